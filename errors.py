@@ -1,0 +1,55 @@
+"""The errors of Referee, one class for each different reaction; knows not how they are shown.
+
+A class's docstring is its default message. `UserError` and `MissingPart` end a command with a
+sentence; `RetryLater` and `GiveUp` decide what becomes of a job.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class RefereeError(Exception):
+    """Something went wrong."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (self.__doc__ or "").split("\n", 1)[0])
+
+
+class UserError(RefereeError):
+    """The command cannot be carried out as it was given."""
+
+    exit_code = 2
+
+
+class MissingPart(RefereeError):
+    """A part that this command needs is not there."""
+
+    exit_code = 3
+
+
+class RetryLater(RefereeError):
+    """The job could not be done now and goes back to the queue."""
+
+
+class EngineLost(RetryLater):
+    """The engine stopped while the paper was in flight."""
+
+
+class GiveUp(RefereeError):
+    """The job cannot be done and fails, with its kind and its sentence on record."""
+
+    def __init__(self, message: str | None = None, *, kind: str = "refused") -> None:
+        super().__init__(message)
+        #: Short machine-readable reason, stored as `job.error_kind`.
+        self.kind = kind
+
+
+class RequestRefused(GiveUp):
+    """The engine refused the request."""
+
+
+class PaperUnreadable(GiveUp):
+    """The paper could not be read."""

@@ -1,0 +1,110 @@
+"""Settings of one Referee process, read once and then frozen; knows nothing of who uses them.
+
+Precedence: REFEREE_* variables, ./referee.toml, $REFEREE_HOME/referee.toml.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from functools import lru_cache
+from pathlib import Path
+
+from platformdirs import user_data_path
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from errors import UserError
+
+#: The folder that holds cli.py, configs/, examples/ and migrations/.
+PROJECT_ROOT = Path(__file__).resolve().parent
+
+
+def _default_home() -> Path:
+    return Path(os.environ.get("REFEREE_HOME") or user_data_path("referee"))
+
+
+class Settings(BaseSettings):
+    """Everything an operator may set. Durations are in seconds unless the name says otherwise."""
+
+    model_config = SettingsConfigDict(env_prefix="REFEREE_", frozen=True, extra="ignore")
+
+    #: Holds all state: database, broker data, models, caches, logs.
+    home: Path = Field(default_factory=_default_home)
+    #: SQLAlchemy URL; empty means SQLite in `home`.
+    database_url: str = ""
+    #: redis:// or rediss:// URL; empty means the embedded Valkey that `referee up` starts.
+    broker_url: str = ""
+    #: Reviewer used when a command names none.
+    reviewer: str = "llama31-7"
+    #: May papers be sent to endpoints that are neither loopback nor in `allowed_hosts`?
+    allow_external: bool = False
+    #: Host names that API reviewers may use although they are not loopback.
+    allowed_hosts: tuple[str, ...] = ()
+    #: Key for OpenAI-compatible endpoints.
+    api_key: SecretStr = SecretStr("")
+
+    #: A running job whose lease has not been renewed for this long is free for others.
+    lease_seconds: float = 60.0
+    #: A job is claimed at most this many times before it fails.
+    max_attempts: int = 3
+    #: First wait before a failed attempt is tried again; doubled each time.
+    retry_seconds: float = 10.0
+    #: How often a worker looks for work that no message announced.
+    reconcile_seconds: float = 15.0
+    #: How long a stopping worker lets running papers finish before it gives them back.
+    drain_seconds: float = 60.0
+    #: Another reviewer's oldest job waits at most this long for its adapter.
+    adapter_patience_seconds: float = 120.0
+    #: Papers stored by one transaction of `submit`; at most 200.
+    submit_chunk: int = Field(default=100, ge=1, le=200)
+    #: "module:function" that makes the engine in place of the built-in ones (tests, benchmarks).
+    engine: str = ""
+    #: CPU threads of one local model; 0 means half the cores: a decode step is many small
+    #: operations, which on two cores took 146 ms with one thread and 332 ms with two.
+    torch_threads: int = 0
+
+    #: Wall-clock seconds one PDF may take to read.
+    pdf_seconds: float = 60.0
+    #: Pages of a PDF that are looked at; a longer file is refused.
+    pdf_pages: int = 500
+    #: Address space of a PDF reading process, in MiB.
+    pdf_memory_mib: int = 2048
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        files = [_default_home() / "referee.toml", Path("referee.toml")]
+        toml = TomlConfigSettingsSource(settings_cls, toml_file=files)
+        return (init_settings, env_settings, toml)
+
+    @property
+    def database(self) -> str:
+        """SQLAlchemy URL of the database in force."""
+        return self.database_url or f"sqlite:///{self.home / 'referee.db'}"
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """Read the settings once a process. Raises UserError for a value that does not fit."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = "_".join(str(part) for part in first["loc"])
+        raise UserError(
+            f"The setting {key} (REFEREE_{key.upper()}) does not fit: {first['msg']}."
+        ) from error
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"referee.toml cannot be read: {error}.") from error
