@@ -1,0 +1,248 @@
+"""From a PDF file to a `Paper`: what a reader sees of title, abstract, sections and captions.
+
+Knows nothing of processes: `papers.sandbox` runs it where a broken file can do no harm.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pypdfium2 as pdfium
+import pypdfium2.raw as pdfium_c
+
+from errors import PaperUnreadable
+from papers.columns import Line, reading_order
+from papers.furniture import without_furniture
+from papers.page import Page, read_page
+from papers.paper import Flag, Paper, Section
+from papers.prose import Vocabulary, paragraph
+from papers.safety import safe_paper
+from papers.sections import ABSTRACT, CAPTION, REFERENCES_AFTER, Kind, ends_paper, heading_kind
+from papers.structure import NOTE_MARK, Role, roles, same_heading
+
+#: Letters; a file with fewer has no text layer to speak of.
+MIN_LETTERS = 30
+#: Bytes in which a PDF's header stands (ISO 32000-1, implementation note 13).
+HEADER_BYTES = 1024
+#: Letters of hidden text from which it is flagged; axis ticks under a plot are not.
+FLAGGED_LETTERS = 8
+#: Characters of hidden text that a flag quotes.
+QUOTED_CHARS = 80
+
+_AFTER_ABSTRACT = re.compile(
+    r"(categories and subject|general terms|key ?-?words|index terms|ccs concepts|acm reference"
+    r"|mathematics subject|jel )",
+    re.I,
+)
+
+
+@dataclass
+class _Draft:
+    """Lines by where they go, in reading order."""
+
+    title: list[Line] = field(default_factory=list)
+    abstract: list[Line] = field(default_factory=list)
+    captions: list[list[Line]] = field(default_factory=list)
+    sections: list[_DraftSection] = field(default_factory=list)
+
+
+@dataclass
+class _DraftSection:
+    heading: str
+    body: list[Line] = field(default_factory=list)
+    #: Kept, but after the body and not in the middle of a sentence.
+    tables: list[Line] = field(default_factory=list)
+    notes: list[Line] = field(default_factory=list)
+
+
+def read_pdf(path: Path, max_pages: int) -> Paper:
+    """Read a PDF file. Raises PaperUnreadable with kind encrypted, damaged, too_long or no_text."""
+    with _open(path) as document:
+        if len(document) == 0:
+            raise PaperUnreadable("The PDF has no pages.", kind="no_pages")
+        if len(document) > max_pages:
+            sentence = f"The PDF has {len(document):,} pages; the limit is {max_pages:,}."
+            raise PaperUnreadable(sentence, kind="too_long")
+        pages = list(_pages(document))
+    _require_text(pages)
+    return paper_from_pages(pages)
+
+
+def _open(path: Path) -> pdfium.PdfDocument:
+    try:
+        return pdfium.PdfDocument(path)
+    except pdfium.PdfiumError as error:
+        if error.err_code in (pdfium_c.FPDF_ERR_PASSWORD, pdfium_c.FPDF_ERR_SECURITY):
+            sentence = "The PDF is encrypted and needs a password."
+            raise PaperUnreadable(sentence, kind="encrypted") from error
+        if error.err_code == pdfium_c.FPDF_ERR_SUCCESS:  # it parsed, and there was nothing in it
+            raise PaperUnreadable("The PDF has no pages.", kind="no_pages") from error
+        with path.open("rb") as file:
+            if b"%PDF-" not in file.read(HEADER_BYTES):
+                raise PaperUnreadable("The file is not a PDF.", kind="not_pdf") from error
+        raise PaperUnreadable("The PDF is damaged or cut short.", kind="damaged") from error
+
+
+def _pages(document: pdfium.PdfDocument) -> Iterator[Page]:
+    for index in range(len(document)):
+        try:
+            yield read_page(document, index)
+        except pdfium.PdfiumError as error:
+            sentence = f"Page {index + 1} of the PDF is damaged."
+            raise PaperUnreadable(sentence, kind="damaged") from error
+
+
+def _require_text(pages: Sequence[Page]) -> None:
+    letters = sum(char.isalpha() for page in pages for run in page.runs for char in run.text)
+    if letters >= MIN_LETTERS:
+        return
+    if any(page.hidden for page in pages):
+        raise PaperUnreadable("The PDF shows no text: all of it is hidden.", kind="no_text")
+    sentence = "The PDF holds no text; are its pages scanned images?"
+    raise PaperUnreadable(sentence, kind="no_text")
+
+
+def paper_from_pages(pages: Sequence[Page]) -> Paper:
+    """Put the pages' text together to a paper; hidden text is left out and flagged."""
+    stripped = without_furniture(pages)
+    lines = reading_order(stripped)
+    vocabulary = Vocabulary(line.text for page_lines in lines for line in page_lines)
+    draft = _sort(_before_references(roles(stripped, lines)))
+    sections = [
+        Section(section.heading, _section_text(section, vocabulary))
+        for section in draft.sections
+        if heading_kind(section.heading) is Kind.BODY
+    ]
+    return safe_paper(
+        title=paragraph([line.text for line in draft.title], vocabulary),
+        abstract=_text(draft.abstract, vocabulary),
+        sections=sections,
+        captions=[paragraph([line.text for line in lines], vocabulary) for lines in draft.captions],
+        flags=_flags(pages),
+    )
+
+
+def _flags(pages: Sequence[Page]) -> list[Flag]:
+    flags = [
+        Flag("hidden_text", f"{hidden.reason}: {hidden.text[:QUOTED_CHARS]!r}", page.number)
+        for page in pages
+        for hidden in page.hidden
+        if sum(map(str.isalpha, hidden.text)) >= FLAGGED_LETTERS
+    ]
+    scans = [page.number for page in pages if page.scanned]
+    if scans:
+        flags.append(Flag("scanned", "text recognised in a scanned image", scans[0]))
+    return flags
+
+
+def _before_references(named: list[tuple[Line, Role]]) -> list[tuple[Line, Role]]:
+    for index, (line, role) in enumerate(named):
+        late = index > REFERENCES_AFTER * len(named)
+        alone = role in (Role.HEADING, Role.BODY) and len(line.text) < 40
+        if late and alone and ends_paper(line.text):
+            return named[:index]
+    return named
+
+
+def _sort(named: Sequence[tuple[Line, Role]]) -> _Draft:
+    draft = _Draft(title=[line for line, role in named if role is Role.TITLE])
+    start = _abstract_start(named)
+    place: list[Line] | None = None if start is not None else _open_section(draft, "").body
+    last: Role | None = None
+    for index, (line, role) in enumerate(named):
+        if index == start:
+            place = draft.abstract
+            inline = ABSTRACT.sub("", line.text, count=1)
+            if inline.strip():
+                place.append(_with_text(line, inline))
+        elif place is None or role in (Role.TITLE, Role.FIGURE):
+            _keep_caption(draft, line, role, last)
+        elif role is Role.HEADING:
+            place = _heading(draft, line, named[index - 1][0] if last is role else None)
+        elif role is Role.BODY and place is draft.abstract and _AFTER_ABSTRACT.match(line.text):
+            place = _open_section(draft, "Keywords").body
+        elif role is Role.BODY:
+            place.append(line)
+        elif role is Role.CAPTION:
+            _keep_caption(draft, line, role, last)
+        elif draft.sections and role is Role.TABLE:
+            draft.sections[-1].tables.append(line)
+        elif draft.sections and line.page > 1:  # the first page's notes are about the authors
+            draft.sections[-1].notes.append(line)
+        last = role
+    return draft
+
+
+def _abstract_start(named: Sequence[tuple[Line, Role]]) -> int | None:
+    for index, (line, role) in enumerate(named):
+        if line.page > 2:
+            return None
+        if role in (Role.HEADING, Role.BODY) and _opens_abstract(line.text):
+            return index
+    return None
+
+
+def _opens_abstract(text: str) -> bool:
+    mark = ABSTRACT.match(text)
+    return mark is not None and (mark.end() == len(text) or mark[0].rstrip()[-1] in ".:—–-")
+
+
+def _heading(draft: _Draft, line: Line, before: Line | None) -> list[Line]:
+    if draft.sections and same_heading(before, line):
+        draft.sections[-1].heading += " " + line.text
+        return draft.sections[-1].body
+    return _open_section(draft, line.text).body
+
+
+def _open_section(draft: _Draft, heading: str) -> _DraftSection:
+    draft.sections.append(_DraftSection(heading))
+    return draft.sections[-1]
+
+
+def _keep_caption(draft: _Draft, line: Line, role: Role, last: Role | None) -> None:
+    if role is not Role.CAPTION:
+        return
+    if last is Role.CAPTION and not CAPTION.match(line.text):
+        draft.captions[-1].append(line)
+    else:
+        draft.captions.append([line])
+
+
+def _with_text(line: Line, text: str) -> Line:
+    return replace(line, text=text.strip())
+
+
+def _section_text(section: _DraftSection, vocabulary: Vocabulary) -> str:
+    notes: list[list[str]] = []
+    for line in section.notes:
+        if not notes or NOTE_MARK.match(line.text):
+            notes.append([])
+        notes[-1].append(line.text)
+    parts = [
+        _text(section.body, vocabulary),
+        *(line.text for line in section.tables),
+        *(paragraph(note, vocabulary) for note in notes),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _text(lines: Sequence[Line], vocabulary: Vocabulary) -> str:
+    paragraphs: list[list[str]] = []
+    before: Line | None = None
+    for line in lines:
+        if before is None or _starts_paragraph(before, line):
+            paragraphs.append([])
+        paragraphs[-1].append(line.text)
+        before = line
+    return "\n".join(paragraph(texts, vocabulary) for texts in paragraphs)
+
+
+def _starts_paragraph(before: Line, line: Line) -> bool:
+    ended = before.text.endswith((".", "!", "?", ":", "”", '"', ")"))
+    if before.column != line.column or before.page != line.page:
+        return ended and line.text[:1].isupper() and line.x0 > line.column_x0 + 0.7 * line.size
+    apart = line.top - before.bottom > 0.8 * line.size
+    return ended and (apart or line.x0 > before.x0 + 0.7 * line.size or not before.wide)

@@ -1,0 +1,75 @@
+"""How papers name their parts: abstract, captions, and sections that a review does not look at.
+
+Knows nothing of file formats.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+
+#: Opens an abstract, alone on its line or before the text; old styles letter-space it.
+ABSTRACT = re.compile(r"a ?b ?s ?t ?r ?a ?c ?t\b\s*[.:—–-]?", re.I)
+#: Opens the caption of a float: "Figure 3:", "Fig. 2.", "TABLE IV".
+CAPTION = re.compile(
+    r"(fig(?:ure|\.)?|table|tab\.|algorithm|scheme|listing)\s*"
+    r"(?:[A-Z]?\d+(?:\.\d+)?|[IVX]+)(?:\s*[.:|—–]|\s*$)",
+    re.I,
+)
+#: A heading that carries its number.
+NUMBERED = re.compile(r"(?:\d{1,2}(?:\.\d{1,2}){0,3}\.?|[IVX]{1,4}\.|[A-Z](?:\.\d{1,2})*\.)\s+\S")
+_NAMED = re.compile(
+    r"(introduction|background|related works?|preliminaries|methods?|methodology"
+    r"|materials and methods"
+    r"|experiments?|experimental (results|setup)|results|discussion"
+    r"|results and discussion|evaluation"
+    r"|conclusions?|concluding remarks|conclusions? and future work|future work|limitations"
+    r"|acknowledge?ments?|references|bibliography|appendix|appendices|supporting information"
+    r"|ethics statement|broader impact|reproducibility statement|summary|abstract)\W*",
+    re.I,
+)
+#: Share of a paper before which a heading "References" belongs to a table of contents; small,
+#: because an appendix may be ten times as long as the paper.
+REFERENCES_AFTER = 0.08
+
+
+class Kind(Enum):
+    """What a section is to a review. Only BODY goes into the prompt."""
+
+    BODY = "body"
+    REFERENCES = "references"
+    ACKNOWLEDGMENTS = "acknowledgments"
+    APPENDIX = "appendix"
+    KEYWORDS = "keywords"
+
+
+_NUMBER = r"(?:(?:\d+(?:\.\d+)*|[ivx]+|[a-z])[.):]?\s+)?"
+_KINDS = {
+    Kind.REFERENCES: r"references?( and notes)?|bibliography|literature cited|works cited",
+    Kind.ACKNOWLEDGMENTS: r"acknowledge?ments?( and .{0,40})?|author contributions?|funding",
+    Kind.APPENDIX: r"(technical )?appendix\b.{0,80}|appendices"
+    r"|supplementary (material|information)s?|supporting information|supplemental materials?",
+    Kind.KEYWORDS: r"key ?-?words( and phrases)?|index terms|ccs concepts",
+}
+_PATTERNS = {
+    kind: re.compile(rf"{_NUMBER}(?:{pattern})\W*", re.I) for kind, pattern in _KINDS.items()
+}
+
+
+def heading_kind(heading: str) -> Kind:
+    """The kind of section that this heading opens."""
+    text = " ".join(re.sub(r"^\W+|[*#«»]", " ", heading).split())
+    for kind, pattern in _PATTERNS.items():
+        if pattern.fullmatch(text):
+            return kind
+    return Kind.BODY
+
+
+def is_named(heading: str) -> bool:
+    """Is this, but for its number, a heading that many papers share?"""
+    return _NAMED.fullmatch(re.sub(r"^(\d+(\.\d+)*|[IVX]+|[A-Z])[.)]?\s+", "", heading)) is not None
+
+
+def ends_paper(heading: str) -> bool:
+    """Does nothing that a review looks at come after this heading?"""
+    return heading_kind(heading) in (Kind.REFERENCES, Kind.APPENDIX)

@@ -1,0 +1,69 @@
+"""Plain text to a `Paper`: the first line is the title, headings are known by number or name.
+
+Knows nothing of files.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from papers.layout import parse_prompt_text
+from papers.outline import paper_from_blocks
+from papers.paper import Flag, Paper, Section
+from papers.sections import ABSTRACT, NUMBERED, is_named
+
+#: Characters; a longer first line is not a title but the text itself.
+TITLE_CHARS = 300
+#: Characters; a longer line is not a heading.
+HEADING_CHARS = 90
+
+
+def read_text(text: str, flags: Sequence[Flag] = ()) -> Paper:
+    """Read plain text, or text in the recipe's prompt layout. Raises PaperUnreadable (empty)."""
+    laid_out = parse_prompt_text(text)
+    if laid_out is not None:
+        return paper_from_blocks(
+            laid_out.title,
+            laid_out.sections,
+            abstract=laid_out.abstract,
+            captions=laid_out.captions,
+            flags=flags,
+        )
+    title, rest = split_title(text)
+    return paper_from_blocks(title, blocks(rest.split("\n"), plain_heading), flags=flags)
+
+
+def split_title(text: str) -> tuple[str, str]:
+    """The first line that says something, and the rest; no title when that line is too long."""
+    first, _, rest = text.lstrip().partition("\n")
+    if len(first) > TITLE_CHARS or not rest.strip():
+        return "", text
+    return first.strip(), rest
+
+
+def blocks(lines: Sequence[str], heading_of: Callable[[str, str], str | None]) -> list[Section]:
+    """Lines grouped under their headings; `heading_of(line, line before)` gives its words."""
+    found: list[tuple[str, list[str]]] = [("", [])]
+    before = ""
+    for line in lines:
+        heading = heading_of(line, before)
+        if heading is None:
+            found[-1][1].append(line)
+        else:
+            found.append((heading, []))
+        before = line
+    return [Section(heading, "\n".join(body).strip()) for heading, body in found]
+
+
+def plain_heading(line: str, before: str) -> str | None:
+    """The line as a heading, when it is one by its number or its name."""
+    text = line.strip()
+    if not text or len(text) > HEADING_CHARS or line.startswith(("  ", "\t")):
+        return None
+    if is_named(text) or ABSTRACT.fullmatch(text):
+        return text
+    numbered = NUMBERED.match(text) and re.match(r"[\d.A-Z]+\s+[A-Z]", text)
+    if numbered and not before.strip() and text[-1] not in ".,;:":
+        return text
+    return None

@@ -1,0 +1,125 @@
+"""Whatever a text file holds, reading it gives a paper or a sentence, and nothing else happens."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from errors import PaperUnreadable, UserError
+from papers.entry import Entry, Format
+from papers.files import read_file
+from papers.intake import PdfLimits, Reading, discover, read_all
+from papers.paper import Paper
+
+PIECES = [
+    b"# ", b"\n", b"\n\n", b"Abstract", b"References\n", b"[TITLE]\n", b"[ABSTRACT]\n",
+    b"[CONTENT]\n",
+    b"Figure 1: x", b"1 Introduction\n", b"===\n", b"{", b"}", b"[", b"]", b"\\", b"$", b"%", b"$$",
+    b"\\section{", b"\\begin{abstract}", b"\\end{abstract}", b"\\begin{document}", b"\\input{x}",
+    b"\\newcommand{\\a}{\\a\\a}", b"\\a", b"\\caption{", b"\\title{", b"\\begin{figure}", b"\\(",
+    b'{"id": 1, "text": "', b'"}', b'{"sections": [{"text": "', b'"}]}', b"\xff\xfe", b"\x00",
+    b"<|eot_id|>", "ﬁ\u200b".encode(), b"\xc3", b"word ", b"<!--", b"-->", b"![", b"](", b"**",
+]  # fmt: skip
+files = st.lists(st.sampled_from(PIECES) | st.binary(max_size=8), max_size=40).map(b"".join)
+
+
+def _check(reading: Reading) -> None:
+    if reading.paper is None:
+        assert reading.error
+        assert reading.error_kind not in (None, "crashed")
+        assert "\n" not in reading.error
+    else:
+        assert reading.error is None
+        assert len(reading.paper.sha256) == 64
+        assert "\x00" not in reading.paper.text
+
+
+@pytest.mark.parametrize("form", [Format.TEXT, Format.MARKDOWN, Format.JSON])
+@given(data=files)
+@settings(max_examples=150, deadline=None)
+def test_any_bytes_give_a_reading(form: Format, data: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "paper"
+        path.write_bytes(data)
+        entry = Entry("x", "x", path, form, length=len(data))
+        [reading] = read_all([entry], cache=None, limits=PdfLimits(), processes=1)
+    _check(reading)
+
+
+def _read_tex(data: bytes) -> Paper:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "paper.tex"
+        path.write_bytes(data)
+        return read_file(path, Format.TEX, 1)
+
+
+@given(data=files)
+@settings(max_examples=150, deadline=None)
+def test_any_bytes_as_tex_give_a_paper_or_paper_unreadable(data: bytes) -> None:
+    with contextlib.suppress(PaperUnreadable):
+        assert len(_read_tex(data).sha256) == 64
+
+
+@given(data=files)
+@settings(max_examples=100, deadline=None)
+def test_any_bytes_named_as_jsonl_give_entries_or_a_sentence(data: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "set.jsonl"
+        path.write_bytes(data)
+        if not data.strip():
+            with pytest.raises(UserError, match="holds no line"):
+                discover([str(path)])
+            return
+        try:
+            entries = discover([str(path)])
+        except UserError:
+            return  # one name for different lines
+        readings = list(read_all(entries, cache=None, limits=PdfLimits(), processes=1))
+    assert [reading.custom_id for reading in readings] == [entry.custom_id for entry in entries]
+    for reading in readings:
+        _check(reading)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\\begin{figure}" * 20_000,
+        b"$" + b"a" * 200_000,
+        b"{" * 200_000,
+        b"\\caption{" * 5_000,
+        b"\\[" * 50_000,
+        b"\\cite[" * 20_000,
+        b"%" * 200_000,
+        b"\\begin{tabular}" * 20_000,
+    ],
+    ids=lambda data: data[:12].decode(),
+)
+@pytest.mark.timeout(60)
+def test_pathological_tex_is_read_in_seconds(data: bytes) -> None:
+    paper = _read_tex(b"Some text. " + data)
+    assert paper.text
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"# " + b" " * 300_000 + b"x",
+        b"<!--" * 50_000,
+        b"[TITLE]\nx\n" + b"[ABSTRACT]\nx\n[CAPTIONS]\n" * 20_000,
+        b"![" * 100_000,
+        b"<|" * 100_000 + b"[How to " * 10_000,
+        b"#\n" * 100_000 + b"x",
+        b"Some text.\n" + b"Figure 1: x\n" * 50_000,
+    ],
+    ids=lambda data: repr(data[:9]),
+)
+@pytest.mark.parametrize("form", [Format.TEXT, Format.MARKDOWN])
+@pytest.mark.timeout(60)
+def test_pathological_text_is_read_in_seconds(form: Format, data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "paper").write_bytes(b"Some text.\n" + data)
+    assert read_file(tmp_path / "paper", form, 1).text
