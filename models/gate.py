@@ -1,0 +1,144 @@
+"""The quality gate: named checks of one answer; knows nothing of models, jobs or what follows."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from models.aspects import AspectSet
+from models.engine import Finish
+from models.review import Check, GateResult, Review
+
+#: All checks, in the order in which they are made.
+CHECKS = ("headings", "not_all_empty", "loop", "echo", "refusal", "length", "language")
+
+#: Words of a run that is counted for the loop check: longer than stock phrases of reviews.
+_LOOP_WORDS = 8
+#: Letters and words below which nothing is said about the language: too few to count.
+_LANGUAGE_LETTERS = 40
+_LANGUAGE_WORDS = 20
+#: The commonest words of English prose and of reviews.
+_COMMON_WORDS = (
+    "the of and a to in is that it for on as with are this be by not or an which from have has but "
+    "can more their its was were also they would should could may does do how what these we i "
+    "some than there such other only between about when if no paper authors"
+)
+_COMMON = frozenset(_COMMON_WORDS.split())
+_WORD = re.compile(r"\w+")
+#: A refusal opens a line; in the middle of one it is a quotation, for papers are about such models.
+_REFUSAL = re.compile(
+    r"^\W*(?:(?:i'?m|i am) sorry\b.{0,40}?|sorry\b.{0,20}?|unfortunately\W+|apologies\b.{0,20}?)?"
+    r"(?:as an? (?:ai|artificial intelligence|large|language)\b.{0,20}\bmodel\b"
+    r"|i(?:'m| am) (?:unable|not able) to (?:provide|review|access|fulfil|assist|help|comply)"
+    r"|i (?:cannot|can'?t|can not) (?:fulfil|assist|help with|comply|complete this|complete the|"
+    r"access the|access this|review this|review the|provide (?:a|an|any|the) (?:\w+ )?review))",
+    re.IGNORECASE | re.MULTILINE,
+)
+
+
+@dataclass(frozen=True)
+class GateConfig:
+    """Which checks reject a review (the others are only recorded), and their thresholds.
+
+    A short review is not wrong, so `length` is recorded unless a reviewer says otherwise.
+    """
+
+    fatal: tuple[str, ...] = ("headings", "not_all_empty", "loop", "echo", "refusal", "language")
+    #: Words: a longer verbatim copy of paper or prompt is an echo; quotations are shorter.
+    echo_words: int = 40
+    #: Times that one run of eight words, or one item, must occur to be a loop.
+    loop_repeats: int = 4
+    #: Words of all items together; the recipe's reviews have several hundred.
+    min_words: int = 60
+    #: Share of the letters that are ASCII; formulas and names need some room.
+    min_ascii_letters: float = 0.8
+    #: Share of the words that are among the commonest English ones; prose has 0.3 to 0.5.
+    min_common_words: float = 0.12
+
+
+def check(
+    review: Review,
+    *,
+    aspects: AspectSet,
+    raw: str,
+    system: str,
+    paper_text: str,
+    finish: Finish,
+    n_output_tokens: int,
+    config: GateConfig,
+) -> GateResult:
+    """Make all checks of one answer; `raw` is what `review` was parsed from.
+
+    A check's detail is empty or says in a few words what was found.
+    """
+    said = " ".join(f"{item.title} {item.text}" for item in review.items)
+    n_words = len(_WORD.findall(said))
+    stopped = ", stopped at the token limit" if finish == "length" else ""
+    missing = [a.heading for a in aspects.aspects if a.key in review.missing_aspects]
+    found = {
+        "headings": "missing: " + "; ".join(missing) if missing else "",
+        "not_all_empty": "" if review.items else "no aspect has an item",
+        "loop": _loop(review, raw, config.loop_repeats),
+        "echo": _echo(raw, f"{system}\n{paper_text}", config.echo_words),
+        "refusal": _refusal(review),
+        "language": _language(said, config),
+    }
+    checks = {
+        name: Check(name, not text, name in config.fatal, text) for name, text in found.items()
+    }
+    checks["length"] = Check(
+        "length",
+        n_words >= config.min_words,
+        "length" in config.fatal,
+        f"{n_words} words, {n_output_tokens} tokens{stopped}",
+    )
+    return GateResult(tuple(checks[name] for name in CHECKS))
+
+
+def _loop(review: Review, raw: str, n_repeats: int) -> str:
+    runs = Counter(_runs(_words(raw), _LOOP_WORDS))
+    items = Counter(" ".join(_words(f"{item.title} {item.text}")) for item in review.items)
+    for run, count in (*runs.most_common(1), *items.most_common(1)):
+        if count >= n_repeats:
+            return f"{count} times: {_short(run)}"
+    return ""
+
+
+def _echo(raw: str, source: str, n_words: int) -> str:
+    known = f" {' '.join(_words(source))} "
+    for run in _runs(_words(raw), n_words):
+        if f" {run} " in known:
+            return f"copied: {_short(run)}"
+    return ""
+
+
+def _refusal(review: Review) -> str:
+    lines = [review.unplaced, *(f"{item.title}\n{item.text}" for item in review.items)]
+    found = _REFUSAL.search("\n".join(lines))
+    return _short(found[0].strip()) if found else ""
+
+
+def _language(said: str, config: GateConfig) -> str:
+    words = _words(said)
+    letters = [character for character in said if character.isalpha()]
+    n_ascii = sum(map(str.isascii, letters))
+    n_common = sum(word in _COMMON for word in words)
+    if len(letters) >= _LANGUAGE_LETTERS and n_ascii < config.min_ascii_letters * len(letters):
+        return f"{n_ascii / len(letters):.0%} of the letters are ASCII"
+    if len(words) >= _LANGUAGE_WORDS and n_common < config.min_common_words * len(words):
+        return f"{n_common / len(words):.0%} of the words are common English ones"
+    return ""
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.casefold())
+
+
+def _runs(words: list[str], length: int) -> Iterator[str]:
+    return (" ".join(words[i : i + length]) for i in range(len(words) - length + 1))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 80 else text[:79] + "…"

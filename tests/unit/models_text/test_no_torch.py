@@ -1,0 +1,21 @@
+"""The text side of models/ works where no torch is wanted: the command line and the cpu worker."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+MODULES = ["templates", "prompt", "parse", "headings", "gate", "reviewer", "chat", "api"]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_importing_it_leaves_torch_alone(module: str) -> None:
+    program = f"import sys, models.{module}; sys.exit('torch' in sys.modules)"
+
+    finished = subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=60)
+
+    assert finished.returncode == 0

@@ -1,0 +1,203 @@
+"""Reviewers are read strictly, hashed by all that matters, and complain in one sentence."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from errors import UserError
+from models.aspects import ASPECT_SETS, SEVEN
+from models.engine import Suppression
+from models.reviewer import ReviewerConfig, builtin, from_json, load
+
+DESIGNED = {
+    "demo-7": ("reviews.smollm2-135m", 3_072, 512),
+    "demo-4": ("reviews.smollm2-135m", 3_072, 512),
+    "llama31-7": ("reviews.llama31-8b", 11_138, 1_150),
+    "llama31-4": ("reviews.llama31-8b", 11_138, 1_150),
+    "llama3-7": ("reviews.llama3-8b", 7_042, 1_150),
+    "llama3-4-qdora": ("reviews.llama3-8b", 7_042, 1_150),
+    "llama2-7": ("reviews.llama2-7b", 11_138, 1_150),
+    "llama2-4": ("reviews.llama2-7b", 11_138, 1_150),
+    "gpt4-1106-7": ("cpu", 11_138, 1_150),
+    "gpt4-1106-4": ("cpu", 11_138, 1_150),
+}
+
+
+def document(name: str = "llama31-7") -> dict[str, object]:
+    loaded: dict[str, object] = yaml.safe_load(builtin()[name].read_text())
+    return loaded
+
+
+def write(folder: Path, content: object) -> Path:
+    path = folder / "mine.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+@pytest.mark.parametrize("name", DESIGNED)
+def test_builtin_reviewer_has_its_designed_queue_and_limits(name: str) -> None:
+    config = load(builtin()[name])
+
+    assert config.name == name
+    assert config.aspects == ("7" if "-7" in name else "4")
+    assert (config.queue, config.max_prompt_tokens, config.max_new_tokens) == DESIGNED[name]
+    assert (config.temperature, config.top_p) == (0.35, 0.9)
+
+
+def test_no_builtin_reviewer_is_undesigned_and_all_differ() -> None:
+    configs = [load(path) for path in builtin().values()]
+
+    assert {config.name for config in configs} == set(DESIGNED)
+    assert len({config.sha256 for config in configs}) == len(configs)
+
+
+def test_local_reviewers_are_guided_and_suppressed_as_the_recipe_says() -> None:
+    for path in builtin().values():
+        config = load(path)
+        local = config.kind == "local"
+        assert config.guided is local
+        assert config.suppression == (Suppression("logit", 0.95) if local else None)
+
+
+def test_llama2_is_stretched_to_12288_positions() -> None:
+    base = load(builtin()["llama2-7"]).base
+
+    assert base is not None
+    assert (base.max_context, base.rope_scaling) == (12_288, {"rope_type": "linear", "factor": 3.0})
+
+
+@pytest.mark.parametrize("name", DESIGNED)
+def test_json_gives_the_same_reviewer_back(name: str) -> None:
+    config = load(builtin()[name])
+
+    again = from_json(json.loads(json.dumps(config.to_json())))
+
+    assert again == config
+    assert again.sha256 == config.sha256
+
+
+def test_hash_does_not_depend_on_the_name_but_on_all_else() -> None:
+    config = load(builtin()["llama31-7"])
+
+    assert replace(config, name="other").sha256 == config.sha256
+    changed = [
+        replace(config, aspects="4"),
+        replace(config, template="llama2"),
+        replace(config, adapter_sha256="0" * 64),
+        replace(config, weights="bf16"),
+        replace(config, suppression=None),
+        replace(config, guided=False),
+        replace(config, temperature=0.7),
+        replace(config, max_new_tokens=1_000),
+        replace(config, gate=replace(config.gate, min_words=1)),
+    ]
+    assert len({config.sha256, *(other.sha256 for other in changed)}) == 1 + len(changed)
+
+
+def test_hash_covers_the_texts_behind_aspects_and_template(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load(builtin()["llama31-7"])
+    before = config.sha256
+
+    changed = replace(SEVEN, system_prompt=SEVEN.system_prompt + " ")
+    monkeypatch.setitem(ASPECT_SETS, "7", changed)
+
+    assert config.sha256 != before
+
+
+def test_request_carries_the_reviewers_settings() -> None:
+    config = load(builtin()["demo-7"])
+
+    request = config.request("r1", "[TITLE]\nA paper", 7)
+
+    assert (request.id, request.paper_text, request.seed) == ("r1", "[TITLE]\nA paper", 7)
+    assert request.system == SEVEN.system_prompt
+    assert (request.template, request.max_prompt_tokens) == ("chatml", 3_072)
+    assert (request.guided, request.suppression) == (True, Suppression("logit", 0.95))
+    assert request.temperature == 0.35
+    assert config.request("r1", "", 8, temperature=0.7).temperature == 0.7
+
+
+def test_prompt_limit_left_out_is_what_the_context_leaves(tmp_path: Path) -> None:
+    content = document("llama3-7") | {"max_new_tokens": 2_000}
+
+    assert load(write(tmp_path, content)).max_prompt_tokens == 8_192 - 2_000
+
+
+def test_reviewer_without_a_model_goes_to_the_cpu_queue() -> None:
+    assert ReviewerConfig(name="people", kind="human", aspects="7").queue == "cpu"
+
+
+BAD = [
+    ({"tempreature": 1.0}, r"tempreature: this key is unknown"),
+    ({"temperature": "warm"}, r"temperature: .*number"),
+    ({"temperature": -0.1}, r"temperature: must not be negative"),
+    ({"top_p": 0}, r"top_p: must be above 0"),
+    ({"kind": "remote"}, r"kind: .*'local'"),
+    ({"aspects": 7}, r"aspects: .*string"),
+    ({"aspects": "5"}, r"aspects: must be one of 7, 4"),
+    ({"template": "vicuna"}, r"template: must be one of llama3, llama2, chatml"),
+    ({"template": None}, r"template: must be one of"),
+    ({"base": None}, r"base: a local reviewer needs a base model"),
+    ({"base": {"name": "x"}}, r"base\.\w+: field required"),
+    ({"suppression": {"coefficient": 0.0}}, r"suppression\.coefficient: must be above 0"),
+    ({"suppression": {"coefficient": 1.5}}, r"suppression\.coefficient: .*at most 1"),
+    ({"suppression": {"strength": 1}}, r"suppression\.strength: this key is unknown"),
+    ({"max_new_tokens": 0}, r"max_new_tokens: must be above 0"),
+    ({"max_new_tokens": 200_000}, r"max_prompt_tokens: .*the context holds 131072"),
+    ({"max_new_tokens": 1.5}, r"max_new_tokens: .*integer"),
+    ({"weights": "int8"}, r"weights: .*'nf4'"),
+    ({"gate": {"fatal": ["typo"]}}, r"gate\.fatal: unknown checks: typo"),
+    ({"endpoint": {"url": "http://x", "model": "m"}}, r"endpoint: .*no other kind has one"),
+    ({"guided": "yes"}, r"guided: .*boolean"),
+]
+
+
+@pytest.mark.parametrize(("change", "sentence"), BAD)
+def test_mistake_is_named_with_file_and_key(
+    tmp_path: Path, change: dict[str, object], sentence: str
+) -> None:
+    with pytest.raises(UserError, match=rf"mine\.yaml: {sentence}") as error:
+        load(write(tmp_path, document() | change))
+
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"endpoint": None}, r"endpoint: an api reviewer needs"),
+        ({"guided": True}, r"guided: only a local reviewer"),
+        ({"suppression": {}}, r"suppression: only a local reviewer"),
+        ({"endpoint": {"url": "ftp://x", "model": "m"}}, r"endpoint\.url: must begin with http"),
+        (
+            {"endpoint": {"url": "http://x", "model": "m", "concurrency": 0}},
+            r"endpoint\.concurrency: must be above 0",
+        ),
+    ],
+)
+def test_mistake_in_an_api_reviewer_is_named(
+    tmp_path: Path, change: dict[str, object], sentence: str
+) -> None:
+    with pytest.raises(UserError, match=sentence):
+        load(write(tmp_path, document("gpt4-1106-7") | change))
+
+
+@pytest.mark.parametrize("content", ["[1, 2]", "a: [", "", "\x00", "just text"])
+def test_file_that_is_no_mapping_is_refused_in_one_sentence(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(content)
+
+    with pytest.raises(UserError, match=r"mine\.yaml") as error:
+        load(path)
+
+    assert "\n" not in str(error.value)
+
+
+def test_missing_file_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot read the reviewer file"):
+        load(tmp_path / "none.yaml")
