@@ -1,0 +1,127 @@
+"""Guidance, suppression and sampling as one step on a batch; knows nothing of any engine's loop.
+
+Rows of one batch may differ in everything: aspect set, guided or not, suppression, sampling, seed
+and limit. An engine keeps a state [B, 3] of small integers: `begin`, then for each step `choose`
+scores and `advance` by the token taken. All are pure functions of tensors with fixed shapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor, LogitsProcessorList
+
+from errors import RequestRefused
+from models.assembly import Start
+from models.engine import ReviewRequest, Suppression
+from models.grammar import NODE, POSITION, GrammarTables, advance, begin, legal
+from models.sampling import SEED_MASK, add_noise, keep_top_p, temper
+from models.suppression import suppress
+
+__all__ = ["GrammarTables", "ReviewProcessor", "Rows", "choose", "processors_for"]
+
+#: Of an even share of the spare tokens, what every later aspect is sure to keep. Less than all, so
+#: that an ordinary long aspect is not cut while later ones turn out short.
+RESERVED = 0.75
+#: A legal token's score is never below this, so that it beats every illegal one (-inf) even after
+#: division by a low temperature.
+FLOOR = -1e30
+_OFF = Suppression(coefficient=1.0)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The requests of a batch as tensors [B]."""
+
+    node: Tensor
+    limit: Tensor
+    share: Tensor
+    coefficient: Tensor
+    by_logit: Tensor
+    temperature: Tensor
+    top_p: Tensor
+    seed: Tensor
+
+    @classmethod
+    def of(cls, requests: Sequence[ReviewRequest], tables: GrammarTables) -> Rows:
+        """RequestRefused when a guided review cannot be written in its max_new_tokens."""
+        starts = [tables.starts[request.aspects.name] for request in requests]
+        pairs = list(zip(requests, starts, strict=True))
+        suppressions = [request.suppression or _OFF for request in requests]
+        columns = {
+            "node": [s.guided_node if r.guided else s.free_node for r, s in pairs],
+            "limit": [request.max_new_tokens for request in requests],
+            "share": [_share(request, start) for request, start in pairs],
+            "coefficient": [each.coefficient for each in suppressions],
+            "by_logit": [each.mode == "logit" for each in suppressions],
+            "temperature": [float(request.temperature) for request in requests],
+            "top_p": [float(request.top_p) for request in requests],
+            "seed": [request.seed & SEED_MASK for request in requests],
+        }
+        device = tables.next.device
+        return cls(
+            **{name: torch.tensor(column, device=device) for name, column in columns.items()}
+        )
+
+
+def _share(request: ReviewRequest, start: Start) -> int:
+    """Tokens beyond the minimum that each later aspect keeps."""
+    spare = request.max_new_tokens - start.minimum
+    if request.guided and spare < 0:
+        raise RequestRefused(
+            f"a review of {start.n_aspects} aspects takes at least {start.minimum} tokens, "
+            f"but max_new_tokens is {request.max_new_tokens}",
+            kind="too_short",
+        )
+    return max(0, int(RESERVED * spare / start.n_aspects))
+
+
+def choose(tables: GrammarTables, rows: Rows, state: Tensor, scores: Tensor) -> Tensor:
+    """The scores [B, V] in float32 whose argmax is each row's next token.
+
+    In this order: grammar mask, suppression, temperature, top-p, seeded noise.
+    """
+    allowed = legal(tables, state, rows.limit, rows.share, scores.shape[1])
+    scores = torch.where(allowed, scores.float().clamp(min=FLOOR), float("-inf"))
+    scores = suppress(
+        scores,
+        tables.marker_token,
+        tables.opens[state[:, NODE]] > 0,
+        coefficient=rows.coefficient,
+        by_logit=rows.by_logit,
+        temperature=rows.temperature,
+    )
+    scores = keep_top_p(temper(scores, rows.temperature), rows.top_p)
+    return add_noise(scores, rows.seed, state[:, POSITION], rows.temperature)
+
+
+class ReviewProcessor(LogitsProcessor):  # type: ignore[misc]  # transformers has no types
+    """For plain `generate(do_sample=False)`: every step is seen, beams and assistants are not."""
+
+    def __init__(self, tables: GrammarTables, rows: Rows, prompt_length: int) -> None:
+        self._tables = tables
+        self._rows = rows
+        self._prompt_length = prompt_length
+        self._state = begin(rows.node)
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        if input_ids.shape[1] == self._prompt_length:
+            self._state = begin(self._rows.node)
+        else:
+            self._state = advance(self._tables, self._state, input_ids[:, -1])
+        return choose(self._tables, self._rows, self._state, scores)
+
+
+def processors_for(
+    request: ReviewRequest, tables: GrammarTables, *, prompt_length: int
+) -> LogitsProcessorList:
+    """Processors for one request.
+
+    A guided answer is complete and strictly parsable for any scores. Raises RequestRefused when
+    that cannot be had in max_new_tokens.
+    """
+    rows = Rows.of([request], tables)
+    return LogitsProcessorList([ReviewProcessor(tables, rows, prompt_length)])

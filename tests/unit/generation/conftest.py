@@ -1,0 +1,50 @@
+"""Grammar tables of every test tokenizer, and requests to use them with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+
+from models.aspects import FOUR, SEVEN
+from models.engine import ReviewRequest
+from models.grammar import GrammarTables
+from tests.tokenizers import TOKENIZERS
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """With two, threads of these small steps wait for each other when other tests run besides."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@cache
+def tables_of(name: str) -> GrammarTables:
+    """Tables by the tokenizer's name, built once a session."""
+    each = TOKENIZERS[name]()
+    return GrammarTables.build(each.tokenizer, (SEVEN, FOUR), each.end_token_id)
+
+
+@pytest.fixture
+def make_request() -> Callable[..., ReviewRequest]:
+    """A request with what a test cares about."""
+
+    def make(**given: Any) -> ReviewRequest:
+        defaults: dict[str, Any] = {
+            "id": "r",
+            "system": "",
+            "paper_text": "",
+            "aspects": SEVEN,
+            "template": "chatml",
+            "max_prompt_tokens": 100,
+            "max_new_tokens": 600,
+        }
+        return ReviewRequest(**(defaults | given))
+
+    return make

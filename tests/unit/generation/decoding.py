@@ -1,0 +1,36 @@
+"""Runs the processors the way an engine does, without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from models.engine import ReviewRequest
+from models.grammar import GrammarTables, advance, begin
+from models.processors import Rows, choose
+
+#: Gives the raw scores [B, V] of a step, from the step's number.
+Scores = Callable[[int], Tensor]
+
+
+def decode(
+    tables: GrammarTables, requests: Sequence[ReviewRequest], scores: Scores
+) -> list[list[int]]:
+    """The tokens of each request, up to its limit or with its end token."""
+    rows = Rows.of(requests, tables)
+    state = begin(rows.node)
+    steps = []
+    for step in range(max(request.max_new_tokens for request in requests)):
+        steps.append(choose(tables, rows, state, scores(step)).argmax(dim=-1))
+        state = advance(tables, state, steps[-1])
+    return [
+        _answer(tokens, tables.end_token_id, request.max_new_tokens)
+        for tokens, request in zip(torch.stack(steps, dim=1).tolist(), requests, strict=True)
+    ]
+
+
+def _answer(tokens: list[int], end: int, limit: int) -> list[int]:
+    length = tokens.index(end) + 1 if end in tokens else len(tokens)
+    return tokens[: min(length, limit)]

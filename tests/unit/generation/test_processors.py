@@ -1,0 +1,109 @@
+"""Answers of random models through plain `generate`, and rows that know nothing of each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from models.aspects import FOUR
+from models.engine import ReviewRequest, Suppression
+from models.grammar import GrammarTables, advance, begin
+from models.parse import parse
+from models.processors import Rows, choose, processors_for
+from tests.tokenizers import TOKENIZERS
+from tests.unit.generation.conftest import tables_of
+from tests.unit.generation.decoding import decode
+from tests.unit.generation.random_reviews import batches, generate, random_model
+
+Make = Callable[..., ReviewRequest]
+
+
+@pytest.mark.parametrize(("name", "answers"), [("smollm2", 100), ("llama3", 60)])
+def test_every_answer_of_a_random_model_parses_strictly(name: str, answers: int) -> None:
+    """`make check-parse` does the same with 500 answers of each."""
+    tables, each = tables_of(name), TOKENIZERS[name]()
+    model, texts = random_model(tables), set()
+    for requests in batches(tables, answers):
+        for request, answer in zip(requests, generate(model, tables, requests), strict=True):
+            assert each.end_token_id in answer[: request.max_new_tokens]
+            text = each.tokenizer.decode(answer, skip_special_tokens=True)
+            assert parse(text, request.aspects).strict, text
+            texts.add(text)
+    assert len(texts) > 0.7 * answers
+
+
+def test_rows_in_a_batch_answer_as_they_do_alone(make_request: Make) -> None:
+    # Given rows that differ in everything
+    tables = tables_of("sentencepiece")
+    base = make_request(max_new_tokens=600, suppression=Suppression("probability", 0.5))
+    requests = [
+        base,
+        replace(base, aspects=FOUR, max_new_tokens=300, seed=5),
+        replace(base, guided=False, max_new_tokens=200, seed=6),
+        replace(base, temperature=0.0, max_new_tokens=520),
+        replace(base, temperature=2.0, top_p=0.5, suppression=None, seed=(1 << 62) + 1),
+    ]
+    scores = torch.randn(600, len(tables.class_of), generator=torch.Generator().manual_seed(3))
+    # When they decode together and one by one
+    together = decode(tables, requests, lambda step: scores[step].expand(len(requests), -1).clone())
+    alone = [decode(tables, [request], lambda step: scores[step][None]) for request in requests]
+    # Then the answers are the same
+    assert together == [answer for [answer] in alone]
+
+
+def test_the_same_seed_gives_the_same_answer_and_another_seed_another(make_request: Make) -> None:
+    tables = tables_of("sentencepiece")
+    request = make_request(aspects=FOUR, max_new_tokens=300, temperature=5.0, seed=1)
+    requests = [request, replace(request, seed=2), request]
+    first, other, again = generate(random_model(tables), tables, requests)
+    assert first == again
+    assert first != other
+
+
+def test_coefficient_one_changes_no_bit(make_request: Make) -> None:
+    tables = tables_of("sentencepiece")
+    off = [make_request(suppression=None, top_p=1.0)]
+    scores = torch.randn(600, len(tables.class_of), generator=torch.Generator().manual_seed(4))
+    for mode in ("probability", "logit"):
+        one = [replace(off[0], suppression=Suppression(mode, 1.0))]
+        rows, rows_off = Rows.of(one, tables), Rows.of(off, tables)
+        state = begin(rows.node)
+        for raw in scores[:300]:
+            chosen = choose(tables, rows, state, raw[None])
+            assert torch.equal(chosen, choose(tables, rows_off, state, raw[None]))
+            state = advance(tables, state, chosen.argmax(-1))
+
+
+def test_an_unguided_greedy_row_keeps_its_scores(make_request: Make) -> None:
+    tables = tables_of("sentencepiece")
+    rows = Rows.of([make_request(guided=False, temperature=0.0, top_p=1.0)], tables)
+    scores = torch.randn(1, len(tables.class_of))
+    assert torch.equal(choose(tables, rows, begin(rows.node), scores), scores)
+
+
+def test_a_processor_starts_afresh_with_each_generate(make_request: Make) -> None:
+    tables = tables_of("sentencepiece")
+    [processor] = processors_for(make_request(), tables, prompt_length=3)
+    prompt, scores = torch.ones(1, 3, dtype=torch.long), torch.zeros(1, len(tables.class_of))
+    first = processor(prompt, scores)
+    processor(torch.ones(1, 4, dtype=torch.long), scores)
+    assert torch.equal(processor(prompt, scores), first)
+
+
+def test_a_step_never_waits_for_the_device(make_request: Make) -> None:
+    """On the meta device any look at a value fails, as it would inside a CUDA graph."""
+    tables = tables_of("sentencepiece")
+    fields: dict[str, Any] = {
+        name: value.to("meta") if torch.is_tensor(value) else value
+        for name, value in vars(tables).items()
+    }
+    on_meta = GrammarTables(**fields)
+    rows = Rows.of([make_request(top_p=0.5, suppression=Suppression())] * 2, on_meta)
+    state = begin(rows.node)
+    scores = torch.zeros(2, len(tables.class_of), device="meta")
+    token = choose(on_meta, rows, state, scores).argmax(-1)
+    assert advance(on_meta, state, token).shape == state.shape

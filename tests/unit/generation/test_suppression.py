@@ -1,0 +1,150 @@
+"""Suppression moves one token by the documented formula, there and only there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from models.aspects import FOUR, SEVEN, AspectSet
+from models.engine import ReviewRequest, Suppression
+from models.grammar import NODE, GrammarTables, advance, begin
+from models.processors import Rows
+from models.suppression import collateral, suppress
+from models.vocabulary import Vocabulary
+from tests.tokenizers import TOKENIZERS
+from tests.unit.generation.conftest import tables_of
+
+Make = Callable[..., ReviewRequest]
+COEFFICIENTS = (1.0, 0.95, 0.8, 0.5)
+TOKEN = 7
+
+
+def random_scores(rows: int = 64) -> Tensor:
+    """Raw scores of both signs and of many sizes; the suppressed token is likely in most rows."""
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(rows, 200, generator=generator) * 6
+    scores[:, TOKEN] = torch.linspace(-8, 24, rows)
+    return scores
+
+
+def lowered(scores: Tensor, coefficient: float, mode: str, temperature: float) -> Tensor:
+    count = len(scores)
+    return suppress(
+        scores,
+        TOKEN,
+        torch.ones(count, dtype=torch.bool),
+        coefficient=torch.full((count,), coefficient),
+        by_logit=torch.full((count,), mode == "logit"),
+        temperature=torch.full((count,), temperature),
+    )
+
+
+@pytest.mark.parametrize("coefficient", COEFFICIENTS)
+@pytest.mark.parametrize("temperature", [0.35, 1.0])
+def test_probability_mode_scales_the_odds_by_the_coefficient(
+    coefficient: float, temperature: float
+) -> None:
+    scores = random_scores()
+    before = (scores / temperature).softmax(-1)[:, TOKEN]
+    after = (lowered(scores, coefficient, "probability", temperature) / temperature).softmax(-1)
+    expected = coefficient * before / (1 - before + coefficient * before)
+    assert torch.allclose(after[:, TOKEN], expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("coefficient", COEFFICIENTS)
+def test_logit_mode_scales_the_raw_score(coefficient: float) -> None:
+    scores = random_scores()
+    after = lowered(scores, coefficient, "logit", 0.35)[:, TOKEN]
+    expected = [s * coefficient if s > 0 else s / coefficient for s in scores[:, TOKEN].tolist()]
+    assert torch.allclose(after, torch.tensor(expected), rtol=1e-6, atol=1e-5)
+
+
+@pytest.mark.parametrize("coefficient", COEFFICIENTS)
+@pytest.mark.parametrize("mode", ["probability", "logit"])
+def test_no_other_score_changes_and_one_changes_nothing(coefficient: float, mode: str) -> None:
+    scores = random_scores()
+    after = lowered(scores, coefficient, mode, 0.35)
+    others = [column for column in range(scores.shape[1]) if column != TOKEN]
+    assert torch.equal(after[:, others], scores[:, others])
+    assert torch.equal(after, scores) == (coefficient == 1)
+
+
+def opening_steps(
+    tables: GrammarTables, request: ReviewRequest, tokens: tuple[int, ...]
+) -> list[int]:
+    """At which steps of `tokens` suppression acts."""
+    state = begin(Rows.of([request], tables).node)
+    steps = []
+    for step, token in enumerate(tokens):
+        if tables.opens[state[0, NODE]]:
+            steps.append(step)
+        state = advance(tables, state, torch.tensor([token]))
+    return steps
+
+
+@pytest.mark.parametrize("name", sorted(TOKENIZERS))
+@pytest.mark.parametrize("aspects", [SEVEN, FOUR], ids=["seven", "four"])
+@pytest.mark.parametrize("guided", [True, False], ids=["guided", "free"])
+def test_it_acts_once_an_aspect_on_the_marker_and_on_titles_alike(
+    name: str, aspects: AspectSet, guided: bool, make_request: Make
+) -> None:
+    # Given an answer whose aspects are empty and not by turns, with "<" and headings in the text
+    tables, vocabulary = tables_of(name), Vocabulary.read(TOKENIZERS[name]().tokenizer)
+    bodies = ["<No related terms> -\n", "<Weak> it says [a] <b\n<No more> x\n"]
+    answer = "".join(
+        f"[{aspect.heading}]\n{bodies[number % 2]}\n"
+        for number, aspect in enumerate(aspects.aspects)
+    )
+    tokens = vocabulary.encode(answer)
+    # When it is read token by token
+    request = make_request(aspects=aspects, guided=guided, max_new_tokens=5000)
+    steps = opening_steps(tables, request, tokens)
+    # Then the steps are those right after each aspect's first "<", or at a token that merges it
+    assert len(steps) == len(aspects.aspects)
+    for step, aspect in zip(steps, aspects.aspects, strict=True):
+        before = vocabulary.text(tokens[:step]).decode().lstrip()
+        merged = vocabulary.text((tables.marker_token,)).startswith(b"<")
+        assert before.endswith(f"[{aspect.heading}]\n" + ("" if merged else "<"))
+    empty = [step for step in steps if tokens[step] == tables.marker_token]
+    assert len(empty) == (len(aspects.aspects) + 1) // 2
+
+
+def test_the_empty_marker_cannot_be_spelled_past_the_suppressed_token(make_request: Make) -> None:
+    # Given the marker's text in other tokens, "<", "N", "o", ...
+    tables, vocabulary = (
+        tables_of("smollm2"),
+        Vocabulary.read(TOKENIZERS["smollm2"]().tokenizer),
+    )
+    spelled = [vocabulary.pieces.index(bytes([byte])) for byte in b"<No related terms"]
+    request = make_request(aspects=FOUR)
+    # When a guided row has taken all but the closing bracket
+    state = begin(Rows.of([request], tables).node)
+    for token in (*vocabulary.encode(f"[{FOUR.aspects[0].heading}]\n"), *spelled):
+        state = advance(tables, state, torch.tensor([token]))
+    # Then no token that begins with the bracket is legal
+    node = state[0, NODE]
+    closing = [t for t, piece in enumerate(vocabulary.pieces) if (piece or b"").startswith(b">")]
+    assert node != 0
+    assert (tables.need[node, tables.class_of[closing]] > 1 << 20).all()
+
+
+def test_collateral_is_reported_per_tokenizer() -> None:
+    smollm2 = collateral(TOKENIZERS["smollm2"]().tokenizer)
+    llama3 = collateral(TOKENIZERS["llama3"]().tokenizer)
+    assert smollm2.text == llama3.text == "No"
+    assert "Novelty" in smollm2.hit
+    assert "Novelty" in llama3.spared
+    assert "No ablation" in smollm2.hit
+    assert "No ablation" in llama3.hit
+    assert smollm2.merged == ()
+    assert "Unclear" in llama3.merged
+    assert "Novelty" in str(smollm2)
+
+
+def test_the_default_is_the_recipes() -> None:
+    assert Suppression() == Suppression(mode="logit", coefficient=0.95)
+    assert math.isclose(lowered(torch.full((1, 9), 20.0), 0.95, "logit", 1.0)[0, TOKEN], 19.0)
