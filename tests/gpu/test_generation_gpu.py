@@ -1,0 +1,76 @@
+"""The processors on CUDA: the same draws as on the CPU, and fit for a CUDA graph."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from models.aspects import FOUR, SEVEN
+from models.engine import ReviewRequest, Suppression
+from models.grammar import GrammarTables, advance, begin
+from models.processors import Rows, choose
+from models.sampling import gumbel
+from tests.tokenizers import sentencepiece
+from tests.unit.generation.decoding import decode
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
+]
+
+REQUESTS = [
+    ReviewRequest(
+        id=str(seed),
+        system="",
+        paper_text="",
+        aspects=(SEVEN, FOUR)[seed % 2],
+        template="llama2",
+        max_prompt_tokens=1,
+        max_new_tokens=560,
+        temperature=0.3 * (seed % 4),
+        seed=seed,
+        suppression=Suppression(),
+        guided=seed % 3 > 0,
+    )
+    for seed in range(12)
+]
+
+
+def tables_on(device: str) -> GrammarTables:
+    each = sentencepiece()
+    return GrammarTables.build(each.tokenizer, (SEVEN, FOUR), each.end_token_id, device)
+
+
+def test_the_noise_is_the_cpus() -> None:
+    seeds, positions = torch.arange(8) << 40, torch.arange(8)
+    on_gpu = gumbel(seeds.cuda(), positions.cuda(), 128_256).cpu()
+    torch.testing.assert_close(on_gpu, gumbel(seeds, positions, 128_256), rtol=1e-5, atol=1e-5)
+
+
+def test_answers_are_the_cpus() -> None:
+    on_cpu, on_gpu = tables_on("cpu"), tables_on("cuda")
+    scores = torch.randn(560, len(on_cpu.class_of)) * 2
+    expected = decode(on_cpu, REQUESTS, lambda step: scores[step].expand(len(REQUESTS), -1))
+    moved = scores.cuda()
+    assert decode(on_gpu, REQUESTS, lambda step: moved[step].expand(len(REQUESTS), -1)) == expected
+
+
+def test_a_step_can_be_captured_in_a_graph() -> None:
+    # Given a step captured once, with fixed places for state and scores
+    tables = tables_on("cuda")
+    rows = Rows.of(REQUESTS, tables)
+    state, scores = begin(rows.node), torch.zeros(len(REQUESTS), len(tables.class_of)).cuda()
+    advance(tables, state, choose(tables, rows, state, scores).argmax(-1))  # loads the kernels
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        token = choose(tables, rows, state, scores).argmax(-1)
+        following = advance(tables, state, token)
+    # When it is replayed along an answer, then it gives the tokens of plain calls
+    plain = state.clone()
+    for raw in torch.randn(200, *scores.shape).cuda():
+        scores.copy_(raw)
+        graph.replay()
+        expected = choose(tables, rows, plain, raw).argmax(-1)
+        assert torch.equal(token, expected)
+        plain = advance(tables, plain, expected)
+        state.copy_(following)
