@@ -1,0 +1,216 @@
+"""How a worker takes a job and keeps it: claims and leases; knows nothing of how a job ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Double,
+    Select,
+    bindparam,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.sql.dml import ReturningUpdate
+
+from db.columns import at_most, now
+from db.events import Change, record
+from db.reviewers import COLUMNS as REVIEWER_COLUMNS
+from db.reviewers import ReviewerVersion, version_of
+from db.schema import CLAIMABLE_BY_REVIEWER, CLAIMABLE_ON_QUEUE, Batch, Job, Paper, Reviewer
+from db.session import Database
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A job that a worker holds until its lease ends. `attempt` is the fencing number."""
+
+    job_id: int
+    attempt: int
+    batch_name: str
+    custom_id: str
+    sample: int
+    seed: int
+    paper_id: int
+    paper_sha256: str
+    title: str
+    body: str
+    reviewer: ReviewerVersion
+    allow_external: bool
+    worker: str
+    max_attempts: int
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """Which of the held jobs are no longer this worker's, and which it should stop."""
+
+    lost: frozenset[int]
+    cancelled: frozenset[int]
+
+
+def claim(
+    database: Database,
+    *,
+    queue: str,
+    worker: str,
+    lease_seconds: float,
+    max_attempts: int,
+    loaded_reviewer_id: int | None = None,
+) -> Claim | None:
+    """Take the next job of the queue: by priority, then deadline, then age.
+
+    Within the highest priority that waits, jobs of `loaded_reviewer_id` come first. When nothing is
+    queued, a running job whose lease ran out is taken over. None means there is no work.
+    """
+    terms = {
+        "on_queue": queue,
+        "by_worker": worker,
+        "lease": lease_seconds,
+        "most_attempts": max_attempts,
+        "loaded": loaded_reviewer_id,
+    }
+    searches = [_TAKE_QUEUED, _TAKE_ABANDONED]
+    if loaded_reviewer_id is not None:
+        searches.insert(0, _TAKE_LOADED)
+    with database.write() as on:
+        taken = _first_of(on, searches, terms)
+        if taken is None:
+            return None
+        record(on, "claimed", [taken], worker=worker)
+    return _claim_of(database, taken, worker, max_attempts)
+
+
+def queued_on(queue: ColumnElement[str] | str) -> Select[int]:
+    """Select the jobs of a queue that could be claimed at this moment."""
+    return _ready(CLAIMABLE_ON_QUEUE).where(Job.queue == queue)
+
+
+def _ready(predicate: str) -> Select[int]:
+    return select(Job.id).where(text(predicate), Job.not_before <= now(), Job.deadline_at > now())
+
+
+def _first_of(
+    on: Connection, searches: Iterable[ReturningUpdate[int, int]], terms: Mapping[str, Any]
+) -> Change | None:
+    for search in searches:
+        row = on.execute(search, terms).first()
+        if row is not None:
+            return Change(*row)
+    return None
+
+
+def _take(candidates: Select[int]) -> ReturningUpdate[int, int]:
+    """Take the first candidate that nobody else is taking."""
+    best = (
+        candidates.limit(at_most(1))
+        .with_for_update(skip_locked=True)
+        .correlate(None)
+        .scalar_subquery()
+    )
+    return (
+        update(Job)
+        .where(Job.id == best)
+        .values(
+            state="running",
+            attempt=Job.attempt + 1,
+            worker=bindparam("by_worker"),
+            lease_until=now() + bindparam("lease", type_=Double()),
+            started_at=now(),
+        )
+        .returning(Job.id, Job.attempt)
+    )
+
+
+def _queued() -> Select[int]:
+    return queued_on(bindparam("on_queue")).order_by(Job.priority, Job.deadline_at, Job.id)
+
+
+def _queued_for_loaded() -> Select[int]:
+    highest = _queued().with_only_columns(Job.priority).limit(at_most(1)).correlate(None)
+    return (
+        _ready(CLAIMABLE_BY_REVIEWER)
+        .where(
+            Job.reviewer_id == bindparam("loaded"),
+            Job.queue == bindparam("on_queue"),
+            Job.priority <= highest.scalar_subquery(),
+        )
+        .order_by(Job.priority, Job.deadline_at, Job.id)
+    )
+
+
+def _abandoned() -> Select[int]:
+    return (
+        select(Job.id)
+        .where(
+            text("state = 'running'"),
+            Job.lease_until < now(),
+            Job.queue == bindparam("on_queue"),
+            ~Job.held,
+            ~Job.cancel_requested,
+            Job.deadline_at > now(),
+            Job.attempt - Job.given_back < bindparam("most_attempts"),
+        )
+        .order_by(Job.lease_until)
+    )
+
+
+# Built once: putting such a statement together takes longer than running it.
+_TAKE_QUEUED = _take(_queued())
+_TAKE_LOADED = _take(_queued_for_loaded())
+_TAKE_ABANDONED = _take(_abandoned())
+_DETAILS = (
+    select(
+        Batch.name.label("batch_name"),
+        *(Job.custom_id, Job.sample, Job.seed, Job.paper_id, Batch.allow_external),
+        *(Paper.sha256.label("paper_sha256"), Paper.title, Paper.body),
+        *REVIEWER_COLUMNS,
+    )
+    .join_from(Job, Batch, Batch.id == Job.batch_id)
+    .join(Paper, Paper.id == Job.paper_id)
+    .join(Reviewer, Reviewer.id == Job.reviewer_id)
+    .where(Job.id == bindparam("job_id"))
+)
+
+
+def _claim_of(database: Database, taken: Change, worker: str, max_attempts: int) -> Claim:
+    with database.read() as on:
+        row = on.execute(_DETAILS, {"job_id": taken.job_id}).mappings().one()
+    return Claim(
+        job_id=taken.job_id,
+        attempt=taken.attempt,
+        reviewer=version_of(row),
+        worker=worker,
+        max_attempts=max_attempts,
+        **{name: value for name, value in row.items() if not name.startswith("reviewer_")},
+    )
+
+
+def renew(
+    database: Database, *, worker: str, held: Mapping[int, int], lease_seconds: float
+) -> Renewal:
+    """Prolong the leases of the held jobs ({job id: attempt}); say what became of them."""
+    if not held:
+        return Renewal(frozenset(), frozenset())
+    mine = (
+        select(Job.id)
+        .where(Job.id.in_(held), Job.worker == worker, Job.state == "running")
+        .order_by(Job.id)
+        .with_for_update()
+        .correlate(None)
+    )
+    with database.write() as on:
+        renewed = on.execute(
+            update(Job)
+            .where(Job.id.in_(mine))
+            .values(lease_until=now() + lease_seconds)
+            .returning(Job.id, Job.attempt, Job.cancel_requested)
+        ).all()
+    kept = {job_id for job_id, attempt, _ in renewed if held[job_id] == attempt}
+    stop = {job_id for job_id, _, cancel_requested in renewed if cancel_requested}
+    return Renewal(frozenset(held.keys() - kept), frozenset(stop & kept))

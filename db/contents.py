@@ -1,0 +1,63 @@
+"""Papers' texts, each stored once however often it is submitted; knows nothing of batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from db.columns import storable
+from db.schema import Job, Paper
+from db.session import Database
+
+
+@dataclass(frozen=True)
+class PaperContent:
+    """A paper as read. `sections` are [{"heading", "n_chars"}], `body` is what a model sees."""
+
+    sha256: str
+    title: str
+    abstract: str
+    body: str
+    sections: Sequence[Any]
+    flags: tuple[str, ...] = ()
+
+
+def contents_named(database: Database, custom_id: str) -> list[PaperContent]:
+    """Give the papers that any batch has under this custom_id, by id."""
+    columns = (Paper.sha256, Paper.title, Paper.abstract, Paper.body, Paper.sections, Paper.flags)
+    named = select(Job.paper_id).where(Job.custom_id == storable(custom_id))
+    with database.read() as on:
+        query = select(*columns).where(Paper.id.in_(named)).order_by(Paper.id)
+        rows = on.execute(query).mappings()
+        return [PaperContent(**{**row, "flags": tuple(row["flags"])}) for row in rows]
+
+
+def insert_or_ignore(on: Connection, table: type[Any]) -> Any:
+    """An INSERT that skips rows which a UNIQUE constraint refuses."""
+    dialect = postgresql if on.dialect.name == "postgresql" else sqlite
+    return dialect.insert(table).on_conflict_do_nothing()
+
+
+def store_papers(on: Connection, contents: Iterable[PaperContent]) -> dict[str, int]:
+    """Store the papers that are not there yet; return {sha256: paper id} for all of them."""
+    by_hash = {content.sha256: content for content in contents}
+    known = _ids(on, by_hash)
+    # Sorted: two transactions that store the same papers wait for each other in one order.
+    missing = [_row(by_hash[sha256]) for sha256 in sorted(by_hash.keys() - known)]
+    if not missing:
+        return known
+    on.execute(insert_or_ignore(on, Paper), missing)
+    return _ids(on, by_hash)
+
+
+def _ids(on: Connection, hashes: Iterable[str]) -> dict[str, int]:
+    rows = on.execute(select(Paper.sha256, Paper.id).where(Paper.sha256.in_(list(hashes))))
+    return dict(rows.all())
+
+
+def _row(content: PaperContent) -> dict[str, Any]:
+    return {**vars(content), "flags": list(content.flags), "n_flags": len(content.flags)}

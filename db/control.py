@@ -1,0 +1,159 @@
+"""What an operator does to a batch: cancel, retry, pause, resume; knows nothing of workers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, Connection, Select, case, func, null, select, update
+
+from db.columns import NEVER, now, storable
+from db.events import Change, record
+from db.opening import require_batch
+from db.outcomes import LIVE, close_finished, settle
+from db.schema import Batch, Job
+from db.session import Database
+from errors import UserError
+
+#: custom_ids that an error names at most.
+_MOST_NAMED = 5
+
+_RETRIABLE = ("failed", "cancelled", "expired")
+
+
+def cancel(database: Database, name: str, custom_ids: Sequence[str] | None = None) -> int:
+    """Cancel a batch, or some of its papers; return how many jobs that concerns.
+
+    Queued jobs end at once, running ones when their worker notices; ended ones stay.
+    Raises UserError for an unknown batch or custom_id.
+    """
+    with database.write() as on:
+        batch_id, chosen = _choose(on, name, custom_ids)
+        if custom_ids is None:
+            on.execute(
+                update(Batch)
+                .where(Batch.id == batch_id, Batch.state.in_(("validating", "in_progress")))
+                .values(state="cancelling")
+            )
+        number = _cancel_jobs(on, chosen.where(Job.state.in_(LIVE)))
+        settle(on, Job.batch_id == batch_id, follow=())
+    close_finished(database, name)
+    return number
+
+
+def _cancel_jobs(on: Connection, chosen: Select[int]) -> int:
+    # One statement for queued and running ones: a job may turn from one into the other meanwhile.
+    queued = Job.state == "queued"
+    rows = on.execute(
+        update(Job)
+        .where(Job.id.in_(_in_order(chosen)), Job.state.in_(LIVE))
+        .values(
+            state=case((queued, "cancelled"), else_=Job.state),
+            finished_at=case((queued, now()), else_=null()),
+            cancel_requested=~queued,
+        )
+        .returning(Job.id, Job.attempt, Job.state)
+    ).all()
+    gone = [Change(job_id, attempt) for job_id, attempt, state in rows if state == "cancelled"]
+    asked = [Change(job_id, attempt) for job_id, attempt, state in rows if state == "running"]
+    return record(on, "cancelled", gone) + record(on, "cancel_requested", asked)
+
+
+def retry(database: Database, name: str, custom_ids: Sequence[str] | None = None) -> int:
+    """Queue failed, cancelled and expired jobs again, with all their attempts; return how many.
+
+    Papers that could not be read stay failed (`unreadable` counts them). A deadline that has
+    passed no longer holds. Raises UserError for an unknown batch or custom_id.
+    """
+    with database.write() as on:
+        batch_id, chosen = _choose(on, name, custom_ids)
+        chosen = chosen.where(Job.state.in_(_RETRIABLE), Job.paper_id.is_not(None))
+        rows = on.execute(
+            update(Job)
+            .where(Job.id.in_(_in_order(chosen)), Job.state.in_(_RETRIABLE))
+            .values(
+                state="queued",
+                error_kind=None,
+                error=None,
+                finished_at=None,
+                queued_at=now(),
+                not_before=0.0,
+                given_back=Job.attempt,
+                cancel_requested=False,
+                deadline_at=case((Job.deadline_at <= now(), NEVER), else_=Job.deadline_at),
+            )
+            .returning(Job.id, Job.attempt)
+        ).all()
+        number = record(on, "retried", [Change(*row) for row in rows])
+        if number:
+            _reopen(on, batch_id)
+        settle(on, Job.batch_id == batch_id, follow=("succeeded",))
+    close_finished(database, name)
+    return number
+
+
+def _reopen(on: Connection, batch_id: int) -> None:
+    passed = Batch.deadline_at <= now()
+    on.execute(
+        update(Batch)
+        .where(Batch.id == batch_id)
+        .values(
+            state=case((Batch.state == "validating", Batch.state), else_="in_progress"),
+            deadline_at=case((passed, null()), else_=Batch.deadline_at),
+            finished_at=None,
+        )
+    )
+
+
+def unreadable(database: Database, name: str) -> int:
+    """Count the batch's jobs whose paper could not be read: only a new source helps them."""
+    with database.read() as on:
+        batch_id = require_batch(on, name)
+        number = on.scalar(
+            select(func.count()).where(Job.batch_id == batch_id, Job.paper_id.is_(None))
+        )
+    return number or 0
+
+
+def pause(database: Database, name: str) -> None:
+    """Let no more jobs of the batch start; running ones end."""
+    _hold(database, name, held=True)
+
+
+def resume(database: Database, name: str) -> None:
+    """Let a paused batch's jobs start again."""
+    _hold(database, name, held=False)
+
+
+def _hold(database: Database, name: str, *, held: bool) -> None:
+    with database.write() as on:
+        batch_id = require_batch(on, name)
+        on.execute(update(Batch).where(Batch.id == batch_id).values(paused=held))
+        jobs = select(Job.id).where(Job.batch_id == batch_id, Job.held != held)
+        rows = on.execute(
+            update(Job)
+            .where(Job.id.in_(_in_order(jobs)))
+            .values(held=held)
+            .returning(Job.id, Job.attempt)
+        ).all()
+        record(on, "paused" if held else "resumed", [Change(*row) for row in rows])
+
+
+def _choose(on: Connection, name: str, custom_ids: Sequence[str] | None) -> tuple[int, Select[int]]:
+    """Find the batch and a query for the ids of its jobs, or of those with these custom_ids."""
+    batch_id = require_batch(on, name)
+    jobs = select(Job.id).where(Job.batch_id == batch_id)
+    if custom_ids is None:
+        return batch_id, jobs
+    wanted = [storable(custom_id) for custom_id in custom_ids]
+    chosen: ColumnElement[bool] = Job.custom_id.in_(wanted)
+    known = set(on.scalars(select(Job.custom_id).where(Job.batch_id == batch_id, chosen)))
+    unknown = sorted(set(wanted) - known)
+    if unknown:
+        named = ", ".join(unknown[:_MOST_NAMED]) + (" ..." if unknown[_MOST_NAMED:] else "")
+        raise UserError(f"Batch {name!r} has no paper with the id {named}.")
+    return batch_id, jobs.where(chosen)
+
+
+def _in_order(jobs: Select[int]) -> Select[int]:
+    # Two transactions that lock many jobs lock them in one order, or they wait for each other.
+    return jobs.order_by(Job.id).with_for_update().correlate(None)

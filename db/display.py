@@ -1,0 +1,66 @@
+"""Batches and rows as text for a terminal; knows nothing of where they come from."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from db.batches import BatchStatus
+from db.readonly import Rows
+
+
+def status_table(statuses: Sequence[BatchStatus]) -> Table:
+    """A row a batch."""
+    table = Table("batch", "state", "reviewer", "done", "running", "waiting", "failed", "other")
+    for heading in ("papers/h", "tokens/s", "cut", "flagged", "to go"):
+        table.add_column(heading, justify="right")
+    for status in statuses:
+        table.add_row(*_cells(status))
+    return table
+
+
+def _cells(status: BatchStatus) -> list[str]:
+    counts = status.counts
+    speed = status.output_tokens / status.seconds if status.seconds else None
+    return [
+        status.name,
+        status.state,
+        f"{status.reviewer} v{status.version}",
+        f"{counts['succeeded']}/{counts['total']}",
+        *(str(counts[state]) for state in ("running", "queued", "failed")),
+        str(counts["cancelled"] + counts["expired"]),
+        _number(status.papers_per_hour),
+        _number(speed),
+        str(status.truncated_papers),
+        str(status.flagged_papers),
+        _span(status.eta_s),
+    ]
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
+
+
+def _span(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}"
+
+
+def print_rows(rows: Rows, file_format: str) -> None:
+    """A query's answer as a table, or as CSV for other programs."""
+    if file_format == "csv":
+        writer = csv.writer(sys.stdout)
+        writer.writerow(rows.columns)
+        writer.writerows(rows.rows)
+        return
+    table = Table(*rows.columns)
+    for row in rows.rows:
+        table.add_row(*("" if value is None else str(value) for value in row))
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    console.print(table)

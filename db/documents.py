@@ -1,0 +1,49 @@
+"""The JSON documents of design section 5a; scripts depend on them. Knows nothing of terminals."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from db.batches import BatchStatus
+from db.reading import ExportLine, PaperView, ReviewView
+
+
+def status_document(status: BatchStatus) -> dict[str, Any]:
+    """`status BATCH --json`."""
+    document = asdict(status)
+    document["batch"] = document.pop("name")
+    return document
+
+
+def paper_document(paper: PaperView) -> dict[str, Any]:
+    """The paper of `show --json`."""
+    document = asdict(paper)
+    del document["reviews"]
+    return document
+
+
+def review_document(review: ReviewView) -> dict[str, Any]:
+    """A review, as `show --json` and the JSONL export have it."""
+    return asdict(review)
+
+
+def export_document(line: ExportLine) -> dict[str, Any]:
+    """One line of the JSONL export: a job, with its review or its error."""
+    return {
+        "batch": line.batch,
+        "custom_id": line.custom_id,
+        "sample": line.sample,
+        "job": line.job,
+        "state": line.state,
+        "error": error_document(line),
+        "paper": {"title": line.paper_title, "sha256": line.paper_sha256},
+        "review": None if line.review is None else review_document(line.review),
+    }
+
+
+def error_document(line: ExportLine) -> dict[str, str] | None:
+    """Why a job has no review; None when nothing went wrong."""
+    if line.error_kind is None:
+        return None
+    return {"kind": line.error_kind, "message": line.error or ""}

@@ -1,0 +1,210 @@
+"""How a job leaves a worker: with a review, an error, or back to the queue; knows no engine.
+
+Every write is fenced: it changes nothing unless the job still runs under this worker and attempt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Double,
+    Integer,
+    Update,
+    bindparam,
+    insert,
+    select,
+    update,
+)
+
+from db.claims import Claim
+from db.columns import at_most, now
+from db.events import Change, record
+from db.outcomes import close_finished, settle
+from db.schema import Item, Job, Review
+from db.session import Database
+
+
+@dataclass(frozen=True)
+class NewItem:
+    """One titled point; `position` counts from 0 within its aspect."""
+
+    aspect: str
+    position: int
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class NewReview:
+    """A review to store. Token counts are the engine's tokenizer's; `seconds` of generation."""
+
+    raw: str
+    items: Sequence[NewItem]
+    empty_aspects: Sequence[str]
+    unplaced: str
+    adapter_sha256: str | None
+    seed: int
+    n_prompt_tokens: int
+    n_output_tokens: int
+    truncated_tokens: int
+    finish: str
+    seconds: float
+    gate: Sequence[Mapping[str, Any]]
+    versions: Mapping[str, str]
+
+
+def commit_review(database: Database, claim: Claim, review: NewReview) -> bool:
+    """Store the review with its items and end the job, in one transaction.
+
+    False: the job was lost before, and nothing is written.
+    """
+    cost = {f"new_{name}": getattr(review, name) for name in _COST}
+    with database.write() as on:
+        if not _end(on, claim, "succeeded", _SUCCEED, cost):
+            return False
+        _store(on, claim, review)
+    close_finished(database, claim.batch_name)
+    return True
+
+
+def release(
+    database: Database,
+    claim: Claim,
+    *,
+    reason: str,
+    delay_seconds: float = 0.0,
+    keep_attempt: bool = False,
+) -> bool:
+    """Give the job back to the queue; nobody claims it before the delay is over.
+
+    With `keep_attempt` the attempt does not count. A job without attempts left fails with kind
+    "attempts", one that was to be cancelled is cancelled. False: the job was lost before.
+    """
+    terms = {"delay": delay_seconds, "kept": int(keep_attempt), "most": claim.max_attempts}
+    detail = {"reason": reason, "delay_seconds": delay_seconds, "keep_attempt": keep_attempt}
+    with database.write() as on:
+        if _change(on, claim, "released", _RELEASE, terms, detail):
+            return True
+    if _end_alone(database, claim, "cancelled", _CANCEL_ASKED):
+        return True
+    used_up = f"{claim.max_attempts} attempts ended without a review; the last: {reason}"
+    return fail(database, claim, kind="attempts", sentence=used_up)
+
+
+def fail(database: Database, claim: Claim, *, kind: str, sentence: str) -> bool:
+    """Put the job among the dead letters, with its duplicates. False: the job was lost before."""
+    terms = {"kind": kind, "sentence": sentence}
+    return _end_alone(database, claim, "failed", _FAIL, terms, {"kind": kind, "error": sentence})
+
+
+def cancelled(database: Database, claim: Claim) -> bool:
+    """End the job as cancelled; a duplicate takes its place. False: the job was lost before."""
+    return _end_alone(database, claim, "cancelled", _CANCEL)
+
+
+def _store(on: Connection, claim: Claim, review: NewReview) -> None:
+    values = {name: value for name, value in vars(review).items() if name != "items"}
+    owner = {
+        "paper_id": claim.paper_id,
+        "reviewer_id": claim.reviewer.id,
+        "job_id": claim.job_id,
+    }
+    review_id = on.scalar(_STORE_REVIEW, {**values, **owner})
+    if review.items:
+        items = [{"review_id": review_id, **vars(item)} for item in review.items]
+        on.execute(_STORE_ITEM, items)
+
+
+def _end_alone(
+    database: Database,
+    claim: Claim,
+    kind: str,
+    ending: Update,
+    terms: Mapping[str, Any] | None = None,
+    detail: Mapping[str, Any] | None = None,
+) -> bool:
+    with database.write() as on:
+        if not _end(on, claim, kind, ending, terms, detail):
+            return False
+    close_finished(database, claim.batch_name)
+    return True
+
+
+def _end(
+    on: Connection,
+    claim: Claim,
+    kind: str,
+    ending: Update,
+    terms: Mapping[str, Any] | None = None,
+    detail: Mapping[str, Any] | None = None,
+) -> bool:
+    """Move a held job to a terminal state, and its duplicates with it."""
+    changed = _change(on, claim, kind, ending, terms, detail)
+    if changed and on.scalar(_A_DUPLICATE, {"original": claim.job_id}) is not None:
+        settle(on, Job.duplicate_of == claim.job_id, follow=("succeeded", "failed"))
+    return changed
+
+
+def _change(
+    on: Connection,
+    claim: Claim,
+    kind: str,
+    change: Update,
+    terms: Mapping[str, Any] | None = None,
+    detail: Mapping[str, Any] | None = None,
+) -> bool:
+    fence = {"held_job": claim.job_id, "my_attempt": claim.attempt, "my_name": claim.worker}
+    changed = on.execute(change, {**fence, **(terms or {})})
+    mine = [Change(claim.job_id, claim.attempt)] * changed.rowcount
+    return record(on, kind, mine, worker=claim.worker, detail=detail) == 1
+
+
+def _fenced(values: Mapping[str, Any], *conditions: ColumnElement[bool]) -> Update:
+    return (
+        update(Job)
+        .where(
+            Job.id == bindparam("held_job"),
+            Job.attempt == bindparam("my_attempt"),
+            Job.worker == bindparam("my_name"),
+            Job.state == "running",
+            *conditions,
+        )
+        .values(lease_until=None, **values)
+    )
+
+
+#: What a review cost, repeated on its job.
+_COST = ("n_prompt_tokens", "n_output_tokens", "truncated_tokens", "seconds")
+
+# Built once: putting such a statement together takes longer than running it.
+_SUCCEED = _fenced(
+    {"state": "succeeded", "finished_at": now(), **{c: bindparam(f"new_{c}") for c in _COST}}
+)
+_FAIL = _fenced(
+    {
+        "state": "failed",
+        "finished_at": now(),
+        "error_kind": bindparam("kind"),
+        "error": bindparam("sentence"),
+    }
+)
+_CANCEL = _fenced({"state": "cancelled", "finished_at": now()})
+_CANCEL_ASKED = _CANCEL.where(Job.cancel_requested)
+_RELEASE = _fenced(
+    {
+        "state": "queued",
+        "queued_at": now(),
+        "not_before": now() + bindparam("delay", type_=Double()),
+        "given_back": Job.given_back + bindparam("kept", type_=Integer()),
+    },
+    ~Job.cancel_requested,
+    Job.attempt - Job.given_back - bindparam("kept", type_=Integer()) < bindparam("most"),
+)
+_A_DUPLICATE = select(Job.id).where(Job.duplicate_of == bindparam("original")).limit(at_most(1))
+_STORE_REVIEW = insert(Review).returning(Review.id)
+_STORE_ITEM = insert(Item)

@@ -1,0 +1,79 @@
+"""Reviews that others wrote, stored once under the id they came with; knows nothing of formats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import Connection, insert
+
+from db.contents import PaperContent, insert_or_ignore, store_papers
+from db.endings import NewItem
+from db.reviewers import ReviewerVersion
+from db.schema import Item, Review
+from db.session import Database
+
+#: Reviews that one transaction stores.
+CHUNK = 200
+
+#: Parts of a FrozenReview that go to tables of their own.
+_APART = ("paper", "items")
+
+
+@dataclass(frozen=True)
+class FrozenReview:
+    """A review that was not written here. `fields` holds what has no column of its own."""
+
+    external_id: str
+    paper: PaperContent
+    raw: str
+    items: Sequence[NewItem] = ()
+    empty_aspects: Sequence[str] = ()
+    unplaced: str = ""
+    rating: float | None = None
+    confidence: float | None = None
+    is_meta: bool = False
+    fields: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Imported:
+    """How many reviews were stored, and how many had been before."""
+
+    new: int
+    known: int
+
+
+def import_reviews(
+    database: Database, reviewer: ReviewerVersion, rows: Sequence[FrozenReview]
+) -> Imported:
+    """Store the reviews as the reviewer's; one with a known external_id stays as it is."""
+    new = 0
+    for start in range(0, len(rows), CHUNK):
+        with database.write() as on:
+            new += _import(on, reviewer, rows[start : start + CHUNK])
+    return Imported(new=new, known=len(rows) - new)
+
+
+def _import(on: Connection, reviewer: ReviewerVersion, rows: Sequence[FrozenReview]) -> int:
+    papers = store_papers(on, [row.paper for row in rows])
+    new = 0
+    for row in rows:
+        stored = on.scalar(
+            insert_or_ignore(on, Review)
+            .values(
+                paper_id=papers[row.paper.sha256],
+                reviewer_id=reviewer.id,
+                gate=[],
+                versions={},
+                **{name: value for name, value in vars(row).items() if name not in _APART},
+            )
+            .returning(Review.id)
+        )
+        if stored is None:
+            continue
+        new += 1
+        if row.items:
+            on.execute(insert(Item), [{"review_id": stored, **asdict(item)} for item in row.items])
+    return new

@@ -1,0 +1,145 @@
+"""The schema's migrations, run in code; knows how to move between revisions, not what they hold.
+
+Views are no part of the migrations: an upgrade drops them first and makes today's at its end, so
+a migration may change any table under them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import CheckConstraint, Connection, MetaData, event, inspect, text
+
+from db import schema_judging, schema_training
+from db.schema import Base
+from db.session import Database, open_database, schema_revision
+from db.views import create_views, drop_views, missing_views
+from errors import UserError
+from settings import PROJECT_ROOT
+
+
+def metadata() -> MetaData:
+    """All tables, including those of the modules that only register themselves."""
+    assert schema_training.Adapter.metadata is schema_judging.Point.metadata
+    return Base.metadata
+
+
+def head() -> str:
+    """Name the newest revision."""
+    revision = ScriptDirectory.from_config(_config()).get_current_head()
+    assert revision is not None
+    return revision
+
+
+def current(url: str) -> str | None:
+    """Name the database's revision; None when it is empty."""
+    with _opened(url) as database, database.read() as on:
+        return schema_revision(on)
+
+
+def upgrade(url: str, revision: str = "head") -> None:
+    """Bring the database up to `revision`, in one transaction. Raises UserError if unknown."""
+    _move(url, lambda config: command.upgrade(config, revision))
+
+
+def downgrade(url: str, revision: str) -> None:
+    """Take the database back to `revision` ("base" empties it), in one transaction."""
+    _move(url, lambda config: command.downgrade(config, revision))
+
+
+def check(url: str) -> list[str]:
+    """Say how the database differs from the models; an empty list is good."""
+    with _opened(url) as database, database.read() as on:
+        context = MigrationContext.configure(on, opts={"compare_type": True})
+        differences = [_sentence(change) for change in compare_metadata(context, metadata())]
+        return differences + _missing_checks(on) + missing_views(on)
+
+
+def write_revision(url: str, revision: str, message: str) -> None:
+    """Write a migration with the differences between an upgraded database and the models."""
+    config = _config()
+    with _opened(url) as database, database.write() as on:
+        config.attributes["connection"] = on
+        command.revision(config, message=message, autogenerate=True, rev_id=revision)
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(PROJECT_ROOT / "migrations"))
+    return config
+
+
+@contextmanager
+def _opened(url: str) -> Iterator[Database]:
+    database = open_database(url, max_connections=1)
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+def _move(url: str, step: Callable[[Config], None]) -> None:
+    config = _config()
+    with _opened(url) as database, _alone(database) as on:
+        config.attributes["connection"] = on
+        drop_views(on)
+        try:
+            step(config)
+        except CommandError as error:
+            raise UserError(f"No such migration step: {error}.") from error
+        if schema_revision(on) == head():
+            create_views(on)
+
+
+@contextmanager
+def _alone(database: Database) -> Iterator[Connection]:
+    """A writing transaction that no other migration runs beside."""
+    if database.dialect == "sqlite":
+        # Alembic copies a table to alter it; dropping the old one would cascade to its children.
+        database.engine.dispose()
+        event.listen(database.engine, "connect", _switch_foreign_keys_off)
+    with database.write() as on:
+        if database.dialect == "postgresql":
+            on.execute(text("SELECT pg_advisory_xact_lock(hashtext('referee schema'))"))
+        yield on
+        if database.dialect == "sqlite":
+            orphans = on.exec_driver_sql("PRAGMA foreign_key_check").all()
+            assert not orphans, f"the migration leaves rows without their parents: {orphans[:3]}"
+
+
+def _switch_foreign_keys_off(connection: Any, _record: Any) -> None:
+    connection.execute("PRAGMA foreign_keys = OFF")
+
+
+def _missing_checks(on: Connection) -> list[str]:
+    """Alembic compares no CHECK constraints, so compare their names."""
+    inspector = inspect(on)
+    tables = set(inspector.get_table_names()) & set(metadata().tables)
+    return [
+        f"table {name}: CHECK {rule} is missing or unknown"
+        for name in sorted(tables)
+        for rule in sorted(
+            {str(check["name"]) for check in inspector.get_check_constraints(name)}
+            ^ _check_names(name)
+        )
+    ]
+
+
+def _check_names(table: str) -> set[str]:
+    rules = metadata().tables[table].constraints
+    return {str(rule.name) for rule in rules if isinstance(rule, CheckConstraint)}
+
+
+def _sentence(change: Any) -> str:
+    if isinstance(change, list):
+        return "; ".join(_sentence(part) for part in change)
+    named = (str(getattr(part, "name", None) or part) for part in change if part is not None)
+    return " ".join(named)

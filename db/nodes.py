@@ -1,0 +1,105 @@
+"""Worker processes as they describe themselves; knows nothing of what they do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+from sqlalchemy import delete, func, insert, select, update
+
+from db.columns import now
+from db.schema import NodeState
+from db.schema import WorkerNode as Row
+from db.session import Database
+
+
+@dataclass(frozen=True)
+class WorkerNode:
+    """A worker process. `seen_at` in epoch seconds and `age_s` since then are the database's."""
+
+    name: str
+    host: str
+    pid: int
+    gpu: str
+    queue: str
+    base: str
+    slots: int
+    reviewer: str
+    code_version: str
+    state: NodeState
+    seen_at: float
+    age_s: float
+
+
+def sign_on(
+    database: Database,
+    *,
+    name: str,
+    host: str,
+    pid: int,
+    gpu: str,
+    queue: str,
+    base: str,
+    slots: int,
+    code_version: str,
+    reviewer: str = "",
+    weights_sha256: str | None = None,
+) -> None:
+    """Enter a worker that has just started, in place of an earlier one of its name."""
+    values = {
+        "host": host,
+        "pid": pid,
+        "gpu": gpu,
+        "queue": queue,
+        "base": base,
+        "slots": slots,
+        "code_version": code_version,
+        "reviewer": reviewer,
+        "weights_sha256": weights_sha256,
+    }
+    with database.write() as on:
+        on.execute(delete(Row).where(Row.name == name))
+        on.execute(insert(Row).values(name=name, **values))
+
+
+def sign_of_life(database: Database, name: str, *, reviewer: str) -> NodeState | None:
+    """Note that the worker lives and what it has loaded; return the state it should be in.
+
+    None: the worker is not entered (any more) and should sign on.
+    """
+    with database.write() as on:
+        state = on.scalar(
+            update(Row)
+            .where(Row.name == name)
+            .values(seen_at=now(), reviewer=reviewer)
+            .returning(Row.state)
+        )
+    return cast(NodeState | None, state)
+
+
+def sign_off(database: Database, name: str) -> None:
+    """Strike a worker that stops."""
+    with database.write() as on:
+        on.execute(delete(Row).where(Row.name == name))
+
+
+def set_state(database: Database, name_or_host: str, state: NodeState) -> int:
+    """Let a worker, or all of a host, drain or be active again; return how many there are."""
+    with database.write() as on:
+        return on.execute(
+            update(Row)
+            .where((Row.name == name_or_host) | (Row.host == name_or_host))
+            .values(state=state)
+        ).rowcount
+
+
+def listing(database: Database) -> list[WorkerNode]:
+    """Give all workers that signed on and not off, by name; dead ones show by their age."""
+    columns = (
+        *(Row.name, Row.host, Row.pid, Row.gpu, Row.queue, Row.base, Row.slots, Row.reviewer),
+        *(Row.code_version, Row.state, Row.seen_at),
+        func.round(now() - Row.seen_at).label("age_s"),
+    )
+    with database.read() as on:
+        rows = on.execute(select(*columns).order_by(Row.name)).mappings()
+        return [WorkerNode(**row) for row in rows]

@@ -1,0 +1,142 @@
+"""Batches: opened, resumed and closed by a submit; knows nothing of papers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from db.columns import now
+from db.outcomes import close_finished
+from db.reviewers import COLUMNS as REVIEWER_COLUMNS
+from db.reviewers import ReviewerVersion, version_of
+from db.schema import Batch as Row
+from db.schema import Reviewer
+from db.session import Database
+from errors import UserError
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """What a batch is submitted with. `priority` is 0 (high), 1 or 2; the deadline counts from
+    the batch's creation, in seconds."""
+
+    priority: int = 1
+    deadline_seconds: float | None = None
+    samples: int = 1
+    allow_external: bool = False
+
+    @property
+    def sha256(self) -> str:
+        """Hash that tells two sets of options apart."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Submitted papers for one reviewer version. `created_at` is in epoch seconds."""
+
+    id: int
+    name: str
+    state: str
+    reviewer: ReviewerVersion
+    options: BatchOptions
+    created_at: float
+
+
+def open_batch(
+    database: Database, name: str, reviewer: ReviewerVersion, options: BatchOptions
+) -> Batch:
+    """Make the batch, or resume the one of that name, which keeps its reviewer's version.
+
+    Raises UserError when the batch exists with another reviewer or other options, or when it was
+    cancelled.
+    """
+    try:
+        with database.write() as on:
+            found = _find(on, name)
+            if found is None:
+                on.execute(insert(Row).values(**_new(name, reviewer, options)))
+            else:
+                _refuse_other(found, reviewer, options)
+                on.execute(update(Row).where(Row.id == found.id).values(state="validating"))
+            opened = _find(on, name)
+    except IntegrityError:
+        # Somebody else made it between our look and our insert.
+        return open_batch(database, name, reviewer, options)
+    assert opened is not None
+    return opened
+
+
+def finish_submit(database: Database, batch: Batch) -> None:
+    """Say that no more papers follow: the batch ends as soon as its jobs have."""
+    with database.write() as on:
+        on.execute(
+            update(Row)
+            .where(Row.id == batch.id, Row.state == "validating")
+            .values(state="in_progress")
+        )
+    close_finished(database, batch.name)
+
+
+def require_batch(on: Connection, name: str) -> int:
+    """Give the id of the batch. Raises UserError when there is none of that name."""
+    batch_id = on.scalar(select(Row.id).where(Row.name == name))
+    if batch_id is None:
+        raise UserError(f"There is no batch {name!r}; `referee status` lists them.")
+    return batch_id
+
+
+def _new(name: str, reviewer: ReviewerVersion, options: BatchOptions) -> dict[str, Any]:
+    seconds = options.deadline_seconds
+    return {
+        "name": name,
+        "reviewer_id": reviewer.id,
+        "options_sha256": options.sha256,
+        "deadline_at": None if seconds is None else now() + seconds,
+        **asdict(options),
+    }
+
+
+def _find(on: Connection, name: str) -> Batch | None:
+    query = (
+        select(
+            *(Row.id, Row.name, Row.state, Row.created_at),
+            *(Row.priority, Row.deadline_seconds, Row.samples, Row.allow_external),
+            *REVIEWER_COLUMNS,
+        )
+        .join(Reviewer, Reviewer.id == Row.reviewer_id)
+        .where(Row.name == name)
+        .with_for_update(of=Row)
+    )
+    row = on.execute(query).mappings().first()
+    return None if row is None else _batch_of(row)
+
+
+def _batch_of(row: RowMapping) -> Batch:
+    options = BatchOptions(
+        row["priority"], row["deadline_seconds"], row["samples"], row["allow_external"]
+    )
+    return Batch(row["id"], row["name"], row["state"], version_of(row), options, row["created_at"])
+
+
+def _refuse_other(found: Batch, reviewer: ReviewerVersion, options: BatchOptions) -> None:
+    if found.state in ("cancelling", "cancelled"):
+        raise UserError(
+            f"Batch {found.name!r} was cancelled; `referee retry {found.name}` runs it again, "
+            "or choose another name."
+        )
+    then, today = asdict(found.options), asdict(options)
+    then["reviewer"], today["reviewer"] = found.reviewer.name, reviewer.name
+    differences = [
+        f"{key} {then[key]}, not {today[key]}" for key in then if then[key] != today[key]
+    ]
+    if differences:
+        raise UserError(
+            f"Batch {found.name!r} exists with {' and '.join(differences)}; "
+            "repeat its options to resume it, or choose another name."
+        )

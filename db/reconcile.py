@@ -1,0 +1,83 @@
+"""What nobody else will do: leases that ran out, deadlines, batches left open; knows no broker.
+
+Every worker runs it now and then, and any number of them may at once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Select, func, select, text, update
+
+from db.claims import queued_on
+from db.columns import at_most, now
+from db.events import Change, record
+from db.outcomes import OPEN, close_finished, settle
+from db.schema import Batch, Job, Reviewer
+from db.session import Database
+
+#: A queue's claimable jobs are counted up to here: more doorbells than that help nobody.
+MOST_DUE = 1000
+
+
+def reconcile(
+    database: Database, *, max_attempts: int, grace_seconds: float = 0.0
+) -> dict[str, int]:
+    """Put right what workers left behind; return {queue: claimable jobs, at most MOST_DUE}.
+
+    Jobs whose lease ran out are queued again; those without attempts left fail with kind
+    "attempts". Queued jobs past their deadline expire. Batches whose jobs have all ended are
+    closed. Jobs that were queued less than `grace_seconds` ago are not counted: the message that
+    announced them is likely still on its way.
+    """
+    with database.write() as on:
+        touched = _expire_leases(on, max_attempts) + _expire_deadlines(on)
+        settle(on, Job.duplicate_of.in_(touched), follow=("failed", "expired"))
+    close_finished(database)
+    with database.read() as on:
+        return _due(on, grace_seconds)
+
+
+def _expire_leases(on: Connection, max_attempts: int) -> list[int]:
+    run_out = select(Job.id).where(text("state = 'running'"), Job.lease_until < now())
+    used_up = Job.attempt - Job.given_back >= max_attempts
+    sentence = (
+        f"{max_attempts} attempts ended without a review: each time the worker died or froze "
+        "while it held this paper."
+    )
+    ended = {"lease_until": None, "finished_at": now()}
+    failed = {**ended, "state": "failed", "error_kind": "attempts", "error": sentence}
+    queued = {"state": "queued", "lease_until": None, "queued_at": now()}
+    return [
+        *_change(
+            on, "cancelled", run_out.where(Job.cancel_requested), {**ended, "state": "cancelled"}
+        ),
+        *_change(on, "failed", run_out.where(used_up), failed),
+        *_change(on, "lease_expired", run_out.where(~Job.cancel_requested), queued),
+    ]
+
+
+def _expire_deadlines(on: Connection) -> list[int]:
+    late = select(Batch.id).where(Batch.deadline_at <= now(), Batch.state.in_(OPEN))
+    waiting = select(Job.id).where(Job.batch_id.in_(late), Job.state == "queued")
+    return _change(on, "expired", waiting, {"state": "expired", "finished_at": now()})
+
+
+def _change(on: Connection, kind: str, which: Select[Any], values: dict[str, Any]) -> list[int]:
+    # Rows that somebody else holds are his business; the next round finds what he leaves.
+    mine = which.order_by(Job.id).with_for_update(skip_locked=True).correlate(None)
+    changed = on.execute(
+        update(Job).where(Job.id.in_(mine)).values(**values).returning(Job.id, Job.attempt)
+    ).all()
+    record(on, kind, [Change(*row) for row in changed])
+    return [job_id for job_id, _ in changed]
+
+
+def _due(on: Connection, grace_seconds: float) -> dict[str, int]:
+    queues = on.scalars(select(Reviewer.queue).distinct().order_by(Reviewer.queue)).all()
+    return {queue: n for queue in queues if (n := _due_on(on, queue, grace_seconds))}
+
+
+def _due_on(on: Connection, queue: str, grace_seconds: float) -> int:
+    some = queued_on(queue).where(Job.queued_at <= now() - grace_seconds).limit(at_most(MOST_DUE))
+    return on.scalar(select(func.count()).select_from(some.subquery())) or 0

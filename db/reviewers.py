@@ -1,0 +1,94 @@
+"""Reviewers and their immutable versions; knows nothing of what a configuration means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, Select, func, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from db.schema import Reviewer
+from db.session import Database
+
+
+@dataclass(frozen=True)
+class ReviewerVersion:
+    """One version of a reviewer. `queue` is where its jobs ring; `config` is what was hashed."""
+
+    id: int
+    name: str
+    version: int
+    sha256: str
+    kind: str
+    queue: str
+    config: Mapping[str, Any]
+
+
+#: What `version_of` needs; the prefix keeps the names apart from those of joined tables.
+COLUMNS = tuple(
+    getattr(Reviewer, part.name).label(f"reviewer_{part.name}") for part in fields(ReviewerVersion)
+)
+
+
+def register(
+    database: Database,
+    *,
+    name: str,
+    sha256: str,
+    kind: str,
+    queue: str,
+    config: Mapping[str, Any],
+) -> ReviewerVersion:
+    """Find the version with this hash under this name, or make the name's next version."""
+    values = {"name": name, "sha256": sha256, "kind": kind, "queue": queue, "config": config}
+    try:
+        with database.write() as on:
+            return _known(on, name, sha256) or _add(on, values)
+    except IntegrityError:
+        # Somebody else added a version between our look and our insert.
+        return register(database, name=name, sha256=sha256, kind=kind, queue=queue, config=config)
+
+
+def _known(on: Connection, name: str, sha256: str) -> ReviewerVersion | None:
+    return _first(on, select(*COLUMNS).where(Reviewer.name == name, Reviewer.sha256 == sha256))
+
+
+def _add(on: Connection, values: dict[str, Any]) -> ReviewerVersion:
+    newest = select(func.max(Reviewer.version)).where(Reviewer.name == values["name"])
+    version = (on.scalar(newest) or 0) + 1
+    made = on.execute(insert(Reviewer).values(version=version, **values).returning(*COLUMNS))
+    return version_of(made.mappings().one())
+
+
+def newest(database: Database, name: str) -> ReviewerVersion | None:
+    """Give the name's newest version."""
+    query = select(*COLUMNS).where(Reviewer.name == name).order_by(Reviewer.version.desc()).limit(1)
+    with database.read() as on:
+        return _first(on, query)
+
+
+def get(database: Database, reviewer_id: int) -> ReviewerVersion | None:
+    """Give the version with this id."""
+    with database.read() as on:
+        return _first(on, select(*COLUMNS).where(Reviewer.id == reviewer_id))
+
+
+def listing(database: Database) -> list[ReviewerVersion]:
+    """Give all versions, by name and version."""
+    query = select(*COLUMNS).order_by(Reviewer.name, Reviewer.version)
+    with database.read() as on:
+        return [version_of(row) for row in on.execute(query).mappings()]
+
+
+def version_of(row: RowMapping) -> ReviewerVersion:
+    """Build a version from a row that has COLUMNS."""
+    return ReviewerVersion(
+        **{part.name: row[f"reviewer_{part.name}"] for part in fields(ReviewerVersion)}
+    )
+
+
+def _first(on: Connection, query: Select[Any]) -> ReviewerVersion | None:
+    row = on.execute(query).mappings().first()
+    return None if row is None else version_of(row)

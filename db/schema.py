@@ -1,0 +1,320 @@
+"""Papers, reviewers, batches, jobs and reviews as tables; knows the rules, not who obeys them.
+
+Every rule that a database can check is a constraint. `schema_training` and `schema_judging` hold
+the other tables on the same metadata.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal, get_args
+
+from sqlalchemy import CheckConstraint, Double, ForeignKey, Index, MetaData, UniqueConstraint, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from db.columns import NEVER, CleanJson, CleanText, Id, SortedText, now
+
+#: The last migration, which makes this schema; a test compares it with the migrations.
+REVISION = "0003"
+
+JobState = Literal["queued", "running", "succeeded", "failed", "cancelled", "expired"]
+BatchState = Literal[
+    "validating",
+    "in_progress",
+    "finalizing",
+    "completed",
+    "failed",
+    "expired",
+    "cancelling",
+    "cancelled",
+]
+ReviewerKind = Literal["local", "api", "human", "merged", "imported"]
+NodeState = Literal["active", "draining"]
+
+#: Which jobs a worker may claim: duplicates follow their original and are never claimed.
+_CLAIMABLE = "state = 'queued' AND duplicate_of IS NULL AND NOT held"
+#: Predicates of the two indexes that serve the claim. Queries repeat them word for word, because
+#: SQLite uses a partial index only for the very same text. Each ends with something that is always
+#: true and that only its own query says: else PostgreSQL, before it has statistics of a fresh
+#: batch, may take the other index and sort all that waits (43 ms a claim instead of 2).
+CLAIMABLE_ON_QUEUE = f"{_CLAIMABLE} AND priority >= 0"
+CLAIMABLE_BY_REVIEWER = f"{_CLAIMABLE} AND reviewer_id > 0"
+
+
+class Base(DeclarativeBase):
+    """All tables of Referee."""
+
+    type_annotation_map: ClassVar[dict[Any, Any]] = {str: CleanText(), float: Double()}
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+def check(name: str, rule: str) -> CheckConstraint:
+    """Name a rule of a table."""
+    return CheckConstraint(rule, name=name)
+
+
+def check_one_of(column: str, values: Any) -> CheckConstraint:
+    """Let `column` hold nothing but one of a Literal's values."""
+    return check(column, f"{column} IN ({', '.join(map(repr, get_args(values)))})")
+
+
+def partial_index(name: str, *columns: str, where: str, unique: bool = False) -> Index:
+    """Index only the rows where `where` holds."""
+    predicate = text(where)
+    return Index(name, *columns, unique=unique, sqlite_where=predicate, postgresql_where=predicate)
+
+
+class Paper(Base):
+    """What is reviewed. `body` comes last, so that SQLite reads the rest without its pages."""
+
+    __tablename__ = "paper"
+    __table_args__ = (
+        UniqueConstraint("sha256"),
+        check("sha256", "length(sha256) = 64"),
+        partial_index("ix_paper_flagged", "id", where="n_flags > 0"),
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    sha256: Mapped[str]
+    title: Mapped[str]
+    abstract: Mapped[str]
+    #: [{"heading", "n_chars"}]
+    sections: Mapped[Any] = mapped_column(CleanJson, nullable=False)
+    #: [sentence]
+    flags: Mapped[Any] = mapped_column(CleanJson, nullable=False)
+    n_flags: Mapped[int]
+    venue: Mapped[str | None]
+    year: Mapped[int | None]
+    decision: Mapped[str | None]
+    version_choice: Mapped[str | None]
+    created_at: Mapped[float] = mapped_column(default=now())
+    #: The laid-out text that a model sees.
+    body: Mapped[str]
+
+
+class Reviewer(Base):
+    """One immutable version of what writes reviews."""
+
+    __tablename__ = "reviewer"
+    __table_args__ = (
+        UniqueConstraint("name", "version"),
+        UniqueConstraint("name", "sha256"),
+        check_one_of("kind", ReviewerKind),
+        check("version", "version >= 1"),
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    name: Mapped[str]
+    version: Mapped[int]
+    sha256: Mapped[str]
+    kind: Mapped[str]
+    #: Celery queue that its jobs ring on.
+    queue: Mapped[str]
+    config: Mapped[Any] = mapped_column(CleanJson, nullable=False)
+    created_at: Mapped[float] = mapped_column(default=now())
+
+
+class Batch(Base):
+    """Submitted papers for one reviewer version. `paused` lies across the states."""
+
+    __tablename__ = "batch"
+    __table_args__ = (
+        UniqueConstraint("name"),
+        check("name", "name <> ''"),
+        check_one_of("state", BatchState),
+        check("priority", "priority IN (0, 1, 2)"),
+        check("samples", "samples >= 1"),
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    name: Mapped[str]
+    reviewer_id: Mapped[int] = mapped_column(ForeignKey("reviewer.id"))
+    state: Mapped[str] = mapped_column(default="validating")
+    paused: Mapped[bool] = mapped_column(default=False)
+    priority: Mapped[int]
+    #: As asked for; resuming a batch compares it.
+    deadline_seconds: Mapped[float | None]
+    deadline_at: Mapped[float | None]
+    samples: Mapped[int]
+    allow_external: Mapped[bool]
+    options_sha256: Mapped[str]
+    created_at: Mapped[float] = mapped_column(default=now())
+    finished_at: Mapped[float | None]
+
+
+class Job(Base):
+    """One custom_id (and sample) of a batch: the unit of work and, when failed, the dead letter.
+
+    `attempt` only grows: it fences a job against workers that lost it. What counts against the
+    limit is `attempt - given_back`. `held` repeats the batch's `paused`, and queue, reviewer,
+    priority and deadline the batch's too, so that an index alone finds the next job.
+    """
+
+    __tablename__ = "job"
+    __table_args__ = (
+        UniqueConstraint("batch_id", "custom_id", "sample"),
+        check_one_of("state", JobState),
+        check("custom_id", "custom_id <> ''"),
+        check("sample", "sample >= 0"),
+        check("priority", "priority IN (0, 1, 2)"),
+        check("seed", "seed >= 0 AND seed < 2147483648"),
+        check("attempt", "attempt >= 0 AND given_back >= 0 AND given_back <= attempt"),
+        check("paper", "paper_id IS NOT NULL OR state = 'failed'"),
+        check("lease", "(state = 'running') = (lease_until IS NOT NULL)"),
+        check("worker", "state <> 'running' OR worker IS NOT NULL"),
+        check("error", "(state = 'failed') = (error_kind IS NOT NULL)"),
+        check("finished", "(state IN ('queued', 'running')) = (finished_at IS NULL)"),
+        check("cancel", "NOT (cancel_requested AND state = 'queued')"),
+        check("duplicate", "duplicate_of IS NULL OR (duplicate_of <> id AND state <> 'running')"),
+        partial_index(
+            "uq_job_original",
+            *("batch_id", "sample", "paper_id"),
+            where="duplicate_of IS NULL AND paper_id IS NOT NULL",
+            unique=True,
+        ),
+        partial_index(
+            "ix_job_claim", "queue", "priority", "deadline_at", "id", where=CLAIMABLE_ON_QUEUE
+        ),
+        partial_index(
+            "ix_job_claim_loaded",
+            "reviewer_id",
+            "priority",
+            "deadline_at",
+            "id",
+            where=CLAIMABLE_BY_REVIEWER,
+        ),
+        partial_index("ix_job_lease", "lease_until", where="state = 'running'"),
+        partial_index("ix_job_duplicate", "duplicate_of", where="duplicate_of IS NOT NULL"),
+        Index("ix_job_progress", "batch_id", "state"),
+        Index("ix_job_paper", "paper_id"),
+        Index("ix_job_custom_id", "custom_id"),
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    batch_id: Mapped[int] = mapped_column(ForeignKey("batch.id"))
+    custom_id: Mapped[str] = mapped_column(SortedText)
+    sample: Mapped[int]
+    source: Mapped[str]
+    paper_id: Mapped[int | None] = mapped_column(ForeignKey("paper.id"))
+    duplicate_of: Mapped[int | None] = mapped_column(ForeignKey("job.id"))
+    queue: Mapped[str]
+    reviewer_id: Mapped[int] = mapped_column(ForeignKey("reviewer.id"))
+    priority: Mapped[int]
+    deadline_at: Mapped[float] = mapped_column(default=NEVER)
+    seed: Mapped[int]
+    held: Mapped[bool] = mapped_column(default=False)
+    state: Mapped[str]
+    attempt: Mapped[int] = mapped_column(default=0)
+    given_back: Mapped[int] = mapped_column(default=0)
+    worker: Mapped[str | None]
+    lease_until: Mapped[float | None]
+    not_before: Mapped[float] = mapped_column(default=0.0)
+    cancel_requested: Mapped[bool] = mapped_column(default=False)
+    error_kind: Mapped[str | None]
+    error: Mapped[str | None]
+    created_at: Mapped[float] = mapped_column(default=now())
+    queued_at: Mapped[float] = mapped_column(default=now())
+    started_at: Mapped[float | None]
+    finished_at: Mapped[float | None]
+    # What its review cost, repeated from `review` so that a batch's status reads one table.
+    n_prompt_tokens: Mapped[int | None]
+    n_output_tokens: Mapped[int | None]
+    truncated_tokens: Mapped[int | None]
+    seconds: Mapped[float | None]
+
+
+class JobEvent(Base):
+    """The audit trail: every change of a job's state, and texts that the gate rejected."""
+
+    __tablename__ = "job_event"
+    __table_args__ = (Index("ix_job_event_job", "job_id", "id"),)
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    job_id: Mapped[int] = mapped_column(ForeignKey("job.id", ondelete="CASCADE"))
+    attempt: Mapped[int]
+    kind: Mapped[str]
+    worker: Mapped[str | None]
+    detail: Mapped[Any] = mapped_column(CleanJson, nullable=True)
+    created_at: Mapped[float] = mapped_column(default=now())
+
+
+class Review(Base):
+    """One review of one paper: by a job, or imported under an `external_id`."""
+
+    __tablename__ = "review"
+    __table_args__ = (
+        UniqueConstraint("job_id"),
+        UniqueConstraint("reviewer_id", "paper_id", "external_id"),
+        check("finish", "finish IS NULL OR finish IN ('stop', 'length', 'cancelled')"),
+        check("tokens", "n_prompt_tokens >= 0 AND n_output_tokens >= 0 AND truncated_tokens >= 0"),
+        Index("ix_review_paper", "paper_id"),
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    paper_id: Mapped[int] = mapped_column(ForeignKey("paper.id"))
+    reviewer_id: Mapped[int] = mapped_column(ForeignKey("reviewer.id"))
+    job_id: Mapped[int | None] = mapped_column(ForeignKey("job.id"))
+    external_id: Mapped[str | None]
+    rating: Mapped[float | None]
+    confidence: Mapped[float | None]
+    is_meta: Mapped[bool] = mapped_column(default=False)
+    fields: Mapped[Any] = mapped_column(CleanJson, nullable=True)
+    adapter_sha256: Mapped[str | None]
+    seed: Mapped[int | None]
+    n_prompt_tokens: Mapped[int | None]
+    n_output_tokens: Mapped[int | None]
+    truncated_tokens: Mapped[int | None]
+    finish: Mapped[str | None]
+    seconds: Mapped[float | None]
+    empty_aspects: Mapped[Any] = mapped_column(CleanJson, nullable=False)
+    gate: Mapped[Any] = mapped_column(CleanJson, nullable=False)
+    versions: Mapped[Any] = mapped_column(CleanJson, nullable=False)
+    created_at: Mapped[float] = mapped_column(default=now())
+    unplaced: Mapped[str] = mapped_column(default="")
+    raw: Mapped[str]
+
+
+class Item(Base):
+    """One titled point of a review; `position` counts from 0 within its aspect."""
+
+    __tablename__ = "item"
+    __table_args__ = (
+        UniqueConstraint("review_id", "aspect", "position"),
+        check("position", "position >= 0"),
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    review_id: Mapped[int] = mapped_column(ForeignKey("review.id", ondelete="CASCADE"))
+    aspect: Mapped[str]
+    position: Mapped[int]
+    title: Mapped[str]
+    text: Mapped[str]
+
+
+class WorkerNode(Base):
+    """A worker process as it last described itself; age of `seen_at` tells whether it lives."""
+
+    __tablename__ = "worker_node"
+    __table_args__ = (check_one_of("state", NodeState), check("slots", "slots >= 0"))
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    host: Mapped[str]
+    pid: Mapped[int]
+    gpu: Mapped[str]
+    queue: Mapped[str]
+    base: Mapped[str]
+    weights_sha256: Mapped[str | None]
+    slots: Mapped[int]
+    #: The loaded reviewer, "name vN"; empty when none is.
+    reviewer: Mapped[str] = mapped_column(default="")
+    code_version: Mapped[str]
+    state: Mapped[str] = mapped_column(default="active")
+    started_at: Mapped[float] = mapped_column(default=now())
+    seen_at: Mapped[float] = mapped_column(default=now())

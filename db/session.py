@@ -1,0 +1,198 @@
+"""Connections to the database, on SQLite and PostgreSQL alike; knows no table.
+
+Writes and reads are separate on purpose: on SQLite a transaction that writes must say so when it
+begins, or two of them deadlock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import (
+    ArgumentError,
+    DatabaseError,
+    DBAPIError,
+    InterfaceError,
+    OperationalError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from db.schema import REVISION
+from errors import MissingPart, UserError
+
+Dialect = Literal["sqlite", "postgresql"]
+
+#: Seconds that a SQLite connection waits for another process's write; papers' chunks take well
+#: under one, a backup or an operator's shell may hold the lock for a while.
+BUSY_SECONDS = 60
+
+#: Seconds that a thread waits for one of the process's connections.
+POOL_SECONDS = 60
+
+#: Notice a dead server or a cut network within about 30 s instead of TCP's two hours.
+_POSTGRES_OPTIONS: dict[str, Any] = {
+    "connect_timeout": 10,
+    "application_name": "referee",
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+
+
+class DatabaseUnavailable(MissingPart):
+    """The database does not answer."""
+
+
+@dataclass(frozen=True)
+class Database:
+    """An open database. Threads may share it; a process forks before it opens one."""
+
+    url: str = field(repr=False)
+    engine: Engine = field(repr=False)
+    #: The same connections, for transactions that write.
+    writer: Engine = field(repr=False)
+
+    @property
+    def address(self) -> str:
+        """The URL for people: without its password."""
+        return self.engine.url.render_as_string()
+
+    @property
+    def dialect(self) -> Dialect:
+        """Which of the two databases this is."""
+        return "sqlite" if self.engine.dialect.name == "sqlite" else "postgresql"
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One transaction that may write; commits at the end, rolls back on an error.
+
+        Raises DatabaseUnavailable when the database is away, locked or full.
+        """
+        with _translated(), self.writer.begin() as on:
+            yield on
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """One transaction that only reads. Raises DatabaseUnavailable as `write` does."""
+        with _translated(), self.engine.begin() as on:
+            yield on
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+def open_database(url: str, *, max_connections: int = 4) -> Database:
+    """Open the database and check that it answers; a SQLite file's folder is created.
+
+    Raises UserError for a URL that names neither SQLite nor PostgreSQL, MissingPart when the
+    database cannot be reached or refuses the password.
+    """
+    parsed = parse_url(url)
+    options: dict[str, Any] = {"timeout": BUSY_SECONDS}
+    if parsed.get_backend_name() == "sqlite":
+        Path(parsed.database or "").parent.mkdir(parents=True, exist_ok=True)
+    else:
+        options = {k: v for k, v in _POSTGRES_OPTIONS.items() if k not in parsed.query}
+    engine = create_engine(
+        parsed,
+        connect_args=options,
+        pool_size=max_connections,
+        max_overflow=0,
+        pool_timeout=POOL_SECONDS,
+        pool_pre_ping=parsed.get_backend_name() == "postgresql",
+    )
+    if parsed.get_backend_name() == "sqlite":
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    writer = engine.execution_options(referee_writes=True)
+    database = Database(parsed.render_as_string(hide_password=False), engine, writer)
+    try:
+        with database.read() as on:
+            on.execute(text("SELECT 1"))
+    except DatabaseError as error:
+        raise MissingPart(f"{parsed.database} cannot be used: {_first_line(error)}.") from error
+    return database
+
+
+def parse_url(url: str) -> URL:
+    """Read a database URL; `postgresql://` means the driver that we ship. Raises UserError."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise UserError(
+            "The database URL cannot be read; write sqlite:///FILE or postgresql://USER@HOST/NAME."
+        ) from None
+    if parsed.get_backend_name() == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    if parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:"):
+        return parsed
+    raise UserError(
+        f"{parsed.render_as_string()} is neither a SQLite file nor a PostgreSQL database."
+    )
+
+
+def require_current(database: Database) -> None:
+    """Raise MissingPart unless the schema is the one that this code was written for."""
+    with database.read() as on:
+        found = schema_revision(on)
+    if found is None:
+        raise MissingPart("The database is empty: run `referee db upgrade`.")
+    if found < REVISION:
+        raise MissingPart(
+            f"The database has schema {found}, this version needs {REVISION}: "
+            "run `referee db upgrade`."
+        )
+    if found > REVISION:
+        raise MissingPart(
+            f"The database has schema {found}, newer than this version's {REVISION}: "
+            "upgrade Referee on this machine, or run `referee db upgrade` with its newer version."
+        )
+
+
+def schema_revision(on: Connection) -> str | None:
+    """Name the last migration that ran, None for an empty database."""
+    if not on.dialect.has_table(on, "alembic_version"):
+        return None
+    return on.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except PoolTimeout:
+        raise DatabaseUnavailable(
+            f"All of this process's database connections were busy for {POOL_SECONDS} s."
+        ) from None
+    except (OperationalError, InterfaceError) as error:
+        raise DatabaseUnavailable(f"The database does not answer: {_first_line(error)}") from error
+
+
+def _first_line(error: DBAPIError) -> str:
+    lines = str(error.orig).strip().splitlines()
+    return lines[0] if lines else type(error.orig).__name__
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    # The driver must not begin transactions by itself; `_begin_sqlite` does.
+    connection.isolation_level = None
+    for setting in (
+        "journal_mode = WAL",
+        "synchronous = NORMAL",
+        "foreign_keys = ON",
+        f"busy_timeout = {BUSY_SECONDS * 1000}",
+    ):
+        connection.execute(f"PRAGMA {setting}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("referee_writes")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,0 +1,136 @@
+"""Views for analysts, made anew by every upgrade; knows nothing of who asks.
+
+Times are ISO 8601 text in UTC. docs/sql.md explains each view with a query that a test runs.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, inspect, text
+
+#: A row for each job that has the review: its own, and those with the same content.
+_REVIEW_JOB = """
+    SELECT review.id AS review_id, job.id AS job_id, job.batch_id, job.custom_id, job.sample
+    FROM review JOIN job ON job.id = review.job_id
+    UNION ALL
+    SELECT review.id, job.id, job.batch_id, job.custom_id, job.sample
+    FROM review JOIN job ON job.duplicate_of = review.job_id AND job.state = 'succeeded'
+    UNION ALL
+    SELECT review.id, NULL, NULL, NULL, NULL FROM review WHERE review.job_id IS NULL
+"""
+
+_REVIEW_FLAT = f"""
+SELECT batch.name AS batch, of.custom_id, of.sample, paper.id AS paper_id,
+       paper.sha256 AS paper_sha256, paper.title, paper.venue, paper.year, paper.decision,
+       reviewer.name AS reviewer, reviewer.version, review.id AS review_id, review.external_id,
+       review.adapter_sha256, review.seed, review.finish, review.truncated_tokens,
+       {{created_at}} AS reviewed_at,
+       item.aspect, item.position, item.title AS item_title, item.text AS item_text
+FROM ({_REVIEW_JOB}) AS of
+JOIN review ON review.id = of.review_id
+JOIN item ON item.review_id = review.id
+JOIN paper ON paper.id = review.paper_id
+JOIN reviewer ON reviewer.id = review.reviewer_id
+LEFT JOIN batch ON batch.id = of.batch_id
+"""
+
+_BATCH_PROGRESS = """
+SELECT batch.name AS batch, reviewer.name AS reviewer, reviewer.version,
+       CASE WHEN batch.paused AND batch.state IN ('validating', 'in_progress') THEN 'paused'
+            ELSE batch.state END AS state,
+       count(job.id) AS total,
+       count(CASE WHEN job.state = 'queued' THEN 1 END) AS queued,
+       count(CASE WHEN job.state = 'running' THEN 1 END) AS running,
+       count(CASE WHEN job.state = 'succeeded' THEN 1 END) AS succeeded,
+       count(CASE WHEN job.state = 'failed' THEN 1 END) AS failed,
+       count(CASE WHEN job.state = 'cancelled' THEN 1 END) AS cancelled,
+       count(CASE WHEN job.state = 'expired' THEN 1 END) AS expired,
+       count(CASE WHEN job.truncated_tokens > 0 THEN 1 END) AS truncated_papers,
+       coalesce(sum(job.n_prompt_tokens), 0) AS prompt_tokens,
+       coalesce(sum(job.n_output_tokens), 0) AS output_tokens,
+       {created_at} AS created_at, {finished_at} AS finished_at
+FROM batch
+JOIN reviewer ON reviewer.id = batch.reviewer_id
+LEFT JOIN job ON job.batch_id = batch.id
+GROUP BY batch.id, reviewer.id
+"""
+
+_ASPECT_STATISTICS = """
+SELECT reviewer.name AS reviewer, reviewer.version, counted.aspect,
+       count(*) AS reviews,
+       sum(counted.n) AS items,
+       avg(counted.n * 1.0) AS items_a_review,
+       avg(counted.n * counted.n * 1.0) - avg(counted.n * 1.0) * avg(counted.n * 1.0)
+           AS items_variance,
+       avg(CASE WHEN counted.n = 0 THEN 1.0 ELSE 0.0 END) AS empty_share
+FROM (
+    SELECT item.review_id, item.aspect, count(*) AS n FROM item GROUP BY item.review_id, item.aspect
+    UNION ALL
+    SELECT review.id, empty.value, 0 FROM review, {each_empty} AS empty
+) AS counted
+JOIN review ON review.id = counted.review_id
+JOIN reviewer ON reviewer.id = review.reviewer_id
+GROUP BY reviewer.id, reviewer.name, reviewer.version, counted.aspect
+"""
+
+#: A paper judged in both orders counts once; two verdicts that contradict each other are a tie.
+_PK_SUMMARY = """
+SELECT comparison.id AS comparison, a.name AS a, a.version AS a_version, b.name AS b,
+       b.version AS b_version, r.name AS reference, r.version AS reference_version,
+       judged.aspect,
+       count(*) AS papers,
+       count(CASE WHEN judged.net > 0 THEN 1 END) AS win,
+       count(CASE WHEN judged.net = 0 THEN 1 END) AS tie,
+       count(CASE WHEN judged.net < 0 THEN 1 END) AS lose
+FROM (
+    SELECT comparison_id, paper_id, aspect,
+           sum(CASE outcome WHEN 'win' THEN 1 WHEN 'lose' THEN -1 ELSE 0 END) AS net
+    FROM verdict GROUP BY comparison_id, paper_id, aspect
+) AS judged
+JOIN comparison ON comparison.id = judged.comparison_id
+JOIN reviewer AS a ON a.id = comparison.a_id
+JOIN reviewer AS b ON b.id = comparison.b_id
+JOIN reviewer AS r ON r.id = comparison.reference_id
+GROUP BY comparison.id, a.id, b.id, r.id, judged.aspect
+"""
+
+_ISO = {
+    "sqlite": "strftime('%Y-%m-%dT%H:%M:%SZ', {0}, 'unixepoch')",
+    "postgresql": "to_char(to_timestamp({0}) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')",
+}
+_EACH_EMPTY = {
+    "sqlite": "json_each(review.empty_aspects)",
+    "postgresql": "LATERAL jsonb_array_elements_text(review.empty_aspects)",
+}
+
+
+def view_definitions(dialect: str) -> dict[str, str]:
+    """Give each view's SELECT in the dialect's words."""
+    iso = _ISO[dialect]
+    return {
+        "review_flat": _REVIEW_FLAT.format(created_at=iso.format("review.created_at")),
+        "batch_progress": _BATCH_PROGRESS.format(
+            created_at=iso.format("batch.created_at"), finished_at=iso.format("batch.finished_at")
+        ),
+        "aspect_statistics": _ASPECT_STATISTICS.format(each_empty=_EACH_EMPTY[dialect]),
+        "pk_summary": _PK_SUMMARY,
+    }
+
+
+def create_views(on: Connection) -> None:
+    """Make every view; none may be there yet."""
+    for name, select in view_definitions(on.dialect.name).items():
+        on.exec_driver_sql(f"CREATE VIEW {name} AS {select}")
+
+
+def drop_views(on: Connection) -> None:
+    """Drop every view that is there."""
+    for name in view_definitions(on.dialect.name):
+        on.execute(text(f"DROP VIEW IF EXISTS {name}"))
+
+
+def missing_views(on: Connection) -> list[str]:
+    """Name the views that are not there, a sentence each."""
+    there = set(inspect(on).get_view_names())
+    return [
+        f"view {name} is missing" for name in view_definitions(on.dialect.name) if name not in there
+    ]

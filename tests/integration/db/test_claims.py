@@ -1,0 +1,163 @@
+"""Claims and leases: order, takeover, fencing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from db import batches, claims, jobs
+from db.session import Database
+from tests.integration.db.content import (
+    QUEUE,
+    a_review,
+    a_reviewer,
+    claim,
+    must_claim,
+    paper,
+    submit,
+)
+
+
+def test_priority_then_deadline_then_age_decides(database: Database) -> None:
+    submit(database, "low", paper("l"), priority=2)
+    submit(database, "normal", paper("n"))
+    submit(database, "late", paper("d2"), deadline_seconds=7200.0)
+    submit(database, "soon", paper("d1"), deadline_seconds=3600.0)
+    submit(database, "older", paper("n2"))
+    submit(database, "high", paper("h"), priority=0)
+
+    order = [must_claim(database).custom_id for _ in range(6)]
+
+    assert order == ["h", "d1", "d2", "n", "n2", "l"]
+    assert claim(database) is None
+
+
+def test_the_loaded_reviewer_comes_first_within_a_priority(database: Database) -> None:
+    loaded = a_reviewer(database, "loaded")
+    submit(database, "other", paper("o"), reviewer=a_reviewer(database, "other"))
+    submit(database, "mine", paper("m"), reviewer=loaded)
+    submit(database, "low", paper("low"), reviewer=loaded, priority=2)
+    submit(database, "high", paper("h"), reviewer=a_reviewer(database, "other"), priority=0)
+
+    order = [must_claim(database, loaded_reviewer_id=loaded.id).custom_id for _ in range(4)]
+
+    assert order == ["h", "m", "o", "low"]
+
+
+def test_a_worker_sees_its_own_queue_only(database: Database) -> None:
+    submit(database, "gpu", paper("g"))
+    submit(database, "cpu", paper("c"), reviewer=a_reviewer(database, "api", queue="cpu"))
+    assert must_claim(database, queue="cpu").custom_id == "c"
+    assert claim(database, queue="cpu") is None
+    assert must_claim(database).custom_id == "g"
+
+
+def test_a_paused_batch_rests_and_lets_others_by(database: Database) -> None:
+    submit(database, "b", paper("a"), priority=0)
+    submit(database, "other", paper("o"))
+    batches.pause(database, "b")
+    assert batches.status(database, "b").state == "paused"
+    # Papers that come while it is paused rest as well.
+    submit(database, "b", paper("a2"), priority=0)
+    assert must_claim(database).custom_id == "o"
+    assert claim(database) is None
+    batches.resume(database, "b")
+    assert [must_claim(database).custom_id, must_claim(database).custom_id] == ["a", "a2"]
+
+
+def test_a_job_past_its_deadline_is_not_claimed(database: Database) -> None:
+    submit(database, "b", paper("a"), deadline_seconds=-1.0)
+    assert claim(database) is None
+
+
+def test_an_ended_lease_lets_another_worker_take_over(database: Database) -> None:
+    submit(database, "b", paper("a"))
+    zombie = must_claim(database, "w1", lease_seconds=-1.0)
+    heir = must_claim(database, "w2")
+    assert (heir.job_id, heir.attempt) == (zombie.job_id, 2)
+
+    # Nothing that the first worker does now has an effect.
+    assert not jobs.commit_review(database, zombie, a_review("zombie"))
+    assert not jobs.fail(database, zombie, kind="x", sentence="x")
+    assert not jobs.release(database, zombie, reason="x")
+    assert not jobs.cancelled(database, zombie)
+    lost = jobs.renew(database, worker="w1", held={zombie.job_id: 1}, lease_seconds=60)
+    assert lost.lost == {zombie.job_id}
+
+    assert jobs.commit_review(database, heir, a_review("heir"))
+    assert not jobs.commit_review(database, heir, a_review("again"))
+    with database.read() as on:
+        assert on.scalars(text("SELECT raw FROM review")).all() == ["heir"]
+
+
+def test_a_live_lease_keeps_others_away(database: Database) -> None:
+    submit(database, "b", paper("a"))
+    must_claim(database, "w1")
+    assert claim(database, "w2") is None
+
+
+def test_a_lease_that_ran_out_can_be_renewed_while_nobody_took_over(database: Database) -> None:
+    submit(database, "b", paper("a"))
+    taken = must_claim(database, lease_seconds=-1.0)
+    renewal = jobs.renew(database, worker="w1", held={taken.job_id: 1}, lease_seconds=60)
+    assert renewal == jobs.Renewal(frozenset(), frozenset())
+    assert claim(database, "w2") is None
+    assert jobs.renew(database, worker="w1", held={}, lease_seconds=60).lost == frozenset()
+
+
+def test_a_dead_workers_job_that_was_cancelled_is_not_taken_over(database: Database) -> None:
+    submit(database, "b", paper("a"))
+    must_claim(database, lease_seconds=-1.0)
+    batches.cancel(database, "b", ["a"])
+    assert claim(database, "w2") is None
+
+
+def test_takeover_ends_with_the_attempts(database: Database) -> None:
+    submit(database, "b", paper("a"))
+    for _ in range(3):
+        must_claim(database, lease_seconds=-1.0)
+    assert claim(database) is None
+
+
+def test_two_holders_of_one_worker_name_are_told_apart_by_attempt(database: Database) -> None:
+    submit(database, "b", paper("a"))
+    old = must_claim(database, "w1", lease_seconds=-1.0)
+    new = must_claim(database, "w1")
+    assert not jobs.commit_review(database, old, a_review())
+    renewal = jobs.renew(database, worker="w1", held={old.job_id: old.attempt}, lease_seconds=60)
+    assert renewal.lost == {old.job_id}
+    assert jobs.commit_review(database, new, a_review())
+
+
+@pytest.mark.parametrize("statement", [claims._TAKE_QUEUED, claims._TAKE_LOADED])
+def test_an_index_serves_the_claim(database: Database, statement: Any) -> None:
+    # Given two reviewers, so that the loaded one's jobs are the fewer
+    loaded = a_reviewer(database, "loaded")
+    submit(database, "b", *(paper(str(n)) for n in range(50)))
+    submit(database, "mine", paper("m"), reviewer=loaded)
+    terms = {"on_queue": QUEUE, "by_worker": "w", "lease": 1.0, "loaded": loaded.id}
+
+    plan = _plan(database, statement, terms)
+
+    # Then an index in the claim's order finds the job, and nothing is sorted or read as a whole
+    assert "ix_job_claim" in plan
+    assert "TEMP B-TREE" not in plan
+    assert "Sort" not in plan
+    assert "Seq Scan" not in plan
+
+
+def _plan(database: Database, statement: Any, terms: dict[str, Any]) -> str:
+    compiled = statement.compile(database.engine)
+    values: Any = compiled.construct_params(terms)
+    if compiled.positional:
+        values = tuple(values[name] for name in compiled.positiontup)
+    with database.write() as on:
+        how = "EXPLAIN QUERY PLAN"
+        if database.dialect == "postgresql":
+            how = "EXPLAIN"
+            # A table of 51 rows would be read as a whole otherwise.
+            on.execute(text("SET LOCAL enable_seqscan = off"))
+            on.execute(text("SET LOCAL enable_bitmapscan = off"))
+        return "\n".join(str(tuple(row)) for row in on.exec_driver_sql(f"{how} {compiled}", values))

@@ -1,0 +1,264 @@
+"""How jobs end, and what follows for their duplicates and their batch."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import text
+
+from db import batches, jobs
+from db.reading import export, find
+from db.session import Database
+from errors import UserError
+from tests.integration.db.content import (
+    a_review,
+    claim,
+    must_claim,
+    paper,
+    review_all,
+    states,
+    submit,
+    unreadable,
+)
+
+
+def test_a_review_is_stored_whole_and_the_batch_completes(database: Database) -> None:
+    submit(database, "b", paper("a"))
+    taken = must_claim(database)
+    assert jobs.commit_review(database, taken, a_review("the \x00 answer", truncated_tokens=7))
+
+    (line,) = export(database, "b")
+    assert line.review is not None
+    assert line.review.raw == "the \ufffd answer"
+    assert [item.title for item in line.review.items] == ["Clear", "Weak"]
+    assert line.review.gate == [{"name": "headings", "passed": True}]
+    found = batches.status(database, "b")
+    assert found.state == "completed"
+    assert found.finished_at is not None
+    assert (found.prompt_tokens, found.output_tokens, found.truncated_papers) == (100, 20, 1)
+    assert found.seconds == 1.5
+    assert found.papers_per_hour is not None
+    kinds = [event.kind for event in jobs.events(database, taken.job_id)]
+    assert kinds == ["queued", "claimed", "succeeded"]
+
+
+def test_a_review_without_items_is_stored(database: Database) -> None:
+    submit(database, "b", paper("a"))
+    assert jobs.commit_review(database, must_claim(database), a_review(items=()))
+    (line,) = export(database, "b")
+    assert line.review is not None
+    assert line.review.items == ()
+
+
+def test_failing_keeps_kind_and_sentence(database: Database) -> None:
+    submit(database, "b", paper("a"))
+    assert jobs.fail(database, must_claim(database), kind="refused", sentence="It said no.")
+    (line,) = export(database, "b")
+    assert (line.state, line.error_kind, line.error) == ("failed", "refused", "It said no.")
+    assert batches.status(database, "b").errors == {"refused": 1}
+
+
+def test_a_released_job_waits_for_its_delay(database: Database) -> None:
+    submit(database, "b", paper("a"))
+    assert jobs.release(database, must_claim(database), reason="out of memory", delay_seconds=60)
+    assert states(database, "b") == {"a": "queued"}
+    assert claim(database) is None
+
+
+def test_a_job_released_too_often_fails(database: Database) -> None:
+    submit(database, "b", paper("a"))
+    for _ in range(3):
+        assert jobs.release(database, must_claim(database), reason="engine lost")
+    assert claim(database) is None
+    (line,) = export(database, "b")
+    assert (line.state, line.error_kind) == ("failed", "attempts")
+    assert "engine lost" in (line.error or "")
+    assert batches.status(database, "b").state == "completed"
+
+
+def test_draining_uses_up_no_attempt_but_moves_the_fence(database: Database) -> None:
+    submit(database, "b", paper("a"))
+    for attempt in range(1, 6):
+        taken = must_claim(database)
+        assert taken.attempt == attempt
+        assert jobs.release(database, taken, reason="drain", keep_attempt=True)
+        assert not jobs.commit_review(database, taken, a_review())
+    assert states(database, "b") == {"a": "queued"}
+
+
+def test_rejected_texts_are_kept_as_events(database: Database) -> None:
+    submit(database, "b", paper("a"))
+    taken = must_claim(database)
+    jobs.record_event(database, taken.job_id, 1, "rejected", {"raw": "bad \x00 text"})
+    last = jobs.events(database, taken.job_id)[-1]
+    assert (last.kind, last.detail) == ("rejected", {"raw": "bad \ufffd text"})
+
+
+def test_a_duplicate_is_generated_once_and_succeeds_with_its_original(database: Database) -> None:
+    submit(database, "b", paper("a", "same"), paper("b", "same"), paper("c", "same"))
+    assert review_all(database) == 1
+    lines = list(export(database, "b"))
+    assert [line.state for line in lines] == ["succeeded"] * 3
+    assert len({line.review.id for line in lines if line.review}) == 1
+    # One that comes later has its review at once.
+    submit(database, "b", paper("d", "same"))
+    assert states(database, "b")["d"] == "succeeded"
+    assert claim(database) is None
+
+
+def test_a_duplicate_fails_with_its_original(database: Database) -> None:
+    submit(database, "b", paper("a", "same"), paper("b", "same"))
+    jobs.fail(database, must_claim(database), kind="refused", sentence="No.")
+    assert states(database, "b") == {"a": "failed", "b": "failed"}
+    assert batches.status(database, "b").state == "completed"
+
+
+def test_cancelling_a_queued_original_promotes_its_duplicate(database: Database) -> None:
+    submit(database, "b", paper("a", "same"), paper("b", "same"), paper("c", "same"))
+    assert batches.cancel(database, "b", ["a"]) == 1
+    assert must_claim(database).custom_id == "b"
+    assert states(database, "b") == {"a": "cancelled", "b": "running", "c": "queued"}
+
+
+def test_cancelling_a_running_original_promotes_its_duplicate(database: Database) -> None:
+    submit(database, "b", paper("a", "same"), paper("b", "same"))
+    taken = must_claim(database)
+    batches.cancel(database, "b", ["a"])
+    renewal = jobs.renew(database, worker="w1", held={taken.job_id: 1}, lease_seconds=60)
+    assert renewal.cancelled == {taken.job_id}
+    assert jobs.cancelled(database, taken)
+    assert must_claim(database).custom_id == "b"
+    assert batches.status(database, "b").state == "in_progress"
+
+
+def test_replacing_a_reviewed_original_leaves_its_review_to_the_duplicate(
+    database: Database,
+) -> None:
+    submit(database, "b", paper("a", "same"), paper("b", "same"))
+    review_all(database)
+    submit(database, "b", paper("a", "new"), replace=True)
+    lines = {line.custom_id: line for line in export(database, "b")}
+    assert lines["b"].state == "succeeded"
+    assert lines["b"].review is not None
+    assert (lines["a"].state, lines["a"].review) == ("queued", None)
+    assert review_all(database) == 1
+
+
+def test_replacing_by_a_known_content_makes_a_duplicate(database: Database) -> None:
+    submit(database, "b", paper("a", "x"), paper("b", "y"))
+    review_all(database)
+    submit(database, "b", paper("b", "x"), replace=True)
+    assert states(database, "b") == {"a": "succeeded", "b": "succeeded"}
+    lines = list(export(database, "b"))
+    assert lines[0].review == lines[1].review
+
+
+def test_a_released_job_that_was_to_be_cancelled_is_cancelled(database: Database) -> None:
+    submit(database, "b", paper("a"))
+    taken = must_claim(database)
+    batches.cancel(database, "b")
+    assert batches.status(database, "b").state == "cancelling"
+    assert jobs.release(database, taken, reason="drain", keep_attempt=True)
+    assert states(database, "b") == {"a": "cancelled"}
+    assert batches.status(database, "b").state == "cancelled"
+
+
+def test_cancelling_a_batch_ends_what_waits_and_keeps_what_is_done(database: Database) -> None:
+    submit(database, "b", paper("done"), paper("running"), paper("waiting"))
+    jobs.commit_review(database, must_claim(database), a_review())
+    running = must_claim(database)
+    assert batches.cancel(database, "b") == 2
+    assert states(database, "b") == {
+        "done": "succeeded",
+        "running": "running",
+        "waiting": "cancelled",
+    }
+    # A review that is finished all the same is kept.
+    assert jobs.commit_review(database, running, a_review())
+    assert batches.status(database, "b").state == "cancelled"
+    assert batches.cancel(database, "b") == 0
+
+
+def test_retry_gives_all_attempts_back(database: Database) -> None:
+    submit(database, "b", paper("a"), paper("b"), unreadable("u"))
+    for _ in range(3):
+        jobs.release(database, must_claim(database), reason="x")
+    batches.cancel(database, "b", ["b"])
+    assert batches.status(database, "b").state == "completed"
+
+    assert batches.retry(database, "b") == 2
+
+    assert batches.status(database, "b").state == "in_progress"
+    assert states(database, "b") == {"a": "queued", "b": "queued", "u": "failed"}
+    for _ in range(2):
+        assert jobs.release(database, must_claim(database), reason="again")
+    assert review_all(database) == 2
+    assert batches.status(database, "b").state == "completed"
+
+
+def test_retrying_a_duplicate_alone_makes_it_the_original(database: Database) -> None:
+    submit(database, "b", paper("a", "same"), paper("b", "same"))
+    jobs.fail(database, must_claim(database), kind="refused", sentence="No.")
+    assert batches.retry(database, "b", ["b"]) == 1
+    assert must_claim(database).custom_id == "b"
+    assert states(database, "b") == {"a": "failed", "b": "running"}
+
+
+def test_retrying_a_cancelled_duplicate_of_a_reviewed_paper_needs_no_work(
+    database: Database,
+) -> None:
+    submit(database, "b", paper("a", "same"), paper("b", "same"))
+    batches.cancel(database, "b", ["b"])
+    review_all(database)
+    assert states(database, "b") == {"a": "succeeded", "b": "cancelled"}
+    batches.retry(database, "b")
+    assert states(database, "b") == {"a": "succeeded", "b": "succeeded"}
+    assert batches.status(database, "b").state == "completed"
+
+
+def test_retrying_after_the_deadline_drops_the_deadline(database: Database) -> None:
+    submit(database, "b", paper("a"), deadline_seconds=-1.0)
+    jobs.reconcile(database, max_attempts=3)
+    assert batches.status(database, "b").state == "expired"
+    batches.retry(database, "b")
+    jobs.reconcile(database, max_attempts=3)
+    assert must_claim(database).custom_id == "a"
+
+
+@pytest.mark.parametrize("verb", [batches.cancel, batches.retry])
+def test_unknown_batches_and_ids_are_named(database: Database, verb: object) -> None:
+    assert callable(verb)
+    submit(database, "b", paper("a"))
+    with pytest.raises(UserError, match="no batch 'c'"):
+        verb(database, "c")
+    with pytest.raises(UserError, match=r"no paper with the id x, y"):
+        verb(database, "b", ["a", "y", "x"])
+    assert states(database, "b") == {"a": "queued"}
+
+
+def test_every_change_of_state_leaves_an_event(database: Database) -> None:
+    submit(database, "b", paper("a"))
+    first = must_claim(database)
+    jobs.release(database, first, reason="engine lost")
+    must_claim(database, lease_seconds=-1.0)
+    jobs.reconcile(database, max_attempts=3)
+    batches.pause(database, "b")
+    batches.resume(database, "b")
+    batches.cancel(database, "b")
+    batches.retry(database, "b")
+    jobs.fail(database, must_claim(database), kind="k", sentence="s")
+    assert [event.kind for event in jobs.events(database, first.job_id)] == [
+        *("queued", "claimed", "released", "claimed", "lease_expired", "paused", "resumed"),
+        *("cancelled", "retried", "claimed", "failed"),
+    ]
+
+
+def test_a_commit_that_breaks_halfway_leaves_nothing(database: Database) -> None:
+    submit(database, "b", paper("a"))
+    taken = must_claim(database)
+    broken = a_review(items=(a_review().items[0], a_review().items[0]))
+    with pytest.raises(Exception, match=r"(?i)unique"):
+        jobs.commit_review(database, taken, broken)
+    assert states(database, "b") == {"a": "running"}
+    with database.read() as on:
+        assert on.scalar(text("SELECT count(*) FROM review")) == 0
+    assert find(database, "a")[0].reviews == ()

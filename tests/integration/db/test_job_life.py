@@ -1,0 +1,190 @@
+"""Whatever several workers and an operator do in whatever order, no rule of a job's life breaks."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from sqlalchemy import text
+
+from db import batches, jobs
+from db.jobs import Claim
+from db.outcomes import LIVE
+from db.session import Database, open_database
+from tests.integration.db.content import a_review, claim, paper, submit
+
+WORKERS = st.sampled_from(["w1", "w2", "w3"])
+IDS = st.sampled_from(["a", "b", "b2", "b3", "c"])
+PAPERS = [paper("a"), paper("b"), paper("b2", "b"), paper("b3", "b"), paper("c")]
+
+
+class JobLife(RuleBasedStateMachine):
+    """Workers remember every claim that they ever got: acting on an old one must change nothing."""
+
+    open_fresh: Callable[[], Database]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.database = type(self).open_fresh()
+        submit(self.database, "batch", *PAPERS)
+        self.claims: list[Claim] = []
+        self.seen: dict[str, tuple[str, int]] = {}
+        self.reopened: set[str] = set()
+
+    def teardown(self) -> None:
+        self.database.close()
+
+    def rows(self) -> list[Any]:
+        query = text(
+            "SELECT job.id, custom_id, state, attempt, given_back, worker, duplicate_of, held, "
+            "(SELECT count(*) FROM review WHERE review.job_id = job.id) AS reviews FROM job"
+        )
+        with self.database.read() as on:
+            return list(on.execute(query).mappings())
+
+    def holds(self, held: Claim) -> bool:
+        (row,) = [row for row in self.rows() if row["id"] == held.job_id]
+        fence = (row["state"], row["attempt"], row["worker"])
+        return fence == ("running", held.attempt, held.worker)
+
+    def pick(self, data: st.DataObject) -> Claim:
+        return data.draw(st.sampled_from(self.claims))
+
+    @rule(worker=WORKERS, dead=st.booleans())
+    def claim(self, worker: str, dead: bool) -> None:
+        taken = claim(self.database, worker, lease_seconds=-1.0 if dead else 60.0)
+        if taken is not None:
+            assert self.holds(taken)
+            self.claims.append(taken)
+
+    @precondition(lambda self: self.claims)
+    @rule(data=st.data())
+    def commit(self, data: st.DataObject) -> None:
+        held = self.pick(data)
+        expected = self.holds(held)
+        assert jobs.commit_review(self.database, held, a_review()) == expected
+
+    @precondition(lambda self: self.claims)
+    @rule(data=st.data(), drain=st.booleans())
+    def release(self, data: st.DataObject, drain: bool) -> None:
+        held = self.pick(data)
+        expected = self.holds(held)
+        assert jobs.release(self.database, held, reason="x", keep_attempt=drain) == expected
+
+    @precondition(lambda self: self.claims)
+    @rule(data=st.data())
+    def fail(self, data: st.DataObject) -> None:
+        held = self.pick(data)
+        expected = self.holds(held)
+        assert jobs.fail(self.database, held, kind="k", sentence="s") == expected
+
+    @precondition(lambda self: self.claims)
+    @rule(data=st.data())
+    def renew(self, data: st.DataObject) -> None:
+        held = self.pick(data)
+        expected = self.holds(held)
+        renewal = jobs.renew(
+            self.database, worker=held.worker, held={held.job_id: held.attempt}, lease_seconds=60
+        )
+        assert (held.job_id not in renewal.lost) == expected
+        for job_id in renewal.cancelled:
+            assert jobs.cancelled(self.database, held) == (job_id == held.job_id)
+
+    @rule(custom_id=IDS)
+    def cancel(self, custom_id: str) -> None:
+        batches.cancel(self.database, "batch", [custom_id])
+
+    @rule(custom_id=IDS)
+    def retry(self, custom_id: str) -> None:
+        batches.retry(self.database, "batch", [custom_id])
+        self.reopened.add(custom_id)
+
+    @rule(custom_id=IDS, body=st.sampled_from(["b", "new"]))
+    def replace(self, custom_id: str, body: str) -> None:
+        submit(self.database, "batch", paper(custom_id, body), replace=True)
+        self.reopened.add(custom_id)
+
+    @rule(paused=st.booleans())
+    def pause(self, paused: bool) -> None:
+        (batches.pause if paused else batches.resume)(self.database, "batch")
+
+    @rule()
+    def reconcile(self) -> None:
+        jobs.reconcile(self.database, max_attempts=3)
+
+    @invariant()
+    def every_rule_holds(self) -> None:
+        rows = self.rows()
+        by_id = {row["id"]: row for row in rows}
+        assert len(rows) == len(PAPERS)
+        for row in rows:
+            self.check_alone(row)
+            if row["duplicate_of"] is not None:
+                self.check_duplicate(row, by_id[row["duplicate_of"]])
+        self.check_progress(rows)
+        self.seen = {row["custom_id"]: (row["state"], row["attempt"]) for row in rows}
+        self.reopened.clear()
+
+    def check_alone(self, row: Any) -> None:
+        original = row["duplicate_of"] is None
+        succeeded = row["state"] == "succeeded"
+        assert row["reviews"] == int(original and succeeded)
+        assert row["attempt"] - row["given_back"] <= 3
+        state, attempt = self.seen.get(row["custom_id"], ("queued", 0))
+        assert row["attempt"] >= attempt, "a fence only grows"
+        if state not in LIVE and row["custom_id"] not in self.reopened:
+            assert row["state"] == state, "an end is an end"
+
+    def check_duplicate(self, row: Any, original: Any) -> None:
+        assert original["duplicate_of"] is None, "a duplicate of a duplicate"
+        assert row["state"] != "queued" or original["state"] in LIVE, "waits for nobody"
+        assert row["state"] != "succeeded" or original["state"] == "succeeded"
+
+    def check_progress(self, rows: list[Any]) -> None:
+        found = batches.status(self.database, "batch")
+        assert found.counts["total"] == len(rows)
+        for state in ("queued", "running", "succeeded", "failed", "cancelled", "expired"):
+            assert found.counts[state] == sum(row["state"] == state for row in rows)
+        live = any(row["state"] in LIVE for row in rows)
+        assert (found.state == "completed") == (not live)
+
+
+def test_the_life_of_jobs_on_sqlite(migrated_sqlite: Path, tmp_path: Path) -> None:
+    def open_fresh() -> Database:
+        path = tmp_path / "life.db"
+        for old in tmp_path.glob("life.db*"):
+            old.unlink()
+        shutil.copy(migrated_sqlite, path)
+        return open_database(f"sqlite:///{path}")
+
+    run(open_fresh, examples=25)
+
+
+def test_the_life_of_jobs_on_postgresql(postgres_server: Any, migrated_postgres: str) -> None:
+    run(lambda: open_database(postgres_server.wipe(migrated_postgres)), examples=8)
+
+
+def run(open_fresh: Callable[[], Database], examples: int) -> None:
+    machine = type("Life", (JobLife,), {"open_fresh": staticmethod(open_fresh)})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=20,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            # Shrinking a failure takes minutes here; the steps are short enough to read.
+            phases=(Phase.explicit, Phase.reuse, Phase.generate),
+        ),
+    )

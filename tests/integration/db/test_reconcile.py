@@ -1,0 +1,124 @@
+"""Reconcile: what workers left behind is put right, by any number of workers at once."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+from sqlalchemy import text
+
+from db import batches, jobs
+from db.reading import export
+from db.session import Database
+from tests.integration.db.content import (
+    QUEUE,
+    a_review,
+    a_reviewer,
+    claim,
+    must_claim,
+    paper,
+    review_all,
+    states,
+    submit,
+)
+
+
+def reconcile(database: Database) -> dict[str, int]:
+    return jobs.reconcile(database, max_attempts=3)
+
+
+def test_jobs_of_dead_workers_are_queued_again_and_counted(database: Database) -> None:
+    submit(database, "b", paper("a"), paper("b"), paper("c"), paper("twin", "c"))
+    must_claim(database, lease_seconds=-1.0)
+    must_claim(database)
+    assert reconcile(database) == {QUEUE: 2}
+    assert states(database, "b")["a"] == "queued"
+    assert states(database, "b")["b"] == "running"
+
+
+def test_a_paper_that_kills_its_workers_becomes_a_dead_letter(database: Database) -> None:
+    submit(database, "b", paper("poison"), paper("twin", "poison"))
+    for _ in range(3):
+        must_claim(database, lease_seconds=-1.0)
+        reconcile(database)
+    lines = list(export(database, "b"))
+    assert {(line.state, line.error_kind) for line in lines} == {("failed", "attempts")}
+    assert "3 attempts" in (lines[0].error or "")
+    assert batches.status(database, "b").state == "completed"
+    assert reconcile(database) == {}
+
+
+def test_drained_attempts_do_not_make_poison(database: Database) -> None:
+    submit(database, "b", paper("a"))
+    for _ in range(4):
+        jobs.release(database, must_claim(database), reason="drain", keep_attempt=True)
+    must_claim(database, lease_seconds=-1.0)
+    assert reconcile(database) == {QUEUE: 1}
+
+
+def test_a_cancelled_job_of_a_dead_worker_ends_and_its_duplicate_runs(database: Database) -> None:
+    submit(database, "b", paper("a", "same"), paper("b", "same"))
+    must_claim(database, lease_seconds=-1.0)
+    batches.cancel(database, "b", ["a"])
+    assert reconcile(database) == {QUEUE: 1}
+    assert must_claim(database).custom_id == "b"
+
+
+def test_a_cancelling_batch_of_a_dead_worker_ends(database: Database) -> None:
+    submit(database, "b", paper("a"))
+    must_claim(database, lease_seconds=-1.0)
+    batches.cancel(database, "b")
+    reconcile(database)
+    assert batches.status(database, "b").state == "cancelled"
+
+
+def test_unfinished_jobs_expire_and_finished_ones_stay(database: Database) -> None:
+    submit(
+        database,
+        "b",
+        *(paper("done"), paper("twin", "done"), paper("late"), paper("late2", "late")),
+        deadline_seconds=3600.0,
+    )
+    jobs.commit_review(database, must_claim(database), a_review())
+    with database.write() as on:
+        on.execute(text("UPDATE batch SET deadline_at = 1"))
+        on.execute(text("UPDATE job SET deadline_at = 1"))
+    assert reconcile(database) == {}
+    assert states(database, "b") == {
+        "done": "succeeded",
+        "twin": "succeeded",
+        "late": "expired",
+        "late2": "expired",
+    }
+    assert batches.status(database, "b").state == "expired"
+
+
+def test_a_batch_left_open_by_a_crash_is_closed(database: Database) -> None:
+    submit(database, "b", paper("a"))
+    review_all(database)
+    with database.write() as on:
+        on.execute(text("UPDATE batch SET state = 'in_progress', finished_at = NULL"))
+    reconcile(database)
+    assert batches.status(database, "b").state == "completed"
+
+
+def test_only_what_could_be_claimed_now_is_counted(database: Database) -> None:
+    submit(database, "b", paper("a"), paper("held"))
+    submit(database, "paused", paper("p"))
+    submit(database, "cpu", paper("c"), reviewer=a_reviewer(database, "api", queue="cpu"))
+    batches.pause(database, "paused")
+    jobs.release(database, must_claim(database), reason="x", delay_seconds=60)
+    assert reconcile(database) == {QUEUE: 1, "cpu": 1}
+    # What was queued just now has a message under way.
+    assert jobs.reconcile(database, max_attempts=3, grace_seconds=60) == {}
+
+
+def test_many_workers_reconcile_at_once(database: Database) -> None:
+    submit(database, "b", *(paper(str(n)) for n in range(40)))
+    while claim(database, lease_seconds=-1.0, max_attempts=1):
+        pass
+    with ThreadPoolExecutor(4) as pool:
+        counts = list(pool.map(lambda _: reconcile(database), range(8)))
+    assert counts[-1] == {QUEUE: 40}
+    with database.read() as on:
+        expired = text("SELECT count(*) FROM job_event WHERE kind = 'lease_expired'")
+        assert on.scalar(expired) == 40

@@ -1,0 +1,123 @@
+"""Reviewers' versions, worker nodes and imported reviews."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from db import nodes, reviewers
+from db.endings import NewItem
+from db.imports import FrozenReview, Imported, import_reviews
+from db.reading import find
+from db.reviewers import ReviewerVersion
+from db.session import Database
+from tests.integration.db.content import a_reviewer, content
+
+
+def register(database: Database, sha256: str, name: str = "r") -> ReviewerVersion:
+    return reviewers.register(
+        database, name=name, sha256=sha256, kind="local", queue="q", config={"sha": sha256}
+    )
+
+
+def test_a_configuration_has_one_version_under_a_name(database: Database) -> None:
+    first, again, second = (register(database, sha) for sha in ("x", "x", "y"))
+    assert again == first
+    assert (first.version, second.version) == (1, 2)
+    assert reviewers.newest(database, "r") == second
+    assert reviewers.get(database, first.id) == first
+    assert register(database, "x", name="other").version == 1
+    assert [(r.name, r.version) for r in reviewers.listing(database)] == [
+        ("other", 1),
+        ("r", 1),
+        ("r", 2),
+    ]
+
+
+def test_unknown_reviewers_are_none(database: Database) -> None:
+    assert reviewers.newest(database, "r") is None
+    assert reviewers.get(database, 7) is None
+
+
+def test_many_may_register_at_once(database: Database) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda n: register(database, str(n % 4)), range(12)))
+    assert sorted({version.version for version in made}) == [1, 2, 3, 4]
+
+
+def sign_on(database: Database, name: str = "w1", host: str = "h1") -> None:
+    nodes.sign_on(
+        database,
+        name=name,
+        host=host,
+        pid=7,
+        gpu="0",
+        queue="reviews.tiny",
+        base="tiny",
+        slots=4,
+        code_version="1",
+    )
+
+
+def test_a_worker_signs_on_lives_drains_and_signs_off(database: Database) -> None:
+    sign_on(database)
+    assert nodes.sign_of_life(database, "w1", reviewer="tiny-7 v1") == "active"
+    (node,) = nodes.listing(database)
+    assert (node.name, node.slots, node.reviewer, node.state) == ("w1", 4, "tiny-7 v1", "active")
+    assert 0 <= node.age_s < 60
+
+    assert nodes.set_state(database, "w1", "draining") == 1
+    assert nodes.sign_of_life(database, "w1", reviewer="") == "draining"
+
+    nodes.sign_off(database, "w1")
+    assert nodes.listing(database) == []
+    assert nodes.sign_of_life(database, "w1", reviewer="") is None
+
+
+def test_a_host_drains_as_a_whole(database: Database) -> None:
+    for name, host in (("a", "h1"), ("b", "h1"), ("c", "h2")):
+        sign_on(database, name, host)
+    assert nodes.set_state(database, "h1", "draining") == 2
+    assert nodes.set_state(database, "nobody", "draining") == 0
+    assert [node.state for node in nodes.listing(database)] == ["draining", "draining", "active"]
+
+
+def test_a_restarted_worker_is_active_again(database: Database) -> None:
+    sign_on(database)
+    nodes.set_state(database, "w1", "draining")
+    sign_on(database)
+    assert nodes.sign_of_life(database, "w1", reviewer="") == "active"
+
+
+def frozen(external_id: str, text: str = "paper") -> FrozenReview:
+    return FrozenReview(
+        external_id=external_id,
+        paper=content(text),
+        raw=f"review {external_id}",
+        items=(NewItem("idea", 0, "Good", "It is good."),),
+        empty_aspects=("other",),
+        rating=6.0,
+        fields={"soundness": 3},
+    )
+
+
+def test_frozen_reviews_are_stored_once(database: Database) -> None:
+    reviewer = a_reviewer(database, "human")
+    rows = [frozen("r1"), frozen("r2"), frozen("r1", "another paper")]
+    assert import_reviews(database, reviewer, rows) == Imported(new=3, known=0)
+    assert import_reviews(database, reviewer, [*rows, frozen("r3")]) == Imported(new=1, known=3)
+
+    (found,) = find(database, content("paper").sha256)
+    assert [review.external_id for review in found.reviews] == ["r1", "r2", "r3"]
+    assert found.reviews[0].rating == 6.0
+    assert found.reviews[0].items == (NewItem("idea", 0, "Good", "It is good."),)
+    assert found.jobs == ()
+
+
+def test_a_broken_chunk_of_imports_leaves_nothing(database: Database) -> None:
+    item = NewItem("idea", 0, "t", "x")
+    broken = FrozenReview("r2", content("paper"), "raw", items=(item, item))
+    with pytest.raises(Exception, match=r"(?i)unique"):
+        import_reviews(database, a_reviewer(database), [frozen("r1"), broken])
+    assert find(database, content("paper").sha256) == []
