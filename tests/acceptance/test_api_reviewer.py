@@ -1,0 +1,85 @@
+"""An OpenAI-compatible endpoint reviews through the same queue, on the cpu worker."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+from models.aspects import SEVEN
+from models.parse import render
+from models.review import Item
+from tests.site import FAST, SCRIPTED, Site, write_papers
+
+REVIEWER = """\
+name: local-server
+kind: api
+aspects: "7"
+endpoint: {{url: "http://127.0.0.1:{port}/v1", model: some-model, requests_per_minute: 6000}}
+"""
+
+
+class Endpoint(BaseHTTPRequestHandler):
+    """Answers every second request with 503, as a busy server does."""
+
+    prompts: ClassVar[list[list[dict[str, str]]]] = []
+    calls: ClassVar[int] = 0
+
+    def do_POST(self) -> None:
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        Endpoint.calls += 1
+        if Endpoint.calls % 2:
+            self._send(503, {"error": {"message": "busy"}})
+            return
+        Endpoint.prompts.append(request["messages"])
+        self._send(200, completion())
+
+    def _send(self, status: int, document: Any) -> None:
+        body = json.dumps(document).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Keep quiet."""
+
+
+def completion() -> dict[str, Any]:
+    items = [Item(key, 0, f"On {key}", f"What matters is its {key}.") for key in SEVEN.keys]
+    message = {"role": "assistant", "content": render(items, SEVEN)}
+    return {
+        "choices": [{"message": message, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 900, "completion_tokens": 120},
+    }
+
+
+@contextmanager
+def endpoint() -> Iterator[int]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Endpoint)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_an_api_reviewer_reviews_through_the_same_queue(tmp_path: Path) -> None:
+    site = Site(tmp_path / "home", FAST | SCRIPTED)
+    papers = write_papers(tmp_path / "papers", 3)
+    with endpoint() as port:
+        (tmp_path / "local-server.yaml").write_text(REVIEWER.format(port=port))
+        assert site.run("reviewer", "add", str(tmp_path / "local-server.yaml")).code == 0
+        with site.up():
+            command = ("submit", str(papers), "--batch", "api", "--reviewer", "local-server")
+            done = site.run(*command, "--wait")
+    assert done.code == 0, done
+    status = site.json("status", "api")
+    assert (status["prompt_tokens"], status["output_tokens"]) == (2700, 360)
+    assert [m["role"] for m in Endpoint.prompts[0]] == ["system", "user"]
+    assert Endpoint.prompts[0][0]["content"] == SEVEN.system_prompt

@@ -1,0 +1,64 @@
+"""The whole way with nothing replaced: CLI, Valkey, Celery worker, NF4 model, database."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from models.aspects import SEVEN
+from models.parse import is_strict
+from tests.site import Site, wait_until
+from tests.small_models import small_model_folder
+
+ABSTRACTS = {
+    "graphs": "We study message passing on sparse graphs and show that depth hurts accuracy.",
+    "speech": "A recogniser trained on read speech fails on dialogue; we adapt it with few labels.",
+    "proofs": "A search procedure finds short proofs of textbook lemmas, guided by a small model.",
+}
+
+
+def site_with_small_model(home: Path, **environment: str) -> Site:
+    (home / "models").mkdir(parents=True)
+    (home / "models" / "smollm2-135m").symlink_to(small_model_folder())
+    return Site(home, environment)
+
+
+@pytest.mark.timeout(600)
+def test_three_papers_get_strict_suppressed_seven_aspect_reviews_from_a_4_bit_model(
+    tmp_path: Path,
+) -> None:
+    # Given three papers in the recipe's JSONL, and a running site with the small model
+    site = site_with_small_model(tmp_path / "home")
+    file = tmp_path / "papers.jsonl"
+    papers = [{"id": k, "title": k, "abstract": a, "text": a} for k, a in ABSTRACTS.items()]
+    file.write_text("".join(json.dumps(paper) + "\n" for paper in papers))
+    with site.up("demo-7"):
+        command = ("submit", str(file), "--batch", "real", "--reviewer", "demo-7", "--wait")
+        done = site.run(*command, timeout=500)
+    # Then each has a review that parses strictly, with all seven aspects and what wrote it
+    assert done.code == 0, done
+    for line in site.exported("real"):
+        review = line["review"]
+        assert is_strict(review["raw"], SEVEN)
+        covered = {item["aspect"] for item in review["items"]} | set(review["empty_aspects"])
+        assert covered == set(SEVEN.keys)
+        assert review["versions"]["weights"] == "nf4"
+        assert len(review["versions"]["weights_sha256"]) == 64
+        assert review["n_prompt_tokens"] > 200
+
+
+@pytest.mark.timeout(300)
+def test_sigterm_takes_a_paper_out_of_the_real_engine_and_gives_it_back(tmp_path: Path) -> None:
+    # Given a paper in the engine, and a drain time that is shorter than its review
+    site = site_with_small_model(tmp_path / "home", REFEREE_DRAIN_SECONDS="0.5")
+    paper = tmp_path / "long.txt"
+    paper.write_text("A Long Paper\n\n" + "It goes on and on. " * 1000)
+    with site.up("demo-7"):
+        site.run("submit", str(paper), "--batch", "b", "--reviewer", "demo-7")
+        wait_until(lambda: site.counts("b")["running"], 60)
+    # Then it waits again with all its attempts
+    assert site.counts("b")["queued"] == 1
+    used = site.run("sql", "SELECT attempt - given_back AS used FROM job", "--format", "json")
+    assert json.loads(used.out) == [{"used": 0}]

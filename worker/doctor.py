@@ -1,0 +1,197 @@
+"""Looks at every part of this installation and says what is broken and how to mend it.
+
+Knows each part's own test; changes nothing.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import select
+
+from db import migrate, nodes
+from db.columns import now
+from db.session import Database, open_database
+from errors import RefereeError
+from models import store
+from models.reviewer import ReviewerConfig
+from settings import Settings
+from worker import broker, roster
+from worker.up import gpu_indices
+
+#: Below this the next model or database growth fills the disk; in GiB.
+MIN_FREE_GIB = 2.0
+#: Clocks of one host and its database may differ by this much before leases look odd, in seconds.
+MAX_CLOCK_SKEW_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Check:
+    """One part: is it well, what was seen, and what to do when it is not."""
+
+    name: str
+    ok: bool
+    detail: str
+    fix: str = ""
+
+
+def examine(settings: Settings, reviewer_name: str | None = None) -> list[Check]:
+    """Run all checks; each is run on its own, so that one broken part hides no other."""
+    name = reviewer_name or settings.reviewer
+    config = roster.shipped(name) or roster.stored(name, settings)
+    return [
+        _guard("python", _python),
+        _guard("packages", _packages),
+        _guard("home", lambda: _home(settings)),
+        *_database_checks(settings),
+        _guard("broker", lambda: _broker(settings)),
+        _guard("reviewer", lambda: _reviewer(name, config)),
+        _guard("model", lambda: _model(config, settings)),
+        _guard("gpu", _gpu),
+    ]
+
+
+def _guard(name: str, look: Callable[[], Check]) -> Check:
+    try:
+        return look()
+    except RefereeError as error:
+        return Check(name, False, str(error), "See the sentence above.")
+    except Exception as error:
+        reason = str(error).split("\n", 1)[0]
+        return Check(name, False, f"{type(error).__name__}: {reason}", "See the sentence above.")
+
+
+def _python() -> Check:
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Check("python", sys.version_info >= (3, 11), version, "Install Python 3.11 or later.")
+
+
+def _packages() -> Check:
+    """The pinned packages whose other versions are known to break."""
+    wanted = {"celery": "5.6.3", "transformers": "5.17.0"}
+    found = {name: importlib.metadata.version(name) for name in wanted}
+    wrong = [
+        f"{name} {found[name]}, not {wanted[name]}"
+        for name in wanted
+        if found[name] != wanted[name]
+    ]
+    detail = "; ".join(wrong) or ", ".join(f"{name} {version}" for name, version in found.items())
+    return Check("packages", not wrong, detail, "Run `make setup` again.")
+
+
+def _home(settings: Settings) -> Check:
+    settings.home.mkdir(parents=True, exist_ok=True)
+    probe = settings.home / ".doctor"
+    probe.write_text("writable")
+    probe.unlink()
+    free_gib = shutil.disk_usage(settings.home).free / 2**30
+    return Check(
+        "home",
+        free_gib >= MIN_FREE_GIB,
+        f"{settings.home}, {free_gib:.1f} GiB free",
+        f"Free some space: at least {MIN_FREE_GIB:.0f} GiB.",
+    )
+
+
+def _database_checks(settings: Settings) -> Iterator[Check]:
+    connected = _guard("database", lambda: _connect(settings))
+    yield connected
+    if connected.ok:
+        yield _guard("schema", lambda: _schema(settings))
+        yield _guard("clock", lambda: _clock(open_database(settings.database)))
+        yield _guard("workers", lambda: _workers(open_database(settings.database), settings))
+
+
+def _connect(settings: Settings) -> Check:
+    if settings.database.startswith("sqlite") and not (settings.home / "referee.db").exists():
+        return Check(
+            "database", False, "not created yet", "Run `referee db upgrade` or `referee up`."
+        )
+    return Check("database", True, open_database(settings.database).address)
+
+
+def _schema(settings: Settings) -> Check:
+    current, head = migrate.current(settings.database), migrate.head()
+    fix = "Run `referee db upgrade`."
+    if current != head:
+        return Check("schema", False, f"at revision {current}, this version needs {head}", fix)
+    differences = migrate.check(settings.database)
+    return Check("schema", not differences, "; ".join(differences) or f"revision {head}", fix)
+
+
+def _clock(database: Database) -> Check:
+    with database.read() as on:
+        skew = abs((on.scalar(select(now())) or 0.0) - time.time())
+    return Check(
+        "clock",
+        skew <= MAX_CLOCK_SKEW_SECONDS,
+        f"{skew:.1f} s between this host and the database",
+        "Leases use the database's clock, so nothing breaks; synchronise the clocks with NTP.",
+    )
+
+
+def _workers(database: Database, settings: Settings) -> Check:
+    alive = [node for node in nodes.listing(database) if node.age_s < settings.lease_seconds]
+    names = ", ".join(node.name for node in alive)
+    return Check(
+        "workers", bool(alive), names or "none alive", "Start `referee up` or `referee worker`."
+    )
+
+
+def _broker(settings: Settings) -> Check:
+    found = broker.find(settings)
+    if found is None:
+        return Check(
+            "broker", False, "none is running here", "Start `referee up` or set REFEREE_BROKER_URL."
+        )
+    reason = broker.fault(found.url)
+    host = found.url.rsplit("@", 1)[-1]
+    return Check(
+        "broker",
+        reason is None,
+        reason or host,
+        "Check REFEREE_BROKER_URL, its password and the server.",
+    )
+
+
+def _reviewer(name: str, config: ReviewerConfig | None) -> Check:
+    detail = f"{name}, {config.kind}" if config else f"there is no reviewer {name!r}"
+    return Check("reviewer", config is not None, detail, roster.known())
+
+
+def _model(config: ReviewerConfig | None, settings: Settings) -> Check:
+    if config is None or config.base is None:
+        return Check("model", True, "this reviewer needs none here")
+    try:
+        folder = store.resolve(config.base, settings.home)
+    except RefereeError as error:
+        return Check("model", False, str(error), f"Run `referee model fetch {config.base.name}`.")
+    return Check("model", True, f"{config.base.name} in {folder}")
+
+
+def _gpu() -> Check:
+    """A machine without a GPU is fine; a GPU that torch cannot use is not."""
+    gpus = gpu_indices()
+    if not gpus:
+        return Check("gpu", True, "no NVIDIA GPU here: models run on the CPU, slowly")
+    # In a child process: a CUDA context made here would stay, and a broken driver may abort.
+    program = (
+        "from models.attention import choose_attention as c; a = c(); print(a.name, '-', a.reason)"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", f"import torch; torch.zeros(1, device='cuda'); {program}"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    lines = (answer.stdout if answer.returncode == 0 else answer.stderr).strip().splitlines()
+    detail = f"{len(gpus)} GPUs; attention: {lines[-1] if lines else 'no answer'}"
+    fix = "Install the driver and the torch build that belong together; `nvidia-smi` must work."
+    return Check("gpu", answer.returncode == 0, detail, fix)

@@ -1,0 +1,149 @@
+"""Which engine serves which reviewer in this process. Knows no SQL; torch is imported only when a
+local model is loaded.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import threading
+from typing import Literal, Protocol
+
+from errors import MissingPart, RequestRefused, UserError
+from models import store
+from models.api import ApiEngine, endpoint_allowed
+from models.engine import Engine
+from models.reviewer import BaseModel, ReviewerConfig
+from settings import Settings
+
+Weights = Literal["nf4", "bf16"]
+
+
+class EnginePool(Protocol):
+    """Gives an engine for a reviewer version."""
+
+    @property
+    def slots(self) -> int:
+        """Papers in flight at the same time, over all engines."""
+
+    @property
+    def alive(self) -> bool:
+        """False when the process must be restarted to review anything more."""
+
+    def engine_for(self, sha256: str, config: ReviewerConfig, allow_external: bool) -> Engine:
+        """The engine for a reviewer version, by its sha256."""
+
+    def close(self) -> None:
+        """Stop all engines."""
+
+
+class LocalEngines:
+    """One base model, loaded once; its reviewers differ in adapter, aspects and sampling."""
+
+    def __init__(self, base: str, engine: Engine) -> None:
+        self._base = base
+        self._engine = engine
+
+    @property
+    def slots(self) -> int:
+        """Slots of the one engine."""
+        return self._engine.slots
+
+    @property
+    def alive(self) -> bool:
+        """The engine says so itself; one that cannot die needs not say it."""
+        return bool(getattr(self._engine, "alive", True))
+
+    def engine_for(self, sha256: str, config: ReviewerConfig, allow_external: bool) -> Engine:
+        """The one engine, for reviewers of its base."""
+        if config.base is None or config.base.name != self._base:
+            raise RequestRefused(f"This worker serves {self._base} only.", kind="wrong_base")
+        return self._engine
+
+    def close(self) -> None:
+        """Stop the engine."""
+        self._engine.close()
+
+
+class ApiEngines:
+    """OpenAI-compatible endpoints: one engine a reviewer version, made on first use."""
+
+    #: Papers that one cpu worker sends out at the same time, whatever the endpoints allow.
+    SLOTS = 8
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._engines: dict[str, ApiEngine] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def slots(self) -> int:
+        """Threads of the cpu worker."""
+        return self.SLOTS
+
+    @property
+    def alive(self) -> bool:
+        """An HTTP client cannot be lost."""
+        return True
+
+    def engine_for(self, sha256: str, config: ReviewerConfig, allow_external: bool) -> Engine:
+        """The engine for one endpoint; refused when papers may not go there."""
+        if config.endpoint is None:
+            raise RequestRefused(
+                "This reviewer has no endpoint to send papers to.", kind="no_endpoint"
+            )
+        self._check_allowed(config.endpoint.url, allow_external)
+        with self._lock:
+            if sha256 not in self._engines:
+                key = self._settings.api_key.get_secret_value()
+                self._engines[sha256] = ApiEngine(config.endpoint, api_key=key)
+            return self._engines[sha256]
+
+    def _check_allowed(self, url: str, allow_external: bool) -> None:
+        allowed = allow_external or self._settings.allow_external
+        try:
+            endpoint_allowed(url, allowed, self._settings.allowed_hosts)
+        except UserError as error:
+            raise RequestRefused(str(error), kind="external_endpoint") from error
+
+    def close(self) -> None:
+        """Close all clients."""
+        for engine in self._engines.values():
+            engine.close()
+
+
+def load_local(config: ReviewerConfig, settings: Settings, weights: Weights) -> LocalEngines:
+    """Load a reviewer's base model into this process; slow. Raises MissingPart without weights."""
+    if config.base is None:
+        raise UserError(f"Reviewer {config.name} has no local model: run `referee worker --cpu`.")
+    return LocalEngines(config.base.name, _engine(config, config.base, settings, weights))
+
+
+def _engine(
+    config: ReviewerConfig, base: BaseModel, settings: Settings, weights: Weights
+) -> Engine:
+    if settings.engine:
+        return custom_engine(settings.engine)
+    import torch
+
+    from models.generate import GenerateEngine
+    from models.loading import load
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    folder = store.resolve(base, settings.home)
+    loaded = load(folder, base, template=config.template or "", weights=weights, device=device)
+    return GenerateEngine(
+        loaded,
+        find_adapter=lambda sha256: store.find_adapter(sha256, settings.home),
+        threads=settings.torch_threads or max(1, (os.cpu_count() or 1) // 2),
+    )
+
+
+def custom_engine(path: str) -> Engine:
+    """Build the engine that REFEREE_ENGINE names as "module:function" (tests, benchmarks)."""
+    module, _, function = path.partition(":")
+    try:
+        engine: Engine = getattr(importlib.import_module(module), function)()
+    except (ImportError, AttributeError) as error:
+        raise MissingPart(f"REFEREE_ENGINE={path} cannot be imported: {error}.") from error
+    return engine

@@ -1,0 +1,99 @@
+"""The papers that a worker process has in its engine now; knows nothing of SQL or Celery.
+
+Task threads put their claim in and wait; the keeper thread asks what is held, and stops papers that
+were cancelled, lost to another worker, or must be given back because the worker stops.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+
+from db.jobs import Claim
+from models.engine import Engine, Generation, ReviewRequest
+
+
+class Stopped(Enum):
+    """Why a paper was taken out of the engine."""
+
+    CANCELLED = "cancelled"
+    LOST = "lost"
+    DRAINING = "draining"
+
+
+@dataclass
+class _Held:
+    claim: Claim
+    engine: Engine | None = None
+    request_id: str | None = None
+    why: Stopped | None = None
+
+
+@dataclass
+class InFlight:
+    """Thread-safe register of claims, keyed by job id."""
+
+    _held: dict[int, _Held] = field(default_factory=dict)
+    _changed: threading.Condition = field(default_factory=threading.Condition)
+    _draining: bool = False
+    #: An operator asked this worker to take nothing new for now.
+    paused: bool = False
+
+    @property
+    def closed(self) -> bool:
+        """True when nothing new may be claimed."""
+        return self._draining or self.paused
+
+    @contextmanager
+    def holding(self, claim: Claim) -> Iterator[None]:
+        """Register a claim for as long as the block runs."""
+        with self._changed:
+            self._held[claim.job_id] = _Held(claim)
+        try:
+            yield
+        finally:
+            with self._changed:
+                del self._held[claim.job_id]
+                self._changed.notify_all()
+
+    def wait(self, claim: Claim, engine: Engine, request: ReviewRequest) -> Generation:
+        """Submit a request and wait for it. Raises what the engine's future raises."""
+        held = self._held[claim.job_id]
+        future = engine.submit(request)
+        with self._changed:
+            held.engine, held.request_id = engine, request.id
+            # A stop that came between two samples found no request to cancel.
+            stopped = held.why is not None
+        if stopped:
+            engine.cancel(request.id)
+        return future.result()
+
+    def attempts(self) -> Mapping[int, int]:
+        """Job id -> attempt of everything held, as `jobs.renew` wants it."""
+        with self._changed:
+            return {job_id: held.claim.attempt for job_id, held in self._held.items()}
+
+    def stop(self, job_ids: Iterable[int], why: Stopped) -> None:
+        """Cancel papers in the engine; the first reason given stays."""
+        with self._changed:
+            chosen = [self._held[job_id] for job_id in job_ids if job_id in self._held]
+            for held in chosen:
+                held.why = held.why or why
+        for held in chosen:
+            if held.engine is not None and held.request_id is not None:
+                held.engine.cancel(held.request_id)
+
+    def why_stopped(self, claim: Claim) -> Stopped | None:
+        """Why this paper was stopped; None when nobody here asked for it."""
+        return self._held[claim.job_id].why
+
+    def drain(self, seconds: float) -> None:
+        """Claim nothing more; after `seconds` give back what is still running."""
+        with self._changed:
+            self._draining = True
+            self._changed.wait_for(lambda: not self._held, timeout=seconds)
+            remaining = tuple(self._held)
+        self.stop(remaining, Stopped.DRAINING)

@@ -1,0 +1,50 @@
+"""A Celery consumer step that keeps the broker from handing out a message that is still being
+worked on. Knows nothing of jobs; their leases are the database's.
+
+Redis redelivers a message whose visibility timeout ran out even while its task runs (celery#5935).
+This step moves the deadline of every held message forward three times per timeout. It reads
+`state.reserved_requests` and the channel's `unacked_index_key`, which are Celery's internals;
+tests/integration/test_broker.py pins them.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from celery import bootsteps
+from celery.worker import state
+
+
+class RenewMessageLeases(bootsteps.StartStopStep):  # type: ignore[misc] # celery has no types
+    """Renews the visibility timeout of all messages this worker holds."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, consumer: Any, **kwargs: Any) -> None:
+        super().__init__(consumer, **kwargs)
+        self._timer: Any = None
+
+    def start(self, consumer: Any) -> None:
+        """Begin renewing."""
+        timeout = consumer.app.conf.broker_transport_options["visibility_timeout"]
+        self._timer = consumer.timer.call_repeatedly(timeout / 3, _renew, (consumer,))
+
+    def stop(self, consumer: Any) -> None:
+        """Stop renewing; the messages ring again one timeout later."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _renew(consumer: Any) -> None:
+    channel = consumer.task_consumer.channel
+    held = [
+        request._message.delivery_tag
+        for request in tuple(state.reserved_requests)
+        if not request.acknowledged
+    ]
+    if held:
+        with channel.conn_or_acquire() as client:
+            # XX: a message that was acknowledged meanwhile must not come back.
+            client.zadd(channel.unacked_index_key, dict.fromkeys(held, time.time()), xx=True)

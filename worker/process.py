@@ -1,0 +1,193 @@
+"""One worker process: load the engine, sign on, consume doorbells, drain on SIGTERM.
+
+Knows how a process lives and dies; what a review is, it leaves to `worker.reviewing`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import platform
+import signal
+import socket
+import sys
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+from celery import Celery, signals
+
+from db import nodes
+from db.session import Database, open_database, require_current
+from models.reviewer import ReviewerConfig
+from settings import Settings
+from worker.app import CPU_QUEUE, REVIEW_TASK, make_app
+from worker.broker import require
+from worker.engines import ApiEngines, EnginePool, Weights, load_local
+from worker.in_flight import InFlight
+from worker.keeper import Identity, Keeper
+from worker.reviewing import Reviewer
+
+log = logging.getLogger("referee.worker")
+
+#: Set by a supervisor for its children: they end with it, even when it is killed.
+SUPERVISED = "REFEREE_SUPERVISED"
+#: Exit code of a worker whose engine is lost, so that its supervisor starts another.
+EXIT_ENGINE_LOST = 70
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """What `referee worker` was asked for; without a reviewer it is a cpu worker."""
+
+    reviewer: ReviewerConfig | None
+    slots: int | None
+    weights: Weights
+
+
+def run(options: WorkerOptions, settings: Settings) -> int:
+    """Be a worker until told to stop; returns the exit code."""
+    _die_with_supervisor()
+    _prepare_libraries()
+    broker = require(settings)
+    database = open_database(settings.database)
+    require_current(database)
+    engines = _open_engines(options, settings)
+    try:
+        return _consume(options, settings, database, engines, make_app(broker.url, settings))
+    finally:
+        engines.close()
+        database.close()
+
+
+def _open_engines(options: WorkerOptions, settings: Settings) -> EnginePool:
+    if options.reviewer is None:
+        return ApiEngines(settings)
+    return load_local(options.reviewer, settings, options.weights)
+
+
+def _consume(
+    options: WorkerOptions,
+    settings: Settings,
+    database: Database,
+    engines: EnginePool,
+    app: Celery,
+) -> int:
+    identity = _identity(options, min(options.slots or engines.slots, engines.slots))
+    in_flight = InFlight()
+    reviewer = Reviewer(
+        database=database,
+        engines=engines,
+        in_flight=in_flight,
+        worker=identity.name,
+        queue=identity.queue,
+        settings=settings,
+    )
+    keeper = Keeper(
+        identity=identity,
+        database=database,
+        app=app,
+        in_flight=in_flight,
+        engines=engines,
+        settings=settings,
+    )
+
+    @app.task(name=REVIEW_TASK)  # type: ignore[untyped-decorator] # celery has no types
+    def review(batch: str | None = None) -> None:
+        reviewer.review_next()
+
+    keeper.beat()
+    keeper.start()
+    _drain_on_shutdown(in_flight, settings.drain_seconds)
+    _stop_on_engine_loss(keeper)
+    try:
+        run_celery(app, identity.name, identity.queue, identity.slots)
+    finally:
+        keeper.stop()
+        nodes.sign_off(database, identity.name)
+    return EXIT_ENGINE_LOST if keeper.engine_lost.is_set() else 0
+
+
+def run_celery(app: Celery, name: str, queue: str, slots: int) -> None:
+    """Consume until a signal. Returns after every running task has ended."""
+    worker: Any = app.Worker(
+        hostname=name,
+        queues=[queue],
+        pool="threads",
+        concurrency=slots,
+        loglevel="WARNING",
+        quiet=True,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+    )
+    log.info("ready", extra={"about": {"action": "ready", "worker": name, "slots": slots}})
+    # Celery ends its own shutdown with SystemExit.
+    with suppress(SystemExit):
+        worker.start()
+
+
+def _drain_on_shutdown(in_flight: InFlight, seconds: float) -> None:
+    """Start to drain when Celery is told to stop.
+
+    Celery's handler only sets a flag and then waits for the task threads, so the draining has to
+    happen beside it: the signal handler must not block.
+    """
+    asked = threading.Event()
+
+    def drain() -> None:
+        asked.wait()
+        in_flight.drain(seconds)
+
+    def ask(**_: Any) -> None:
+        asked.set()
+
+    signals.worker_shutting_down.connect(ask, weak=False)
+    threading.Thread(target=drain, name="drain", daemon=True).start()
+
+
+def _stop_on_engine_loss(keeper: Keeper) -> None:
+    def watch() -> None:
+        keeper.engine_lost.wait()
+        log.error("engine lost", extra={"about": {"action": "engine lost"}})
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="engine-watch", daemon=True).start()
+
+
+def _identity(options: WorkerOptions, slots: int) -> Identity:
+    config = options.reviewer
+    queue = config.queue if config else CPU_QUEUE
+    host = socket.gethostname()
+    return Identity(
+        name=f"{queue.removeprefix('reviews.')}-{os.getpid()}@{host}",
+        host=host,
+        pid=os.getpid(),
+        gpu=os.environ.get("CUDA_VISIBLE_DEVICES", ""),
+        queue=queue,
+        base=config.base.name if config and config.base else "",
+        slots=slots,
+        reviewer=config.name if config else "",
+        code_version=version("referee"),
+    )
+
+
+def _prepare_libraries() -> None:
+    """Set what torch and the hub's client read when they are first imported."""
+    # Threads that spin for work starve each other as soon as anything else wants the cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # A worker loads what is here; only `referee model fetch` asks the hub.
+    os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def _die_with_supervisor() -> None:
+    """Ask the kernel for SIGTERM when the supervisor dies, however it dies (Linux only)."""
+    if SUPERVISED not in os.environ or platform.system() != "Linux":
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != int(os.environ[SUPERVISED]):
+        sys.exit(0)  # it died before we asked

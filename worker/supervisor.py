@@ -1,0 +1,130 @@
+"""Keeps child processes running: starts them, restarts them with back-off, stops them together.
+
+Knows nothing of what they do.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from worker.process import SUPERVISED
+
+#: Seconds before a child that ended is started again, first and longest wait.
+FIRST_BACKOFF_SECONDS = 1.0
+LONGEST_BACKOFF_SECONDS = 60.0
+#: A child that ran this long is taken for healthy: its next failure waits the first back-off again.
+HEALTHY_SECONDS = 60.0
+#: A child that fails this often without ever being healthy will not heal by itself.
+MAX_FAST_FAILURES = 5
+#: How often children are looked at, in seconds.
+_POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class ChildSpec:
+    """What to run: arguments after `referee`, extra environment, where its output goes."""
+
+    name: str
+    arguments: Sequence[str]
+    environment: Mapping[str, str]
+    log: Path
+
+
+@dataclass
+class _Child:
+    spec: ChildSpec
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    failures: int = 0
+    restart_at: float = 0.0
+
+
+@dataclass
+class Supervisor:
+    """Runs a set of `referee` commands as children of this process."""
+
+    stop_seconds: float
+    _children: list[_Child] = field(default_factory=list)
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def start(self, specs: Sequence[ChildSpec]) -> None:
+        """Start the children and watch over them in a thread."""
+        self._children = [_Child(spec) for spec in specs]
+        for child in self._children:
+            _spawn(child)
+        self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
+        self._thread.start()
+
+    def failed(self) -> ChildSpec | None:
+        """A child that ended too often to be started again; None while all is well."""
+        broken = (c for c in self._children if c.failures >= MAX_FAST_FAILURES)
+        return next((child.spec for child in broken), None)
+
+    def pids(self) -> dict[str, int]:
+        """Process ids of the living children by name."""
+        return {c.spec.name: c.process.pid for c in self._children if c.process is not None}
+
+    def stop(self) -> None:
+        """SIGTERM to all; SIGKILL to whoever has not drained in time."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        living = [child.process for child in self._children if child.process is not None]
+        for process in living:
+            process.terminate()
+        deadline = time.monotonic() + self.stop_seconds
+        for process in living:
+            _wait_or_kill(process, deadline)
+
+    def _watch(self) -> None:
+        while not self._stop.wait(_POLL_SECONDS):
+            for child in self._children:
+                self._look_after(child)
+
+    def _look_after(self, child: _Child) -> None:
+        if child.process is not None and child.process.poll() is not None:
+            _note_end(child)
+        waited = time.monotonic() >= child.restart_at and not self._stop.is_set()
+        if child.process is None and child.failures < MAX_FAST_FAILURES and waited:
+            _spawn(child)
+
+
+def _spawn(child: _Child) -> None:
+    child.spec.log.parent.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, **child.spec.environment, SUPERVISED: str(os.getpid())}
+    with child.spec.log.open("ab") as log:
+        child.process = subprocess.Popen(
+            [sys.executable, "-m", "cli", *child.spec.arguments],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            # Ctrl-C in the terminal is for the supervisor, which then drains its children.
+            start_new_session=True,
+        )
+    child.started = time.monotonic()
+
+
+def _note_end(child: _Child) -> None:
+    healthy = time.monotonic() - child.started > HEALTHY_SECONDS
+    child.failures = 1 if healthy else child.failures + 1
+    wait = min(FIRST_BACKOFF_SECONDS * 2 ** (child.failures - 1), LONGEST_BACKOFF_SECONDS)
+    child.restart_at = time.monotonic() + wait
+    child.process = None
+
+
+def _wait_or_kill(process: subprocess.Popen[bytes], deadline: float) -> None:
+    try:
+        process.wait(timeout=max(deadline - time.monotonic(), 0.1))
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

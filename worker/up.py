@@ -1,0 +1,148 @@
+"""Everything on this machine: database, broker, workers; knows only how they start and stop."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from db import migrate, nodes
+from db.session import Database, open_database
+from errors import MissingPart, UserError
+from models import store
+from models.reviewer import ReviewerConfig
+from settings import Settings
+from worker.app import CPU_QUEUE
+from worker.broker import Broker, serve
+from worker.supervisor import ChildSpec, Supervisor
+
+#: Seconds beyond the drain time that a worker gets to end before it is killed.
+STOP_MARGIN_SECONDS = 15.0
+#: How often a starting stack is looked at, in seconds.
+_POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What runs while `referee up` runs."""
+
+    settings: Settings
+    broker: Broker
+    database: Database
+    supervisor: Supervisor
+
+    def check(self) -> None:
+        """Raise MissingPart when a worker cannot be kept running."""
+        broken = self.supervisor.failed()
+        if broken is not None:
+            raise MissingPart(f"Worker {broken.name} does not stay up: {_last_line(broken.log)}")
+
+    def wait_until_ready(self, queue: str) -> None:
+        """Block until a worker that serves a queue has signed on."""
+        own = set(self.supervisor.pids().values())
+        while not any(n.queue == queue and n.pid in own for n in nodes.listing(self.database)):
+            self.check()
+            time.sleep(_POLL_SECONDS)
+            own = set(self.supervisor.pids().values())
+
+
+@contextmanager
+def stack(
+    settings: Settings, reviewer: ReviewerConfig, *, slots: int | None = None
+) -> Iterator[Stack]:
+    """Run database, broker and workers for as long as the block runs."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    with _only_one(settings.home):
+        if reviewer.base is not None and not settings.engine:
+            store.resolve(reviewer.base, settings.home)  # fail now, not in five workers
+        migrate.upgrade(settings.database)
+        with serve(settings) as broker:
+            yield from _run(settings, broker, reviewer, slots)
+
+
+def _run(
+    settings: Settings, broker: Broker, reviewer: ReviewerConfig, slots: int | None
+) -> Iterator[Stack]:
+    database = open_database(settings.database)
+    supervisor = Supervisor(stop_seconds=settings.drain_seconds + STOP_MARGIN_SECONDS)
+    supervisor.start(_specs(settings, broker, reviewer, slots))
+    try:
+        yield Stack(settings, broker, database, supervisor)
+    finally:
+        supervisor.stop()
+        database.close()
+
+
+def _specs(
+    settings: Settings, broker: Broker, reviewer: ReviewerConfig, slots: int | None
+) -> list[ChildSpec]:
+    """A worker for each GPU, or one on the CPU, and a cpu worker for endpoints."""
+    shared = {"REFEREE_HOME": str(settings.home), "REFEREE_BROKER_URL": broker.url}
+    logs = settings.home / "logs"
+    specs = [ChildSpec("cpu", ("worker", "--cpu"), shared, logs / "worker-cpu.log")]
+    if reviewer.queue == CPU_QUEUE:
+        return specs
+    arguments = ("worker", "--reviewer", reviewer.name, "--slots", str(slots or "auto"))
+    gpus = gpu_indices()
+    if not gpus:
+        return [*specs, ChildSpec("local", arguments, shared, logs / "worker-local.log")]
+    return [*specs, *_pinned(gpus, arguments, shared, logs)]
+
+
+def gpu_specs(
+    gpus: list[str], reviewer: str, slots: str, weights: str | None, settings: Settings
+) -> list[ChildSpec]:
+    """One worker process for each of the named GPUs, with this process's own settings."""
+    chosen = ("--weights", weights) if weights else ()
+    arguments = ("worker", "--reviewer", reviewer, "--slots", slots, *chosen)
+    return _pinned(gpus, arguments, {}, settings.home / "logs")
+
+
+def _pinned(
+    gpus: list[str], arguments: tuple[str, ...], environment: dict[str, str], logs: Path
+) -> list[ChildSpec]:
+    """CUDA_VISIBLE_DEVICES is set before the child's Python starts, so before torch is imported."""
+    return [
+        ChildSpec(
+            f"gpu{gpu}",
+            arguments,
+            environment | {"CUDA_VISIBLE_DEVICES": gpu},
+            logs / f"worker-gpu{gpu}.log",
+        )
+        for gpu in gpus
+    ]
+
+
+def gpu_indices() -> list[str]:
+    """The GPUs that the driver lists, as CUDA_VISIBLE_DEVICES wants them; torch is not asked,
+    since its CUDA context must be made in the worker alone.
+    """
+    if shutil.which("nvidia-smi") is None:
+        return []
+    command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (subprocess.SubprocessError, OSError):
+        return []
+    return answer.stdout.split()
+
+
+@contextmanager
+def _only_one(home: Path) -> Iterator[None]:
+    """Two stacks on one home would stop each other's broker."""
+    with (home / "up.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"`referee up` already runs on {home}.") from error
+        yield
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+    return f"{lines[-1] if lines else 'it printed nothing'} (see {log})"
