@@ -1,0 +1,1 @@
+"""Runnable measurements; their dated results are in results/."""
