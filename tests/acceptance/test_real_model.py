@@ -9,7 +9,7 @@ import pytest
 
 from models.aspects import SEVEN
 from models.parse import is_strict
-from tests.site import Site, wait_until
+from tests.site import ROOT, Site, wait_until
 from tests.small_models import small_model_folder
 
 ABSTRACTS = {
@@ -29,13 +29,19 @@ def site_with_small_model(home: Path, **environment: str) -> Site:
 def test_three_papers_get_strict_suppressed_seven_aspect_reviews_from_a_4_bit_model(
     tmp_path: Path,
 ) -> None:
-    # Given three papers in the recipe's JSONL, and a running site with the small model
+    # Given three papers in the recipe's JSONL, and demo-7 with shorter answers, to save minutes
     site = site_with_small_model(tmp_path / "home")
+    brief = tmp_path / "brief.yaml"
+    shipped = (ROOT / "configs" / "reviewers" / "demo-7.yaml").read_text()
+    brief.write_text(
+        shipped.replace("name: demo-7", "name: brief").replace("_tokens: 512", "_tokens: 160")
+    )
+    assert site.run("reviewer", "add", str(brief)).code == 0
     file = tmp_path / "papers.jsonl"
     papers = [{"id": k, "title": k, "abstract": a, "text": a} for k, a in ABSTRACTS.items()]
     file.write_text("".join(json.dumps(paper) + "\n" for paper in papers))
-    with site.up("demo-7"):
-        command = ("submit", str(file), "--batch", "real", "--reviewer", "demo-7", "--wait")
+    with site.up("brief"):
+        command = ("submit", str(file), "--batch", "real", "--reviewer", "brief", "--wait")
         done = site.run(*command, timeout=500)
     # Then each has a review that parses strictly, with all seven aspects and what wrote it
     assert done.code == 0, done
@@ -47,6 +53,7 @@ def test_three_papers_get_strict_suppressed_seven_aspect_reviews_from_a_4_bit_mo
         assert review["versions"]["weights"] == "nf4"
         assert len(review["versions"]["weights_sha256"]) == 64
         assert review["n_prompt_tokens"] > 200
+        assert review["n_output_tokens"] <= 160
 
 
 @pytest.mark.timeout(300)
