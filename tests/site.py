@@ -92,7 +92,7 @@ class Site:
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
-            process.wait(timeout=60)
+            process.wait(timeout=90)
 
     def workers_of(self, up: subprocess.Popen[bytes]) -> list[int]:
         """Process ids of the signed-on workers that serve local models under this `up`."""

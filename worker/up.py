@@ -21,8 +21,9 @@ from worker.app import CPU_QUEUE
 from worker.broker import Broker, serve
 from worker.supervisor import ChildSpec, Supervisor
 
-#: Seconds beyond the drain time that a worker gets to end before it is killed.
-STOP_MARGIN_SECONDS = 15.0
+#: Seconds beyond the drain time that a worker gets to end before it is killed: a cancelled paper
+#: still finishes its prefill, which takes 20 s on a slow CPU.
+STOP_MARGIN_SECONDS = 40.0
 #: How often a starting stack is looked at, in seconds.
 _POLL_SECONDS = 0.2
 

@@ -61,7 +61,7 @@ def test_sigterm_takes_a_paper_out_of_the_real_engine_and_gives_it_back(tmp_path
     # Given a paper in the engine, and a drain time that is shorter than its review
     site = site_with_small_model(tmp_path / "home", REFEREE_DRAIN_SECONDS="0.5")
     paper = tmp_path / "long.txt"
-    paper.write_text("A Long Paper\n\n" + "It goes on and on. " * 1000)
+    paper.write_text("A Long Paper\n\n" + "It goes on and on. " * 150)
     with site.up("demo-7"):
         site.run("submit", str(paper), "--batch", "b", "--reviewer", "demo-7")
         wait_until(lambda: site.counts("b")["running"], 60)
