@@ -53,8 +53,8 @@ def test_the_clock_is_the_databases_and_moves_within_a_transaction(database: Dat
 def test_a_process_holds_at_most_its_connections(database_url: str) -> None:
     database = open_database(database_url, max_connections=2)
     with database.read(), database.read():
-        assert database.engine.pool.checkedout() == 2  # type: ignore[attr-defined]
-        assert database.engine.pool.overflow() == 0  # type: ignore[attr-defined]
+        assert database.engine.pool.checkedout() == 2  # type: ignore[attr-defined]  # a QueuePool here, typed as any Pool
+        assert database.engine.pool.overflow() == 0  # type: ignore[attr-defined]  # as above
     database.close()
 
 
