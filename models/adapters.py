@@ -1,7 +1,8 @@
 """Attaches LoRA and DoRA adapters to a loaded model and switches between them; knows no requests.
 
-Only safetensors are read. Adapters stay beside the base weights and are never merged, so switching
-back gives the base model to the last bit.
+This is PEFT's own way, one adapter at a time, and the reference for `models.adapter_bank`. Adapters
+stay beside the base weights and are never merged, so switching back gives the base model to the
+last bit.
 """
 
 from __future__ import annotations
@@ -9,17 +10,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from peft import LoraConfig, PeftConfig, PeftModel
+from peft import PeftModel
 from peft.utils.save_and_load import set_peft_model_state_dict
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from errors import RequestRefused
-from models.hashes import adapter_sha256
+from models.adapter_files import read_adapter, refusal
 from models.reviewer import BaseModel
-
-_WEIGHTS = "adapter_model.safetensors"
-_PREFIX = "base_model.model."
 
 
 class Adapters:
@@ -44,13 +40,12 @@ class Adapters:
         """
         if sha256 in self._attached:
             return
-        config, tensors = self._read(folder, sha256)
-        self._check_fit(folder, tensors)
+        file = read_adapter(folder, sha256, self._base, self._model)
         if self._peft is None:
-            self._peft = PeftModel(self._model, config, adapter_name=sha256)
+            self._peft = PeftModel(self._model, file.config, adapter_name=sha256)
         else:
-            self._peft.add_adapter(sha256, config)
-        loaded = set_peft_model_state_dict(self._peft, tensors, adapter_name=sha256)
+            self._peft.add_adapter(sha256, file.config)
+        loaded = set_peft_model_state_dict(self._peft, file.tensors, adapter_name=sha256)
         self._restore()
         self._check_complete(folder, sha256, loaded.missing_keys)
         self._attached.add(sha256)
@@ -73,52 +68,8 @@ class Adapters:
             self._peft.requires_grad_(False)
         self._peft.eval()
 
-    def _read(self, folder: Path, sha256: str) -> tuple[LoraConfig, dict[str, Any]]:
-        if not (folder / _WEIGHTS).is_file():
-            raise _refusal(folder, f"there is no {_WEIGHTS}; pickled adapters are never loaded")
-        try:
-            found = adapter_sha256(folder)
-            config = PeftConfig.from_pretrained(str(folder))
-            tensors = load_file(folder / _WEIGHTS)
-        except (OSError, ValueError, TypeError, SafetensorError) as error:
-            raise _refusal(folder, f"it cannot be read: {error}") from error
-        if found != sha256:
-            raise _refusal(folder, f"its SHA-256 is {found[:12]}…, not {sha256[:12]}…")
-        if not isinstance(config, LoraConfig):
-            raise _refusal(folder, "it is neither LoRA nor DoRA")
-        if config.base_model_name_or_path not in (self._base.name, self._base.hub):
-            trained_on = config.base_model_name_or_path
-            raise _refusal(folder, f"it was trained on {trained_on}, not on {self._base.name}")
-        config.inference_mode = True
-        return config, tensors
-
-    def _check_fit(self, folder: Path, tensors: dict[str, Any]) -> None:
-        """Refuse before the model is touched: PEFT would ignore tensors that have no place."""
-        for name, tensor in tensors.items():
-            module, _, part = name.removeprefix(_PREFIX).rpartition(".lora_")
-            if not self._fits(module, part, tuple(tensor.shape)):
-                raise _refusal(folder, f"{name} has no place in {self._base.name}")
-
-    def _fits(self, module: str, part: str, shape: tuple[int, ...]) -> bool:
-        try:
-            # PEFT moves a wrapped layer one level down.
-            layer = self._model.get_submodule(module)
-            layer = getattr(layer, "base_layer", layer)
-        except AttributeError:
-            return False
-        sides = {
-            "A.weight": shape[1:] == (layer.in_features,),
-            "B.weight": shape[:1] == (layer.out_features,),
-            "magnitude_vector": shape == (layer.out_features,),
-        }
-        return sides.get(part, False)
-
     def _check_complete(self, folder: Path, sha256: str, missing: list[str]) -> None:
         absent = [name for name in missing if sha256 in name]
         if absent:
             self._peft.delete_adapter(sha256)
-            raise _refusal(folder, f"it lacks {len(absent)} tensors, such as {absent[0]}")
-
-
-def _refusal(folder: Path, reason: str) -> RequestRefused:
-    return RequestRefused(f"adapter {folder.name} is refused: {reason}", kind="adapter")
+            raise refusal(folder, f"it lacks {len(absent)} tensors, such as {absent[0]}")

@@ -20,6 +20,7 @@ from transformers.utils import logging as transformers_logging
 from errors import MissingPart
 from models.adapters import Adapters
 from models.attention import AttentionChoice, choose_attention
+from models.fusion import fuse
 from models.hashes import weights_sha256
 from models.precision import Precision, choose_precision
 from models.reviewer import BaseModel
@@ -37,6 +38,7 @@ class LoadedModel:
     """
 
     model: Any
+    base: BaseModel
     adapters: Adapters
     tokenizer: Tokenizer
     template: Template
@@ -69,16 +71,21 @@ def load(
     if weights == "bf16":
         model = model.dequantize(dtype=precision.dtype)
     model.eval()
+    fused = fuse(model)
     # The checkpoint's own sampling defaults must not mix with a request's.
     model.generation_config = GenerationConfig()
     return LoadedModel(
         model=model,
+        base=base,
         adapters=Adapters(model, base),
         tokenizer=tokenizer,
         template=TEMPLATES[template],
         device=device,
         max_context=base.max_context,
-        versions=_versions(folder, base, weights, attention, precision, device),
+        versions={
+            **_versions(folder, base, weights, attention, precision, device),
+            "fused": fused,
+        },
     )
 
 

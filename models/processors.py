@@ -66,6 +66,27 @@ class Rows:
             **{name: torch.tensor(column, device=device) for name, column in columns.items()}
         )
 
+    @classmethod
+    def idle(cls, n_rows: int, tables: GrammarTables) -> Rows:
+        """Rows that nobody uses yet: whatever they would write is legal."""
+        start = next(iter(tables.starts.values()))
+        columns: dict[str, float] = {
+            "node": start.free_node,
+            "limit": 1,
+            "share": 0,
+            "coefficient": 1.0,
+            "by_logit": True,
+            "temperature": 0.0,
+            "top_p": 1.0,
+            "seed": 0,
+        }
+        device = tables.next.device
+        return cls(**{name: torch.full((n_rows,), v, device=device) for name, v in columns.items()})
+
+    def first(self, n_rows: int) -> Rows:
+        """Views of the first rows."""
+        return Rows(**{name: column[:n_rows] for name, column in vars(self).items()})
+
 
 def _share(request: ReviewRequest, start: Start) -> int:
     """Tokens beyond the minimum that each later aspect keeps."""

@@ -111,6 +111,11 @@ class ReviewerConfig:
         document: dict[str, Any] = _adapter().dump_python(self, mode="json")
         return document
 
+    @property
+    def max_request_tokens(self) -> int:
+        """Tokens of the longest prompt and answer together."""
+        return self.max_prompt_tokens + self.max_new_tokens
+
     def request(
         self, id: str, paper_text: str, seed: int, *, temperature: float | None = None
     ) -> ReviewRequest:

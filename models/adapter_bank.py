@@ -1,0 +1,219 @@
+"""Holds several adapters beside one model and applies them row by row; knows no requests.
+
+The A and B matrices of all adapters of a layer stand side by side in one pair. A row's mask keeps
+the columns of its own adapter, so rows of different adapters share a batch at the price of one
+adapter of their summed rank (compare S-LoRA: Sheng et al. 2023, arXiv:2311.03285). No weight of the
+base model is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft.utils.integrations import dequantize_module_weight
+from torch import Tensor, nn
+
+from models.adapter_files import AdapterFile, read_adapter, refusal
+from models.reviewer import BaseModel
+
+#: Adapters that stay attached though no row uses them; a batch that comes back finds its own.
+MOST_ATTACHED = 4
+
+
+@dataclass
+class Selection:
+    """Which adapter each row of the coming forward pass uses; None while no row uses any."""
+
+    #: 1 in the columns of the row's adapter, [row, 1, rank].
+    columns: Tensor | None = None
+    #: Number of the row's adapter, 0 for none, [row].
+    number: Tensor | None = None
+
+
+class BankLayer(nn.Module):
+    """A linear layer of the base model and its part of every adapter."""
+
+    def __init__(self, base_layer: nn.Module, selection: Selection) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        self._selection = selection
+        #: [rank, in] and [out, rank], B already scaled.
+        self.a: Tensor | None = None
+        self.b: Tensor | None = None
+        #: DoRA's factor for each adapter's number, [number, out]; None while all are plain LoRA.
+        self.magnitude: Tensor | None = None
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Map [row, token, in] to [row, token, out]."""
+        output: Tensor = self.base_layer(hidden)
+        columns = self._selection.columns
+        if columns is None or self.a is None or self.b is None:
+            return output
+        inner = nn.functional.linear(hidden, self.a) * columns
+        output = output + nn.functional.linear(inner, self.b)
+        if self.magnitude is None:
+            return output
+        return output * self.magnitude[self._selection.number][:, None]
+
+
+@dataclass(frozen=True)
+class _Member:
+    file: AdapterFile
+    rank: int
+
+
+class AdapterBank:
+    """The adapters of one model, by their SHA-256."""
+
+    def __init__(self, model: Any, base: BaseModel, slots: int) -> None:
+        self._model, self._base = model, base
+        self._device, self._dtype = model.device, model.dtype
+        self._selection = Selection()
+        self._layers: dict[str, BankLayer] = {}
+        self._members: dict[str, _Member] = {}
+        self._used: list[str | None] = [None] * slots
+        self._columns = torch.zeros(slots, 1, 0, device=self._device, dtype=self._dtype)
+        self._number = torch.zeros(slots, dtype=torch.long, device=self._device)
+        #: Changes whenever tensors move: a step recorded before is then worthless.
+        self.layout = 0
+
+    def __contains__(self, sha256: str) -> bool:
+        return sha256 in self._members
+
+    def attach(self, folder: Path, sha256: str) -> None:
+        """Read the adapter in `folder` and put it beside the others.
+
+        RequestRefused (kind `adapter`) when it does not fit this model.
+        """
+        if sha256 in self._members:
+            return
+        file = read_adapter(folder, sha256, self._base, self._model)
+        _check_plain(folder, file)
+        self._drop_unused()
+        rank = max(tensors["A"].shape[0] for tensors in file.modules().values())
+        self._members[sha256] = _Member(file, rank)
+        self._lay_out()
+
+    def choose(self, slot: int, sha256: str | None) -> None:
+        """From now on the slot's row uses this adapter, or none."""
+        self._used[slot] = sha256
+        if self._members:
+            self._columns[slot] = self._mask(sha256)
+            self._number[slot] = self._number_of(sha256)
+
+    def forget_rows(self) -> None:
+        """Let no row use any adapter."""
+        for slot in range(len(self._used)):
+            self.choose(slot, None)
+
+    @contextmanager
+    def for_prompt(self, sha256: str | None) -> Iterator[None]:
+        """Run a forward pass of one row with this adapter."""
+        if sha256 is not None:
+            number = torch.tensor([self._number_of(sha256)], device=self._device)
+            self._selection.columns = self._mask(sha256)[None]
+            self._selection.number = number
+        yield from self._then_none()
+
+    @contextmanager
+    def for_rows(self, n_rows: int) -> Iterator[None]:
+        """Run a forward pass of the first rows, each with its own adapter."""
+        if self._members:
+            self._selection.columns = self._columns[:n_rows]
+            self._selection.number = self._number[:n_rows]
+        yield from self._then_none()
+
+    def _then_none(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self._selection.columns = self._selection.number = None
+
+    def _drop_unused(self) -> None:
+        idle = [sha256 for sha256 in self._members if sha256 not in self._used]
+        for sha256 in idle[: max(0, len(self._members) + 1 - MOST_ATTACHED)]:
+            del self._members[sha256]
+
+    def _number_of(self, sha256: str | None) -> int:
+        return 0 if sha256 is None else 1 + list(self._members).index(sha256)
+
+    def _mask(self, sha256: str | None) -> Tensor:
+        parts = [
+            torch.full((member.rank,), float(name == sha256))
+            for name, member in self._members.items()
+        ]
+        return torch.cat(parts)[None].to(self._device, self._dtype)
+
+    def _lay_out(self) -> None:
+        """Build every layer's tensors and every row's mask anew."""
+        self.layout += 1
+        paths = {path for member in self._members.values() for path in member.file.modules()}
+        for path in sorted(paths | self._layers.keys()):
+            self._lay_out_layer(self._layer(path), path)
+        used = list(self._used)
+        rank = sum(member.rank for member in self._members.values())
+        self._columns = torch.zeros(len(used), 1, rank, device=self._device, dtype=self._dtype)
+        for slot, sha256 in enumerate(used):
+            self.choose(slot, sha256)
+
+    def _layer(self, path: str) -> BankLayer:
+        if path not in self._layers:
+            layer = BankLayer(self._model.get_submodule(path), self._selection)
+            self._model.set_submodule(path, layer)
+            self._layers[path] = layer
+        return self._layers[path]
+
+    def _lay_out_layer(self, layer: BankLayer, path: str) -> None:
+        base: Any = layer.base_layer
+        a, b, factors = [], [], [torch.ones(base.out_features)]
+        for member in self._members.values():
+            tensors = member.file.modules().get(path, {})
+            down, up = _padded(tensors, member.rank, base.in_features, base.out_features)
+            up = up * _scaling(member.file.config)
+            a.append(down)
+            b.append(up)
+            factors.append(_factor(tensors, base, down, up))
+        layer.a = torch.cat(a).to(self._device, self._dtype)
+        layer.b = torch.cat(b, dim=1).to(self._device, self._dtype)
+        plain = all(member.file.config.use_dora is False for member in self._members.values())
+        magnitude = torch.stack(factors).to(self._device, self._dtype)
+        layer.magnitude = None if plain else magnitude
+
+
+def _check_plain(folder: Path, file: AdapterFile) -> None:
+    """Refuse what PEFT can do and this bank cannot."""
+    if file.config.alpha_pattern or file.config.rank_pattern:
+        raise refusal(folder, "its rank or alpha differs from layer to layer")
+    for path, tensors in file.modules().items():
+        if "A" not in tensors or "B" not in tensors:
+            raise refusal(folder, f"it lacks a matrix of {path}")
+        if file.config.use_dora and "magnitude" not in tensors:
+            raise refusal(folder, f"it lacks the magnitudes of {path}")
+
+
+def _padded(tensors: dict[str, Tensor], rank: int, n_in: int, n_out: int) -> tuple[Tensor, Tensor]:
+    """A and B of one adapter in float32; zeros where it leaves the layer alone."""
+    if not tensors:
+        return torch.zeros(rank, n_in), torch.zeros(n_out, rank)
+    return tensors["A"].float(), tensors["B"].float()
+
+
+def _scaling(config: Any) -> float:
+    root = config.r**0.5 if config.use_rslora else config.r
+    scaling: float = config.lora_alpha / root
+    return scaling
+
+
+def _factor(tensors: dict[str, Tensor], base: Any, down: Tensor, up: Tensor) -> Tensor:
+    """DoRA's magnitude over each output's weight norm (Liu et al. 2024, arXiv:2402.09353)."""
+    if "magnitude" not in tensors:
+        return torch.ones(base.out_features)
+    weight = dequantize_module_weight(base).float()
+    whole = weight + (up.to(weight.device) @ down.to(weight.device))
+    factor: Tensor = tensors["magnitude"].float() / whole.norm(dim=1).cpu()
+    return factor

@@ -1,0 +1,356 @@
+"""The product's engine: many requests at once on one model; knows nothing of jobs.
+
+One background thread owns the model. It admits a request as soon as a slot and blocks are free,
+reads its prompt, and gives every request in a slot its next token in one step. Prompts are never
+mixed into a step: a prefill is bound by arithmetic and a step by memory.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Thread
+
+import torch
+
+from errors import EngineLost, MissingPart, RefereeError, RequestRefused
+from models.adapter_bank import AdapterBank
+from models.admission import admit
+from models.aspects import ASPECT_SETS
+from models.capacity import Capacity, cpu_capacity, gpu_capacity
+from models.decoder import Decoder, Model, RowsEnded
+from models.desk import Desk, Work
+from models.engine import Generation, ReviewRequest
+from models.grammar import GrammarTables
+from models.loading import LoadedModel
+from models.paged_attention import ATTENTION, Kernel, PrefillPlan, kernel_for
+from models.paged_cache import CacheShape, PagedCache
+
+#: Gives the folder of an adapter by its SHA-256, or raises MissingPart.
+FindAdapter = Callable[[str], Path]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How an engine uses its device. None and 0 leave the choice to the engine."""
+
+    #: The longest request that can be admitted, prompt and answer together, in tokens.
+    max_tokens: int | None = None
+    slots: int | None = None
+    #: Bytes that the process may take on the GPU.
+    memory_limit: int | None = None
+    #: CPU threads of torch.
+    threads: int = 0
+    graphs: bool = True
+    #: Start a step before the last one's result is known.
+    ahead: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class _Seat:
+    """A request in a slot."""
+
+    work: Work
+    started_at: float
+
+
+class ContinuousEngine:
+    """Implements `models.engine.Engine` on one loaded model.
+
+    A failure that is one request's own fails that request alone. One of a whole step fails all that
+    are in a slot, and the cache is built anew, smaller after an out-of-memory error. Once the
+    device is lost the engine is not `alive` and its process must be replaced.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        *,
+        find_adapter: FindAdapter | None = None,
+        options: EngineOptions | None = None,
+    ) -> None:
+        """Return when the engine is warm. MissingPart when the device has too little memory."""
+        self._options = options or EngineOptions()
+        self._loaded, self._find_adapter = loaded, find_adapter
+        self._max_tokens = min(loaded.max_context, self._options.max_tokens or loaded.max_context)
+        self._end_id = loaded.template.end_of_turn_id(loaded.tokenizer)
+        self._kernel = kernel_for(loaded.versions["attention"])
+        self._desk = Desk(lambda request: admit(loaded, request, self._max_tokens))
+        self._seats: dict[int, _Seat] = {}
+        self._next: Work | None = None
+        self._progress_at = time.monotonic()
+        self._failure: BaseException | None = None
+        ready = Event()
+        self._thread = Thread(target=self._run, args=(ready,), name="engine", daemon=True)
+        self._thread.start()
+        ready.wait()
+        if self._failure is not None:
+            self._thread.join()
+            raise self._failure
+
+    @property
+    def slots(self) -> int:
+        """How many requests make progress at the same time."""
+        return self._capacity.slots
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """What a review must record to be reproducible."""
+        return {"engine": "continuous", **self._loaded.versions}
+
+    @property
+    def alive(self) -> bool:
+        """False once the device is lost or the engine closed: only a new process helps."""
+        return self._desk.lost is None
+
+    @property
+    def seconds_without_progress(self) -> float:
+        """How long ago the last token was written; 0 while there is nothing to write."""
+        return time.monotonic() - self._progress_at if self._desk.busy and self.alive else 0.0
+
+    def submit(self, request: ReviewRequest) -> Future[Generation]:
+        """Queue a request; returns at once."""
+        return self._desk.submit(request)
+
+    def cancel(self, request_id: str) -> None:
+        """Stop a request at its next step; unknown ids are ignored."""
+        self._desk.cancel(request_id)
+
+    def close(self) -> None:
+        """Stop; requests still in flight fail with EngineLost."""
+        self._desk.lose("the engine was closed")
+        self._thread.join()
+
+    # Everything below runs in the engine's own thread.
+
+    @torch.inference_mode()
+    def _run(self, ready: Event) -> None:
+        try:
+            self._prepare()
+        except BaseException as error:
+            self._failure = error
+            self._desk.lose(f"the engine did not start: {error}")
+            return
+        finally:
+            ready.set()
+        pending: _Pending | None = None
+        while self._wait_for_work():
+            try:
+                pending = self._turn(pending)
+            except Exception as error:
+                pending = None
+                self._recover(error)
+        self._desk.fail_open()
+
+    def _prepare(self) -> None:
+        if self._options.threads:
+            torch.set_num_threads(self._options.threads)
+        loaded = self._loaded
+        loaded.model.set_attn_implementation(ATTENTION)
+        self._tables = GrammarTables.build(
+            loaded.tokenizer, tuple(ASPECT_SETS.values()), self._end_id, loaded.device
+        )
+        self._capacity = self._measure()
+        self._bank = AdapterBank(loaded.model, loaded.base, self._capacity.slots)
+        self._build()
+
+    def _measure(self) -> Capacity:
+        options, kernel = self._options, self._kernel
+        if self._loaded.device.type == "cpu":
+            return cpu_capacity(self._max_tokens, kernel.block_tokens, options.slots)
+        return gpu_capacity(
+            CacheShape.of(self._loaded.model),
+            max_tokens=self._max_tokens,
+            block_tokens=kernel.block_tokens,
+            prefill_bytes=_prefill_bytes(self._loaded, kernel, self._max_tokens),
+            vocabulary=self._loaded.model.config.vocab_size,
+            slots=options.slots,
+            memory_limit=options.memory_limit,
+        )
+
+    def _build(self) -> None:
+        """Lay out the cache and the slots, and record the graphs."""
+        capacity = self._capacity
+        self._cache = PagedCache(
+            CacheShape.of(self._loaded.model),
+            n_blocks=capacity.n_blocks,
+            block_tokens=capacity.block_tokens,
+            slots=capacity.slots,
+            max_tokens=capacity.max_tokens,
+        )
+        on_gpu = self._loaded.device.type == "cuda"
+        graphs = self._options.graphs and on_gpu and self._kernel.capturable
+        model = Model.of(self._loaded.model)
+        self._decoder = Decoder(
+            model, self._tables, self._cache, self._kernel, self._bank, graphs=graphs
+        )
+        self._ahead = graphs and self._options.ahead
+        if graphs:
+            self._decoder.warm_up()
+
+    def _wait_for_work(self) -> bool:
+        """Sleep until there is something to do; False once the engine is lost."""
+        if not self._seats and self._next is None:
+            self._next = self._desk.take(wait=True)
+            self._progress_at = time.monotonic()
+        return self.alive
+
+    def _turn(self, pending: _Pending | None) -> _Pending | None:
+        """Let requests in, start a step, and see to those that the step before has ended."""
+        self._evict_stopped()
+        self._let_in()
+        started = self._step() if self._seats else None
+        if not self._ahead:
+            pending, started = started, None
+        if pending is not None:
+            self._collect(pending)
+        return started
+
+    def _evict_stopped(self) -> None:
+        for slot, seat in list(self._seats.items()):
+            if seat.work.stopped.is_set():
+                self._leave(slot, CancelledError())
+
+    def _let_in(self) -> None:
+        while len(self._seats) < self._capacity.slots:
+            work = self._next or self._desk.take(wait=False)
+            self._next = work
+            if work is None or not self._seat(work):
+                return
+            self._next = None
+
+    def _seat(self, work: Work) -> bool:
+        """Put a request into a slot; False when it has to wait for blocks."""
+        if work.stopped.is_set():
+            self._desk.end(work, CancelledError())
+            return True
+        slot = next(n for n in range(self._capacity.slots) if n not in self._seats)
+        if not self._cache.reserve(slot, work.n_tokens):
+            return False
+        self._seats[slot] = _Seat(work, time.monotonic())
+        try:
+            self._enter(slot, work)
+        except RequestRefused as refusal:
+            self._leave(slot, refusal)
+        except (torch.AcceleratorError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            self._leave(slot, _lost_by(work, error))
+        return True
+
+    def _enter(self, slot: int, work: Work) -> None:
+        sha256 = work.request.adapter_sha256
+        if sha256 is not None and sha256 not in self._bank:
+            self._bank.attach(self._adapter_folder(sha256), sha256)
+        self._decoder.enter(slot, work.request, work.prompt.token_ids, sha256)
+        self._progress_at = time.monotonic()
+
+    def _adapter_folder(self, sha256: str) -> Path:
+        if self._find_adapter is None:
+            raise RequestRefused("this engine was started without adapters", kind="adapter")
+        try:
+            return self._find_adapter(sha256)
+        except MissingPart as missing:
+            raise RequestRefused(str(missing), kind="adapter") from missing
+
+    def _step(self) -> _Pending:
+        return _Pending(self._decoder.step(1 + max(self._seats)), dict(self._seats))
+
+    def _collect(self, pending: _Pending) -> None:
+        """End the requests whose rows ended in a step; those seated since are not meant."""
+        live, broken = pending.ended.read()
+        self._progress_at = time.monotonic()
+        for slot, seat in pending.seats.items():
+            if live[slot] or self._seats.get(slot) is not seat:
+                continue
+            error = EngineLost("the model's scores are not finite") if broken[slot] else None
+            self._leave(slot, error or self._generation(slot, seat))
+
+    def _generation(self, slot: int, seat: _Seat) -> Generation:
+        work, token_ids = seat.work, self._decoder.answer(slot)
+        return Generation(
+            text=self._loaded.tokenizer.decode(token_ids, skip_special_tokens=True),
+            token_ids=tuple(token_ids),
+            finish="stop" if token_ids[-1] == self._end_id else "length",
+            n_prompt_tokens=work.prompt.n_prompt_tokens,
+            n_output_tokens=len(token_ids),
+            truncated_tokens=work.prompt.truncated_tokens,
+            seconds_queued=seat.started_at - work.submitted_at,
+            seconds_generating=time.monotonic() - seat.started_at,
+            adapter_sha256=work.request.adapter_sha256,
+        )
+
+    def _leave(self, slot: int, outcome: Generation | Exception) -> None:
+        work = self._seats.pop(slot).work
+        self._decoder.leave(slot)
+        self._cache.release(slot)
+        self._bank.choose(slot, None)
+        self._desk.end(work, outcome)
+
+    def _recover(self, error: Exception) -> None:
+        """Fail whatever was in a slot and build the slots anew, or give the engine up."""
+        _log.warning("a step failed", exc_info=error)
+        reason = f"generation failed: {type(error).__name__}: {error}".split("\n", 1)[0]
+        try:
+            if isinstance(error, torch.AcceleratorError):
+                raise error
+            self._rebuild(shrink=isinstance(error, torch.OutOfMemoryError))
+        except Exception as final:
+            self._desk.lose(f"the engine is lost: {final}".split("\n", 1)[0])
+        finally:
+            seats, self._seats = self._seats, {}
+            for seat in seats.values():
+                self._desk.end(seat.work, EngineLost(reason))
+
+    def _rebuild(self, *, shrink: bool) -> None:
+        # The old tensors go first, or there is no room for the new ones.
+        del self._decoder, self._cache
+        if self._loaded.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if shrink and self._loaded.device.type == "cuda":
+            self._capacity = self._capacity.shrunk()
+        self._bank.forget_rows()
+        self._build()
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """A step that was started, and who sat in the slots then."""
+
+    ended: RowsEnded
+    seats: Mapping[int, _Seat]
+
+
+def _lost_by(work: Work, error: Exception) -> RefereeError:
+    """A failure of one request; the error itself would keep its frames' tensors alive."""
+    _log.warning("request %s failed", work.request.id, exc_info=error)
+    return EngineLost(f"generation failed: {type(error).__name__}: {error}".split("\n", 1)[0])
+
+
+def _prefill_bytes(loaded: LoadedModel, kernel: Kernel, n_tokens: int) -> int:
+    """Run the longest prefill once and see what it takes beside the weights and the cache."""
+    device = loaded.device
+    cache = PagedCache(
+        CacheShape.of(loaded.model),
+        n_blocks=-(-n_tokens // (kernel.block_tokens or n_tokens)),
+        block_tokens=kernel.block_tokens or n_tokens,
+        slots=1,
+        max_tokens=n_tokens,
+    )
+    cache.reserve(0, n_tokens)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    Model.of(loaded.model).body(
+        input_ids=torch.zeros(1, n_tokens, dtype=torch.long, device=device),
+        position_ids=torch.arange(n_tokens, device=device)[None],
+        use_cache=False,
+        paged=PrefillPlan(kernel, cache, cache.places(0, n_tokens)),
+    )
+    torch.cuda.synchronize(device)
+    return torch.cuda.max_memory_allocated(device) - before

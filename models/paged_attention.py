@@ -1,0 +1,171 @@
+"""Attention of a model over a paged cache, as transformers calls it; knows nothing of requests.
+
+A forward pass carries one of the two plans below as its keyword `paged`. A prefill is one prompt
+that reads only itself; a decode step is one new token of each row, read against its cache.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+
+from models.paged_cache import PagedCache
+
+#: The name under which transformers finds `attend`.
+ATTENTION = "referee_paged"
+
+
+class Kernel(Protocol):
+    """Attention on tensors [row, token, head, dim]."""
+
+    @property
+    def block_tokens(self) -> int | None:
+        """Tokens a block of the cache holds; None where a request must lie in one piece."""
+
+    @property
+    def capturable(self) -> bool:
+        """May a step be captured in a CUDA graph?"""
+
+    def prefill(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """Causal attention of a whole prompt."""
+
+    def decode(self, query: Tensor, layer: int, plan: DecodePlan, scale: float) -> Tensor:
+        """Attention of one token a row to everything its cache holds."""
+
+
+@dataclass(frozen=True)
+class PrefillPlan:
+    """Where the tokens of one prompt go: `places` int64 [token]."""
+
+    kernel: Kernel
+    cache: PagedCache
+    places: Tensor
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """Attend to the prompt itself."""
+        return self.kernel.prefill(query, key, value, scale)
+
+
+@dataclass(frozen=True)
+class DecodePlan:
+    """Where each row's token goes, and how much of its cache it reads: `lengths` int32 [row].
+
+    `host_lengths` repeats the lengths for kernels that need them on the host, else it is empty.
+    """
+
+    kernel: Kernel
+    cache: PagedCache
+    places: Tensor
+    lengths: Tensor
+    host_lengths: Sequence[int] = ()
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """Attend to the cache, which holds the new token by now."""
+        return self.kernel.decode(query, layer, self, scale)
+
+
+def attend(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: None,
+    *,
+    scaling: float,
+    paged: PrefillPlan | DecodePlan,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Store keys and values, then attend. Tensors come as [row, head, token, dim]."""
+    query, key, value = (tensor.transpose(1, 2) for tensor in (query, key, value))
+    layer = module.layer_idx
+    paged.cache.write(layer, paged.places, key.flatten(0, 1), value.flatten(0, 1))
+    return paged.attend(layer, query, key, value, scaling), None
+
+
+AttentionInterface.register(ATTENTION, attend)
+
+
+class SdpaKernel:
+    """PyTorch's own attention: everywhere, row by row, so not for a full GPU."""
+
+    block_tokens = None
+    capturable = False
+
+    def prefill(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """See Kernel."""
+        return _sdpa(query, key, value, scale, causal=True)
+
+    def decode(self, query: Tensor, layer: int, plan: DecodePlan, scale: float) -> Tensor:
+        """See Kernel; a row's cache lies in one block."""
+        keys, values = plan.cache.keys[layer], plan.cache.values[layer]
+        rows = []
+        for row, length in enumerate(plan.host_lengths):
+            place = plan.cache.block_of(row)
+            key, value = keys[place : place + 1, :length], values[place : place + 1, :length]
+            rows.append(_sdpa(query[row : row + 1], key, value, scale, causal=False))
+        return torch.cat(rows)
+
+
+def _sdpa(query: Tensor, key: Tensor, value: Tensor, scale: float, *, causal: bool) -> Tensor:
+    query, key, value = (tensor.transpose(1, 2) for tensor in (query, key, value))
+    attended = scaled_dot_product_attention(
+        query, key, value, is_causal=causal, scale=scale, enable_gqa=True
+    )
+    return attended.transpose(1, 2)
+
+
+class FlashKernel:
+    """FlashAttention 2 or 3 (Dao 2023, arXiv:2307.08691; Shah et al. 2024, arXiv:2407.08608)."""
+
+    #: FlashAttention-2 takes multiples of 256 only; 3 reads them as fast as any other.
+    block_tokens = 256
+    capturable = True
+
+    def __init__(self, library: Any) -> None:
+        """`library` has flash_attn_func and flash_attn_with_kvcache."""
+        self._whole = library.flash_attn_func
+        self._with_cache = library.flash_attn_with_kvcache
+        parameters = inspect.signature(self._with_cache).parameters
+        self._table = "page_table" if "page_table" in parameters else "block_table"
+
+    def prefill(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """See Kernel."""
+        return _first(self._whole(query, key, value, softmax_scale=scale, causal=True))
+
+    def decode(self, query: Tensor, layer: int, plan: DecodePlan, scale: float) -> Tensor:
+        """See Kernel."""
+        cache = plan.cache
+        attended = self._with_cache(
+            query,
+            cache.keys[layer],
+            cache.values[layer],
+            cache_seqlens=plan.lengths,
+            softmax_scale=scale,
+            causal=True,
+            **{self._table: cache.tables[: len(query)]},
+        )
+        return _first(attended)
+
+
+def _first(result: Any) -> Tensor:
+    """Return the attention alone, from a version that gives the log-sum-exp beside it too."""
+    attended: Tensor = result[0] if isinstance(result, tuple) else result
+    return attended
+
+
+#: Python packages of FlashAttention by transformers' names.
+_LIBRARIES = {"flash_attention_3": "flash_attn_interface", "flash_attention_2": "flash_attn"}
+
+
+def kernel_for(attention: str) -> Kernel:
+    """Give the kernel for a name from `models.attention.choose_attention`."""
+    library = _LIBRARIES.get(attention)
+    return SdpaKernel() if library is None else FlashKernel(import_module(library))

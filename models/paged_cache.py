@@ -1,0 +1,119 @@
+"""Keys and values of many requests in blocks of one pool; knows nothing of who writes them.
+
+A request's blocks are reserved for its longest possible answer when it enters, so none is ever
+evicted or refused half-way (paged attention: Kwon et al. 2023, arXiv:2309.06180, without its
+growth on demand).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+import torch
+from torch import Tensor
+
+#: The pool's first block belongs to nobody: rows without a request read and write there.
+SCRATCH = 0
+
+
+@dataclass(frozen=True)
+class CacheShape:
+    """What one token takes in the cache of a model."""
+
+    n_layers: int
+    n_heads: int
+    head_dim: int
+    dtype: torch.dtype
+    device: torch.device
+
+    @classmethod
+    def of(cls, model: Any) -> CacheShape:
+        """Read a causal language model's configuration."""
+        config = model.config
+        head_dim = getattr(config, "head_dim", None)
+        return cls(
+            n_layers=config.num_hidden_layers,
+            n_heads=config.num_key_value_heads,
+            head_dim=head_dim or config.hidden_size // config.num_attention_heads,
+            dtype=model.dtype,
+            device=model.device,
+        )
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Keys and values of all layers."""
+        return 2 * self.n_layers * self.n_heads * self.head_dim * self.dtype.itemsize
+
+
+class PagedCache:
+    """A pool of blocks and, for each slot, the table of the blocks that its request holds.
+
+    `keys` and `values` are [layer, block, token in block, head, dim]; `tables` is int32
+    [slot, blocks of the longest request] on the device, unused entries point to SCRATCH.
+    """
+
+    def __init__(
+        self, shape: CacheShape, *, n_blocks: int, block_tokens: int, slots: int, max_tokens: int
+    ) -> None:
+        """`max_tokens` is the longest request, prompt and answer together."""
+        self.block_tokens = block_tokens
+        self.n_blocks = n_blocks
+        size = (shape.n_layers, 1 + n_blocks, block_tokens, shape.n_heads, shape.head_dim)
+        self.keys = torch.zeros(size, dtype=shape.dtype, device=shape.device)
+        self.values = torch.zeros_like(self.keys)
+        width = self.blocks_for(max_tokens)
+        self.tables = torch.zeros(slots, width, dtype=torch.int32, device=shape.device)
+        self._free = list(range(n_blocks, 0, -1))
+        self._held: dict[int, list[int]] = {}
+
+    @property
+    def n_free(self) -> int:
+        """Blocks that nobody holds."""
+        return len(self._free)
+
+    def blocks_for(self, n_tokens: int) -> int:
+        """How many blocks a request of so many tokens takes."""
+        return ceil(n_tokens / self.block_tokens)
+
+    def reserve(self, slot: int, n_tokens: int) -> bool:
+        """Give the slot blocks for a whole request; False, and nothing given, when too few are."""
+        needed = self.blocks_for(n_tokens)
+        if needed > len(self._free):
+            return False
+        blocks = [self._free.pop() for _ in range(needed)]
+        self._held[slot] = blocks
+        row = blocks + [SCRATCH] * (self.tables.shape[1] - needed)
+        self.tables[slot] = torch.tensor(row, dtype=torch.int32)
+        return True
+
+    def release(self, slot: int) -> None:
+        """Take a slot's blocks back; work that was queued on the device before may still use them.
+
+        That is safe as long as the next holder's work is queued on the same stream.
+        """
+        self._free.extend(self._held.pop(slot))
+        self.tables[slot] = SCRATCH
+
+    def block_of(self, slot: int) -> int:
+        """Give the first block that a slot holds, SCRATCH if it holds none."""
+        return self._held.get(slot, [SCRATCH])[0]
+
+    def places(self, slot: int, n_tokens: int) -> Tensor:
+        """Where a request's first tokens lie: int64 [n_tokens], for `write`."""
+        positions = torch.arange(n_tokens, device=self.tables.device)
+        blocks = self.tables[slot].long()[positions // self.block_tokens]
+        return blocks * self.block_tokens + positions % self.block_tokens
+
+    def next_places(self, n_rows: int, positions: Tensor, live: Tensor) -> Tensor:
+        """Where the first rows' tokens at `positions` [n] lie; SCRATCH for rows that rest."""
+        column = (positions // self.block_tokens)[:, None]
+        blocks = self.tables[:n_rows].long().gather(1, column)[:, 0]
+        places = blocks * self.block_tokens + positions % self.block_tokens
+        return torch.where(live, places, SCRATCH)
+
+    def write(self, layer: int, places: Tensor, keys: Tensor, values: Tensor) -> None:
+        """Store keys and values [n, head, dim] at `places` [n]."""
+        self.keys[layer].view(-1, *keys.shape[1:]).index_copy_(0, places, keys)
+        self.values[layer].view(-1, *values.shape[1:]).index_copy_(0, places, values)
