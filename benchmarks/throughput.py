@@ -1,0 +1,216 @@
+"""Papers an hour of one GPU: our engine beside plain `generate` and transformers' own batching.
+
+Llama 3.1 8B's shape with random weights unless a model is given; prompts of papers' lengths, 700
+tokens an answer. Our engine's rate is that of the steady state: it starts with all slots in the
+middle of their answers and is taken between the moment when the first slot is refilled and the
+admission of the last paper.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import lzma
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.llama_shape import ANSWER_TOKENS, LLAMA31_8B, TINY, Papers, write_random_llama
+from benchmarks.measured import report
+from models.attention import AttentionChoice, choose_attention
+from models.continuous import ContinuousEngine, EngineOptions
+from models.engine import Generation
+from models.loading import LoadedModel, Weights, load
+from models.reviewer import builtin
+from models.reviewer import load as load_reviewer
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+#: Rates that one H200 was seen to reach: dense bf16 products, and bytes of a device copy.
+FLOPS, BYTES = 780e12, 4.3e12
+SYSTEMS = ("generate_1", "generate_8", "generate_batch", "nf4", "bf16")
+
+
+def main() -> None:
+    """Measure what --only names, in one run."""
+    options = _options()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = options.model or _random_model(Path(scratch), options)
+        results = {name: _measured(name, folder, options) for name in options.only}
+    results["limit_papers_per_hour"] = round(limit(options.scale), 0)
+    report(results, options.json)
+    for name in options.only:
+        print(f"{name:16} {results[name]['papers_per_hour']:8.0f} papers an hour")
+
+
+def limit(scale: float) -> float:
+    """Papers an hour at the card's rates: arithmetic of a prompt, bytes of an answer's steps.
+
+    Weights and cache in bf16; the weights' bytes are shared by 88 rows.
+    """
+    tokens, parameters, cache_bytes = 9_000 * scale, 6.98e9, 131_072
+    prefill = (2 * parameters * tokens + 2 * 32 * 4096 * tokens**2) / FLOPS
+    step = ((tokens + ANSWER_TOKENS / 2) * cache_bytes + 2 * parameters / 88) / BYTES
+    return 3600 / (prefill + ANSWER_TOKENS * step)
+
+
+def _measured(name: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    gc.collect()
+    started = time.monotonic()
+    weights: Weights = "bf16" if name == "bf16" else "nf4"
+    plain = AttentionChoice("sdpa", "as a first program would")
+    attention = plain if name.startswith("generate_") and name[9:].isdigit() else None
+    loaded = _load(folder, weights, attention)
+    seconds_loading = time.monotonic() - started
+    if DEVICE.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    measures: dict[str, Callable[[LoadedModel, argparse.Namespace], dict[str, Any]]] = {
+        "generate_1": lambda loaded, options: plain_generate(loaded, options, 1),
+        "generate_8": lambda loaded, options: plain_generate(loaded, options, 8),
+        "generate_batch": generate_batch,
+    }
+    result = measures.get(name, our_engine)(loaded, options)
+    result["seconds_loading"] = round(seconds_loading, 1)
+    if DEVICE.type == "cuda":
+        result["peak_gib"] = round(torch.cuda.max_memory_reserved() / 2**30, 1)
+    return result
+
+
+def plain_generate(loaded: LoadedModel, options: argparse.Namespace, size: int) -> dict[str, Any]:
+    """Run transformers' `generate`, left-padded, one batch after the other."""
+    papers = Papers.of(loaded.tokenizer)
+    n_batches = max(1, min(3, options.papers // size))
+    seconds = []
+    for number in range(n_batches):
+        prompts = [
+            papers.token_ids(papers.request(number * size + i, scale=options.scale))
+            for i in range(size)
+        ]
+        longest = max(map(len, prompts))
+        ids = torch.tensor([[0] * (longest - len(p)) + p for p in prompts], device=DEVICE)
+        mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
+        seconds.append(
+            _seconds(
+                lambda ids=ids, mask=mask: loaded.model.generate(  # type: ignore[misc]
+                    ids,
+                    attention_mask=mask.to(DEVICE),
+                    min_new_tokens=options.answer,
+                    max_new_tokens=options.answer,
+                    do_sample=False,
+                    pad_token_id=0,
+                    eos_token_id=0,
+                )
+            )
+        )
+    return {"papers_per_hour": 3600 * size / sorted(seconds)[len(seconds) // 2], "runs": seconds}
+
+
+def generate_batch(loaded: LoadedModel, options: argparse.Namespace) -> dict[str, Any]:
+    """Run transformers' continuous batching as it comes."""
+    from transformers import GenerationConfig
+
+    papers = Papers.of(loaded.tokenizer)
+    n = min(48, options.papers)
+    prompts = [papers.token_ids(papers.request(i, scale=options.scale)) for i in range(n)]
+    config = GenerationConfig(max_new_tokens=options.answer, do_sample=False, eos_token_id=-1)
+    seconds = _seconds(lambda: loaded.model.generate_batch(prompts, generation_config=config))
+    return {"papers_per_hour": 3600 * n / seconds, "papers": n, "seconds": seconds}
+
+
+def our_engine(loaded: LoadedModel, options: argparse.Namespace) -> dict[str, Any]:
+    """Run ContinuousEngine in its steady state."""
+    started = time.monotonic()
+    limit_bytes = options.memory_gib and int(options.memory_gib * 2**30)
+    engine = ContinuousEngine(
+        loaded,
+        options=EngineOptions(
+            max_tokens=12_288, memory_limit=limit_bytes, slots=options.slots, graphs=options.graphs
+        ),
+    )
+    warm = time.monotonic() - started
+    papers = Papers.of(loaded.tokenizer)
+    requests = [
+        papers.request(i, scale=options.scale) for i in range(engine.slots + options.papers)
+    ]
+    for place in range(engine.slots):
+        requests[place] = papers.staggered(requests[place], place, engine.slots)
+    begun, submitted, futures = time.monotonic(), [], []
+    for request in requests:
+        futures.append(engine.submit(request))
+        submitted.append(time.monotonic())
+    generations = [future.result() for future in futures]
+    seconds = time.monotonic() - begun
+    engine.close()
+    pairs = zip(submitted, generations, strict=True)
+    admitted = sorted(at + generation.seconds_queued for at, generation in pairs)
+    return {
+        **_steady(generations, admitted[engine.slots :]),
+        "slots": engine.slots,
+        "seconds": round(seconds, 1),
+        "seconds_until_ready": round(warm, 1),
+        "tokens_an_answer": sum(g.n_output_tokens for g in generations[engine.slots :])
+        / max(1, options.papers),
+    }
+
+
+def _steady(generations: list[Generation], admitted: list[float]) -> dict[str, Any]:
+    """Rate of admissions while the slots are full: `admitted` are those after the first fill."""
+    rate = (len(admitted) - 1) / (admitted[-1] - admitted[0])
+    prompt = sum(g.n_prompt_tokens for g in generations) / len(generations)
+    return {
+        "papers_per_hour": 3600 * rate,
+        "papers": len(admitted),
+        "prompt_tokens_per_second": round(rate * prompt),
+        "output_tokens_per_second": round(rate * ANSWER_TOKENS),
+        "mean_prompt_tokens": round(prompt),
+    }
+
+
+def _seconds(act: Callable[[], Any]) -> float:
+    started = time.monotonic()
+    act()
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+    return time.monotonic() - started
+
+
+def _load(folder: Path, weights: Weights, attention: AttentionChoice | None) -> LoadedModel:
+    base = load_reviewer(builtin()["llama31-7"]).base
+    assert base is not None
+    attention = attention or choose_attention(DEVICE)
+    return load(
+        folder, base, template="llama3", weights=weights, device=DEVICE, attention=attention
+    )
+
+
+def _random_model(scratch: Path, options: argparse.Namespace) -> Path:
+    tokenizer = options.tokenizer
+    if tokenizer.suffix == ".xz":
+        unpacked = scratch / "tokenizer.json"
+        unpacked.write_bytes(lzma.decompress(tokenizer.read_bytes()))
+        tokenizer = unpacked
+    shape = TINY if options.tiny else LLAMA31_8B
+    return write_random_llama(scratch / "model", tokenizer, shape)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, help="folder of a Llama; default: random weights")
+    parser.add_argument("--tokenizer", type=Path, help="Llama 3's tokenizer.json, or .json.xz")
+    parser.add_argument("--only", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parser.add_argument("--papers", type=int, default=192)
+    parser.add_argument("--slots", type=int)
+    parser.add_argument("--memory-gib", type=float, help="as if the card had only so much")
+    parser.add_argument("--no-graphs", dest="graphs", action="store_false")
+    parser.add_argument("--scale", type=float, default=1.0, help="of the papers' lengths")
+    parser.add_argument("--answer", type=int, default=ANSWER_TOKENS)
+    parser.add_argument("--tiny", action="store_true", help="try it without a GPU")
+    parser.add_argument("--json", type=Path)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
