@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from db.session import Database
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+#: Seconds of the units that a duration may be given in.
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 #: name -> (module, one line of help). Commands are imported when they are called, so that
 #: `referee --help` answers at once; a test keeps these lines equal to the commands' own.
@@ -36,7 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("db.commands", "Write a batch's reviews to a file."),
     "sql": ("db.commands", "Ask the database a read-only question."),
     "worker": ("worker.commands", "Run a worker."),
-    "workers": ("worker.commands", "List the workers."),
+    "workers": ("worker.node_commands", "List, drain and resume the workers."),
     "reviewer": ("models.commands", "List, show and add reviewers."),
     "model": ("models.commands", "List and fetch base models."),
     "import": ("models.commands", "Import reviews that were written elsewhere."),
@@ -113,6 +117,20 @@ def _log_traceback(error: Exception) -> str:
     with log.open("a") as stream:
         traceback.print_exception(error, file=stream)
     return f"{type(error).__name__}: {error} (details in {log})"
+
+
+class Duration(click.ParamType[float]):
+    """A time span such as 90s, 15m, 24h or 2d; seconds in Python."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", str(value))
+        if match is None:
+            self.fail(f"{value!r} is not a duration such as 90s, 15m, 24h or 2d", param, ctx)
+        return float(match[1]) * _UNITS[match[2]]
 
 
 def json_option(command: F) -> F:

@@ -59,8 +59,10 @@ class Settings(BaseSettings):
     reconcile_seconds: float = 15.0
     #: How long a stopping worker lets running papers finish before it gives them back.
     drain_seconds: float = 60.0
-    #: Another reviewer's oldest job waits at most this long for its adapter.
-    adapter_patience_seconds: float = 120.0
+    #: A worker whose engine has work and writes no token for so long is ended and started anew.
+    watchdog_seconds: float = 300.0
+    #: GPU memory that a worker may take, in GiB; 0 means all that is free.
+    gpu_memory_gib: float = 0.0
     #: Papers stored by one transaction of `submit`; at most 200.
     submit_chunk: int = Field(default=100, ge=1, le=200)
     #: "module:function" that makes the engine in place of the built-in ones (tests, benchmarks).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from db.contents import PaperContent
 from db.control import cancel, pause, resume, retry, unreadable
-from db.opening import Batch, BatchOptions, finish_submit, open_batch
+from db.opening import Batch, BatchOptions, finish_submit, open_batch, reviewer_of
 from db.progress import BatchStatus, status, statuses
 from db.submission import Added, NewPaper, add_papers, known_custom_ids
 
@@ -23,6 +23,7 @@ __all__ = [
     "pause",
     "resume",
     "retry",
+    "reviewer_of",
     "status",
     "statuses",
     "unreadable",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,11 +62,13 @@ def claim(
     lease_seconds: float,
     max_attempts: int,
     loaded_reviewer_id: int | None = None,
+    may_take_over: Callable[[], bool] = lambda: True,
 ) -> Claim | None:
     """Take the next job of the queue: by priority, then deadline, then age.
 
     Within the highest priority that waits, jobs of `loaded_reviewer_id` come first. When nothing is
-    queued, a running job whose lease ran out is taken over. None means there is no work.
+    queued, a running job whose lease ran out is taken over, if `may_take_over` then says so: what
+    the caller knew before it waited for the database may be old. None means there is no work.
     """
     terms = {
         "on_queue": queue,
@@ -75,11 +77,13 @@ def claim(
         "most_attempts": max_attempts,
         "loaded": loaded_reviewer_id,
     }
-    searches = [_TAKE_QUEUED, _TAKE_ABANDONED]
+    searches = [_TAKE_QUEUED]
     if loaded_reviewer_id is not None:
         searches.insert(0, _TAKE_LOADED)
     with database.write() as on:
         taken = _first_of(on, searches, terms)
+        if taken is None and may_take_over():
+            taken = _first_of(on, [_TAKE_ABANDONED], terms)
         if taken is None:
             return None
         record(on, "claimed", [taken], worker=worker)
@@ -89,6 +93,15 @@ def claim(
 def queued_on(queue: ColumnElement[str] | str) -> Select[int]:
     """Select the jobs of a queue that could be claimed at this moment."""
     return _ready(CLAIMABLE_ON_QUEUE).where(Job.queue == queue)
+
+
+def work_waits(database: Database, queue: str) -> bool:
+    """Whether a job of the queue could be claimed, now or when its wait after a failure is over."""
+    some = select(Job.id).where(
+        text(CLAIMABLE_ON_QUEUE), Job.queue == queue, Job.deadline_at > now()
+    )
+    with database.read() as on:
+        return on.scalar(some.limit(at_most(1))) is not None
 
 
 def _ready(predicate: str) -> Select[int]:

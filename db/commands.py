@@ -14,6 +14,7 @@ from errors import UserError
 
 #: How often `status --watch` looks, in seconds.
 _WATCH_SECONDS = 2.0
+_EXPORTS = ["jsonl", "csv", "md", "openai", "openai-input"]
 
 
 @click.command(short_help="Show how far batches are.")
@@ -106,7 +107,7 @@ def _as_text(review: Any) -> str:
 
 @click.command(short_help="Write a batch's reviews to a file.")
 @click.argument("batch")
-@click.option("--format", "file_format", required=True, type=click.Choice(["jsonl", "csv", "md"]))
+@click.option("--format", "file_format", required=True, type=click.Choice(_EXPORTS))
 @click.option(
     "-o",
     "--output",
@@ -116,11 +117,19 @@ def _as_text(review: Any) -> str:
 def export(batch: str, file_format: str, output: Path | None) -> None:
     """Write a batch's reviews to a file: a line a job, ordered by custom_id and sample.
 
-    With -o reviews.csv the papers without a review are listed in reviews.errors.jsonl.
+    With -o reviews.csv the papers without a review are listed in reviews.errors.jsonl. openai is
+    the output of OpenAI's Batch API, openai-input the prompts as its input.
     """
-    from db.exporting import write
+    from db.exporting import layout, write
 
-    written = write(ready_database(), batch, file_format, output, _as_text)
+    database = ready_database()
+    if file_format.startswith("openai"):
+        from worker import openai_batch
+
+        chosen = openai_batch.layout(database, batch, file_format)
+    else:
+        chosen = layout(file_format, _as_text)
+    written = write(database, batch, chosen, output)
     if output is not None:
         click.echo(f"{written.n_jobs} jobs in {output}", err=True)
     if written.errors is not None:

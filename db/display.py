@@ -52,6 +52,16 @@ def _span(seconds: float | None) -> str:
     return f"{hours}:{rest // 60:02}:{rest % 60:02}"
 
 
+def ago(seconds: float) -> str:
+    """How long ago something was, in words."""
+    if seconds < 2:
+        return "just now"
+    units = ((86400, "days"), (3600, "hours"), (60, "minutes"), (1, "seconds"))
+    # From two on in each unit, so that there is no plural to get wrong.
+    size, unit = next((size, unit) for size, unit in units if seconds >= 2 * size)
+    return f"{seconds // size:.0f} {unit} ago"
+
+
 def print_rows(rows: Rows, file_format: str) -> None:
     """A query's answer as a table, or as CSV for other programs."""
     if file_format == "csv":

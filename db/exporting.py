@@ -38,44 +38,69 @@ class Written:
     errors: Path | None
 
 
-def write(
-    database: Database, batch: str, file_format: str, output: Path | None, as_text: AsText
-) -> Written:
-    """Export a batch; `as_text` lays a review out for Markdown.
+def has_review(line: ExportLine) -> bool:
+    """Whether the job has what most exports are about."""
+    return line.review is not None
 
-    Without `output` everything goes to standard output, jobs without a review included.
-    """
-    lines = export(database, batch)
+
+def failure(line: ExportLine) -> str:
+    """A job without a review, as most error files have it."""
+    about = {"batch": line.batch, "custom_id": line.custom_id, "sample": line.sample}
+    about |= {"state": line.state, "source": line.source, "error": error_document(line)}
+    return json.dumps(about, ensure_ascii=False) + "\n"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How jobs become a file. `open` makes the writer, which is given every job, or with `apart`
+    only the complete ones; `failure` is the line of the others in the error file."""
+
+    open: Callable[[TextIO], Writer]
+    complete: Callable[[ExportLine], bool] = has_review
+    failure: Callable[[ExportLine], str] = failure
+    apart: bool = False
+    with_text: bool = False
+
+
+def layout(file_format: str, as_text: AsText) -> Layout:
+    """Find a layout by name; `as_text` lays a review out for Markdown."""
+    if file_format == "csv":
+        return Layout(_csv_writer)
+    if file_format == "md":
+        return Layout(lambda stream: _markdown_writer(stream, as_text))
+    return Layout(_jsonl_writer)
+
+
+def write(database: Database, batch: str, layout: Layout, output: Path | None) -> Written:
+    """Export a batch. Without `output` all goes to standard output, incomplete jobs included."""
+    lines = export(database, batch, with_text=layout.with_text)
     if output is None:
-        n_jobs = _write_all(lines, _writer(file_format, sys.stdout, as_text), None)[0]
-        return Written(n_jobs, 0, None)
+        failures = sys.stdout if layout.apart else None
+        return Written(_write_all(lines, layout, sys.stdout, failures)[0], 0, None)
     errors = output.with_name(f"{output.stem}.errors.jsonl")
     with ExitStack() as files:
         main = files.enter_context(_whole(output))
         failures = files.enter_context(_whole(errors))
-        n_jobs, n_errors = _write_all(lines, _writer(file_format, main, as_text), failures)
+        n_jobs, n_errors = _write_all(lines, layout, main, failures)
     if not n_errors:
         errors.unlink()
     return Written(n_jobs, n_errors, errors if n_errors else None)
 
 
 def _write_all(
-    lines: Iterable[ExportLine], write_line: Writer, failures: TextIO | None
+    lines: Iterable[ExportLine], layout: Layout, main: TextIO, failures: TextIO | None
 ) -> tuple[int, int]:
+    write_line = layout.open(main)
     n_jobs = n_errors = 0
     for line in lines:
         n_jobs += 1
-        write_line(line)
-        if line.review is None and failures is not None:
+        complete = layout.complete(line)
+        if complete or not layout.apart:
+            write_line(line)
+        if not complete and failures is not None:
             n_errors += 1
-            failures.write(_failure(line))
+            failures.write(layout.failure(line))
     return n_jobs, n_errors
-
-
-def _failure(line: ExportLine) -> str:
-    about = {"batch": line.batch, "custom_id": line.custom_id, "sample": line.sample}
-    about |= {"state": line.state, "source": line.source, "error": error_document(line)}
-    return json.dumps(about, ensure_ascii=False) + "\n"
 
 
 @contextmanager
@@ -90,12 +115,6 @@ def _whole(path: Path) -> Iterator[TextIO]:
         raise MissingPart(f"{path} cannot be written: {error.strerror}.") from error
     finally:
         draft.unlink(missing_ok=True)
-
-
-def _writer(file_format: str, stream: TextIO, as_text: AsText) -> Writer:
-    if file_format == "csv":
-        return _csv_writer(stream)
-    return _markdown_writer(stream, as_text) if file_format == "md" else _jsonl_writer(stream)
 
 
 def _jsonl_writer(stream: TextIO) -> Writer:

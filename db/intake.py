@@ -106,17 +106,18 @@ def supersede(on: Connection, job_ids: Sequence[int]) -> None:
     """
     for job_id in job_ids:
         heir = on.execute(_heir(job_id)).first()
-        if heir is not None:
-            enthrone(on, job_id, heir.id)
         review_id = on.scalar(
             update(Review)
             .where(Review.job_id == job_id)
             .values(job_id=heir.id if heir is not None and heir.state == "succeeded" else None)
             .returning(Review.id)
         )
+        # Emptied before its heir takes over: a job that runs cannot be a duplicate of another.
         job = on.execute(
             update(Job).where(Job.id == job_id).values(**_EMPTIED).returning(Job.id, Job.attempt)
         ).one()
+        if heir is not None:
+            enthrone(on, job_id, heir.id)
         record(on, "superseded", [Change(*job)], detail={"review_id": review_id})
 
 

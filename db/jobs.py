@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from db.claims import Claim, Renewal, claim, renew
+from db.claims import Claim, Renewal, claim, renew, work_waits
 from db.endings import NewItem, NewReview, cancelled, commit_review, fail, release
 from db.events import Event, events, record_event
 from db.reconcile import reconcile
@@ -22,4 +22,5 @@ __all__ = [
     "record_event",
     "release",
     "renew",
+    "work_waits",
 ]

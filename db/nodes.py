@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import cast
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, select, text, update
 
 from db.columns import now
-from db.schema import NodeState
+from db.schema import Job, NodeState
 from db.schema import WorkerNode as Row
 from db.session import Database
 
@@ -29,6 +29,17 @@ class WorkerNode:
     state: NodeState
     seen_at: float
     age_s: float
+    #: Papers that it holds at this moment.
+    running: int
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What is asked of a worker. `give_back_in_s` is when it should give back what it still runs,
+    negative when that time has passed; None lets it finish everything."""
+
+    state: NodeState
+    give_back_in_s: float | None
 
 
 def sign_on(
@@ -62,19 +73,19 @@ def sign_on(
         on.execute(insert(Row).values(name=name, **values))
 
 
-def sign_of_life(database: Database, name: str, *, reviewer: str) -> NodeState | None:
-    """Note that the worker lives and what it has loaded; return the state it should be in.
+def sign_of_life(database: Database, name: str, *, reviewer: str) -> Standing | None:
+    """Note that the worker lives and what it has loaded; return what is asked of it.
 
     None: the worker is not entered (any more) and should sign on.
     """
     with database.write() as on:
-        state = on.scalar(
+        row = on.execute(
             update(Row)
             .where(Row.name == name)
             .values(seen_at=now(), reviewer=reviewer)
-            .returning(Row.state)
-        )
-    return cast(NodeState | None, state)
+            .returning(Row.state, Row.give_back_at - now())
+        ).first()
+    return None if row is None else Standing(cast(NodeState, row[0]), row[1])
 
 
 def sign_off(database: Database, name: str) -> None:
@@ -83,14 +94,29 @@ def sign_off(database: Database, name: str) -> None:
         on.execute(delete(Row).where(Row.name == name))
 
 
-def set_state(database: Database, name_or_host: str, state: NodeState) -> int:
-    """Let a worker, or all of a host, drain or be active again; return how many there are."""
+def set_state(
+    database: Database, name_or_host: str, state: NodeState, *, give_back_after: float | None = None
+) -> int:
+    """Let a worker, or all of a host, drain or be active again; return how many there are.
+
+    A draining worker gives back what it still runs `give_back_after` seconds from now, if given.
+    """
+    give_back_at = None if give_back_after is None else now() + give_back_after
     with database.write() as on:
         return on.execute(
             update(Row)
             .where((Row.name == name_or_host) | (Row.host == name_or_host))
-            .values(state=state)
+            .values(state=state, give_back_at=give_back_at)
         ).rowcount
+
+
+#: A worker's papers, found through the index of leases.
+_RUNNING = (
+    select(func.count())
+    .where(text("state = 'running'"), Job.worker == Row.name)
+    .correlate(Row)
+    .scalar_subquery()
+)
 
 
 def listing(database: Database) -> list[WorkerNode]:
@@ -99,6 +125,7 @@ def listing(database: Database) -> list[WorkerNode]:
         *(Row.name, Row.host, Row.pid, Row.gpu, Row.queue, Row.base, Row.slots, Row.reviewer),
         *(Row.code_version, Row.state, Row.seen_at),
         func.round(now() - Row.seen_at).label("age_s"),
+        _RUNNING.label("running"),
     )
     with database.read() as on:
         rows = on.execute(select(*columns).order_by(Row.name)).mappings()

@@ -91,6 +91,14 @@ def require_batch(on: Connection, name: str) -> int:
     return batch_id
 
 
+def reviewer_of(database: Database, name: str) -> ReviewerVersion:
+    """Give the version that the batch is bound to. Raises UserError when there is no such batch."""
+    with database.read() as on:
+        batch_id = require_batch(on, name)
+        query = select(*REVIEWER_COLUMNS).join(Row, Row.reviewer_id == Reviewer.id)
+        return version_of(on.execute(query.where(Row.id == batch_id)).mappings().one())
+
+
 def _new(name: str, reviewer: ReviewerVersion, options: BatchOptions) -> dict[str, Any]:
     seconds = options.deadline_seconds
     return {

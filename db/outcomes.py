@@ -92,13 +92,10 @@ def _heirs(on: Connection, which: ColumnElement[bool]) -> list[Heir]:
 
 
 def enthrone(on: Connection, original: int, heir: int) -> None:
-    """Make `heir` the original of `original` and of all its duplicates."""
+    """Make `heir` the original of `original`, if that still has the paper, and its duplicates."""
     # First everyone else bows: two originals of one paper are never there at the same time.
-    on.execute(
-        update(Job)
-        .where((Job.id == original) | (Job.duplicate_of == original), Job.id != heir)
-        .values(duplicate_of=heir)
-    )
+    bows = ((Job.id == original) & Job.paper_id.is_not(None)) | (Job.duplicate_of == original)
+    on.execute(update(Job).where(bows, Job.id != heir).values(duplicate_of=heir))
     changed = on.execute(
         update(Job).where(Job.id == heir).values(duplicate_of=None).returning(Job.id, Job.attempt)
     )

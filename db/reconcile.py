@@ -5,6 +5,7 @@ Every worker runs it now and then, and any number of them may at once.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Connection, Select, func, select, text, update
@@ -21,17 +22,22 @@ MOST_DUE = 1000
 
 
 def reconcile(
-    database: Database, *, max_attempts: int, grace_seconds: float = 0.0
+    database: Database,
+    *,
+    max_attempts: int,
+    grace_seconds: float = 0.0,
+    may_take_over: Callable[[], bool] = lambda: True,
 ) -> dict[str, int]:
     """Put right what workers left behind; return {queue: claimable jobs, at most MOST_DUE}.
 
-    Jobs whose lease ran out are queued again; those without attempts left fail with kind
-    "attempts". Queued jobs past their deadline expire. Batches whose jobs have all ended are
-    closed. Jobs that were queued less than `grace_seconds` ago are not counted: the message that
-    announced them is likely still on its way.
+    Jobs whose lease ran out are queued again, if `may_take_over` says so once the database
+    answers; those without attempts left fail with kind "attempts". Queued jobs past their deadline
+    expire. Batches whose jobs have all ended are closed. Jobs that were queued less than
+    `grace_seconds` ago are not counted: the message that announced them is likely on its way.
     """
     with database.write() as on:
-        touched = _expire_leases(on, max_attempts) + _expire_deadlines(on)
+        touched = _expire_leases(on, max_attempts) if may_take_over() else []
+        touched += _expire_deadlines(on)
         settle(on, Job.duplicate_of.in_(touched), follow=("failed", "expired"))
     close_finished(database)
     with database.read() as on:

@@ -14,7 +14,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from db.columns import NEVER, CleanJson, CleanText, Id, SortedText, now
 
 #: The last migration, which makes this schema; a test compares it with the migrations.
-REVISION = "0003"
+REVISION = "0004"
 
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled", "expired"]
 BatchState = Literal[
@@ -302,7 +302,11 @@ class WorkerNode(Base):
     """A worker process as it last described itself; age of `seen_at` tells whether it lives."""
 
     __tablename__ = "worker_node"
-    __table_args__ = (check_one_of("state", NodeState), check("slots", "slots >= 0"))
+    __table_args__ = (
+        check_one_of("state", NodeState),
+        check("slots", "slots >= 0"),
+        check("give_back", "give_back_at IS NULL OR state = 'draining'"),
+    )
 
     name: Mapped[str] = mapped_column(primary_key=True)
     host: Mapped[str]
@@ -318,3 +322,5 @@ class WorkerNode(Base):
     state: Mapped[str] = mapped_column(default="active")
     started_at: Mapped[float] = mapped_column(default=now())
     seen_at: Mapped[float] = mapped_column(default=now())
+    #: When a draining worker gives back what it still runs; never, unless an operator said so.
+    give_back_at: Mapped[float | None]

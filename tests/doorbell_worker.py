@@ -1,13 +1,16 @@
 """A Celery worker process with Referee's own settings and a task that tells what happens to it.
 
 Each start is pushed to the list "starts" in the broker, each end to "ends"; the task runs until the
-key "release" is set. Arguments: broker URL, slots, lease in seconds.
+key "release" is set. While the key "deaf" is set it does not listen. Arguments: broker URL,
+slots, lease in seconds.
 """
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ import redis
 from settings import Settings
 from worker.app import REVIEW_TASK, make_app
 from worker.process import run_celery
+from worker.subscription import Subscription
 
 URL, SLOTS, LEASE = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
 app = make_app(URL, Settings(home=Path(), lease_seconds=LEASE))
@@ -43,5 +47,14 @@ def told(key: str) -> bool:
         return False
 
 
+def obey(subscription: Subscription) -> None:
+    """Listen or not, as the key "deaf" says, over and over as a keeper does."""
+    while True:
+        with suppress(redis.RedisError), redis.Redis.from_url(URL) as client:
+            subscription.listen(not client.exists("deaf"))
+        time.sleep(0.1)
+
+
 if __name__ == "__main__":
+    threading.Thread(target=obey, args=(Subscription("reviews.test"),), daemon=True).start()
     run_celery(app, "test@here", "reviews.test", SLOTS)

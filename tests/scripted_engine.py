@@ -1,14 +1,21 @@
 """An engine that answers from a script, for tests of everything around the model.
 
 `REFEREE_ENGINE=tests.scripted_engine:make` puts it into real worker processes. What it does with a
-paper is written in the paper: "SCRIPT: slow", "SCRIPT: hang", "SCRIPT: memory", "SCRIPT: drift",
-"SCRIPT: poison". Everything else gets a strict review at once.
+paper is written in the paper: "SCRIPT: slow", "SCRIPT: takes 1.5" (seconds), "SCRIPT: hang",
+"SCRIPT: memory", "SCRIPT: drift", "SCRIPT: poison" (loses the engine), "SCRIPT: die" (takes the
+process along). Everything else gets a strict review after SCRIPTED_SECONDS.
+
+With SCRIPTED_LEDGER it writes every start and end of a generation to that file, whatever the
+database believes.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import signal
 import threading
+import time
 from collections.abc import Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 
@@ -19,13 +26,33 @@ from models.review import Item
 
 #: Seconds that a "SCRIPT: slow" paper takes; long enough to be caught in the middle.
 SLOW_SECONDS = float(os.environ.get("SCRIPTED_SLOW_SECONDS", "2"))
+#: Seconds that a paper without a script takes.
+SECONDS = float(os.environ.get("SCRIPTED_SECONDS", "0"))
+_TAKES = re.compile(r"SCRIPT: takes (\d+(?:\.\d+)?)")
+
+
+class Ledger:
+    """An append-only file that all worker processes write; a line is one write, so never torn."""
+
+    def __init__(self, path: str) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+    def note(self, what: str, request_id: str) -> None:
+        """Write `what request_id pid time`; the clock is one for all processes of a machine."""
+        line = f"{what} {request_id} {os.getpid()} {time.monotonic():.4f}\n"
+        os.write(self._file, line.encode())
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
 
 
 class ScriptedEngine:
     """Implements models.engine.Engine without a model."""
 
-    def __init__(self, slots: int = 4) -> None:
+    def __init__(self, slots: int = 4, ledger: Ledger | None = None) -> None:
         self._slots = slots
+        self._ledger = ledger
         self._pool = ThreadPoolExecutor(slots, thread_name_prefix="scripted")
         self._stops: dict[str, threading.Event] = {}
         self._closed = threading.Event()
@@ -40,7 +67,7 @@ class ScriptedEngine:
 
     def submit(self, request: ReviewRequest) -> Future[Generation]:
         self._stops[request.id] = threading.Event()
-        return self._pool.submit(self._answer, request)
+        return self._pool.submit(self._generate, request)
 
     def cancel(self, request_id: str) -> None:
         if (stop := self._stops.get(request_id)) is not None:
@@ -51,23 +78,41 @@ class ScriptedEngine:
         for stop in list(self._stops.values()):
             stop.set()
         self._pool.shutdown()
+        if self._ledger is not None:
+            self._ledger.close()
+
+    def _generate(self, request: ReviewRequest) -> Generation:
+        self._note("start", request)
+        try:
+            return self._answer(request)
+        finally:
+            self._note("end", request)
+            del self._stops[request.id]
+
+    def _note(self, what: str, request: ReviewRequest) -> None:
+        if self._ledger is not None:
+            self._ledger.note(what, request.id)
 
     def _answer(self, request: ReviewRequest) -> Generation:
-        stop = self._stops[request.id]
-        if stop.wait(_seconds(request.paper_text)):
+        seconds = _seconds(request.paper_text)
+        if self._stops[request.id].wait(seconds):
             raise EngineLost() if self._closed.is_set() else CancelledError()
         if "SCRIPT: memory" in request.paper_text:
             raise MemoryError("scripted")
         if "SCRIPT: poison" in request.paper_text:
             raise EngineLost("the paper kills the engine")
+        if "SCRIPT: die" in request.paper_text:
+            os.kill(os.getpid(), signal.SIGKILL)
         text = "Nothing of the sort." if "SCRIPT: drift" in request.paper_text else _review(request)
-        return Generation(text, (), "stop", 100, 50, 0, 0.0, 0.01)
+        return Generation(text, (), "stop", 100, 50, 0, 0.0, max(seconds, 0.01))
 
 
 def _seconds(paper_text: str) -> float:
     if "SCRIPT: hang" in paper_text:
         return 3600.0
-    return SLOW_SECONDS if "SCRIPT: slow" in paper_text else 0.0
+    if (takes := _TAKES.search(paper_text)) is not None:
+        return float(takes[1])
+    return SLOW_SECONDS if "SCRIPT: slow" in paper_text else SECONDS
 
 
 def _review(request: ReviewRequest) -> str:
@@ -80,4 +125,6 @@ def _review(request: ReviewRequest) -> str:
 
 def make() -> ScriptedEngine:
     """What REFEREE_ENGINE names."""
-    return ScriptedEngine(int(os.environ.get("SCRIPTED_SLOTS", "4")))
+    path = os.environ.get("SCRIPTED_LEDGER")
+    slots = int(os.environ.get("SCRIPTED_SLOTS", "4"))
+    return ScriptedEngine(slots, Ledger(path) if path else None)

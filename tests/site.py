@@ -18,6 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from sqlalchemy import func, select
+
+from db.nodes import listing
+from db.progress import status
+from db.schema import JobEvent
+from db.session import Database, open_database
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Short times, so that a lease runs out within a test.
@@ -100,17 +106,18 @@ class Site:
         children = {child.pid for child in psutil.Process(up.pid).children(recursive=True)}
         if "Running." not in self.output("up"):
             return []  # it is still making the database
-        listed = self.json("workers")
-        return [w["pid"] for w in listed if w["pid"] in children and w["queue"] != "cpu"]
+        with self.database() as database:
+            nodes = listing(database)
+        return [n.pid for n in nodes if n.pid in children and n.queue != "cpu"]
 
     def output(self, command: str) -> str:
         """What a background command printed so far."""
         return (self.home / f"{command}.out").read_text()
 
     def counts(self, batch: str) -> dict[str, int]:
-        """The counts of a batch."""
-        counts: dict[str, int] = self.json("status", batch)["counts"]
-        return counts
+        """The counts of a batch, read beside the program: a poll must not cost a start of it."""
+        with self.database() as database:
+            return status(database, batch).counts
 
     def exported(self, batch: str) -> list[dict[str, Any]]:
         """The lines of a batch's JSONL export."""
@@ -120,10 +127,18 @@ class Site:
 
     def events(self, kind: str) -> int:
         """How many job events of a kind the database holds."""
-        query = f"SELECT count(*) AS n FROM job_event WHERE kind = '{kind}'"
-        done = self.run("sql", query, "--format", "json")
-        n: int = json.loads(done.out)[0]["n"]
-        return n
+        with self.database() as database, database.read() as on:
+            return on.scalar(select(func.count()).where(JobEvent.kind == kind)) or 0
+
+    @contextmanager
+    def database(self) -> Iterator[Database]:
+        """The site's own database."""
+        url = self.environment.get("REFEREE_DATABASE_URL") or f"sqlite:///{self.home}/referee.db"
+        database = open_database(url, max_connections=1)
+        try:
+            yield database
+        finally:
+            database.close()
 
     def _env(self) -> dict[str, str]:
         base = {k: v for k, v in os.environ.items() if not k.startswith("REFEREE_")}

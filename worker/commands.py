@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import click
 
-from cli import echo_json, json_option, progress, ready_database, reviewer_option
+from cli import Duration, echo_json, json_option, progress, ready_database, reviewer_option
 from errors import UserError
 
 
@@ -110,12 +110,18 @@ def _say_where_next(batch: str, counts: Any) -> None:
     type=click.Choice(["nf4", "bf16"]),
     help="Weights in 4 bits, or the same weights dequantised (default: the reviewer's).",
 )
+@click.option(
+    "--exit-when-idle",
+    type=Duration(),
+    help="End, with exit code 0, when no paper has waited for this long, e.g. 10m.",
+)
 def worker(
     cpu: bool,
     gpus: str | None,
     reviewer_name: str | None,
     slots: str,
     weights: Literal["nf4", "bf16"] | None,
+    exit_when_idle: float | None,
 ) -> None:
     """Run a worker in the foreground; SIGTERM and Ctrl-C drain it."""
     from settings import get_settings
@@ -126,14 +132,17 @@ def worker(
     settings = get_settings()
     n_slots = _slots(slots)
     if cpu:
-        sys.exit(run(WorkerOptions(None, n_slots, "nf4"), settings))
+        sys.exit(run(WorkerOptions(None, n_slots, "nf4", exit_when_idle), settings))
     config = _local_or_api(reviewer_name or settings.reviewer)
     if gpus:
-        sys.exit(_run_on_gpus(gpus.split(","), config.name, slots, weights))
-    sys.exit(run(WorkerOptions(config, n_slots, weights or config.weights), settings))
+        sys.exit(_run_on_gpus(gpus.split(","), config.name, slots, weights, exit_when_idle))
+    options = WorkerOptions(config, n_slots, weights or config.weights, exit_when_idle)
+    sys.exit(run(options, settings))
 
 
-def _run_on_gpus(gpus: list[str], reviewer: str, slots: str, weights: str | None) -> int:
+def _run_on_gpus(
+    gpus: list[str], reviewer: str, slots: str, weights: str | None, exit_when_idle: float | None
+) -> int:
     from settings import get_settings
     from worker.supervisor import Supervisor
     from worker.up import STOP_MARGIN_SECONDS, gpu_specs
@@ -141,37 +150,17 @@ def _run_on_gpus(gpus: list[str], reviewer: str, slots: str, weights: str | None
     settings = get_settings()
     _treat_sigterm_as_ctrl_c()
     supervisor = Supervisor(stop_seconds=settings.drain_seconds + STOP_MARGIN_SECONDS)
-    supervisor.start(gpu_specs(gpus, reviewer, slots, weights, settings))
+    supervisor.start(gpu_specs(gpus, reviewer, slots, weights, exit_when_idle, settings))
     try:
         while supervisor.failed() is None:
+            if supervisor.done():
+                return 0
             time.sleep(1.0)
     except KeyboardInterrupt:
         return 0
     finally:
         supervisor.stop()
     return 3
-
-
-@click.group(invoke_without_command=True, short_help="List the workers.")
-@json_option
-@click.pass_context
-def workers(ctx: click.Context, as_json: bool) -> None:
-    """List the workers with their last sign of life."""
-    from dataclasses import asdict
-
-    from db import nodes
-
-    if ctx.invoked_subcommand is not None:
-        return
-    listed = nodes.listing(ready_database())
-    if as_json:
-        echo_json([asdict(node) for node in listed])
-        return
-    for node in listed:
-        about = f"{node.queue}, {node.slots} slots, {node.state}"
-        click.echo(f"{node.name}: {about}, last seen {node.age_s:.0f} s ago")
-    if not listed:
-        click.echo("No worker has signed on.")
 
 
 @click.command(short_help="Give back what dead workers held and announce waiting work.")

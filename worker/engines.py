@@ -30,6 +30,10 @@ class EnginePool(Protocol):
     def alive(self) -> bool:
         """False when the process must be restarted to review anything more."""
 
+    @property
+    def silent_seconds(self) -> float:
+        """How long an engine with work to do has written nothing; 0 when all is well."""
+
     def engine_for(self, sha256: str, config: ReviewerConfig, allow_external: bool) -> Engine:
         """The engine for a reviewer version, by its sha256."""
 
@@ -53,6 +57,11 @@ class LocalEngines:
     def alive(self) -> bool:
         """The engine says so itself; one that cannot die needs not say it."""
         return bool(getattr(self._engine, "alive", True))
+
+    @property
+    def silent_seconds(self) -> float:
+        """The engine says so itself; one that cannot hang needs not say it."""
+        return float(getattr(self._engine, "seconds_without_progress", 0.0))
 
     def engine_for(self, sha256: str, config: ReviewerConfig, allow_external: bool) -> Engine:
         """The one engine, for reviewers of its base."""
@@ -86,6 +95,11 @@ class ApiEngines:
         """An HTTP client cannot be lost."""
         return True
 
+    @property
+    def silent_seconds(self) -> float:
+        """Its requests have time-outs of their own."""
+        return 0.0
+
     def engine_for(self, sha256: str, config: ReviewerConfig, allow_external: bool) -> Engine:
         """The engine for one endpoint; refused when papers may not go there."""
         if config.endpoint is None:
@@ -112,30 +126,43 @@ class ApiEngines:
             engine.close()
 
 
-def load_local(config: ReviewerConfig, settings: Settings, weights: Weights) -> LocalEngines:
-    """Load a reviewer's base model into this process; slow. Raises MissingPart without weights."""
+def load_local(
+    config: ReviewerConfig, settings: Settings, weights: Weights, slots: int | None = None
+) -> LocalEngines:
+    """Load a reviewer's base model into this process; slow.
+
+    `slots` None fills the device. Raises MissingPart without weights or with too little memory.
+    """
     if config.base is None:
         raise UserError(f"Reviewer {config.name} has no local model: run `referee worker --cpu`.")
-    return LocalEngines(config.base.name, _engine(config, config.base, settings, weights))
+    engine = (
+        custom_engine(settings.engine)
+        if settings.engine
+        else _continuous(config, config.base, settings, weights, slots)
+    )
+    return LocalEngines(config.base.name, engine)
 
 
-def _engine(
-    config: ReviewerConfig, base: BaseModel, settings: Settings, weights: Weights
+def _continuous(
+    config: ReviewerConfig, base: BaseModel, settings: Settings, weights: Weights, slots: int | None
 ) -> Engine:
-    if settings.engine:
-        return custom_engine(settings.engine)
     import torch
 
-    from models.generate import GenerateEngine
+    from models.continuous import ContinuousEngine, EngineOptions
     from models.loading import load
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     folder = store.resolve(base, settings.home)
     loaded = load(folder, base, template=config.template or "", weights=weights, device=device)
-    return GenerateEngine(
+    return ContinuousEngine(
         loaded,
         find_adapter=lambda sha256: store.find_adapter(sha256, settings.home),
-        threads=settings.torch_threads or max(1, (os.cpu_count() or 1) // 2),
+        options=EngineOptions(
+            max_tokens=config.max_request_tokens,
+            slots=slots,
+            memory_limit=int(settings.gpu_memory_gib * 2**30) or None,
+            threads=settings.torch_threads or max(1, (os.cpu_count() or 1) // 2),
+        ),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -41,6 +42,8 @@ class InFlight:
     _draining: bool = False
     #: An operator asked this worker to take nothing new for now.
     paused: bool = False
+    #: Papers taken since the start.
+    taken: int = 0
 
     @property
     def closed(self) -> bool:
@@ -49,9 +52,13 @@ class InFlight:
 
     @contextmanager
     def holding(self, claim: Claim) -> Iterator[None]:
-        """Register a claim for as long as the block runs."""
+        """Register a claim for as long as the block runs.
+
+        One that was taken while the register closed is stopped at once: nobody waits for it.
+        """
         with self._changed:
-            self._held[claim.job_id] = _Held(claim)
+            self.taken += 1
+            self._held[claim.job_id] = _Held(claim, why=Stopped.DRAINING if self.closed else None)
         try:
             yield
         finally:
@@ -62,10 +69,12 @@ class InFlight:
     def wait(self, claim: Claim, engine: Engine, request: ReviewRequest) -> Generation:
         """Submit a request and wait for it. Raises what the engine's future raises."""
         held = self._held[claim.job_id]
+        if held.why is not None:
+            raise CancelledError
         future = engine.submit(request)
         with self._changed:
             held.engine, held.request_id = engine, request.id
-            # A stop that came between two samples found no request to cancel.
+            # A stop that came meanwhile found no request to cancel.
             stopped = held.why is not None
         if stopped:
             engine.cancel(request.id)
@@ -95,5 +104,10 @@ class InFlight:
         with self._changed:
             self._draining = True
             self._changed.wait_for(lambda: not self._held, timeout=seconds)
-            remaining = tuple(self._held)
-        self.stop(remaining, Stopped.DRAINING)
+        self.give_back()
+
+    def give_back(self) -> None:
+        """Stop everything that runs; the jobs return to the queue with their attempts."""
+        with self._changed:
+            running = tuple(self._held)
+        self.stop(running, Stopped.DRAINING)

@@ -7,23 +7,31 @@ at the next beat; what must not be lost is in the database.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from celery import Celery
 
 from db import jobs, nodes
+from db.nodes import Standing
 from db.session import Database, DatabaseUnavailable
 from settings import Settings
+from worker.contact import Contact
 from worker.doorbell import ring, waiting
 from worker.engines import EnginePool
+from worker.idle import IdleWatch
 from worker.in_flight import InFlight, Stopped
+from worker.subscription import Subscription
 
 log = logging.getLogger("referee.keeper")
 
 #: Messages that one reconcile sends at most; the next one sends the rest.
 MAX_RINGS = 2000
+#: What is asked of a worker that has just signed on.
+ACTIVE = Standing("active", None)
 
 
 @dataclass(frozen=True)
@@ -50,26 +58,36 @@ class Keeper(threading.Thread):
         identity: Identity,
         database: Database,
         app: Celery,
+        subscription: Subscription,
         in_flight: InFlight,
         engines: EnginePool,
+        contact: Contact,
         settings: Settings,
+        idle_watch: IdleWatch | None = None,
     ) -> None:
         super().__init__(name="keeper", daemon=True)
         self._identity = identity
         self._database = database
         self._app = app
+        self._subscription = subscription
         self._in_flight = in_flight
         self._engines = engines
+        self._contact = contact
         self._settings = settings
+        self._idle_watch = idle_watch
         self._stop_event = threading.Event()
         self._next_reconcile = 0.0
+        self._beat_seconds = min(settings.lease_seconds / 3, settings.reconcile_seconds)
+        self._state = ACTIVE.state
+        self._give_back_at = math.inf
         #: Set when the engine can do no more; the process then ends non-zero.
         self.engine_lost = threading.Event()
+        #: Set when there was no work for as long as the idle watch allows.
+        self.idle = threading.Event()
 
     def run(self) -> None:
         """Beat until stopped."""
-        beat = min(self._settings.lease_seconds / 3, self._settings.reconcile_seconds)
-        while not self._stop_event.wait(beat):
+        while not self._stop_event.wait(self._pause()):
             self.beat()
 
     def stop(self) -> None:
@@ -85,16 +103,38 @@ class Keeper(threading.Thread):
             self._renew()
             self._sign()
             self._reconcile_if_due()
+            self._look_for_work()
         except DatabaseUnavailable as error:
             log.warning("%s", error)
+            if self._idle_watch is not None:
+                self._idle_watch.reset()
 
     def _sign(self) -> None:
         """Show a sign of life, and learn whether an operator wants this worker to drain."""
         me = self._identity
-        state = nodes.sign_of_life(self._database, me.name, reviewer=me.reviewer)
-        if state is None:
+        standing = nodes.sign_of_life(self._database, me.name, reviewer=me.reviewer)
+        if standing is None:
             nodes.sign_on(self._database, **asdict(me))
-        self._in_flight.paused = state == "draining"
+        self._obey(standing or ACTIVE)
+        self._contact.answered()
+
+    def _obey(self, standing: Standing) -> None:
+        draining = standing.state == "draining"
+        if standing.state != self._state:
+            about = {"action": standing.state, "worker": self._identity.name}
+            log.info("%s", standing.state, extra={"about": about})
+        self._state = standing.state
+        self._subscription.listen(not draining)
+        self._in_flight.paused = draining
+        left = math.inf if standing.give_back_in_s is None else standing.give_back_in_s
+        self._give_back_at = time.monotonic() + left
+        if left <= 0:
+            self._in_flight.give_back()
+
+    def _pause(self) -> float:
+        """Seconds to the next beat: earlier when papers are to be given back before it."""
+        left = self._give_back_at - time.monotonic()
+        return min(left, self._beat_seconds) if left > 0 else self._beat_seconds
 
     def _renew(self) -> None:
         held = self._in_flight.attempts()
@@ -109,21 +149,30 @@ class Keeper(threading.Thread):
         self._in_flight.stop(renewal.cancelled, Stopped.CANCELLED)
         self._in_flight.stop(renewal.lost, Stopped.LOST)
 
+    def _look_for_work(self) -> None:
+        if self._idle_watch is not None and self._idle_watch.over():
+            self.idle.set()
+
     def _reconcile_if_due(self) -> None:
         if time.monotonic() < self._next_reconcile:
             return
         self._next_reconcile = time.monotonic() + self._settings.reconcile_seconds
-        due = reconcile(self._database, self._app, self._settings)
+        due = reconcile(self._database, self._app, self._settings, self._contact.answered)
         if due:
             log.info("reconcile", extra={"about": {"action": "reconcile", "due": due}})
 
 
-def reconcile(database: Database, app: Celery, settings: Settings) -> dict[str, int]:
+def reconcile(
+    database: Database,
+    app: Celery,
+    settings: Settings,
+    may_take_over: Callable[[], bool] = lambda: True,
+) -> dict[str, int]:
     """Free expired leases and ring for waiting jobs that too few messages announce.
 
     Returns the claimable jobs by queue.
     """
-    due = jobs.reconcile(database, max_attempts=settings.max_attempts)
+    due = jobs.reconcile(database, max_attempts=settings.max_attempts, may_take_over=may_take_over)
     for queue, n_due in due.items():
         n_waiting = waiting(app, queue)
         if n_waiting is not None and n_waiting < n_due:

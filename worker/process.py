@@ -19,6 +19,7 @@ from importlib.metadata import version
 from typing import Any
 
 from celery import Celery, signals
+from celery.exceptions import Reject
 
 from db import nodes
 from db.session import Database, open_database, require_current
@@ -26,10 +27,14 @@ from models.reviewer import ReviewerConfig
 from settings import Settings
 from worker.app import CPU_QUEUE, REVIEW_TASK, make_app
 from worker.broker import require
+from worker.contact import Contact
 from worker.engines import ApiEngines, EnginePool, Weights, load_local
+from worker.idle import IdleWatch
 from worker.in_flight import InFlight
 from worker.keeper import Identity, Keeper
 from worker.reviewing import Reviewer
+from worker.subscription import Subscription
+from worker.watchdog import watch
 
 log = logging.getLogger("referee.worker")
 
@@ -47,6 +52,8 @@ class WorkerOptions:
     reviewer: ReviewerConfig | None
     slots: int | None
     weights: Weights
+    #: End when no work has been there for this long; None: run on.
+    exit_when_idle_seconds: float | None = None
 
 
 def run(options: WorkerOptions, settings: Settings) -> int:
@@ -67,7 +74,7 @@ def run(options: WorkerOptions, settings: Settings) -> int:
 def _open_engines(options: WorkerOptions, settings: Settings) -> EnginePool:
     if options.reviewer is None:
         return ApiEngines(settings)
-    return load_local(options.reviewer, settings, options.weights)
+    return load_local(options.reviewer, settings, options.weights, options.slots)
 
 
 def _consume(
@@ -79,10 +86,12 @@ def _consume(
 ) -> int:
     identity = _identity(options, min(options.slots or engines.slots, engines.slots))
     in_flight = InFlight()
+    contact = Contact(settings.lease_seconds)
     reviewer = Reviewer(
         database=database,
         engines=engines,
         in_flight=in_flight,
+        contact=contact,
         worker=identity.name,
         queue=identity.queue,
         settings=settings,
@@ -91,19 +100,25 @@ def _consume(
         identity=identity,
         database=database,
         app=app,
+        subscription=Subscription(identity.queue),
         in_flight=in_flight,
         engines=engines,
+        contact=contact,
         settings=settings,
+        idle_watch=_idle_watch(options, database, identity.queue, in_flight),
     )
 
     @app.task(name=REVIEW_TASK)  # type: ignore[untyped-decorator] # celery has no types
     def review(batch: str | None = None) -> None:
-        reviewer.review_next()
+        if not reviewer.review_next():
+            raise Reject("draining", requeue=True)
 
     keeper.beat()
     keeper.start()
     _drain_on_shutdown(in_flight, settings.drain_seconds)
-    _stop_on_engine_loss(keeper)
+    _stop_on(keeper.engine_lost, "engine lost", logging.ERROR)
+    _stop_on(keeper.idle, "idle", logging.INFO)
+    watch(lambda: engines.silent_seconds, settings.watchdog_seconds, EXIT_ENGINE_LOST)
     try:
         run_celery(app, identity.name, identity.queue, identity.slots)
     finally:
@@ -150,13 +165,21 @@ def _drain_on_shutdown(in_flight: InFlight, seconds: float) -> None:
     threading.Thread(target=drain, name="drain", daemon=True).start()
 
 
-def _stop_on_engine_loss(keeper: Keeper) -> None:
+def _idle_watch(
+    options: WorkerOptions, database: Database, queue: str, in_flight: InFlight
+) -> IdleWatch | None:
+    if options.exit_when_idle_seconds is None:
+        return None
+    return IdleWatch(database, queue, in_flight, options.exit_when_idle_seconds)
+
+
+def _stop_on(event: threading.Event, action: str, level: int) -> None:
     def watch() -> None:
-        keeper.engine_lost.wait()
-        log.error("engine lost", extra={"about": {"action": "engine lost"}})
+        event.wait()
+        log.log(level, "%s", action, extra={"about": {"action": action}})
         os.kill(os.getpid(), signal.SIGTERM)
 
-    threading.Thread(target=watch, name="engine-watch", daemon=True).start()
+    threading.Thread(target=watch, name=f"watch for {action}", daemon=True).start()
 
 
 def _identity(options: WorkerOptions, slots: int) -> Identity:

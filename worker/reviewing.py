@@ -22,6 +22,7 @@ from models.parse import parse
 from models.review import GateResult, Review
 from models.reviewer import ReviewerConfig, from_json
 from settings import Settings
+from worker.contact import Contact
 from worker.engines import EnginePool
 from worker.in_flight import InFlight, Stopped
 
@@ -46,6 +47,7 @@ class Reviewer:
         database: Database,
         engines: EnginePool,
         in_flight: InFlight,
+        contact: Contact,
         worker: str,
         queue: str,
         settings: Settings,
@@ -53,21 +55,25 @@ class Reviewer:
         self._database = database
         self._engines = engines
         self._in_flight = in_flight
+        self._contact = contact
         self._worker = worker
         self._queue = queue
         self._settings = settings
 
     def review_next(self) -> bool:
-        """Claim the best job of the queue and bring it to an end; False when there was none."""
-        if self._in_flight.closed or not self._engines.alive:
+        """Claim the best job of the queue, if there is one, and bring it to an end.
+
+        False: this worker drains, and the doorbell should ring for another.
+        """
+        if self._in_flight.closed:
             return False
-        claim = self._claim()
+        claim = self._claim() if self._engines.alive else None
         if claim is None:
-            return False
+            return True
         self._log("claim", claim)
         with self._in_flight.holding(claim):
             self._settle(claim)
-        return True
+            return self._in_flight.why_stopped(claim) is not Stopped.DRAINING
 
     def _claim(self) -> jobs.Claim | None:
         try:
@@ -77,6 +83,7 @@ class Reviewer:
                 worker=self._worker,
                 lease_seconds=self._settings.lease_seconds,
                 max_attempts=self._settings.max_attempts,
+                may_take_over=self._contact.answered,
             )
         except DatabaseUnavailable as error:
             # The doorbell is lost with this; reconcile rings again when the database is back.
@@ -134,8 +141,8 @@ class Reviewer:
                 jobs.cancelled(self._database, claim)
                 self._log("cancelled", claim)
             case Stopped.DRAINING:
-                jobs.release(self._database, claim, reason="worker stopping", keep_attempt=True)
-                self._log("give back", claim, reason="worker stopping")
+                jobs.release(self._database, claim, reason="worker draining", keep_attempt=True)
+                self._log("give back", claim, reason="worker draining")
             case Stopped.LOST:
                 self._log("lost", claim)
             case None:

@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from cli import echo_json, json_option, progress, ready_database, reviewer_option
+from cli import Duration, echo_json, json_option, progress, ready_database, reviewer_option
 from errors import UserError
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-class Duration(click.ParamType[float]):
-    """A time span such as 90s, 15m, 24h or 2d; seconds in Python."""
-
-    name = "duration"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", str(value))
-        if match is None:
-            self.fail(f"{value!r} is not a duration such as 90s, 15m, 24h or 2d", param, ctx)
-        return float(match[1]) * _UNITS[match[2]]
 
 
 @click.command(short_help="Submit papers to be reviewed.")

@@ -36,6 +36,8 @@ class ChildSpec:
     arguments: Sequence[str]
     environment: Mapping[str, str]
     log: Path
+    #: A child that ends with exit code 0 has done its work and is not started again.
+    may_end: bool = False
 
 
 @dataclass
@@ -45,6 +47,7 @@ class _Child:
     started: float = 0.0
     failures: int = 0
     restart_at: float = 0.0
+    done: bool = False
 
 
 @dataclass
@@ -68,6 +71,10 @@ class Supervisor:
         """A child that ended too often to be started again; None while all is well."""
         broken = (c for c in self._children if c.failures >= MAX_FAST_FAILURES)
         return next((child.spec for child in broken), None)
+
+    def done(self) -> bool:
+        """True when every child has ended that was allowed to, and so all have."""
+        return all(child.done for child in self._children)
 
     def pids(self) -> dict[str, int]:
         """Process ids of the living children by name."""
@@ -94,7 +101,8 @@ class Supervisor:
         if child.process is not None and child.process.poll() is not None:
             _note_end(child)
         waited = time.monotonic() >= child.restart_at and not self._stop.is_set()
-        if child.process is None and child.failures < MAX_FAST_FAILURES and waited:
+        wanted = child.process is None and not child.done
+        if wanted and child.failures < MAX_FAST_FAILURES and waited:
             _spawn(child)
 
 
@@ -115,6 +123,9 @@ def _spawn(child: _Child) -> None:
 
 
 def _note_end(child: _Child) -> None:
+    if child.spec.may_end and child.process is not None and child.process.returncode == 0:
+        child.done, child.process = True, None
+        return
     healthy = time.monotonic() - child.started > HEALTHY_SECONDS
     child.failures = 1 if healthy else child.failures + 1
     wait = min(FIRST_BACKOFF_SECONDS * 2 ** (child.failures - 1), LONGEST_BACKOFF_SECONDS)

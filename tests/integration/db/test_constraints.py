@@ -134,6 +134,7 @@ BREACHES: dict[str, dict[str, Any]] = {
     "ck_item_position": {"position": -1},
     "ck_worker_node_state": {"state": "asleep"},
     "ck_worker_node_slots": {"slots": -1},
+    "ck_worker_node_give_back": {"state": "active", "give_back_at": 1.0},
     "ck_adapter_sha256": {"sha256": "short"},
     "ck_adapter_state": {"state": "lost"},
     "ck_adapter_chunk_size": {"data": b"x" * (1024 * 1024 + 1)},

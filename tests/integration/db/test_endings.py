@@ -143,6 +143,19 @@ def test_replacing_a_reviewed_original_leaves_its_review_to_the_duplicate(
     assert review_all(database) == 1
 
 
+def test_replacing_a_running_original_hands_its_paper_to_the_duplicate(
+    database: Database,
+) -> None:
+    submit(database, "b", paper("a", "same"), paper("b", "same"), paper("c", "same"))
+    stale = must_claim(database)
+    submit(database, "b", paper("a", "new"), replace=True)
+    assert not jobs.commit_review(database, stale, a_review())
+    assert review_all(database) == 2
+    lines = {line.custom_id: line for line in export(database, "b")}
+    assert {line.state for line in lines.values()} == {"succeeded"}
+    assert lines["b"].review == lines["c"].review != lines["a"].review
+
+
 def test_replacing_by_a_known_content_makes_a_duplicate(database: Database) -> None:
     submit(database, "b", paper("a", "x"), paper("b", "y"))
     review_all(database)

@@ -35,6 +35,15 @@ def test_jobs_of_dead_workers_are_queued_again_and_counted(database: Database) -
     assert states(database, "b")["b"] == "running"
 
 
+def test_a_process_that_was_cut_off_itself_leaves_leases_alone(database: Database) -> None:
+    submit(database, "b", paper("a"))
+    held = must_claim(database, lease_seconds=-1.0)
+    # Whether it may judge is asked when the database has answered, not before.
+    assert jobs.reconcile(database, max_attempts=3, may_take_over=lambda: False) == {}
+    assert claim(database, "w2", may_take_over=lambda: False) is None
+    assert jobs.commit_review(database, held, a_review())
+
+
 def test_a_paper_that_kills_its_workers_becomes_a_dead_letter(database: Database) -> None:
     submit(database, "b", paper("poison"), paper("twin", "poison"))
     for _ in range(3):

@@ -9,10 +9,13 @@ import pytest
 from db import nodes, reviewers
 from db.endings import NewItem
 from db.imports import FrozenReview, Imported, import_reviews
+from db.nodes import Standing
 from db.reading import find
 from db.reviewers import ReviewerVersion
 from db.session import Database
-from tests.integration.db.content import a_reviewer, content
+from tests.integration.db.content import a_reviewer, content, must_claim, paper, submit
+
+ACTIVE = Standing("active", None)
 
 
 def register(database: Database, sha256: str, name: str = "r") -> ReviewerVersion:
@@ -62,13 +65,13 @@ def sign_on(database: Database, name: str = "w1", host: str = "h1") -> None:
 
 def test_a_worker_signs_on_lives_drains_and_signs_off(database: Database) -> None:
     sign_on(database)
-    assert nodes.sign_of_life(database, "w1", reviewer="tiny-7 v1") == "active"
+    assert nodes.sign_of_life(database, "w1", reviewer="tiny-7 v1") == ACTIVE
     (node,) = nodes.listing(database)
     assert (node.name, node.slots, node.reviewer, node.state) == ("w1", 4, "tiny-7 v1", "active")
     assert 0 <= node.age_s < 60
 
     assert nodes.set_state(database, "w1", "draining") == 1
-    assert nodes.sign_of_life(database, "w1", reviewer="") == "draining"
+    assert nodes.sign_of_life(database, "w1", reviewer="") == Standing("draining", None)
 
     nodes.sign_off(database, "w1")
     assert nodes.listing(database) == []
@@ -85,9 +88,34 @@ def test_a_host_drains_as_a_whole(database: Database) -> None:
 
 def test_a_restarted_worker_is_active_again(database: Database) -> None:
     sign_on(database)
-    nodes.set_state(database, "w1", "draining")
+    nodes.set_state(database, "w1", "draining", give_back_after=0.0)
     sign_on(database)
-    assert nodes.sign_of_life(database, "w1", reviewer="") == "active"
+    assert nodes.sign_of_life(database, "w1", reviewer="") == ACTIVE
+
+
+def test_a_drain_within_a_time_counts_down_until_it_is_taken_back(database: Database) -> None:
+    sign_on(database)
+    nodes.set_state(database, "w1", "draining", give_back_after=100.0)
+    standing = nodes.sign_of_life(database, "w1", reviewer="")
+    assert standing is not None
+    assert standing.give_back_in_s is not None
+    assert 50 < standing.give_back_in_s <= 100
+    nodes.set_state(database, "w1", "draining", give_back_after=0.0)
+    standing = nodes.sign_of_life(database, "w1", reviewer="")
+    assert standing is not None
+    assert standing.give_back_in_s is not None
+    assert standing.give_back_in_s <= 0
+    nodes.set_state(database, "w1", "active")
+    assert nodes.sign_of_life(database, "w1", reviewer="") == ACTIVE
+
+
+def test_a_worker_is_listed_with_the_papers_it_holds(database: Database) -> None:
+    sign_on(database, "w1")
+    sign_on(database, "w2")
+    submit(database, "b", paper("p1"), paper("p2"), paper("p3"))
+    must_claim(database, "w1")
+    must_claim(database, "w1")
+    assert {node.name: node.running for node in nodes.listing(database)} == {"w1": 2, "w2": 0}
 
 
 def frozen(external_id: str, text: str = "paper") -> FrozenReview:

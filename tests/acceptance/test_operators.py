@@ -1,0 +1,141 @@
+"""What operators ask of workers: drain, resume, end when idle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+
+from db.nodes import WorkerNode, listing
+from settings import Settings
+from tests.conftest import PostgresServer
+from tests.site import FAST, SCRIPTED, Site, wait_until, write_papers
+from worker.broker import serve
+
+#: Only the doorbells tell workers of work, once they have started.
+NO_RECONCILE = {"REFEREE_RECONCILE_SECONDS": "600", "REFEREE_LEASE_SECONDS": "6"}
+QUEUE = "reviews.smollm2-135m"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
+    """A site with 90 slots on each of the two databases."""
+    site = Site(tmp_path / "home", FAST | SCRIPTED | {"SCRIPTED_SLOTS": "90"})
+    if request.param == "sqlite":
+        yield site
+        return
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    site.environment["REFEREE_DATABASE_URL"] = server.create("operators")
+    yield site
+    server.drop("operators")
+
+
+def node(site: Site) -> WorkerNode:
+    """The one worker that serves a local model."""
+    with site.database() as database:
+        (found,) = [n for n in listing(database) if n.queue != "cpu"]
+    return found
+
+
+def submit(site: Site, folder: Path, n: int, text: str) -> None:
+    papers = write_papers(folder / "papers", n, text)
+    done = site.run("submit", str(papers), "--batch", "night", "--reviewer", "demo-7")
+    assert done.code == 0, done
+
+
+@contextmanager
+def broker(site: Site) -> Iterator[redis.Redis]:
+    url = json.loads((site.home / "run" / "broker.json").read_text())["url"]
+    with redis.Redis.from_url(url) as client:
+        yield client
+
+
+def attempts_used(site: Site) -> int:
+    query = "SELECT max(attempt - given_back) AS used FROM job"
+    (row,) = json.loads(site.run("sql", query, "--format", "json").out)
+    return int(row["used"])
+
+
+def test_a_drained_worker_finishes_90_papers_and_leaves_the_rest(
+    site: Site, tmp_path: Path
+) -> None:
+    # Given 100 papers, 90 of them in flight
+    site.environment["SCRIPTED_SLOW_SECONDS"] = "15"
+    with site.up():
+        submit(site, tmp_path, 100, "SCRIPT: slow")
+        wait_until(lambda: site.counts("night")["running"] == 90)
+        before = node(site)
+        # When the worker is drained
+        done = site.run("workers", "drain", before.name)
+        assert (done.code, done.out) == (0, f"{before.name} drains; 90 papers still run.\n")
+        # Then the 90 end, nobody takes the other ten, and the worker stays, signed on
+        wait_until(lambda: site.counts("night")["running"] == 0)
+        counts = site.counts("night")
+        assert (counts["succeeded"], counts["queued"]) == (90, 10)
+        assert (node(site).state, node(site).pid) == ("draining", before.pid)
+        assert "draining, last seen" in site.run("workers").out
+        # And resumed, it takes them
+        assert site.run("workers", "resume", before.host).code == 0
+        wait_until(lambda: site.counts("night")["succeeded"] == 100)
+        assert node(site).pid == before.pid
+    assert len({line["review"]["id"] for line in site.exported("night")}) == 100
+
+
+def test_a_drain_within_a_time_gives_90_papers_back_with_their_doorbells(
+    site: Site, tmp_path: Path
+) -> None:
+    # Given 90 papers in flight that would run for an hour
+    site.environment |= NO_RECONCILE
+    with site.up():
+        submit(site, tmp_path, 90, "SCRIPT: hang")
+        wait_until(lambda: site.counts("night")["running"] == 90)
+        # When the worker is drained within a second
+        assert site.run("workers", "drain", node(site).name, "--within", "1s").code == 0
+        # Then all are queued again with all their attempts, and ring for others
+        wait_until(lambda: site.counts("night")["queued"] == 90)
+        assert attempts_used(site) == 0
+        with broker(site) as client:
+            wait_until(lambda: client.llen(QUEUE) == 90)
+            # And a worker that listens takes them all, by their doorbells alone
+            site.run("workers", "resume", node(site).name)
+            wait_until(lambda: site.counts("night")["running"] == 90)
+        site.run("cancel", "night")
+        wait_until(lambda: site.counts("night")["cancelled"] == 90)
+
+
+def test_sigterm_gives_back_what_90_slots_hold(site: Site, tmp_path: Path) -> None:
+    with site.up():
+        submit(site, tmp_path, 90, "SCRIPT: hang")
+        wait_until(lambda: site.counts("night")["running"] == 90)
+    assert site.counts("night")["queued"] == 90
+    assert attempts_used(site) == 0
+
+
+@pytest.mark.parametrize("how", [(), ("--gpus", "0")], ids=["one", "under a supervisor"])
+def test_an_idle_worker_ends_with_0_and_a_busy_one_does_not(
+    tmp_path: Path, how: tuple[str, ...]
+) -> None:
+    # Given a paper that takes longer than a worker may idle, and a broker of its own
+    more = {"SCRIPTED_SLOW_SECONDS": "8", "SCRIPTED_SLOTS": "1"}
+    site = Site(tmp_path / "home", FAST | SCRIPTED | more)
+    assert site.run("db", "upgrade").code == 0
+    with serve(Settings(home=site.home, broker_url="")) as served:
+        site.environment["REFEREE_BROKER_URL"] = served.url
+        submit(site, tmp_path, 2, "SCRIPT: slow")
+        begun = ("worker", "--reviewer", "demo-7", *how, "--exit-when-idle", "3s")
+        worker = site.start(*begun)
+        # When everything is done
+        # Then it ends, having done both papers, and nobody is signed on
+        assert worker.wait(timeout=90) == 0, site.output("worker")
+    assert site.counts("night")["succeeded"] == 2
+    assert site.run("workers").out == "No worker has signed on.\n"
+
+
+def test_workers_that_nobody_knows_are_refused(tmp_path: Path) -> None:
+    done = Site(tmp_path / "home", FAST).run("workers", "drain", "nobody")
+    assert done.code == 2
+    assert "no worker or host 'nobody'" in done.err

@@ -1,0 +1,57 @@
+"""A process that was cut off from the database does not judge others' leases at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from worker import contact
+from worker.contact import Contact
+
+LEASE = 60.0
+
+
+class Clock:
+    """Time that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def beat(self, touch: Contact, seconds: float) -> bool:
+        """Let time pass with an answer every third of a lease; returns the last one's verdict."""
+        steady = touch.answered()
+        for _ in range(int(seconds / (LEASE / 3))):
+            self.now += LEASE / 3
+            steady = touch.answered()
+        return steady
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(contact, "time", clock)
+    return clock
+
+
+def test_a_process_that_has_just_started_waits_a_lease(clock: Clock) -> None:
+    touch = Contact(LEASE)
+    assert not clock.beat(touch, LEASE * 2 / 3)
+    assert clock.beat(touch, LEASE / 3)
+
+
+def test_a_silence_that_could_cost_a_lease_is_followed_by_a_lease_of_patience(clock: Clock) -> None:
+    touch = Contact(LEASE)
+    assert clock.beat(touch, 2 * LEASE)
+    clock.now += LEASE * 2 / 3
+    assert not touch.answered()
+    assert not clock.beat(touch, LEASE * 2 / 3)
+    assert clock.beat(touch, LEASE / 3)
+
+
+def test_a_silence_that_costs_nobody_a_lease_is_forgiven(clock: Clock) -> None:
+    touch = Contact(LEASE)
+    assert clock.beat(touch, 2 * LEASE)
+    clock.now += LEASE / 2
+    assert touch.answered()

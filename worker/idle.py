@@ -1,0 +1,35 @@
+"""How long a worker has had nothing to do, by the database's word. Knows not what follows."""
+
+from __future__ import annotations
+
+import time
+
+from db import jobs
+from db.session import Database
+from worker.in_flight import InFlight
+
+
+class IdleWatch:
+    """Counts the time in which no work waited on a queue and none was in flight here."""
+
+    def __init__(
+        self, database: Database, queue: str, in_flight: InFlight, limit_seconds: float
+    ) -> None:
+        self._database = database
+        self._queue = queue
+        self._in_flight = in_flight
+        self._limit_seconds = limit_seconds
+        self._taken = 0
+        self._since = time.monotonic()
+
+    def over(self) -> bool:
+        """Look for work; True when there has been none for as long as the limit."""
+        taken, self._taken = self._taken, self._in_flight.taken
+        busy = self._in_flight.attempts() or taken != self._taken
+        if busy or jobs.work_waits(self._database, self._queue):
+            self.reset()
+        return time.monotonic() - self._since >= self._limit_seconds
+
+    def reset(self) -> None:
+        """Count anew: there was work, or nobody can say that there was none."""
+        self._since = time.monotonic()

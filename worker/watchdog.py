@@ -1,0 +1,31 @@
+"""Ends a worker whose engine hangs; knows nothing of jobs: their leases run out by themselves."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+
+log = logging.getLogger("referee.watchdog")
+
+#: Looks at the engine so many times within the time it may be silent.
+_LOOKS = 10
+
+
+def watch(silent_seconds: Callable[[], float], limit_seconds: float, exit_code: int) -> None:
+    """Exit the process once the engine was silent for too long, from a thread of its own.
+
+    A thread that is stuck in a device call cannot be ended otherwise, and the tasks that wait for
+    it would hold up an orderly stop for ever.
+    """
+
+    def look() -> None:
+        pause = threading.Event()
+        while not pause.wait(limit_seconds / _LOOKS):
+            if silent_seconds() > limit_seconds:
+                log.critical("no token for %.0f s: ending this process", limit_seconds)
+                logging.shutdown()
+                os._exit(exit_code)
+
+    threading.Thread(target=look, name="watchdog", daemon=True).start()
