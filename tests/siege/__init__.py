@@ -1,0 +1,1 @@
+"""The siege: a night of failures on real processes, and the books afterwards."""

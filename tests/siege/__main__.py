@@ -1,0 +1,181 @@
+"""`python -m tests.siege`: one siege from its seed, its JSON document, exit 1 when a promise broke.
+
+Four worker processes on two hosts review papers while workers are killed and frozen, servers
+restart and connections break; afterwards every paper must have ended, and ended once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import func, select
+
+from db.schema import Batch, Job
+from db.session import DatabaseUnavailable
+from tests.siege import books, plan
+from tests.siege.field import Field, prepare
+
+BATCH = "siege"
+#: Papers that have not ended when nothing has for this long are stuck, in seconds.
+PATIENCE_SECONDS = 60.0
+_POLL_SECONDS = 0.2
+#: A batch's states that no longer change.
+_OVER = ("completed", "expired", "cancelled", "failed")
+
+
+def besiege(seed: int, size: plan.Size, dialect: str, folder: Path) -> dict[str, Any]:
+    """Hold one siege; returns its document."""
+    started = time.monotonic()
+    scripted = plan.scripts(seed, size)
+    papers = plan.write(scripted, folder / "papers")
+    with prepare(folder, dialect, seed) as field:
+        field.fleet.start()
+        done = field.site.run("submit", str(papers), "--batch", BATCH, "--reviewer", "demo-7")
+        assert done.code == 0, done
+        strikes = _fight(field, plan.strikes(seed, size))
+        errors = [*field.wait(), *_open_batch(field), *_strange_deaths(field, size)]
+        seconds = time.monotonic() - started
+        balance = books.balance(_read(field, scripted))
+        codes = field.fleet.stop(60)
+    errors += [f"a worker ended with {code} when told to stop" for code in codes if code]
+    violations = [*balance.violations, *errors]
+    return {
+        "seed": seed,
+        "database": dialect,
+        "kept": not violations,
+        "seconds": round(seconds, 1),
+        **asdict(balance),
+        "violations": violations,
+        "deaths_by_deadly_papers": len(field.fleet.deaths),
+        "size": asdict(size),
+        "strikes": strikes,
+    }
+
+
+def _fight(field: Field, strikes: list[plan.Strike]) -> list[dict[str, Any]]:
+    """Strike when it is due, until every paper has ended or none has for too long."""
+    told: list[dict[str, Any]] = []
+    due = list(strikes)
+    begin = changed = time.monotonic()
+    before = -1
+    while time.monotonic() - changed < PATIENCE_SECONDS:
+        field.account_deaths()
+        ended, over = _progress(field)
+        if ended != before:
+            before, changed = ended, time.monotonic()
+        if due and ended >= due[0].after:
+            at, kind = round(time.monotonic() - begin, 1), due.pop(0).kind
+            told.append({"at": at, "ended": ended, "kind": kind, "what": field.strike(kind)})
+            _say(told[-1])
+        elif over and not due:
+            break
+        else:
+            time.sleep(_POLL_SECONDS)
+    return told
+
+
+def _say(strike: dict[str, Any]) -> None:
+    print("{at:7.1f} s  {ended:5} ended  {kind:9} {what}".format(**strike), file=sys.stderr)
+
+
+def _progress(field: Field) -> tuple[int, bool]:
+    """How many jobs have ended, and whether the batch is over."""
+    live = Job.state.in_(("queued", "running"))
+    try:
+        with field.database.read() as on:
+            ended = on.scalar(select(func.count()).where(~live)) or 0
+            return ended, on.scalar(select(Batch.state)) in _OVER
+    except DatabaseUnavailable:
+        return -1, False
+
+
+def _open_batch(field: Field) -> list[str]:
+    with field.database.read() as on:
+        state = on.scalar(select(Batch.state))
+    return [] if state in _OVER else [f"the batch is still {state}"]
+
+
+def _strange_deaths(field: Field, size: plan.Size) -> list[str]:
+    """Workers end when they are struck, when a deadly paper kills them, or, while they start,
+    with exit code 3 because a server is away: nothing else."""
+    deaths = field.fleet.deaths
+    strange = [f"worker {d.pid} ended with {d.code}" for d in deaths if d.code not in (-9, 3)]
+    # Each deadly paper has three attempts.
+    too_many = sum(death.code == -9 for death in deaths) > size.deadly * 3
+    return strange + ["workers died without a strike"] * too_many
+
+
+def _read(field: Field, scripted: dict[str, str]) -> books.Books:
+    return books.Books(
+        submitted=frozenset(scripted),
+        bad=frozenset(name for name, script in scripted.items() if plan.ends_badly(script)),
+        jobs=books.read_jobs(field.database),
+        reviews=books.read_reviews(field.database),
+        exported=field.site.exported(BATCH),
+        starts=books.read_starts(field.ledger),
+        struck=field.struck,
+    )
+
+
+def main() -> int:
+    """Parse, besiege, print."""
+    parser = argparse.ArgumentParser(prog="python -m tests.siege", description=__doc__)
+    parser.add_argument("--seeds", default="1", metavar="1,2,3")
+    parser.add_argument("--databases", default="sqlite,postgresql")
+    parser.add_argument("--short", action="store_true", help="300 papers instead of 1,000")
+    parser.add_argument("--json", type=Path, help="write the documents here")
+    parser.add_argument("--keep", action="store_true", help="keep logs and data of each siege")
+    asked = parser.parse_args()
+    size = plan.SHORT if asked.short else plan.FULL
+    sieges = []
+    for dialect in asked.databases.split(","):
+        for seed in map(int, asked.seeds.split(",")):
+            sieges.append(_one(seed, size, dialect, keep=asked.keep))
+            _summary(sieges[-1])
+    document = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "sieges": sieges}
+    if asked.json:
+        asked.json.parent.mkdir(parents=True, exist_ok=True)
+        asked.json.write_text(json.dumps(document, indent=1) + "\n")
+    return 0 if all(siege["kept"] for siege in sieges) else 1
+
+
+def _one(seed: int, size: plan.Size, dialect: str, *, keep: bool) -> dict[str, Any]:
+    print(f"siege: seed {seed}, {dialect}, {size.papers} papers", file=sys.stderr)
+    folder = Path(tempfile.mkdtemp(prefix=f"referee-siege-{dialect}-{seed}-"))
+    document = besiege(seed, size, dialect, folder)
+    if keep or not document["kept"]:
+        print(f"logs and data are in {folder}", file=sys.stderr)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+    return document
+
+
+def _summary(siege: dict[str, Any]) -> None:
+    keys: tuple[str, ...] = (
+        "seed",
+        "database",
+        "kept",
+        "seconds",
+        "states",
+        "reviews",
+        "lost",
+        "doubled",
+        "stuck",
+    )
+    keys += ("starts", "wasted", "in_flight_when_struck")
+    print(json.dumps({key: siege[key] for key in keys}))
+    for sentence in siege["violations"][:20]:
+        print(f"  VIOLATION {sentence}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

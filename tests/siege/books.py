@@ -1,0 +1,177 @@
+"""The books after a siege: what was submitted, generated and stored must balance.
+
+Knows nothing of how the siege went, but which papers were in flight when a worker was struck.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sqlalchemy import select
+
+from db.schema import Job, Review
+from db.session import Database
+
+
+class Attempt(NamedTuple):
+    """One try at a job: its fencing number makes it unique."""
+
+    job: int
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A job at the end."""
+
+    job: int
+    custom_id: str
+    state: str
+    attempt: int
+    paper: int
+    error_kind: str | None
+
+
+@dataclass(frozen=True)
+class Books:
+    """Everything that is balanced. `reviews` holds (job, paper) of every stored review;
+    `exported` the lines of `referee export`; `struck` what was in flight at each kill, freeze,
+    partition and death by a deadly paper.
+    """
+
+    submitted: frozenset[str]
+    bad: frozenset[str]
+    jobs: Sequence[Entry]
+    reviews: Sequence[tuple[int | None, int]]
+    exported: Sequence[Mapping[str, Any]]
+    starts: Sequence[Attempt]
+    struck: Sequence[frozenset[Attempt]]
+
+
+@dataclass(frozen=True)
+class Balance:
+    """The sums; `violations` is empty when the promise was kept."""
+
+    states: dict[str, int]
+    reviews: int
+    lost: int
+    doubled: int
+    stuck: int
+    starts: int
+    starts_by_purpose: dict[str, int]
+    wasted: int
+    in_flight_when_struck: int
+    violations: list[str]
+
+
+def balance(books: Books) -> Balance:
+    """Balance the books."""
+    lost, doubled = _lost(books), _doubled(books)
+    stuck = [job.custom_id for job in books.jobs if job.state in ("queued", "running")]
+    purposes = _purposes(books)
+    purpose_counts = Counter(purposes.values())
+    in_flight = sum(map(len, books.struck))
+    violations = [
+        *(f"lost: {name}" for name in lost),
+        *(f"doubled: {name}" for name in doubled),
+        *(f"stuck: {name}" for name in stuck),
+        *(f"wrong end: {sentence}" for sentence in _wrong_ends(books)),
+        *(f"generated for nothing: {a}" for a, why in purposes.items() if why == "unexplained"),
+        *(f"generated twice: {a}" for a, n in Counter(books.starts).items() if n > 1),
+    ]
+    wasted = purpose_counts["struck"] + purpose_counts["unexplained"]
+    if wasted > in_flight:
+        violations.append(f"{wasted} wasted generations, {in_flight} in flight when struck")
+    return Balance(
+        states=dict(Counter(job.state for job in books.jobs)),
+        reviews=len(books.reviews),
+        lost=len(lost),
+        doubled=len(doubled),
+        stuck=len(stuck),
+        starts=len(books.starts),
+        starts_by_purpose=dict(purpose_counts),
+        wasted=wasted,
+        in_flight_when_struck=in_flight,
+        violations=violations,
+    )
+
+
+def _lost(books: Books) -> list[str]:
+    """Papers without a job, without an export line, or said to be reviewed without a review."""
+    reviewed = {job for job, _ in books.reviews}
+    jobs = {job.custom_id: job for job in books.jobs}
+    lines = {line["custom_id"]: line for line in books.exported}
+    gone = {name for name in books.submitted if name not in jobs or name not in lines}
+    empty = {j.custom_id for j in books.jobs if j.state == "succeeded" and j.job not in reviewed}
+    bare = {n for n, line in lines.items() if line["state"] == "succeeded" and not line["review"]}
+    return sorted(gone | empty | bare)
+
+
+def _doubled(books: Books) -> list[str]:
+    """Papers with two jobs, two lines or two reviews, and reviews that no job stands for."""
+    succeeded = {job.job for job in books.jobs if job.state == "succeeded"}
+    papers = Counter(paper for _, paper in books.reviews)
+    return [
+        *(n for n, times in Counter(j.custom_id for j in books.jobs).items() if times > 1),
+        *(n for n, times in Counter(e["custom_id"] for e in books.exported).items() if times > 1),
+        *(f"paper {paper}" for paper, times in papers.items() if times > 1),
+        *(f"review of job {job}" for job, _ in books.reviews if job not in succeeded),
+    ]
+
+
+def _wrong_ends(books: Books) -> list[str]:
+    """A bad paper may only fail, for its attempts; any other is reviewed or was cancelled."""
+    wrong = []
+    for job in books.jobs:
+        allowed = ("failed", "cancelled") if job.custom_id in books.bad else _GOOD_ENDS
+        if job.state not in (*allowed, "queued", "running"):
+            wrong.append(f"{job.custom_id} {job.state} ({job.error_kind})")
+    return wrong
+
+
+_GOOD_ENDS = ("succeeded", "cancelled")
+
+
+def _purposes(books: Books) -> dict[Attempt, str]:
+    """What each generation was good for."""
+    jobs = {job.job: job for job in books.jobs}
+    struck = frozenset[Attempt]().union(*books.struck)
+    return {start: _purpose(start, jobs[start.job], books.bad, struck) for start in books.starts}
+
+
+def _purpose(start: Attempt, job: Entry, bad: frozenset[str], struck: frozenset[Attempt]) -> str:
+    last = start.attempt == job.attempt
+    if job.custom_id in bad:
+        return "bad paper"
+    if last and job.state in _GOOD_ENDS:
+        return "review" if job.state == "succeeded" else "cancelled"
+    return "struck" if start in struck else "unexplained"
+
+
+def read_jobs(database: Database) -> list[Entry]:
+    """All jobs of the database."""
+    columns = (Job.id, Job.custom_id, Job.state, Job.attempt, Job.paper_id, Job.error_kind)
+    with database.read() as on:
+        return [
+            Entry(job_id, custom_id, state, attempt, paper_id or 0, error_kind)
+            for job_id, custom_id, state, attempt, paper_id, error_kind in on.execute(
+                select(*columns).order_by(Job.id)
+            )
+        ]
+
+
+def read_reviews(database: Database) -> list[tuple[int | None, int]]:
+    """(job, paper) of all reviews."""
+    with database.read() as on:
+        return [(job, paper) for job, paper in on.execute(select(Review.job_id, Review.paper_id))]
+
+
+def read_starts(ledger: Path) -> list[Attempt]:
+    """Every generation that an engine began, re-samples included as the same attempt's."""
+    lines: Iterable[str] = ledger.read_text().splitlines() if ledger.exists() else ()
+    starts = (line.split()[1].split(".") for line in lines if line.startswith("start "))
+    return [Attempt(int(job), int(attempt)) for job, attempt, _ in starts]

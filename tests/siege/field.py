@@ -1,0 +1,271 @@
+"""The field of a siege: servers, proxies, two hosts of workers, and what each strike does to them.
+
+Knows nothing of when strikes fall or what they must not break.
+"""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import redis
+from sqlalchemy import select
+
+from db.schema import Job
+from db.session import Database, DatabaseUnavailable, open_database
+from tests.servers import Postgres, Valkey, postgres
+from tests.siege.books import Attempt
+from tests.siege.fleet import Fleet, Worker, freeze, thaw
+from tests.siege.plan import CANCELLED_AT_ONCE
+from tests.siege.proxy import Loop, Proxy, Upstream
+from tests.site import SCRIPTED, Site
+
+T = TypeVar("T")
+
+HOSTS = ("east", "west")
+WORKERS_A_HOST = 2
+SLOTS = 4
+#: A lease is short, so that much happens to it; a freeze and a partition outlast it.
+LEASE_SECONDS = 4.0
+OUTLAST_SECONDS = LEASE_SECONDS * 1.75
+#: How long somebody else holds SQLite's lock: longer than the lease.
+LOCK_SECONDS = 10.0
+BROKER_DOWN_SECONDS = 1.5
+_TIMES = {
+    "REFEREE_LEASE_SECONDS": str(LEASE_SECONDS),
+    "REFEREE_RECONCILE_SECONDS": "1",
+    "REFEREE_RETRY_SECONDS": "0.5",
+    "REFEREE_DRAIN_SECONDS": "20",
+}
+
+
+@dataclass
+class Field:
+    """Everything that can be struck. `struck` collects what was in flight at each loss."""
+
+    site: Site
+    rng: random.Random
+    broker: Valkey
+    server: Postgres | None
+    proxies: dict[str, list[Proxy]]
+    fleet: Fleet
+    database: Database
+    ledger: Path
+    struck: list[frozenset[Attempt]] = field(default_factory=list)
+    _accounted: int = 0
+    _running: list[threading.Thread] = field(default_factory=list)
+    _errors: list[str] = field(default_factory=list)
+
+    def strike(self, kind: str) -> str:
+        """Do it, in a thread where it lasts; tells what was struck."""
+        strikes: dict[str, Callable[[], str]] = {
+            "kill": self._kill,
+            "drain": self._drain,
+            "broker": self._restart_broker,
+            "flush": self._flush,
+            "database": self._restart_database,
+            "drop": self._drop,
+            "freeze": self._freeze,
+            "partition": self._partition,
+            "cancel": self._cancel,
+        }
+        return strikes[kind]()
+
+    def wait(self) -> list[str]:
+        """Wait for all strikes that last; returns what went wrong with them."""
+        for thread in self._running:
+            thread.join()
+        return self._errors
+
+    def account_deaths(self) -> None:
+        """Note what workers held that died by a deadly paper."""
+        for death in self.fleet.deaths[self._accounted :]:
+            self._accounted += 1
+            self.struck.append(self._held({death.pid}))
+
+    def _kill(self) -> str:
+        worker = self._any_worker()
+        self.fleet.kill(worker)
+        return self._lose(worker)
+
+    def _drain(self) -> str:
+        worker = self._any_worker()
+        self.fleet.drain(worker)
+        return f"worker {worker.pid}"
+
+    def _freeze(self) -> str:
+        worker = self._any_worker()
+        freeze(worker)
+        told = self._lose(worker)
+        self._later(OUTLAST_SECONDS, lambda: thaw(worker))
+        return told
+
+    def _lose(self, *workers: Worker) -> str:
+        held = self._held({worker.pid for worker in workers})
+        self.struck.append(held)
+        return f"workers {[w.pid for w in workers]}, {len(held)} papers in flight"
+
+    def _partition(self) -> str:
+        host = self.rng.choice(HOSTS)
+        for proxy in self.proxies[host]:
+            proxy.close()
+        told = self._lose(*self.fleet.living(host)) if self.server else "broker only"
+        self._later(OUTLAST_SECONDS, lambda: self._mend(host))
+        return f"host {host}: {told}"
+
+    def _mend(self, host: str) -> None:
+        for proxy in self.proxies[host]:
+            proxy.open()
+
+    def _drop(self) -> str:
+        host = self.rng.choice(HOSTS)
+        return f"host {host}: {sum(p.drop() for p in self.proxies[host])} connections"
+
+    def _restart_broker(self) -> str:
+        self.broker.kill()
+        self._later(BROKER_DOWN_SECONDS, self.broker.start_again)
+        return f"down for {BROKER_DOWN_SECONDS} s"
+
+    def _flush(self) -> str:
+        try:
+            with redis.Redis.from_url(self.broker.url) as client:
+                client.flushall()
+        except redis.RedisError:
+            return "the broker was down"
+        return "FLUSHALL"
+
+    def _restart_database(self) -> str:
+        if self.server is not None:
+            self._later(0.0, self.server.kill_and_start)
+            return "immediate restart"
+        self._later(0.0, self._hold_lock)
+        return f"lock held for {LOCK_SECONDS} s"
+
+    def _hold_lock(self) -> None:
+        path = str(self.site.home / "referee.db")
+        with closing(sqlite3.connect(path, timeout=60, isolation_level=None)) as holder:
+            holder.execute("BEGIN EXCLUSIVE")
+            time.sleep(LOCK_SECONDS)
+            holder.execute("ROLLBACK")
+
+    def _cancel(self) -> str:
+        def live() -> list[str]:
+            query = select(Job.custom_id).where(Job.state.in_(("queued", "running")))
+            with self.database.read() as on:
+                return list(on.scalars(query.order_by(Job.state.desc(), Job.id).limit(60)))
+
+        waiting = self._surely(live)
+        chosen = self.rng.sample(waiting, min(CANCELLED_AT_ONCE, len(waiting)))
+        ids = [word for name in chosen for word in ("--id", name)]
+        self._later(0.0, lambda: self._run("cancel", "siege", *ids))
+        return f"papers {chosen}"
+
+    def _run(self, *arguments: str) -> None:
+        # The database may be away just now; an operator would try again.
+        for _ in range(20):
+            done = self.site.run(*arguments)
+            if done.code == 0:
+                return
+            time.sleep(1.0)
+        self._errors.append(f"referee {' '.join(arguments)}: {done.err}")
+
+    def _later(self, seconds: float, action: Callable[[], object]) -> None:
+        def act() -> None:
+            time.sleep(seconds)
+            try:
+                action()
+            except Exception as error:
+                self._errors.append(f"{type(error).__name__}: {error}")
+
+        thread = threading.Thread(target=act, daemon=True)
+        self._running.append(thread)
+        thread.start()
+
+    def _any_worker(self) -> Worker:
+        while not (living := self.fleet.living()):
+            time.sleep(0.1)
+        return self.rng.choice(living)
+
+    def _held(self, pids: set[int]) -> frozenset[Attempt]:
+        """What the database says that these processes hold. They can claim nothing more."""
+        time.sleep(0.1)  # a COMMIT that was on its way has arrived
+
+        def running() -> frozenset[Attempt]:
+            query = select(Job.id, Job.attempt, Job.worker).where(Job.state == "running")
+            with self.database.read() as on:
+                return frozenset(
+                    Attempt(job, attempt)
+                    for job, attempt, worker in on.execute(query)
+                    if int(str(worker).rsplit("@", 1)[0].rsplit("-", 1)[1]) in pids
+                )
+
+        return self._surely(running)
+
+    def _surely(self, ask: Callable[[], T]) -> T:
+        while True:
+            with suppress(DatabaseUnavailable):
+                return ask()
+            time.sleep(0.05)
+
+
+@contextmanager
+def prepare(folder: Path, dialect: str, seed: int) -> Iterator[Field]:
+    """Servers, proxies and a migrated database; no worker runs yet."""
+    loop = Loop()
+    broker = Valkey(folder / "broker")
+    if dialect == "sqlite":
+        yield from _field(folder, seed, loop, broker, None)
+        return
+    with postgres() as server:
+        yield from _field(folder, seed, loop, broker, server)
+
+
+def _field(
+    folder: Path, seed: int, loop: Loop, broker: Valkey, server: Postgres | None
+) -> Iterator[Field]:
+    ledger = folder / "ledger"
+    direct = {"REFEREE_BROKER_URL": broker.url} | _TIMES | SCRIPTED
+    direct |= {"SCRIPTED_LEDGER": str(ledger), "SCRIPTED_SLOTS": str(SLOTS)}
+    if server is not None:
+        direct["REFEREE_DATABASE_URL"] = server.url
+    site = Site(folder / "home", direct)
+    assert site.run("db", "upgrade").code == 0
+    hosts: dict[str, dict[str, str]] = {}
+    proxies: dict[str, list[Proxy]] = {}
+    for host in HOSTS:
+        proxies[host], urls = _proxied(loop, broker, server)
+        hosts[host] = direct | {"REFEREE_HOME": str(site.home)} | urls
+    database = open_database(
+        direct.get("REFEREE_DATABASE_URL", f"sqlite:///{site.home}/referee.db")
+    )
+    fleet = Fleet(hosts, WORKERS_A_HOST, folder / "logs")
+    try:
+        rng = random.Random(f"{seed} targets")
+        yield Field(site, rng, broker, server, proxies, fleet, database, ledger)
+    finally:
+        fleet.stop(60)
+        database.close()
+        for proxy in (proxy for host in HOSTS for proxy in proxies[host]):
+            proxy.close()
+        loop.close()
+        broker.stop()
+
+
+def _proxied(
+    loop: Loop, broker: Valkey, server: Postgres | None
+) -> tuple[list[Proxy], dict[str, str]]:
+    """A host's own way to the servers."""
+    to_broker = Proxy(loop, Upstream(port=broker.port))
+    urls = {"REFEREE_BROKER_URL": f"redis://127.0.0.1:{to_broker.port}/0"}
+    if server is None:
+        return [to_broker], urls
+    to_database = Proxy(loop, Upstream(socket=server.socket))
+    urls["REFEREE_DATABASE_URL"] = server.through(to_database.port)
+    return [to_broker, to_database], urls

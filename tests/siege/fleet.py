@@ -1,0 +1,148 @@
+"""Worker processes on two "hosts", restarted when they end as a service manager would.
+
+Knows nothing of why they end.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.site import ROOT
+
+#: Seconds before a worker that ended is started again.
+RESTART_SECONDS = 1.0
+_POLL_SECONDS = 0.1
+
+
+@dataclass
+class Worker:
+    """One process at its post."""
+
+    host: str
+    process: subprocess.Popen[bytes]
+    #: A strike ended it, or is about to.
+    expected: bool = False
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+
+@dataclass(frozen=True)
+class Death:
+    """A worker that ended without a strike; a negative code is a signal."""
+
+    pid: int
+    code: int
+
+
+@dataclass
+class Fleet:
+    """Keeps a worker at every post until it is stopped."""
+
+    #: Environment by host.
+    hosts: Mapping[str, Mapping[str, str]]
+    workers_a_host: int
+    logs: Path
+    deaths: list[Death] = field(default_factory=list)
+    _workers: list[Worker] = field(default_factory=list)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start all workers and watch over them."""
+        self.logs.mkdir(parents=True, exist_ok=True)
+        for host in self.hosts:
+            self._workers += [self._spawn(host) for _ in range(self.workers_a_host)]
+        self._thread = threading.Thread(target=self._watch, name="fleet", daemon=True)
+        self._thread.start()
+
+    def living(self, host: str | None = None) -> list[Worker]:
+        """The workers that run now and that no strike has chosen."""
+        with self._lock:
+            return [
+                worker
+                for worker in self._workers
+                if worker.process.poll() is None
+                and not worker.expected
+                and host in (None, worker.host)
+            ]
+
+    def kill(self, worker: Worker) -> None:
+        """kill -9."""
+        with self._lock:
+            worker.expected = True
+        worker.process.kill()
+        worker.process.wait()
+
+    def drain(self, worker: Worker) -> None:
+        """SIGTERM; it ends in its own time."""
+        with self._lock:
+            worker.expected = True
+        worker.process.terminate()
+
+    def stop(self, seconds: float) -> list[int]:
+        """SIGTERM to all; returns their exit codes, -9 for one that would not go."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        for worker in self._workers:
+            worker.process.terminate()
+        deadline = time.monotonic() + seconds
+        return [_end(worker.process, deadline) for worker in self._workers]
+
+    def _watch(self) -> None:
+        while not self._stop.wait(_POLL_SECONDS):
+            with self._lock:
+                ended = [w for w in self._workers if w.process.poll() is not None]
+            for worker in ended:
+                self._replace(worker)
+
+    def _replace(self, worker: Worker) -> None:
+        if not worker.expected:
+            self.deaths.append(Death(worker.pid, worker.process.returncode))
+        if self._stop.wait(RESTART_SECONDS):
+            return
+        with self._lock:
+            self._workers[self._workers.index(worker)] = self._spawn(worker.host)
+
+    def _spawn(self, host: str) -> Worker:
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("REFEREE_")}
+        with (self.logs / f"worker-{host}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "cli", "worker", "--reviewer", "demo-7"],
+                env={**clean, "PYTHONPATH": str(ROOT), **self.hosts[host]},
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        return Worker(host, process)
+
+
+def freeze(worker: Worker) -> None:
+    """SIGSTOP."""
+    worker.process.send_signal(signal.SIGSTOP)
+
+
+def thaw(worker: Worker) -> None:
+    """SIGCONT."""
+    worker.process.send_signal(signal.SIGCONT)
+
+
+def _end(process: subprocess.Popen[bytes], deadline: float) -> int:
+    try:
+        return process.wait(timeout=max(deadline - time.monotonic(), 0.1))
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()

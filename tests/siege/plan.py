@@ -1,0 +1,123 @@
+"""What a siege will do, from its seed alone: the papers, and when which failure strikes.
+
+Knows nothing of processes.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+#: A review takes 20 s to minutes on a GPU; the siege runs at about a twentieth of that.
+SHORTEST_SECONDS, LONGEST_SECONDS = 0.4, 6.0
+#: Median of the times that papers take, in seconds.
+MEDIAN_SECONDS = 1.6
+#: Strikes fall between these shares of ended papers, so that work is left for all to disturb.
+FIRST_STRIKE, LAST_STRIKE = 0.04, 0.85
+#: Papers that one `cancel` names.
+CANCELLED_AT_ONCE = 5
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many papers, and how many strikes of each kind.
+
+    `poison` papers lose the engine whenever they are tried, `deadly` ones take the process along.
+    """
+
+    papers: int
+    poison: int
+    deadly: int
+    kill: int
+    drain: int
+    broker: int
+    flush: int
+    database: int
+    drop: int
+    freeze: int
+    partition: int
+    cancel: int
+
+
+FULL = Size(
+    papers=1000,
+    poison=9,
+    deadly=1,
+    kill=10,
+    drain=1,
+    broker=2,
+    flush=1,
+    database=1,
+    drop=5,
+    freeze=1,
+    partition=1,
+    cancel=4,
+)
+SHORT = Size(
+    papers=300,
+    poison=3,
+    deadly=1,
+    kill=4,
+    drain=1,
+    broker=1,
+    flush=1,
+    database=1,
+    drop=2,
+    freeze=1,
+    partition=1,
+    cancel=2,
+)
+# An adapter's promotion belongs here as soon as `referee adapter promote` is there, and `drain`
+# may then go by `referee workers drain` instead of SIGTERM.
+KINDS = (
+    *("kill", "drain", "broker", "flush", "database", "drop", "freeze", "partition", "cancel"),
+)
+
+
+@dataclass(frozen=True)
+class Strike:
+    """A failure of a kind, due when `after` papers have ended."""
+
+    kind: str
+    after: int
+
+
+def strikes(seed: int, size: Size) -> list[Strike]:
+    """All strikes in a random order, evenly spread over the work."""
+    kinds = [kind for kind in KINDS for _ in range(getattr(size, kind))]
+    random.Random(f"{seed} strikes").shuffle(kinds)
+    step = (LAST_STRIKE - FIRST_STRIKE) / max(len(kinds) - 1, 1)
+    return [
+        Strike(kind, int(size.papers * (FIRST_STRIKE + i * step))) for i, kind in enumerate(kinds)
+    ]
+
+
+def scripts(seed: int, size: Size) -> dict[str, str]:
+    """What the engine does with each paper, by custom_id."""
+    rng = random.Random(f"{seed} papers")
+    names = [f"p{i:05}" for i in range(size.papers)]
+    special = rng.sample(names, size.poison + size.deadly)
+    deadly = set(special[: size.deadly])
+    scripted = {name: f"SCRIPT: takes {_seconds(rng):.2f}" for name in names}
+    for name in special:
+        scripted[name] += "\nSCRIPT: die" if name in deadly else "\nSCRIPT: poison"
+    return scripted
+
+
+def ends_badly(script: str) -> bool:
+    """True for a paper that no worker can review."""
+    return "poison" in script or "die" in script
+
+
+def write(scripted: dict[str, str], folder: Path) -> Path:
+    """Write the papers as text files; a file's stem is its custom_id."""
+    folder.mkdir(parents=True)
+    for name, script in scripted.items():
+        body = f"A Study of {name}\n\nAbstract\nWe study {name}.\n\n{script}\n"
+        (folder / f"{name}.txt").write_text(body)
+    return folder
+
+
+def _seconds(rng: random.Random) -> float:
+    return min(max(rng.lognormvariate(0, 0.5) * MEDIAN_SECONDS, SHORTEST_SECONDS), LONGEST_SECONDS)
