@@ -7,9 +7,13 @@ last bit.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import Any
 
+from bitsandbytes.nn import Linear4bit
 from peft import PeftModel
 from peft.utils.save_and_load import set_peft_model_state_dict
 
@@ -45,7 +49,8 @@ class Adapters:
             self._peft = PeftModel(self._model, file.config, adapter_name=sha256)
         else:
             self._peft.add_adapter(sha256, file.config)
-        loaded = set_peft_model_state_dict(self._peft, file.tensors, adapter_name=sha256)
+        with _base_kept(self._model):
+            loaded = set_peft_model_state_dict(self._peft, file.tensors, adapter_name=sha256)
         self._restore()
         self._check_complete(folder, sha256, loaded.missing_keys)
         self._attached.add(sha256)
@@ -73,3 +78,17 @@ class Adapters:
         if absent:
             self._peft.delete_adapter(sha256)
             raise refusal(folder, f"it lacks {len(absent)} tensors, such as {absent[0]}")
+
+
+@contextmanager
+def _base_kept(model: Any) -> Iterator[None]:
+    """Give the NF4 weights back as they were.
+
+    PEFT reads the whole state dict. On a CPU with bfloat16 instructions bitsandbytes then unpacks
+    the weights it had packed for them and quantises their scales anew, which loses bits.
+    """
+    layers = [module for module in model.modules() if isinstance(module, Linear4bit)]
+    kept = [(layer.weight.data, copy(layer.weight.quant_state)) for layer in layers]
+    yield
+    for layer, (data, state) in zip(layers, kept, strict=True):
+        layer.weight.data, layer.weight.quant_state = data, state
