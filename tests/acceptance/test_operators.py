@@ -64,7 +64,7 @@ def test_a_drained_worker_finishes_90_papers_and_leaves_the_rest(
     site: Site, tmp_path: Path
 ) -> None:
     # Given 100 papers, 90 of them in flight
-    site.environment["SCRIPTED_SLOW_SECONDS"] = "15"
+    site.environment["SCRIPTED_SLOW_SECONDS"] = "10"
     with site.up():
         submit(site, tmp_path, 100, "SCRIPT: slow")
         wait_until(lambda: site.counts("night")["running"] == 90)
@@ -120,13 +120,13 @@ def test_an_idle_worker_ends_with_0_and_a_busy_one_does_not(
     tmp_path: Path, how: tuple[str, ...]
 ) -> None:
     # Given a paper that takes longer than a worker may idle, and a broker of its own
-    more = {"SCRIPTED_SLOW_SECONDS": "8", "SCRIPTED_SLOTS": "1"}
+    more = {"SCRIPTED_SLOW_SECONDS": "5", "SCRIPTED_SLOTS": "1"}
     site = Site(tmp_path / "home", FAST | SCRIPTED | more)
     assert site.run("db", "upgrade").code == 0
     with serve(Settings(home=site.home, broker_url="")) as served:
         site.environment["REFEREE_BROKER_URL"] = served.url
         submit(site, tmp_path, 2, "SCRIPT: slow")
-        begun = ("worker", "--reviewer", "demo-7", *how, "--exit-when-idle", "3s")
+        begun = ("worker", "--reviewer", "demo-7", *how, "--exit-when-idle", "2s")
         worker = site.start(*begun)
         # When everything is done
         # Then it ends, having done both papers, and nobody is signed on

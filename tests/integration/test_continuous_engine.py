@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
@@ -23,6 +24,7 @@ from models.generate import GenerateEngine
 from models.hashes import adapter_sha256
 from models.loading import LoadedModel, load
 from models.parse import parse
+from models.precision import Precision
 from tests.small_models import FAMILIES, write_tiny_llama
 
 #: Seconds after which a future that has not ended is a failure.
@@ -70,7 +72,15 @@ def adapters(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
 
 
 def load_tiny(folder: Path) -> LoadedModel:
-    return load(folder, LLAMA31.base, template=LLAMA31.template, device=CPU)
+    """In float32 on every CPU: rounding must not decide between two tokens."""
+    exact = Precision(torch.float32, "for comparison")
+    template = LLAMA31.template
+    loaded = load(folder, LLAMA31.base, template=template, device=CPU, precision=exact)
+    for module in loaded.model.modules():
+        if isinstance(module, Linear4bit):
+            # Its kernel for CPUs with bfloat16 instructions rounds what it multiplies.
+            module.support_avx512bf16_for_cpu = False
+    return loaded
 
 
 @contextmanager
