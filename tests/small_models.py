@@ -92,19 +92,21 @@ FAMILIES = {
 }
 
 
-def write_tiny_llama(folder: Path, family: str, *, seed: int = 0) -> Path:
+def write_tiny_llama(folder: Path, family: str, *, seed: int = 0, **changes: Any) -> Path:
     """Write a random model of that family with a byte-level tokenizer into `folder`."""
     tokenizer = byte_tokenizer(FAMILIES[family].template)
+    shape = {
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 8,
+        # Wide enough that the random scores are not all but equal.
+        "initializer_range": 0.1,
+    }
     config = LlamaConfig(
         vocab_size=tokenizer.get_vocab_size(),
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=2,
-        num_attention_heads=8,
-        # Wide enough that the random scores are not all but equal.
-        initializer_range=0.1,
         tie_word_embeddings=False,
-        **FAMILIES[family].config,
+        **{**shape, **FAMILIES[family].config, **changes},
     )
     torch.manual_seed(seed)
     transformers_logging.disable_progress_bar()
