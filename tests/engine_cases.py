@@ -1,0 +1,124 @@
+"""Requests and adapters on which engines are compared; knows no engine."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from concurrent.futures import CancelledError
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from bitsandbytes.nn import Linear4bit
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
+
+from models.aspects import FOUR, SEVEN
+from models.attention import AttentionChoice
+from models.engine import Engine, ReviewRequest, Suppression
+from models.hashes import adapter_sha256
+from models.loading import LoadedModel, load
+from models.precision import Precision
+from tests.small_models import FAMILIES
+
+#: Seconds after which a future that has not ended is a failure.
+DEADLINE = 120.0
+LLAMA31 = FAMILIES["llama31"]
+REQUEST = ReviewRequest(
+    id="r1",
+    system=FOUR.system_prompt,
+    paper_text="[TITLE] Counting sheep [CONTENT] We count sheep and find that they are many.",
+    aspects=FOUR,
+    template="llama3",
+    max_prompt_tokens=1500,
+    max_new_tokens=24,
+    temperature=1.0,
+    guided=False,
+)
+GREEDY = replace(REQUEST, temperature=0.0)
+
+
+def load_exact(folder: Path, device: str = "cpu") -> LoadedModel:
+    """In float32 on every machine: rounding must not decide between two tokens."""
+    loaded = load(
+        folder,
+        LLAMA31.base,
+        template=LLAMA31.template,
+        device=torch.device(device),
+        attention=AttentionChoice("sdpa", "for comparison"),
+        precision=Precision(torch.float32, "for comparison"),
+    )
+    for module in loaded.model.modules():
+        if isinstance(module, Linear4bit):
+            # Its kernel for CPUs with bfloat16 instructions rounds what it multiplies.
+            module.support_avx512bf16_for_cpu = False
+    return loaded
+
+
+def write_adapters(base_folder: Path, folder: Path) -> dict[str, Path]:
+    """A LoRA on all linear layers, a DoRA on some, a LoRA of another rank; by their SHA-256."""
+    shapes: list[dict[str, Any]] = [
+        {"target_modules": "all-linear", "r": 8},
+        {"target_modules": ["q_proj", "down_proj"], "r": 4, "use_dora": True},
+        {"target_modules": ["v_proj", "o_proj"], "r": 16, "use_rslora": True},
+    ]
+    folders = {}
+    for seed, shape in enumerate(shapes):
+        torch.manual_seed(seed)
+        base = AutoModelForCausalLM.from_pretrained(base_folder, dtype=torch.float32)
+        config = LoraConfig(task_type="CAUSAL_LM", init_lora_weights=False, **shape)
+        adapted = get_peft_model(base, config)
+        adapted.peft_config["default"].base_model_name_or_path = LLAMA31.base.hub
+        adapted.save_pretrained(folder / str(seed), save_embedding_layers=False)
+        folders[adapter_sha256(folder / str(seed))] = folder / str(seed)
+    return folders
+
+
+def mixed_requests(n: int, adapters: list[str]) -> list[ReviewRequest]:
+    """Requests that differ in everything a request can differ in."""
+    draw = random.Random(7)
+    requests = []
+    for number in range(n):
+        guided = number % 8 == 0
+        requests.append(
+            replace(
+                REQUEST,
+                id=f"r{number}",
+                paper_text="We count sheep. " * draw.randint(1, 40),
+                aspects=SEVEN if number % 32 == 0 else FOUR,
+                max_new_tokens=(560 if number % 32 == 0 else 300)
+                if guided
+                else draw.randint(1, 40),
+                temperature=draw.choice([0.0, 0.35, 1.0]),
+                top_p=draw.choice([0.9, 1.0]),
+                seed=draw.randint(0, 1 << 40),
+                suppression=draw.choice([None, Suppression(), Suppression("probability", 0.5)]),
+                guided=guided,
+                adapter_sha256=draw.choice([None, *adapters]),
+            )
+        )
+    return requests
+
+
+def compare_with_reference(
+    engine: Engine, reference: Engine, requests: Sequence[ReviewRequest]
+) -> None:
+    """Both write the same tokens, though some requests come late and some are cancelled early."""
+    early, late = requests[:40], requests[40:]
+    futures = [engine.submit(request) for request in early]
+    futures[0].result(DEADLINE)
+    for request in early[1:8]:
+        engine.cancel(request.id)
+    futures += [engine.submit(request) for request in late]
+    compared = 0
+    for request, future in zip(requests, futures, strict=True):
+        try:
+            found = future.result(DEADLINE)
+        except CancelledError:
+            continue
+        expected = reference.submit(request).result(DEADLINE)
+        assert found.token_ids == expected.token_ids, request
+        assert (found.text, found.finish) == (expected.text, expected.finish)
+        compared += 1
+    assert compared >= len(requests) - 10

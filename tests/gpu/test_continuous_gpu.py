@@ -1,0 +1,253 @@
+"""The product's engine on CUDA: the reference's tokens, whatever kernel, graph or order it uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from models.adapter_bank import AdapterBank
+from models.aspects import FOUR, SEVEN
+from models.attention import AttentionChoice
+from models.continuous import ContinuousEngine, EngineOptions
+from models.decoder import Decoder, Model
+from models.generate import GenerateEngine
+from models.grammar import GrammarTables
+from models.loading import LoadedModel, load
+from models.paged_attention import ATTENTION, kernel_for
+from models.paged_cache import CacheShape, PagedCache
+from tests.engine_cases import (
+    LLAMA31,
+    REQUEST,
+    compare_with_reference,
+    load_exact,
+    mixed_requests,
+    write_adapters,
+)
+from tests.small_models import write_tiny_llama
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
+]
+
+GPU = torch.device("cuda")
+ANSWER_TOKENS = 64
+#: Byte-level tokens: prompts that end inside the first block of 256, at its edge and beyond it.
+PROMPT_TOKENS = (40, 255, 256, 257, 511, 700, 1000, 1300)
+#: Two scores that lie closer than this share of the scores' spread may change places in bfloat16.
+CLOSE = 0.1
+_PACKAGES = {"flash_attention_3": "flash_attn_interface", "flash_attention_2": "flash_attn"}
+KERNELS = [name for name, package in _PACKAGES.items() if find_spec(package)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model with the head dimension of the 8B."""
+    return write_tiny_llama(
+        tmp_path_factory.mktemp("llama31"), "llama31", hidden_size=512, num_attention_heads=4
+    )
+
+
+@pytest.fixture(scope="module")
+def adapters(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return write_adapters(folder, tmp_path_factory.mktemp("adapters"))
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A prompt and an answer, in token ids."""
+
+    prompt: tuple[int, ...]
+    answer: tuple[int, ...]
+
+
+class Pupil(Decoder):
+    """Writes down its scores and goes on with the lessons' tokens, not with its own."""
+
+    lessons: tuple[Lesson, ...] = ()
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.scores: list[Tensor] = []
+
+    def _take(self, size: int, scores: Tensor) -> None:
+        place = len(self.scores)
+        self.scores.append(scores.clone())
+        super()._take(size, scores)
+        taught = [lesson.answer[place] for lesson in self.lessons]
+        self._token[:size] = torch.tensor(taught, device=self._token.device)
+        self._live[:size] = True
+
+
+def load_as(folder: Path, attention: str, weights: Any) -> LoadedModel:
+    return load(
+        folder,
+        LLAMA31.base,
+        template=LLAMA31.template,
+        weights=weights,
+        device=GPU,
+        attention=AttentionChoice(attention, "for the test"),
+    )
+
+
+def decoder_of(loaded: LoadedModel, rows: int, *, graphs: bool, kind: type[Decoder]) -> Decoder:
+    """A decoder of `rows` slots with room for the longest lesson in each."""
+    kernel = kernel_for(loaded.versions["attention"])
+    loaded.model.set_attn_implementation(ATTENTION)
+    end_id = loaded.template.end_of_turn_id(loaded.tokenizer)
+    cache = PagedCache(
+        CacheShape.of(loaded.model),
+        n_blocks=8 * rows,
+        block_tokens=kernel.block_tokens or 2048,
+        slots=rows,
+        max_tokens=2048,
+    )
+    return kind(
+        Model.of(loaded.model),
+        GrammarTables.build(loaded.tokenizer, (SEVEN, FOUR), end_id, GPU),
+        cache,
+        kernel,
+        AdapterBank(loaded.model, loaded.base, rows),
+        graphs=graphs,
+    )
+
+
+def prompts() -> list[tuple[int, ...]]:
+    draw = torch.Generator().manual_seed(1)
+    return [tuple(torch.randint(0, 250, (n,), generator=draw).tolist()) for n in PROMPT_TOKENS]
+
+
+@torch.inference_mode()
+def reference_lessons(loaded: LoadedModel, adapter: str | None) -> tuple[list[Lesson], Tensor]:
+    """Greedy answers of the plain model, and its scores [prompt, answer token, vocabulary]."""
+    loaded.adapters.activate(adapter)
+    lessons, scores = [], []
+    for prompt in prompts():
+        ids = torch.tensor([prompt], device=GPU)
+        for _ in range(ANSWER_TOKENS):
+            best = loaded.model(ids, logits_to_keep=1).logits[:, -1].argmax(-1)
+            ids = torch.cat([ids, best[None]], dim=1)
+        answer = tuple(ids[0, len(prompt) :].tolist())
+        lessons.append(Lesson(prompt, answer))
+        scores.append(loaded.model(ids[:, :-1], logits_to_keep=ANSWER_TOKENS).logits[0].float())
+    return lessons, torch.stack(scores)
+
+
+@torch.inference_mode()
+def pupils_scores(
+    loaded: LoadedModel, lessons: list[Lesson], adapter: str | None, folder: Path | None
+) -> Tensor:
+    """Give the decoder's scores [prompt, answer token, vocabulary] on the reference's tokens."""
+    pupil = decoder_of(loaded, len(lessons), graphs=False, kind=Pupil)
+    assert isinstance(pupil, Pupil)
+    pupil.lessons = tuple(lessons)
+    if adapter is not None and folder is not None:
+        pupil._bank.attach(folder, adapter)
+    request = replace(REQUEST, temperature=0.0, guided=False, max_new_tokens=ANSWER_TOKENS)
+    for slot, lesson in enumerate(lessons):
+        pupil._cache.reserve(slot, len(lesson.prompt) + ANSWER_TOKENS)
+        pupil.enter(slot, request, lesson.prompt, adapter)
+    for _ in range(ANSWER_TOKENS):
+        pupil.step(len(lessons))
+    return torch.stack(pupil.scores, dim=1)
+
+
+@pytest.mark.timeout(300)
+def test_mixed_requests_get_the_reference_engines_tokens(
+    folder: Path, adapters: dict[str, Path]
+) -> None:
+    options = EngineOptions(max_tokens=2048, slots=12)
+    find = adapters.__getitem__
+    reference = GenerateEngine(load_exact(folder, "cuda"), find_adapter=find)
+    engine = ContinuousEngine(load_exact(folder, "cuda"), find_adapter=find, options=options)
+    try:
+        compare_with_reference(engine, reference, mixed_requests(64, list(adapters)))
+    finally:
+        engine.close()
+        reference.close()
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("adapted", [False, True], ids=["base", "adapter"])
+@pytest.mark.parametrize("weights", ["nf4", "bf16"])
+def test_flash_attention_agrees_on_the_references_tokens(
+    weights: str,
+    adapted: bool,
+    kernel: str,
+    folder: Path,
+    adapters: dict[str, Path],
+    record_property: Callable[[str, object], None],
+) -> None:
+    adapter = next(iter(adapters)) if adapted else None
+    plain = load_as(folder, "sdpa", weights)
+    if adapter is not None:
+        plain.adapters.attach(adapters[adapter], adapter)
+    lessons, expected = reference_lessons(plain, adapter)
+    found = pupils_scores(
+        load_as(folder, kernel, weights), lessons, adapter, adapter and adapters[adapter]
+    )
+    # At 99 of 100 places the same token is best
+    other = found.argmax(-1) != expected.argmax(-1)
+    best, second = expected.topk(2, dim=-1).values.unbind(-1)
+    margins = (best - second) / expected.std()
+    widest = margins[other].max().item() if other.any() else 0.0
+    record_property("disagree", other.float().mean().item())
+    record_property("widest_margin", widest)
+    assert other.float().mean() <= 0.01
+    # And where it is not, the reference was all but undecided
+    assert widest < CLOSE
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_graph_writes_the_tokens_of_the_step_it_recorded(
+    kernel: str, folder: Path, adapters: dict[str, Path]
+) -> None:
+    answers = []
+    for graphs in (False, True):
+        with torch.inference_mode():
+            answers.append(_decoded(load_as(folder, kernel, "nf4"), adapters, graphs=graphs))
+    assert answers[0] == answers[1]
+    assert all(len(set(answer)) > 1 for answer in answers[0])
+
+
+def _decoded(loaded: LoadedModel, adapters: dict[str, Path], *, graphs: bool) -> list[list[int]]:
+    """Answers of four rows with and without adapters, always in a step of four."""
+    decoder = decoder_of(loaded, 4, graphs=graphs, kind=Decoder)
+    for slot, (prompt, adapter) in enumerate(zip(prompts()[2:6], [None, *adapters], strict=True)):
+        if adapter is not None:
+            decoder._bank.attach(adapters[adapter], adapter)
+        request = replace(REQUEST, seed=slot, temperature=slot / 2, guided=slot == 3)
+        request = replace(request, max_new_tokens=ANSWER_TOKENS)
+        decoder._cache.reserve(slot, len(prompt) + ANSWER_TOKENS)
+        decoder.enter(slot, request, prompt, adapter)
+    for _ in range(ANSWER_TOKENS):
+        decoder.step(4)
+    return [decoder.answer(slot) for slot in range(4)]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_steps_ahead_and_graphs_change_no_token(
+    kernel: str, folder: Path, adapters: dict[str, Path]
+) -> None:
+    requests = [
+        replace(request, adapter_sha256=None, max_new_tokens=min(request.max_new_tokens, 80))
+        for request in mixed_requests(12, list(adapters))
+    ]
+    answers = []
+    # One slot, so that every step has the same shape
+    for graphs, ahead in ((False, False), (True, False), (True, True)):
+        options = EngineOptions(max_tokens=2048, slots=1, graphs=graphs, ahead=ahead)
+        engine = ContinuousEngine(load_as(folder, kernel, "nf4"), options=options)
+        try:
+            futures = [engine.submit(request) for request in requests]
+            answers.append([future.result(120).token_ids for future in futures])
+        finally:
+            engine.close()
+    assert answers[0] == answers[1] == answers[2]
