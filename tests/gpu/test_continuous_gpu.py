@@ -39,6 +39,8 @@ pytestmark = [
 
 GPU = torch.device("cuda")
 ANSWER_TOKENS = 64
+#: Enough for a guided review of four aspects.
+GUIDED_TOKENS = 240
 #: Byte-level tokens: prompts that end inside the first block of 256, at its edge and beyond it.
 PROMPT_TOKENS = (40, 255, 256, 257, 511, 700, 1000, 1300)
 #: Two scores that lie closer than this share of the scores' spread may change places in bfloat16.
@@ -224,10 +226,10 @@ def _decoded(loaded: LoadedModel, adapters: dict[str, Path], *, graphs: bool) ->
         if adapter is not None:
             decoder._bank.attach(adapters[adapter], adapter)
         request = replace(REQUEST, seed=slot, temperature=slot / 2, guided=slot == 3)
-        request = replace(request, max_new_tokens=ANSWER_TOKENS)
-        decoder._cache.reserve(slot, len(prompt) + ANSWER_TOKENS)
+        request = replace(request, max_new_tokens=GUIDED_TOKENS)
+        decoder._cache.reserve(slot, len(prompt) + GUIDED_TOKENS)
         decoder.enter(slot, request, prompt, adapter)
-    for _ in range(ANSWER_TOKENS):
+    for _ in range(GUIDED_TOKENS):
         decoder.step(4)
     return [decoder.answer(slot) for slot in range(4)]
 
@@ -237,7 +239,7 @@ def test_steps_ahead_and_graphs_change_no_token(
     kernel: str, folder: Path, adapters: dict[str, Path]
 ) -> None:
     requests = [
-        replace(request, adapter_sha256=None, max_new_tokens=min(request.max_new_tokens, 80))
+        replace(request, adapter_sha256=None, aspects=FOUR)
         for request in mixed_requests(12, list(adapters))
     ]
     answers = []
