@@ -14,6 +14,7 @@ import lzma
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,14 @@ from models.attention import AttentionChoice, choose_attention
 from models.continuous import ContinuousEngine, EngineOptions
 from models.engine import Generation
 from models.loading import LoadedModel, Weights, load
+from models.paged_cache import CacheKind
 from models.reviewer import builtin
 from models.reviewer import load as load_reviewer
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 #: Rates that one H200 was seen to reach: dense bf16 products, and bytes of a device copy.
 FLOPS, BYTES = 780e12, 4.3e12
-SYSTEMS = ("generate_1", "generate_8", "generate_batch", "nf4", "bf16")
+SYSTEMS = ("generate_1", "generate_8", "generate_batch", "nf4", "bf16", "nf4_fp8", "bf16_fp8")
 
 
 def main() -> None:
@@ -60,7 +62,7 @@ def limit(scale: float) -> float:
 def _measured(name: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     gc.collect()
     started = time.monotonic()
-    weights: Weights = "bf16" if name == "bf16" else "nf4"
+    weights: Weights = "bf16" if name.startswith("bf16") else "nf4"
     plain = AttentionChoice("sdpa", "as a first program would")
     attention = plain if name.startswith("generate_") and name[9:].isdigit() else None
     loaded = _load(folder, weights, attention)
@@ -72,7 +74,9 @@ def _measured(name: str, folder: Path, options: argparse.Namespace) -> dict[str,
         "generate_8": lambda loaded, options: plain_generate(loaded, options, 8),
         "generate_batch": generate_batch,
     }
-    result = measures.get(name, our_engine)(loaded, options)
+    kind: CacheKind = "fp8" if name.endswith("fp8") else "bf16"
+    ours = partial(our_engine, kind=kind)
+    result = measures.get(name, ours)(loaded, options)
     result["seconds_loading"] = round(seconds_loading, 1)
     if DEVICE.type == "cuda":
         result["peak_gib"] = round(torch.cuda.max_memory_reserved() / 2**30, 1)
@@ -120,14 +124,18 @@ def generate_batch(loaded: LoadedModel, options: argparse.Namespace) -> dict[str
     return {"papers_per_hour": 3600 * n / seconds, "papers": n, "seconds": seconds}
 
 
-def our_engine(loaded: LoadedModel, options: argparse.Namespace) -> dict[str, Any]:
+def our_engine(loaded: LoadedModel, options: argparse.Namespace, kind: CacheKind) -> dict[str, Any]:
     """Run ContinuousEngine in its steady state."""
     started = time.monotonic()
     limit_bytes = options.memory_gib and int(options.memory_gib * 2**30)
     engine = ContinuousEngine(
         loaded,
         options=EngineOptions(
-            max_tokens=12_288, memory_limit=limit_bytes, slots=options.slots, graphs=options.graphs
+            max_tokens=12_288,
+            memory_limit=limit_bytes,
+            slots=options.slots,
+            kv_cache=kind,
+            graphs=options.graphs,
         ),
     )
     warm = time.monotonic() - started
