@@ -34,8 +34,8 @@ MAX_RESAMPLES = 2
 RESAMPLE_TEMPERATURE = 0.7
 #: Longest wait between two attempts at a job, in seconds.
 MAX_BACKOFF_SECONDS = 600.0
-#: Wait between two tries at a commit while the database is away, in seconds.
-COMMIT_RETRY_SECONDS = 1.0
+#: Wait between two tries at a write while the database is away, in seconds.
+WRITE_RETRY_SECONDS = 1.0
 
 
 class Reviewer:
@@ -98,8 +98,7 @@ class Reviewer:
         except CancelledError:
             self._stopped(claim)
         except GiveUp as error:
-            jobs.fail(self._database, claim, kind=error.kind, sentence=str(error))
-            self._log("fail", claim, reason=str(error))
+            self._fail(claim, error)
         except RetryLater as error:
             self._give_back(claim, str(error))
         except BaseException as error:
@@ -124,25 +123,29 @@ class Reviewer:
 
     def _reject(self, claim: jobs.Claim, generation: Generation, result: GateResult) -> None:
         detail = {"failed": _failed(result), "text": generation.text}
-        events.record_event(self._database, claim.job_id, claim.attempt, "rejected", detail)
+        job, attempt = claim.job_id, claim.attempt
+        self._persist(
+            claim, lambda: events.record_event(self._database, job, attempt, "rejected", detail)
+        )
         self._log("reject", claim, reason=_failed(result))
 
     def _commit(self, claim: jobs.Claim, review: jobs.NewReview) -> None:
-        """Write the review; wait out a database that is away, since the text cost minutes."""
-        committed = _patiently(
-            lambda: jobs.commit_review(self._database, claim, review), self._settings.lease_seconds
-        )
+        committed = self._persist(claim, lambda: jobs.commit_review(self._database, claim, review))
         self._log("commit" if committed else "lost", claim, seconds=round(review.seconds, 2))
+
+    def _fail(self, claim: jobs.Claim, error: GiveUp) -> None:
+        kind, sentence = error.kind, str(error)
+        self._persist(claim, lambda: jobs.fail(self._database, claim, kind=kind, sentence=sentence))
+        self._log("fail", claim, reason=sentence)
 
     def _stopped(self, claim: jobs.Claim) -> None:
         """The engine cancelled the request: say why in the database."""
         match self._in_flight.why_stopped(claim):
             case Stopped.CANCELLED:
-                jobs.cancelled(self._database, claim)
+                self._persist(claim, lambda: jobs.cancelled(self._database, claim))
                 self._log("cancelled", claim)
             case Stopped.DRAINING:
-                jobs.release(self._database, claim, reason="worker draining", keep_attempt=True)
-                self._log("give back", claim, reason="worker draining")
+                self._release(claim, "worker draining", keep_attempt=True)
             case Stopped.LOST:
                 self._log("lost", claim)
             case None:
@@ -152,11 +155,42 @@ class Reviewer:
         if details:
             log.error("%s", details)
         delay = min(self._settings.retry_seconds * 2 ** (claim.attempt - 1), MAX_BACKOFF_SECONDS)
-        _patiently(
-            lambda: jobs.release(self._database, claim, reason=reason, delay_seconds=delay),
-            self._settings.lease_seconds,
+        self._release(claim, reason, delay_seconds=delay)
+
+    def _release(
+        self,
+        claim: jobs.Claim,
+        reason: str,
+        *,
+        delay_seconds: float = 0.0,
+        keep_attempt: bool = False,
+    ) -> None:
+        self._persist(
+            claim,
+            lambda: jobs.release(
+                self._database,
+                claim,
+                reason=reason,
+                delay_seconds=delay_seconds,
+                keep_attempt=keep_attempt,
+            ),
         )
         self._log("give back", claim, reason=reason)
+
+    def _persist(self, claim: jobs.Claim, write: Callable[[], bool | None]) -> bool:
+        """Repeat a fenced write until the database takes it, however long it is away.
+
+        A text costs minutes, and the fence decides whether it still counts. Only a worker that
+        may drain no longer leaves the job to its lease. False: nothing was written.
+        """
+        while True:
+            try:
+                return write() is not False
+            except DatabaseUnavailable as error:
+                if self._in_flight.why_stopped(claim) is Stopped.DRAINING:
+                    log.warning("%s", error)
+                    return False
+                time.sleep(WRITE_RETRY_SECONDS)
 
     def _log(self, action: str, claim: jobs.Claim, **more: object) -> None:
         about = {"action": action, "job": claim.job_id, "attempt": claim.attempt}
@@ -216,15 +250,3 @@ def _record(
         gate=[asdict(check) for check in result.checks],
         versions=versions,
     )
-
-
-def _patiently(write: Callable[[], bool], seconds: float) -> bool:
-    """Repeat a fenced write until the database takes it or the lease must have run out."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            return write()
-        except DatabaseUnavailable:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(COMMIT_RETRY_SECONDS)
