@@ -9,6 +9,7 @@ import os
 import tomllib
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from platformdirs import user_data_path
 from pydantic import Field, SecretStr, ValidationError
@@ -65,6 +66,12 @@ class Settings(BaseSettings):
     gpu_memory_gib: float = 0.0
     #: Papers stored by one transaction of `submit`; at most 200.
     submit_chunk: int = Field(default=100, ge=1, le=200)
+    #: Port of the one Prometheus endpoint of this host's workers; 0: none.
+    metrics_port: int = Field(default=0, ge=0, le=65535)
+    #: Address that it listens on.
+    metrics_address: str = "127.0.0.1"
+    #: How workers log: for people, or one JSON object a line.
+    log_format: Literal["text", "json"] = "text"
     #: "module:function" that makes the engine in place of the built-in ones (tests, benchmarks).
     engine: str = ""
     #: CPU threads of one local model; 0 means half the cores: a decode step is many small

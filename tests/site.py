@@ -74,13 +74,14 @@ class Site:
         assert done.code == code, done
         return json.loads(done.out)
 
-    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """Start a command in the background; its output goes to a file in the home."""
+    def start(self, *arguments: str, **more: str) -> subprocess.Popen[bytes]:
+        """Start a command in the background, with more in its environment; its output goes to a
+        file in the home."""
         self.home.mkdir(parents=True, exist_ok=True)
-        with (self.home / f"{arguments[0]}.out").open("wb") as out:
+        with (self.home / f"{arguments[0]}.out").open("ab") as out:
             return subprocess.Popen(
                 [sys.executable, "-m", "cli", *arguments],
-                env=self._env(),
+                env=self._env() | more,
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=out,

@@ -28,8 +28,8 @@ class Worker:
 
     host: str
     process: subprocess.Popen[bytes]
-    #: The exit code with which a strike ends it; None while none has chosen it.
-    expected: int | None = None
+    #: Exit codes with which a strike may end it; none while no strike has chosen it.
+    expected: tuple[int, ...] = ()
 
     @property
     def pid(self) -> int:
@@ -73,21 +73,22 @@ class Fleet:
                 worker
                 for worker in self._workers
                 if worker.process.poll() is None
-                and worker.expected is None
+                and not worker.expected
                 and host in (None, worker.host)
             ]
 
     def kill(self, worker: Worker) -> None:
         """kill -9."""
         with self._lock:
-            worker.expected = -signal.SIGKILL
+            worker.expected = (-signal.SIGKILL,)
         worker.process.kill()
         worker.process.wait()
 
     def drain(self, worker: Worker) -> None:
         """SIGTERM; it ends in its own time."""
         with self._lock:
-            worker.expected = 0
+            # The latter when it is still starting, and holds nothing.
+            worker.expected = (0, -signal.SIGTERM)
         worker.process.terminate()
 
     def stop(self, seconds: float) -> list[int]:
@@ -109,7 +110,7 @@ class Fleet:
 
     def _replace(self, worker: Worker) -> None:
         # A worker that drains may still be killed by a deadly paper.
-        if worker.process.returncode != worker.expected:
+        if worker.process.returncode not in worker.expected:
             self.deaths.append(Death(worker.pid, worker.process.returncode))
         if self._stop.wait(RESTART_SECONDS):
             return
