@@ -138,7 +138,8 @@ def gate_counts_of_others(database: Database, name: str, queue: str) -> GateCoun
         func.coalesce(func.sum(Row.rejections), 0),
     )
     with database.read() as on:
-        return GateCounts(*on.execute(select(*sums).where(*others)).one())
+        answers, rejections = on.execute(select(*sums).where(*others)).one()
+    return GateCounts(answers or 0, rejections or 0)
 
 
 #: A worker's papers, found through the index of leases.

@@ -6,6 +6,7 @@ the sum, and another takes over when that one ends. Knows no job and no SQL.
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import socket
@@ -121,8 +122,8 @@ class _Living:
     """Collects all processes' files, without the gauges of those that have died."""
 
     def __init__(self, folder: Path) -> None:
-        from prometheus_client import multiprocess
-
+        # It has no types.
+        multiprocess: Any = importlib.import_module("prometheus_client.multiprocess")
         self._mark_dead = multiprocess.mark_process_dead
         self._folder = folder
         self._collector = multiprocess.MultiProcessCollector(None, path=str(folder))

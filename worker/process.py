@@ -36,6 +36,7 @@ from worker.keeper import Identity, Keeper
 from worker.logs import identify
 from worker.metrics import Metrics
 from worker.reviewing import Reviewer
+from worker.sole_host import require_sole_host
 from worker.subscription import Subscription
 from worker.watchdog import watch
 
@@ -66,6 +67,7 @@ def run(options: WorkerOptions, settings: Settings) -> int:
     broker = require(settings)
     database = open_database(settings.database)
     require_current(database)
+    require_sole_host(database, broker.url, lease_seconds=settings.lease_seconds)
     engines = _open_engines(options, settings)
     try:
         return _consume(options, settings, database, engines, make_app(broker.url, settings))
