@@ -25,7 +25,7 @@ from tests.siege.books import Attempt
 from tests.siege.fleet import Fleet, Worker, freeze, thaw
 from tests.siege.plan import CANCELLED_AT_ONCE
 from tests.siege.proxy import Loop, Proxy, Upstream
-from tests.site import SCRIPTED, Site
+from tests.site import ROOT, SCRIPTED, Site
 
 T = TypeVar("T")
 
@@ -75,6 +75,7 @@ class Field:
             "freeze": self._freeze,
             "partition": self._partition,
             "cancel": self._cancel,
+            "promote": self._promote,
         }
         return strikes[kind]()
 
@@ -166,6 +167,15 @@ class Field:
         ids = [word for name in chosen for word in ("--id", name)]
         self._later(0.0, lambda: self._run("cancel", "siege", *ids))
         return f"papers {chosen}"
+
+    def _promote(self) -> str:
+        """Make a new version of the reviewer, as promoting an adapter does: the running batch must
+        go on with the one that it was begun with."""
+        config = (ROOT / "configs" / "reviewers" / "demo-7.yaml").read_text()
+        file = self.site.home / "promoted.yaml"
+        file.write_text(config.replace("temperature:", "# temperature:") + "\ntemperature: 0.5\n")
+        self._later(0.0, lambda: self._run("reviewer", "add", str(file)))
+        return "demo-7 version 2"
 
     def _run(self, *arguments: str) -> None:
         # The database may be away just now; an operator would try again.
