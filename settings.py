@@ -64,6 +64,9 @@ class Settings(BaseSettings):
     watchdog_seconds: float = 300.0
     #: GPU memory that a worker may take, in GiB; 0 means all that is free.
     gpu_memory_gib: float = 0.0
+    #: "fp8" keeps the keys and values of attention in eight bits: twice the papers in flight, in
+    #: slightly other words. On a GPU it needs FlashAttention-3.
+    kv_cache: Literal["bf16", "fp8"] = "bf16"
     #: Papers stored by one transaction of `submit`; at most 200.
     submit_chunk: int = Field(default=100, ge=1, le=200)
     #: Port of the one Prometheus endpoint of this host's workers; 0: none.
