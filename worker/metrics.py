@@ -41,7 +41,8 @@ class Metrics:
         self._client = client
         self._gpu = gpu or "cpu"
         self._serving = False
-        self._registry = client.CollectorRegistry()
+        #: This process's own figures.
+        self.registry = client.CollectorRegistry()
         self._queue_wait = self._histogram(
             "queue_wait_seconds", "From queued to claimed.", _WAIT_BUCKETS
         )
@@ -100,12 +101,12 @@ class Metrics:
 
     def _histogram(self, name: str, about: str, buckets: tuple[float, ...]) -> Any:
         return self._client.Histogram(
-            f"referee_{name}", about, ["gpu"], buckets=buckets, registry=self._registry
+            f"referee_{name}", about, ["gpu"], buckets=buckets, registry=self.registry
         )
 
     def _counter(self, name: str, about: str, *labels: str) -> Any:
         return self._client.Counter(
-            f"referee_{name}", about, ["gpu", *labels], registry=self._registry
+            f"referee_{name}", about, ["gpu", *labels], registry=self.registry
         )
 
     def _gauge(self, name: str, about: str, *labels: str) -> Any:
@@ -113,7 +114,7 @@ class Metrics:
             f"referee_{name}",
             about,
             ["gpu", *labels],
-            registry=self._registry,
+            registry=self.registry,
             multiprocess_mode="livesum",
         )
 
