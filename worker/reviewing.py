@@ -11,7 +11,6 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import CancelledError
-from dataclasses import asdict
 
 from db import events, jobs, nodes
 from db.session import Database, DatabaseUnavailable
@@ -69,6 +68,7 @@ class Reviewer:
         self._metrics = metrics
         self._gate_record = gate_record
         self._hashes = HashCheck(database)
+        self._configs: dict[int, ReviewerConfig] = {}
 
     def review_next(self) -> bool:
         """Claim the best job of the queue, if there is one, and bring it to an end.
@@ -124,7 +124,7 @@ class Reviewer:
 
     def _write_review(self, claim: jobs.Claim) -> jobs.NewReview:
         """Generate until the gate passes, at most MAX_RESAMPLES times again."""
-        config = from_json(claim.reviewer.config)
+        config = self._config(claim)
         engine = self._engines.engine_for(claim.reviewer.sha256, config, claim.allow_external)
         self._hashes.require(claim.reviewer, config, engine.versions)
         for sample in range(1 + MAX_RESAMPLES):
@@ -140,6 +140,13 @@ class Reviewer:
         raise GiveUp(
             f"{1 + MAX_RESAMPLES} answers failed the gate: {_failed(result)}.", kind="gate"
         )
+
+    def _config(self, claim: jobs.Claim) -> ReviewerConfig:
+        """A version's configuration, which never changes, read once."""
+        version = claim.reviewer
+        if version.id not in self._configs:
+            self._configs[version.id] = from_json(version.config)
+        return self._configs[version.id]
 
     def _reject(self, claim: jobs.Claim, generation: Generation, result: GateResult) -> None:
         detail = {"failed": _failed(result), "text": generation.text}
@@ -283,6 +290,6 @@ def _record(
         truncated_tokens=generation.truncated_tokens,
         finish=generation.finish,
         seconds=generation.seconds_generating,
-        gate=[asdict(check) for check in result.checks],
+        gate=[{**vars(check)} for check in result.checks],
         versions=versions,
     )
