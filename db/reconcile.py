@@ -54,12 +54,14 @@ def _expire_leases(on: Connection, max_attempts: int) -> list[int]:
     ended = {"lease_until": None, "finished_at": now()}
     failed = {**ended, "state": "failed", "error_kind": "attempts", "error": sentence}
     queued = {"state": "queued", "lease_until": None, "queued_at": now()}
+    # Each says all of its condition: a lease may run out between two of these statements.
+    wanted = run_out.where(~Job.cancel_requested)
     return [
         *_change(
             on, "cancelled", run_out.where(Job.cancel_requested), {**ended, "state": "cancelled"}
         ),
-        *_change(on, "failed", run_out.where(used_up), failed),
-        *_change(on, "lease_expired", run_out.where(~Job.cancel_requested), queued),
+        *_change(on, "failed", wanted.where(used_up), failed),
+        *_change(on, "lease_expired", wanted.where(~used_up), queued),
     ]
 
 
