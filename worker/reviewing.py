@@ -38,6 +38,8 @@ RESAMPLE_TEMPERATURE = 0.7
 REFUSED = "refused"
 #: Longest wait between two attempts at a job, in seconds.
 MAX_BACKOFF_SECONDS = 600.0
+#: How long a thread that may claim nothing holds a doorbell before it gives it back, in seconds.
+PAUSED_SECONDS = 0.5
 #: Wait between two tries at a write while the database is away, in seconds.
 WRITE_RETRY_SECONDS = 1.0
 
@@ -76,6 +78,9 @@ class Reviewer:
         False: this worker drains, and the doorbell should ring for another.
         """
         if self._in_flight.closed:
+            if self._in_flight.paused:
+                # Until the keeper unsubscribes, the same doorbell comes back at once.
+                time.sleep(PAUSED_SECONDS)
             return False
         claim = self._claim() if self._engines.alive else None
         if claim is None:

@@ -64,16 +64,11 @@ def code_before(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def site(dialect: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
-    """A site without a database yet, on each of the two."""
-    site = Site(tmp_path / "home", FAST | SCRIPTED | {"SCRIPTED_SECONDS": "0.2"})
-    if dialect == "sqlite":
-        yield site
-        return
-    server: PostgresServer = request.getfixturevalue("postgres_server")
-    site.environment["REFEREE_DATABASE_URL"] = server.create("rolling")
-    yield site
-    server.drop("rolling")
+def site(postgres_server: PostgresServer, tmp_path: Path) -> Iterator[Site]:
+    """A site on a PostgreSQL without any table yet."""
+    more = {"SCRIPTED_SECONDS": "0.2", "REFEREE_DATABASE_URL": postgres_server.create("rolling")}
+    yield Site(tmp_path / "home", FAST | SCRIPTED | more)
+    postgres_server.drop("rolling")
 
 
 def test_workers_of_the_version_before_run_on_through_an_upgrade(
