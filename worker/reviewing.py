@@ -228,14 +228,15 @@ class Reviewer:
     def _persist(self, claim: jobs.Claim, write: Callable[[], bool | None]) -> bool:
         """Repeat a fenced write until the database takes it, however long it is away.
 
-        A text costs minutes, and the fence decides whether it still counts. Only a worker that
-        may drain no longer leaves the job to its lease. False: nothing was written.
+        A text costs minutes, and the fence decides whether it still counts. Only a worker whose
+        drain is over leaves the job to its lease. False: nothing was written.
         """
         while True:
             try:
                 return write() is not False
             except DatabaseUnavailable as error:
-                if self._in_flight.why_stopped(claim) is Stopped.DRAINING:
+                stopped = self._in_flight.why_stopped(claim) is Stopped.DRAINING
+                if stopped or self._in_flight.ending:
                     log.warning("%s", error)
                     return False
                 time.sleep(WRITE_RETRY_SECONDS)
