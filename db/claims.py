@@ -42,6 +42,8 @@ class Claim:
     body: str
     reviewer: ReviewerVersion
     allow_external: bool
+    #: Seconds between queued and claimed.
+    waited: float
     worker: str
     max_attempts: int
 
@@ -182,6 +184,7 @@ _DETAILS = (
         Batch.name.label("batch_name"),
         *(Job.custom_id, Job.sample, Job.seed, Job.paper_id, Batch.allow_external),
         *(Paper.sha256.label("paper_sha256"), Paper.title, Paper.body),
+        (Job.started_at - Job.queued_at).label("waited"),
         *REVIEWER_COLUMNS,
     )
     .join_from(Job, Batch, Batch.id == Job.batch_id)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, func, insert, select
+from sqlalchemy import Connection, RowMapping, Select, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from db.schema import Reviewer
@@ -80,6 +80,30 @@ def listing(database: Database) -> list[ReviewerVersion]:
     query = select(*COLUMNS).order_by(Reviewer.name, Reviewer.version)
     with database.read() as on:
         return [version_of(row) for row in on.execute(query).mappings()]
+
+
+@dataclass(frozen=True)
+class Pins:
+    """Hashes that a version's reviews are written with; None is not pinned yet."""
+
+    template_sha256: str | None
+    weights_sha256: str | None
+
+
+def pin(database: Database, reviewer_id: int, mine: Pins) -> Pins:
+    """Pin what is not pinned yet to a worker's own hashes; return what holds for everyone."""
+    open_ones = or_(Reviewer.template_sha256.is_(None), Reviewer.weights_sha256.is_(None))
+    found = select(Reviewer.template_sha256, Reviewer.weights_sha256)
+    with database.write() as on:
+        on.execute(
+            update(Reviewer)
+            .where(Reviewer.id == reviewer_id, open_ones)
+            .values(
+                template_sha256=func.coalesce(Reviewer.template_sha256, mine.template_sha256),
+                weights_sha256=func.coalesce(Reviewer.weights_sha256, mine.weights_sha256),
+            )
+        )
+        return Pins(*on.execute(found.where(Reviewer.id == reviewer_id)).one())
 
 
 def version_of(row: RowMapping) -> ReviewerVersion:

@@ -14,7 +14,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from db.columns import NEVER, CleanJson, CleanText, Id, SortedText, now
 
 #: The last migration, which makes this schema; a test compares it with the migrations.
-REVISION = "0004"
+REVISION = "0005"
 
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled", "expired"]
 BatchState = Literal[
@@ -99,6 +99,17 @@ class Paper(Base):
     body: Mapped[str]
 
 
+class PurgedPaper(Base):
+    """A paper whose text was deleted; its hash and what happened to it are still there."""
+
+    __tablename__ = "purged_paper"
+
+    paper_id: Mapped[int] = mapped_column(
+        Id, ForeignKey("paper.id"), primary_key=True, autoincrement=False
+    )
+    purged_at: Mapped[float] = mapped_column(default=now())
+
+
 class Reviewer(Base):
     """One immutable version of what writes reviews."""
 
@@ -119,6 +130,9 @@ class Reviewer(Base):
     queue: Mapped[str]
     config: Mapped[Any] = mapped_column(CleanJson, nullable=False)
     created_at: Mapped[float] = mapped_column(default=now())
+    # What the first worker that served it had; any other that differs refuses its jobs.
+    template_sha256: Mapped[str | None]
+    weights_sha256: Mapped[str | None]
 
 
 class Batch(Base):
@@ -324,3 +338,8 @@ class WorkerNode(Base):
     seen_at: Mapped[float] = mapped_column(default=now())
     #: When a draining worker gives back what it still runs; never, unless an operator said so.
     give_back_at: Mapped[float | None]
+    #: Papers that it answered since its start, and those whose first answer failed the gate.
+    answers: Mapped[int | None]
+    rejections: Mapped[int | None]
+    #: Why it stopped claiming by itself; NULL when it did not.
+    complaint: Mapped[str | None]

@@ -3,7 +3,8 @@
 `REFEREE_ENGINE=tests.scripted_engine:make` puts it into real worker processes. What it does with a
 paper is written in the paper: "SCRIPT: slow", "SCRIPT: takes 1.5" (seconds), "SCRIPT: hang",
 "SCRIPT: memory", "SCRIPT: drift", "SCRIPT: poison" (loses the engine), "SCRIPT: die" (takes the
-process along). Everything else gets a strict review after SCRIPTED_SECONDS.
+process along). Everything else gets a strict review after SCRIPTED_SECONDS, or with SCRIPTED_SICK
+an answer that no gate lets through.
 
 With SCRIPTED_LEDGER it writes every start and end of a generation to that file, whatever the
 database believes.
@@ -103,7 +104,8 @@ class ScriptedEngine:
             raise EngineLost("the paper kills the engine")
         if "SCRIPT: die" in request.paper_text:
             os.kill(os.getpid(), signal.SIGKILL)
-        text = "Nothing of the sort." if "SCRIPT: drift" in request.paper_text else _review(request)
+        drifts = "SCRIPT: drift" in request.paper_text or "SCRIPTED_SICK" in os.environ
+        text = "Nothing of the sort." if drifts else _review(request)
         return Generation(text, (), "stop", 100, 50, 0, 0.0, max(seconds, 0.01))
 
 

@@ -128,8 +128,8 @@ def worker(
     from worker.logs import configure
     from worker.process import WorkerOptions, run
 
-    configure()
     settings = get_settings()
+    configure(settings.log_format)
     n_slots = _slots(slots)
     if cpu:
         sys.exit(run(WorkerOptions(None, n_slots, "nf4", exit_when_idle), settings))

@@ -42,6 +42,8 @@ class InFlight:
     _draining: bool = False
     #: An operator asked this worker to take nothing new for now.
     paused: bool = False
+    #: The process ends: nothing may be waited for any more.
+    ending: bool = False
     #: Papers taken since the start.
     taken: int = 0
 
@@ -104,6 +106,7 @@ class InFlight:
         with self._changed:
             self._draining = True
             self._changed.wait_for(lambda: not self._held, timeout=seconds)
+        self.ending = True
         self.give_back()
 
     def give_back(self) -> None:

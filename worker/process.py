@@ -29,10 +29,14 @@ from worker.app import CPU_QUEUE, REVIEW_TASK, make_app
 from worker.broker import require
 from worker.contact import Contact
 from worker.engines import ApiEngines, EnginePool, Weights, load_local
+from worker.gate_record import GateRecord
 from worker.idle import IdleWatch
 from worker.in_flight import InFlight
 from worker.keeper import Identity, Keeper
+from worker.logs import identify
+from worker.metrics import Metrics
 from worker.reviewing import Reviewer
+from worker.sole_host import require_sole_host
 from worker.subscription import Subscription
 from worker.watchdog import watch
 
@@ -63,6 +67,7 @@ def run(options: WorkerOptions, settings: Settings) -> int:
     broker = require(settings)
     database = open_database(settings.database)
     require_current(database)
+    require_sole_host(database, broker.url, lease_seconds=settings.lease_seconds)
     engines = _open_engines(options, settings)
     try:
         return _consume(options, settings, database, engines, make_app(broker.url, settings))
@@ -84,7 +89,9 @@ def _consume(
     engines: EnginePool,
     app: Celery,
 ) -> int:
-    identity = _identity(options, min(options.slots or engines.slots, engines.slots))
+    identity = _identity(options, min(options.slots or engines.slots, engines.slots), engines)
+    identify(identity.name, identity.gpu)
+    metrics, gate_record = Metrics(settings, identity.gpu), GateRecord()
     in_flight = InFlight()
     contact = Contact(settings.lease_seconds)
     reviewer = Reviewer(
@@ -95,6 +102,8 @@ def _consume(
         worker=identity.name,
         queue=identity.queue,
         settings=settings,
+        metrics=metrics,
+        gate_record=gate_record,
     )
     keeper = Keeper(
         identity=identity,
@@ -105,6 +114,8 @@ def _consume(
         engines=engines,
         contact=contact,
         settings=settings,
+        metrics=metrics,
+        gate_record=gate_record,
         idle_watch=_idle_watch(options, database, identity.queue, in_flight),
     )
 
@@ -182,7 +193,7 @@ def _stop_on(event: threading.Event, action: str, level: int) -> None:
     threading.Thread(target=watch, name=f"watch for {action}", daemon=True).start()
 
 
-def _identity(options: WorkerOptions, slots: int) -> Identity:
+def _identity(options: WorkerOptions, slots: int, engines: EnginePool) -> Identity:
     config = options.reviewer
     queue = config.queue if config else CPU_QUEUE
     host = socket.gethostname()
@@ -196,7 +207,14 @@ def _identity(options: WorkerOptions, slots: int) -> Identity:
         slots=slots,
         reviewer=config.name if config else "",
         code_version=version("referee"),
+        weights_sha256=_weights_sha256(config, engines),
     )
+
+
+def _weights_sha256(config: ReviewerConfig | None, engines: EnginePool) -> str | None:
+    if config is None:
+        return None
+    return engines.engine_for(config.sha256, config, False).versions.get("weights_sha256")
 
 
 def _prepare_libraries() -> None:

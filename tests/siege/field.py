@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,12 +20,14 @@ from sqlalchemy import select
 
 from db.schema import Job
 from db.session import Database, DatabaseUnavailable, open_database
+from models.reviewer import builtin, load
 from tests.servers import Postgres, Valkey, postgres
 from tests.siege.books import Attempt
 from tests.siege.fleet import Fleet, Worker, freeze, thaw
 from tests.siege.plan import CANCELLED_AT_ONCE
 from tests.siege.proxy import Loop, Proxy, Upstream
 from tests.site import SCRIPTED, Site
+from worker import roster
 
 T = TypeVar("T")
 
@@ -75,6 +77,7 @@ class Field:
             "freeze": self._freeze,
             "partition": self._partition,
             "cancel": self._cancel,
+            "promote": self._promote,
         }
         return strikes[kind]()
 
@@ -166,6 +169,13 @@ class Field:
         ids = [word for name in chosen for word in ("--id", name)]
         self._later(0.0, lambda: self._run("cancel", "siege", *ids))
         return f"papers {chosen}"
+
+    def _promote(self) -> str:
+        """Make a new version of the reviewer, as promoting an adapter does: the running batch must
+        go on with the one that it was begun with."""
+        promoted = replace(load(builtin()["demo-7"]), temperature=0.5)
+        self._later(0.0, lambda: self._surely(lambda: roster.enlist(self.database, promoted)))
+        return "demo-7 version 2"
 
     def _run(self, *arguments: str) -> None:
         # The database may be away just now; an operator would try again.

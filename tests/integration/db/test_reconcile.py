@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import pytest
 from sqlalchemy import text
 
 from db import batches, jobs
+from db import reconcile as reconciling
 from db.reading import export
 from db.session import Database
 from tests.integration.db.content import (
@@ -131,3 +134,23 @@ def test_many_workers_reconcile_at_once(database: Database) -> None:
     with database.read() as on:
         expired = text("SELECT count(*) FROM job_event WHERE kind = 'lease_expired'")
         assert on.scalar(expired) == 40
+
+
+def test_a_lease_that_runs_out_during_a_reconcile_gets_no_attempt_too_many(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a paper at its last attempt, whose lease runs out after the used-up ones were failed
+    submit(database, "b", paper("a"))
+    must_claim(database, lease_seconds=-1.0)
+    change = reconciling._change
+
+    def late(on: Any, kind: str, which: Any, values: dict[str, Any]) -> list[int]:
+        return change(on, kind, which, values) if kind == "lease_expired" else []
+
+    with monkeypatch.context() as patched:
+        patched.setattr(reconciling, "_change", late)
+        jobs.reconcile(database, max_attempts=1)
+    # Then it is not queued again, and the next reconcile fails it
+    assert states(database, "b") == {"a": "running"}
+    jobs.reconcile(database, max_attempts=1)
+    assert states(database, "b") == {"a": "failed"}
