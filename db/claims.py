@@ -22,7 +22,7 @@ from db.columns import at_most, now
 from db.events import Change, record
 from db.reviewers import COLUMNS as REVIEWER_COLUMNS
 from db.reviewers import ReviewerVersion, version_of
-from db.schema import CLAIMABLE_BY_REVIEWER, CLAIMABLE_ON_QUEUE, Batch, Job, Paper, Reviewer
+from db.schema import CLAIMABLE_ON_QUEUE, Batch, Job, Paper, Reviewer
 from db.session import Database
 
 
@@ -61,27 +61,22 @@ def claim(
     worker: str,
     lease_seconds: float,
     max_attempts: int,
-    loaded_reviewer_id: int | None = None,
     may_take_over: Callable[[], bool] = lambda: True,
 ) -> Claim | None:
     """Take the next job of the queue: by priority, then deadline, then age.
 
-    Within the highest priority that waits, jobs of `loaded_reviewer_id` come first. When nothing is
-    queued, a running job whose lease ran out is taken over, if `may_take_over` then says so: what
-    the caller knew before it waited for the database may be old. None means there is no work.
+    When nothing is queued, a running job whose lease ran out is taken over, if `may_take_over` then
+    says so: what the caller knew before it waited for the database may be old. None means there is
+    no work.
     """
     terms = {
         "on_queue": queue,
         "by_worker": worker,
         "lease": lease_seconds,
         "most_attempts": max_attempts,
-        "loaded": loaded_reviewer_id,
     }
-    searches = [_TAKE_QUEUED]
-    if loaded_reviewer_id is not None:
-        searches.insert(0, _TAKE_LOADED)
     with database.write() as on:
-        taken = _first_of(on, searches, terms)
+        taken = _first_of(on, [_TAKE_QUEUED], terms)
         if taken is None and may_take_over():
             taken = _first_of(on, [_TAKE_ABANDONED], terms)
         if taken is None:
@@ -144,19 +139,6 @@ def _queued() -> Select[int]:
     return queued_on(bindparam("on_queue")).order_by(Job.priority, Job.deadline_at, Job.id)
 
 
-def _queued_for_loaded() -> Select[int]:
-    highest = _queued().with_only_columns(Job.priority).limit(at_most(1)).correlate(None)
-    return (
-        _ready(CLAIMABLE_BY_REVIEWER)
-        .where(
-            Job.reviewer_id == bindparam("loaded"),
-            Job.queue == bindparam("on_queue"),
-            Job.priority <= highest.scalar_subquery(),
-        )
-        .order_by(Job.priority, Job.deadline_at, Job.id)
-    )
-
-
 def _abandoned() -> Select[int]:
     return (
         select(Job.id)
@@ -175,7 +157,6 @@ def _abandoned() -> Select[int]:
 
 # Built once: putting such a statement together takes longer than running it.
 _TAKE_QUEUED = _take(_queued())
-_TAKE_LOADED = _take(_queued_for_loaded())
 _TAKE_ABANDONED = _take(_abandoned())
 _DETAILS = (
     select(

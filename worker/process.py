@@ -25,6 +25,7 @@ from db import nodes
 from db.session import Database, open_database, require_current
 from models.reviewer import ReviewerConfig
 from settings import Settings
+from worker.adapter_cache import AdapterCache
 from worker.app import CPU_QUEUE, REVIEW_TASK, make_app
 from worker.broker import require
 from worker.contact import Contact
@@ -63,7 +64,7 @@ def run(options: WorkerOptions, settings: Settings) -> int:
     broker = require(settings)
     database = open_database(settings.database)
     require_current(database)
-    engines = _open_engines(options, settings)
+    engines = _open_engines(options, settings, database)
     try:
         return _consume(options, settings, database, engines, make_app(broker.url, settings))
     finally:
@@ -71,10 +72,11 @@ def run(options: WorkerOptions, settings: Settings) -> int:
         database.close()
 
 
-def _open_engines(options: WorkerOptions, settings: Settings) -> EnginePool:
+def _open_engines(options: WorkerOptions, settings: Settings, database: Database) -> EnginePool:
     if options.reviewer is None:
         return ApiEngines(settings)
-    return load_local(options.reviewer, settings, options.weights, options.slots)
+    cache = AdapterCache(database, settings.home)
+    return load_local(options.reviewer, settings, cache.folder, options.weights, options.slots)
 
 
 def _consume(

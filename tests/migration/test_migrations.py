@@ -151,7 +151,12 @@ def test_a_migration_keeps_the_rows_and_their_children(database_url: str) -> Non
     """SQLite copies a table to alter it; with foreign keys on, that would empty its children."""
     database = open_database(database_url)
     with database.write() as on:
-        on.execute(text("INSERT INTO reviewer VALUES (1, 'r', 1, 's', 'local', 'q', '{}', 0)"))
+        on.execute(
+            text(
+                "INSERT INTO reviewer (id, name, version, sha256, kind, queue, config, created_at) "
+                "VALUES (1, 'r', 1, 's', 'local', 'q', '{}', 0)"
+            )
+        )
         on.execute(
             text(
                 "INSERT INTO batch (id, name, reviewer_id, state, paused, priority, samples, "
