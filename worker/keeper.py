@@ -114,7 +114,7 @@ class Keeper(threading.Thread):
         me = self._identity
         standing = nodes.sign_of_life(self._database, me.name, reviewer=me.reviewer)
         if standing is None:
-            nodes.sign_on(self._database, **asdict(me))
+            nodes.sign_on(self._database, **asdict(me), in_place_of=me.pid)
         self._obey(standing or ACTIVE)
         self._contact.answered()
 
@@ -125,7 +125,7 @@ class Keeper(threading.Thread):
             log.info("%s", standing.state, extra={"about": about})
         self._state = standing.state
         self._subscription.listen(not draining)
-        self._in_flight.paused = draining
+        self._in_flight.pause(draining)
         left = math.inf if standing.give_back_in_s is None else standing.give_back_in_s
         self._give_back_at = time.monotonic() + left
         if left <= 0:

@@ -16,12 +16,13 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from celery import Celery, signals
 from celery.exceptions import Reject
 
-from db import nodes
+from db import jobs, nodes
 from db.session import Database, open_database, require_current
 from models.reviewer import ReviewerConfig
 from settings import Settings
@@ -33,6 +34,7 @@ from worker.engines import ApiEngines, EnginePool, Weights, load_local
 from worker.idle import IdleWatch
 from worker.in_flight import InFlight
 from worker.keeper import Identity, Keeper
+from worker.naming import sign_on
 from worker.reviewing import Reviewer
 from worker.subscription import Subscription
 from worker.watchdog import watch
@@ -41,6 +43,8 @@ log = logging.getLogger("referee.worker")
 
 #: Set by a supervisor for its children: they end with it, even when it is killed.
 SUPERVISED = "REFEREE_SUPERVISED"
+#: Names the file by which a supervisor's child shows that it has ended a paper as it should.
+PROOF = "REFEREE_PROOF"
 #: Exit code of a worker whose engine is lost, so that its supervisor starts another.
 EXIT_ENGINE_LOST = 70
 _PR_SET_PDEATHSIG = 1
@@ -86,17 +90,19 @@ def _consume(
     engines: EnginePool,
     app: Celery,
 ) -> int:
-    identity = _identity(options, min(options.slots or engines.slots, engines.slots))
+    slots = min(options.slots or engines.slots, engines.slots)
+    identity = sign_on(database, _identity(options, slots))
+    _recover(database, identity.name, settings.max_attempts)
     in_flight = InFlight()
     contact = Contact(settings.lease_seconds)
     reviewer = Reviewer(
         database=database,
         engines=engines,
         in_flight=in_flight,
-        contact=contact,
         worker=identity.name,
         queue=identity.queue,
         settings=settings,
+        on_review=_prove,
     )
     keeper = Keeper(
         identity=identity,
@@ -175,6 +181,20 @@ def _idle_watch(
     return IdleWatch(database, queue, in_flight, options.exit_when_idle_seconds)
 
 
+def _recover(database: Database, name: str, max_attempts: int) -> None:
+    """Queue again at once what this worker's former life held, instead of when its leases end."""
+    n_left = jobs.recover(database, worker=name, max_attempts=max_attempts)
+    if n_left:
+        about = {"action": "recover", "worker": name, "papers": n_left}
+        log.warning("recover", extra={"about": about})
+
+
+def _prove() -> None:
+    """Show the supervisor, if there is one, that this process can review."""
+    if PROOF in os.environ:
+        Path(os.environ[PROOF]).touch()
+
+
 def _stop_on(event: threading.Event, action: str, level: int) -> None:
     def watch() -> None:
         event.wait()
@@ -188,11 +208,12 @@ def _identity(options: WorkerOptions, slots: int) -> Identity:
     config = options.reviewer
     queue = config.queue if config else CPU_QUEUE
     host = socket.gethostname()
+    gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "") if config else ""
     return Identity(
-        name=f"{queue.removeprefix('reviews.')}-{os.getpid()}@{host}",
+        name=f"{queue.removeprefix('reviews.')}{f'-gpu{gpu}' if gpu else ''}@{host}",
         host=host,
         pid=os.getpid(),
-        gpu=os.environ.get("CUDA_VISIBLE_DEVICES", ""),
+        gpu=gpu,
         queue=queue,
         base=config.base.name if config and config.base else "",
         slots=slots,

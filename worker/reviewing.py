@@ -11,18 +11,18 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import CancelledError
+from contextlib import ExitStack
 from dataclasses import asdict
 
 from db import events, jobs
 from db.session import Database, DatabaseUnavailable
-from errors import GiveUp, RetryLater
+from errors import EngineCrashed, GiveUp, NeverStarted, RetryLater
 from models import gate
 from models.engine import Generation, ReviewRequest
 from models.parse import parse
 from models.review import GateResult, Review
 from models.reviewer import ReviewerConfig, from_json
 from settings import Settings
-from worker.contact import Contact
 from worker.engines import EnginePool
 from worker.in_flight import InFlight, Stopped
 
@@ -47,35 +47,47 @@ class Reviewer:
         database: Database,
         engines: EnginePool,
         in_flight: InFlight,
-        contact: Contact,
         worker: str,
         queue: str,
         settings: Settings,
+        on_review: Callable[[], None] = lambda: None,
     ) -> None:
         self._database = database
         self._engines = engines
         self._in_flight = in_flight
-        self._contact = contact
         self._worker = worker
         self._queue = queue
         self._settings = settings
+        self._on_review = on_review
 
     def review_next(self) -> bool:
         """Claim the best job of the queue, if there is one, and bring it to an end.
 
         False: this worker drains, and the doorbell should ring for another.
         """
-        if self._in_flight.closed:
-            return False
-        claim = self._claim() if self._engines.alive else None
-        if claim is None:
-            return True
-        self._log("claim", claim)
-        with self._in_flight.holding(claim):
+        with ExitStack() as held:
+            claim = self._take(held)
+            if claim is None:
+                return not self._in_flight.closed
+            self._log("claim", claim)
             self._settle(claim)
             return self._in_flight.why_stopped(claim) is not Stopped.DRAINING
 
-    def _claim(self) -> jobs.Claim | None:
+    def _take(self, held: ExitStack) -> jobs.Claim | None:
+        """Claim a paper that may join those in flight, and hold it."""
+        while True:
+            with self._in_flight.turn(lambda: self._engines.slots) as room:
+                if room is None or not self._engines.alive:
+                    return None
+                claim = self._claim(room)
+                if claim is not None:
+                    held.enter_context(self._in_flight.holding(claim))
+                if claim is not None or not room.least_crashes:
+                    return claim
+            # Papers that were in no crash may wait, but not join those that were.
+            self._in_flight.wait_for_suspects()
+
+    def _claim(self, room: jobs.Room) -> jobs.Claim | None:
         try:
             return jobs.claim(
                 self._database,
@@ -83,7 +95,7 @@ class Reviewer:
                 worker=self._worker,
                 lease_seconds=self._settings.lease_seconds,
                 max_attempts=self._settings.max_attempts,
-                may_take_over=self._contact.answered,
+                room=room,
             )
         except DatabaseUnavailable as error:
             # The doorbell is lost with this; reconcile rings again when the database is back.
@@ -100,6 +112,10 @@ class Reviewer:
         except GiveUp as error:
             jobs.fail(self._database, claim, kind=error.kind, sentence=str(error))
             self._log("fail", claim, reason=str(error))
+        except EngineCrashed as error:
+            self._crashed(claim, str(error))
+        except NeverStarted as error:
+            self._give_back(claim, str(error), keep_attempt=True)
         except RetryLater as error:
             self._give_back(claim, str(error))
         except BaseException as error:
@@ -132,6 +148,7 @@ class Reviewer:
         committed = _patiently(
             lambda: jobs.commit_review(self._database, claim, review), self._settings.lease_seconds
         )
+        self._on_review()
         self._log("commit" if committed else "lost", claim, seconds=round(review.seconds, 2))
 
     def _stopped(self, claim: jobs.Claim) -> None:
@@ -148,12 +165,27 @@ class Reviewer:
             case None:
                 self._give_back(claim, "the engine cancelled the paper unasked")
 
-    def _give_back(self, claim: jobs.Claim, reason: str, details: str = "") -> None:
+    def _crashed(self, claim: jobs.Claim, reason: str) -> None:
+        _patiently(
+            lambda: jobs.crashed(self._database, claim, reason=reason),
+            self._settings.lease_seconds,
+        )
+        self._log("crash", claim, reason=reason, crashes=claim.crashes + 1)
+
+    def _give_back(
+        self, claim: jobs.Claim, reason: str, details: str = "", *, keep_attempt: bool = False
+    ) -> None:
         if details:
             log.error("%s", details)
         delay = min(self._settings.retry_seconds * 2 ** (claim.attempt - 1), MAX_BACKOFF_SECONDS)
         _patiently(
-            lambda: jobs.release(self._database, claim, reason=reason, delay_seconds=delay),
+            lambda: jobs.release(
+                self._database,
+                claim,
+                reason=reason,
+                delay_seconds=0.0 if keep_attempt else delay,
+                keep_attempt=keep_attempt,
+            ),
             self._settings.lease_seconds,
         )
         self._log("give back", claim, reason=reason)
