@@ -63,6 +63,8 @@ class Settings(BaseSettings):
     watchdog_seconds: float = 300.0
     #: GPU memory that a worker may take, in GiB; 0 means all that is free.
     gpu_memory_gib: float = 0.0
+    #: Keep the quantised weights in `home`/cache/weights (5.7 GB for 8B): a start is then shorter.
+    cache_weights: bool = True
     #: Papers stored by one transaction of `submit`; at most 200.
     submit_chunk: int = Field(default=100, ge=1, le=200)
     #: "module:function" that makes the engine in place of the built-in ones (tests, benchmarks).

@@ -165,10 +165,19 @@ def _continuous(
 
     from models.continuous import ContinuousEngine, EngineOptions
     from models.loading import load
+    from models.weights_cache import WeightsCache
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     folder = store.resolve(base, settings.home)
-    loaded = load(folder, base, template=config.template or "", weights=weights, device=device)
+    cache = WeightsCache(settings.home / "cache" / "weights") if settings.cache_weights else None
+    loaded = load(
+        folder,
+        base,
+        template=config.template or "",
+        weights=weights,
+        device=device,
+        cache=cache,
+    )
     return ContinuousEngine(
         loaded,
         find_adapter=lambda sha256: store.find_adapter(sha256, settings.home),

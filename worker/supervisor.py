@@ -69,14 +69,13 @@ class Supervisor:
         self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
         self._thread.start()
 
-    def failed(self) -> ChildSpec | None:
-        """A child that ended too often to be started again; None while all is well."""
-        broken = (c for c in self._children if c.failures >= MAX_FAST_FAILURES)
-        return next((child.spec for child in broken), None)
+    def failed(self) -> list[ChildSpec]:
+        """The children that ended too often to be started again; empty while all is well."""
+        return [child.spec for child in self._children if child.failures >= MAX_FAST_FAILURES]
 
-    def done(self) -> bool:
-        """True when every child has ended that was allowed to, and so all have."""
-        return all(child.done for child in self._children)
+    def over(self) -> bool:
+        """True when no child runs or will be started again."""
+        return all(c.done or c.failures >= MAX_FAST_FAILURES for c in self._children)
 
     def pids(self) -> dict[str, int]:
         """Process ids of the living children by name."""
