@@ -18,8 +18,8 @@ MOST_CRASHES_ALONE = 2
 #: `job.error_kind` of such a paper, and what its error says after its custom_id.
 CRASH = "crash"
 CAUSE = (
-    f" was alone in the engine {MOST_CRASHES_ALONE} times when that broke down or its worker "
-    "died or froze: it is taken for the cause and not tried again."
+    f" was alone in the engine {MOST_CRASHES_ALONE} times when the engine broke down or its worker "
+    "died: it is the likely cause and is not tried again."
 )
 
 

@@ -154,11 +154,13 @@ def _run_on_gpus(
     told: set[str] = set()
     try:
         # A card that fails does not take the others along.
-        while not supervisor.over():
+        while True:
             for broken in supervisor.failed():
                 if broken.name not in told:
                     told.add(broken.name)
                     click.echo(f"referee: {gave_up(broken)}", err=True)
+            if supervisor.over():
+                break
             time.sleep(1.0)
     except KeyboardInterrupt:
         return 0

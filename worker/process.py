@@ -15,7 +15,7 @@ import sys
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -218,8 +218,15 @@ def _identity(options: WorkerOptions, slots: int) -> Identity:
         base=config.base.name if config and config.base else "",
         slots=slots,
         reviewer=config.name if config else "",
-        code_version=version("referee"),
+        code_version=_code_version(),
     )
+
+
+def _code_version() -> str:
+    try:
+        return version("referee")
+    except PackageNotFoundError:
+        return "source"  # run from its folder, uninstalled
 
 
 def _prepare_libraries() -> None:
