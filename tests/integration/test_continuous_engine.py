@@ -7,6 +7,7 @@ from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from tests.engine_cases import (
     mixed_requests,
     write_adapters,
 )
+from tests.site import wait_until
 from tests.small_models import write_tiny_llama
 
 #: Seconds after which a future that has not ended is a failure.
@@ -130,6 +132,24 @@ def test_what_breaks_down_in_a_prefill_is_not_seated_again(
             future.result(DEADLINE)
     after = [engine.submit(replace(GREEDY, id=f"after {n}")) for n in range(5)]
     assert {future.result(DEADLINE).n_output_tokens for future in after} == {24}
+
+
+def test_an_engine_that_writes_nothing_says_for_how_long(
+    engine: ContinuousEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck, step = Event(), engine._decoder.step
+
+    def hang(n_rows: int) -> Any:
+        stuck.wait(DEADLINE)
+        return step(n_rows)
+
+    monkeypatch.setattr(engine._decoder, "step", hang)
+    assert engine.seconds_without_progress == 0.0
+    future = engine.submit(GREEDY)
+    wait_until(lambda: engine.seconds_without_progress > 0.2, DEADLINE)
+    stuck.set()
+    assert future.result(DEADLINE).n_output_tokens == 24
+    assert engine.seconds_without_progress == 0.0
 
 
 def test_a_row_without_numbers_fails_alone(
