@@ -62,12 +62,14 @@ def load(
     attention: AttentionChoice | None = None,
     precision: Precision | None = None,
     cache: WeightsCache | None = None,
+    fused: bool = True,
 ) -> LoadedModel:
     """Load the weights in `folder` as `base` says.
 
     `nf4` keeps the linear layers in NF4 with double quantisation; `bf16` dequantises those same NF4
     values once, which costs memory and saves time. With `cache` the NF4 weights are read from there
     when they were quantised before, to the same bits. Embeddings and LM head are never quantised.
+    `fused` False leaves the modules as transformers made them, for comparison.
     UserError when `template` does not fit the tokenizer; MissingPart when the folder does not load.
     """
     attention = attention or choose_attention(device)
@@ -78,7 +80,7 @@ def load(
     if weights == "bf16":
         model = model.dequantize(dtype=precision.dtype)
     model.eval()
-    fused = fuse(model)
+    fusion = fuse(model) if fused else "none"
     # The checkpoint's own sampling defaults must not mix with a request's.
     model.generation_config = GenerationConfig()
     return LoadedModel(
@@ -91,7 +93,7 @@ def load(
         max_context=base.max_context,
         versions={
             **_versions(folder, base, weights, attention, precision, device),
-            "fused": fused,
+            "fused": fusion,
         },
     )
 
