@@ -32,6 +32,8 @@ class _Held:
     engine: Engine | None = None
     request_id: str | None = None
     why: Stopped | None = None
+    #: The engine broke down with it, and it is about to go back to the queue.
+    crashed: bool = False
 
 
 @dataclass
@@ -75,7 +77,14 @@ class InFlight:
         with self._changed:
             self._changed.wait_for(lambda: self.closed or not any(self._crashes()))
 
+    def note_crash(self, claim: Claim) -> None:
+        """Take nothing until this paper has left: it and its company come first then."""
+        with self._changed:
+            self._held[claim.job_id].crashed = True
+
     def _room(self, slots: int) -> Room | None:
+        if any(held.crashed for held in self._held.values()):
+            return None
         return Company(slots).room(self._crashes())
 
     def _crashes(self) -> list[int]:

@@ -166,6 +166,7 @@ class Reviewer:
                 self._give_back(claim, "the engine cancelled the paper unasked")
 
     def _crashed(self, claim: jobs.Claim, reason: str) -> None:
+        self._in_flight.note_crash(claim)
         _patiently(
             lambda: jobs.crashed(self._database, claim, reason=reason),
             self._settings.lease_seconds,
