@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -191,9 +192,7 @@ def installation(
     scratch: Path, shape: Shape, tokenizer: Path | None, database_url: str = ""
 ) -> Iterator[Installation]:
     """A home with a model of random weights and a reviewer of it, and a running broker."""
-    model = write_random_llama(
-        scratch / "model", tokenizer_file(tokenizer, scratch), TINY if shape.tiny else LLAMA31_8B
-    )
+    model = _write_model(scratch, tokenizer_file(tokenizer, scratch), shape)
     broker = Valkey(scratch / "valkey")
     environment = {"REFEREE_BROKER_URL": broker.url}
     if database_url:
@@ -206,6 +205,18 @@ def installation(
         yield made
     finally:
         broker.stop()
+
+
+def _write_model(scratch: Path, tokenizer: Path, shape: Shape) -> Path:
+    """Write random weights in a process of its own: this one must hold no memory of a GPU."""
+    folder, sizes = scratch / "model", TINY if shape.tiny else LLAMA31_8B
+    arguments = (folder, tokenizer, sizes)
+    writer = get_context("spawn").Process(target=write_random_llama, args=arguments)
+    writer.start()
+    writer.join()
+    if writer.exitcode:
+        raise RuntimeError("the random weights were not written")
+    return folder
 
 
 def _reviewer_file(scratch: Path, model: Path, shape: Shape) -> Path:
