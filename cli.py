@@ -46,6 +46,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "worker": ("worker.commands", "Run a worker."),
     "workers": ("worker.node_commands", "List, drain and resume the workers."),
     "reviewer": ("models.commands", "List, show and add reviewers."),
+    "adapter": ("models.adapter_commands", "Register, promote and merge adapters."),
     "model": ("models.commands", "List and fetch base models."),
     "import": ("models.commands", "Import reviews that were written elsewhere."),
     "db": ("db.commands", "Create, upgrade and check the database."),

@@ -64,6 +64,8 @@ class Settings(BaseSettings):
     watchdog_seconds: float = 300.0
     #: GPU memory that a worker may take, in GiB; 0 means all that is free.
     gpu_memory_gib: float = 0.0
+    #: Keep the quantised weights in `home`/cache/weights (5.7 GB for 8B): a start is then shorter.
+    cache_weights: bool = True
     #: "fp8" keeps the keys and values of attention in eight bits: twice the papers in flight, in
     #: slightly other words. On a GPU it needs FlashAttention-3.
     kv_cache: Literal["bf16", "fp8"] = "bf16"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from sqlalchemy import delete, func, insert, select, text, update
+from sqlalchemy.exc import IntegrityError
 
 from db.columns import now
 from db.schema import Job, NodeState
@@ -65,8 +66,12 @@ def sign_on(
     code_version: str,
     reviewer: str = "",
     weights_sha256: str | None = None,
-) -> None:
-    """Enter a worker that has just started, in place of an earlier one of its name."""
+    in_place_of: int | None = None,
+) -> bool:
+    """Enter a worker that has just started, in place of an earlier one of its name.
+
+    `in_place_of` is that one's process id. False, and nothing done, when another has the name.
+    """
     values = {
         "host": host,
         "pid": pid,
@@ -78,9 +83,13 @@ def sign_on(
         "reviewer": reviewer,
         "weights_sha256": weights_sha256,
     }
-    with database.write() as on:
-        on.execute(delete(Row).where(Row.name == name))
-        on.execute(insert(Row).values(name=name, **values))
+    try:
+        with database.write() as on:
+            on.execute(delete(Row).where(Row.name == name, Row.pid == in_place_of))
+            on.execute(insert(Row).values(name=name, **values))
+    except IntegrityError:
+        return False
+    return True
 
 
 def sign_of_life(

@@ -146,6 +146,7 @@ class Site:
     def _env(self) -> dict[str, str]:
         base = {k: v for k, v in os.environ.items() if not k.startswith("REFEREE_")}
         mine = {"REFEREE_HOME": str(self.home), "PYTHONPATH": str(self.root), "HF_HUB_OFFLINE": "1"}
+        mine["REFEREE_CACHE_WEIGHTS"] = "false"  # 160 MB a home
         return base | mine | self.environment
 
 

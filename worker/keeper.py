@@ -129,7 +129,7 @@ class Keeper(threading.Thread):
             self._database, me.name, reviewer=me.reviewer, gate=self._gate_record.counts()
         )
         if standing is None:
-            nodes.sign_on(self._database, **asdict(me))
+            nodes.sign_on(self._database, **asdict(me), in_place_of=me.pid)
         self._obey(standing or ACTIVE)
         self._contact.answered()
 
@@ -141,7 +141,7 @@ class Keeper(threading.Thread):
             log.info("%s", standing.state, extra={"about": about})
         self._state = standing.state
         self._subscription.listen(not draining)
-        self._in_flight.paused = draining
+        self._in_flight.pause(draining)
         left = math.inf if standing.give_back_in_s is None else standing.give_back_in_s
         self._give_back_at = time.monotonic() + left
         if left <= 0:

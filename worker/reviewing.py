@@ -11,17 +11,17 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import CancelledError
+from contextlib import ExitStack
 
 from db import events, jobs, nodes
 from db.session import Database, DatabaseUnavailable
-from errors import GiveUp, RetryLater
+from errors import EngineCrashed, GiveUp, NeverStarted, RetryLater
 from models import gate
 from models.engine import Generation, ReviewRequest
 from models.parse import parse
 from models.review import GateResult, Review
 from models.reviewer import ReviewerConfig, from_json
 from settings import Settings
-from worker.contact import Contact
 from worker.engines import EnginePool
 from worker.gate_record import GateRecord
 from worker.hash_check import HashCheck, OtherHashes
@@ -53,22 +53,22 @@ class Reviewer:
         database: Database,
         engines: EnginePool,
         in_flight: InFlight,
-        contact: Contact,
         worker: str,
         queue: str,
         settings: Settings,
         metrics: Metrics,
         gate_record: GateRecord,
+        on_review: Callable[[], None] = lambda: None,
     ) -> None:
         self._database = database
         self._engines = engines
         self._in_flight = in_flight
-        self._contact = contact
         self._worker = worker
         self._queue = queue
         self._settings = settings
         self._metrics = metrics
         self._gate_record = gate_record
+        self._on_review = on_review
         self._hashes = HashCheck(database)
         self._configs: dict[int, ReviewerConfig] = {}
 
@@ -77,24 +77,36 @@ class Reviewer:
 
         False: this worker drains, and the doorbell should ring for another.
         """
-        if self._in_flight.closed:
-            if self._in_flight.paused:
-                # Until the keeper unsubscribes, the same doorbell comes back at once.
-                time.sleep(PAUSED_SECONDS)
-            return False
-        claim = self._claim() if self._engines.alive else None
-        if claim is None:
-            return True
-        self._log("claim", claim)
-        self._metrics.claimed(claim.waited)
-        with self._in_flight.holding(claim):
+        if self._in_flight.paused:
+            # Until the keeper unsubscribes, the same doorbell comes back at once.
+            time.sleep(PAUSED_SECONDS)
+        with ExitStack() as held:
+            claim = self._take(held)
+            if claim is None:
+                return not self._in_flight.closed
+            self._log("claim", claim)
+            self._metrics.claimed(claim.waited)
             outcome = self._settle(claim)
             self._metrics.ended(outcome)
             return outcome != REFUSED and (
                 self._in_flight.why_stopped(claim) is not Stopped.DRAINING
             )
 
-    def _claim(self) -> jobs.Claim | None:
+    def _take(self, held: ExitStack) -> jobs.Claim | None:
+        """Claim a paper that may join those in flight, and hold it."""
+        while True:
+            with self._in_flight.turn(lambda: self._engines.slots) as room:
+                if room is None or not self._engines.alive:
+                    return None
+                claim = self._claim(room)
+                if claim is not None:
+                    held.enter_context(self._in_flight.holding(claim))
+                if claim is not None or not room.least_crashes:
+                    return claim
+            # Papers that were in no crash may wait, but not join those that were.
+            self._in_flight.wait_for_suspects()
+
+    def _claim(self, room: jobs.Room) -> jobs.Claim | None:
         try:
             return jobs.claim(
                 self._database,
@@ -102,7 +114,7 @@ class Reviewer:
                 worker=self._worker,
                 lease_seconds=self._settings.lease_seconds,
                 max_attempts=self._settings.max_attempts,
-                may_take_over=self._contact.answered,
+                room=room,
             )
         except DatabaseUnavailable as error:
             # The doorbell is lost with this; reconcile rings again when the database is back.
@@ -119,6 +131,10 @@ class Reviewer:
             return self._fail(claim, error)
         except OtherHashes as error:
             return self._refuse(claim, str(error))
+        except EngineCrashed as error:
+            return self._crashed(claim, str(error))
+        except NeverStarted as error:
+            return self._release(claim, str(error), keep_attempt=True)
         except RetryLater as error:
             return self._give_back(claim, str(error))
         except BaseException as error:
@@ -164,6 +180,7 @@ class Reviewer:
 
     def _commit(self, claim: jobs.Claim, review: jobs.NewReview) -> str:
         committed = self._persist(claim, lambda: jobs.commit_review(self._database, claim, review))
+        self._on_review()
         self._log("commit" if committed else "lost", claim, seconds=round(review.seconds, 2))
         if committed:
             self._metrics.reviewed(review.seconds, review.n_prompt_tokens, review.n_output_tokens)
@@ -177,7 +194,7 @@ class Reviewer:
 
     def _refuse(self, claim: jobs.Claim, sentence: str) -> str:
         """Leave the paper, with its attempt and its doorbell, to workers that fit it."""
-        self._in_flight.paused = True
+        self._in_flight.pause(True)
         log.error("%s", sentence, extra={"about": {"action": "refuse", "job": claim.job_id}})
         self._release(claim, sentence, keep_attempt=True)
         self._persist(claim, lambda: nodes.complain(self._database, self._worker, sentence))
@@ -197,6 +214,12 @@ class Reviewer:
                 return "lost"
             case None:
                 return self._give_back(claim, "the engine cancelled the paper unasked")
+
+    def _crashed(self, claim: jobs.Claim, reason: str) -> str:
+        self._in_flight.note_crash(claim)
+        self._persist(claim, lambda: jobs.crashed(self._database, claim, reason=reason))
+        self._log("crash", claim, reason=reason, crashes=claim.crashes + 1)
+        return "given back"
 
     def _give_back(self, claim: jobs.Claim, reason: str, details: str = "") -> str:
         if details:

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TypeVar
 
 import redis
-from sqlalchemy import select
+from sqlalchemy import Select, select
 
-from db.schema import Job
+from db.schema import Job, JobEvent, WorkerNode
 from db.session import Database, DatabaseUnavailable, open_database
 from models.reviewer import builtin, load
 from tests.servers import Postgres, Valkey, postgres
@@ -91,7 +91,8 @@ class Field:
         """Note what workers held that died by a deadly paper."""
         for death in self.fleet.deaths[self._accounted :]:
             self._accounted += 1
-            self.struck.append(self._held({death.pid}))
+            # Its successor may have been faster than we are.
+            self.struck.append(self._held({death.pid}) | self._recovered())
 
     def _kill(self) -> str:
         worker = self._any_worker()
@@ -207,16 +208,21 @@ class Field:
         """What the database says that these processes hold. They can claim nothing more."""
         time.sleep(0.1)  # a COMMIT that was on its way has arrived
 
-        def running() -> frozenset[Attempt]:
-            query = select(Job.id, Job.attempt, Job.worker).where(Job.state == "running")
-            with self.database.read() as on:
-                return frozenset(
-                    Attempt(job, attempt)
-                    for job, attempt, worker in on.execute(query)
-                    if int(str(worker).rsplit("@", 1)[0].rsplit("-", 1)[1]) in pids
-                )
+        named = select(WorkerNode.name).where(WorkerNode.pid.in_(pids))
+        query = select(Job.id, Job.attempt).where(Job.state == "running", Job.worker.in_(named))
+        return self._attempts(query)
 
-        return self._surely(running)
+    def _recovered(self) -> frozenset[Attempt]:
+        """What workers found that a former life of theirs had held, unless it was seen before."""
+        query = select(JobEvent.job_id, JobEvent.attempt).where(JobEvent.kind == "worker_died")
+        return self._attempts(query).difference(*self.struck)
+
+    def _attempts(self, query: Select[int, int]) -> frozenset[Attempt]:
+        def ask() -> frozenset[Attempt]:
+            with self.database.read() as on:
+                return frozenset(Attempt(job, attempt) for job, attempt in on.execute(query))
+
+        return self._surely(ask)
 
     def _surely(self, ask: Callable[[], T]) -> T:
         while True:
