@@ -43,6 +43,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "workers": ("worker.node_commands", "List, drain and resume the workers."),
     "reviewer": ("models.commands", "List, show and add reviewers."),
     "model": ("models.commands", "List and fetch base models."),
+    "train": ("trainer.train_commands", "Train an adapter."),
     "import": ("models.commands", "Import reviews that were written elsewhere."),
     "db": ("db.commands", "Create, upgrade and check the database."),
     "doctor": ("worker.commands", "Check every part and say how to mend what is broken."),

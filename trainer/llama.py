@@ -7,7 +7,7 @@ moved and kept; tests compare it with PEFT on that model.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -28,19 +28,12 @@ from trainer.low_rank import GROUPS, Adapter, LoraSettings
 from trainer.projections import Dropout, FrozenWeight, Group, Recomputation, project
 from trainer.recomputation import BlockShape, Plan
 from trainer.response_loss import response_loss, token_losses
+from trainer.tokens import Sample
 
 
-@dataclass(frozen=True)
-class Sample:
-    """Token ids of prompt and answer; the loss is on the answer, ids[n_prompt:]."""
-
-    ids: tuple[int, ...]
-    n_prompt: int
-
-    @property
-    def n_response(self) -> int:
-        """Tokens that the loss counts."""
-        return len(self.ids) - self.n_prompt
+#: On a GPU samples are filled up to a multiple of this many tokens: cuDNN prepares itself anew for
+#: every length, and tokens after the answer change nothing before them.
+LENGTH_STEP = 128
 
 
 @dataclass(frozen=True)
@@ -78,6 +71,18 @@ class TrainableLlama:
         self._keep = attention_ops()
 
     @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        device: torch.device = self._model.device
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What it computes in."""
+        dtype: torch.dtype = self._model.dtype
+        return dtype
+
+    @property
     def shape(self) -> BlockShape:
         """The blocks' shape, for `make_plan`."""
         config, heads = self._model.config, head_shape(self._model)
@@ -113,9 +118,9 @@ class TrainableLlama:
 
     def _answer(self, sample: Sample, dropout: float, seed: int) -> tuple[Tensor, Tensor]:
         """Normed hidden states that predict the answer, and the answer."""
-        ids = torch.tensor(sample.ids, device=self._model.device)
-        rows = slice(sample.n_prompt - 1, len(sample.ids) - 1)
-        # The last token predicts nothing, but even lengths suit the kernels.
+        ids = torch.tensor(self._filled(sample), device=self._model.device)
+        n_prompt, n_response = len(sample.prompt_ids), len(sample.response_ids)
+        rows = slice(n_prompt - 1, n_prompt + n_response - 1)
         hidden = self._model.model.embed_tokens(ids)
         places = torch.arange(len(ids), device=ids.device)[None]
         cos, sin = self._model.model.rotary_emb(hidden[None], places)
@@ -123,7 +128,13 @@ class TrainableLlama:
         for number in range(len(self._model.model.layers)):
             hidden = self._run(number, hidden, shared)
         norm = self._model.model.norm
-        return self._elementwise.norm(hidden, norm.weight, _eps(norm)), ids[sample.n_prompt :]
+        targets = ids[n_prompt : n_prompt + n_response]
+        return self._elementwise.norm(hidden, norm.weight, _eps(norm)), targets
+
+    def _filled(self, sample: Sample) -> tuple[int, ...]:
+        ids = (*sample.prompt_ids, *sample.response_ids)
+        missing = -len(ids) % LENGTH_STEP if self._model.device.type == "cuda" else 0
+        return (*ids, *ids[-1:] * missing)
 
     def _run(self, number: int, hidden: Tensor, shared: _Pass) -> Tensor:
         way = self.plan.way(number)
@@ -142,8 +153,6 @@ class TrainableLlama:
         return result
 
     def _keeping_nothing(self) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
-        from contextlib import nullcontext
-
         return nullcontext(), self._recomputation
 
     def _keeping_attention(self) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
