@@ -69,5 +69,5 @@ def _document(parts: Sequence[str], title: str) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
         'font-family="sans-serif" font-size="12">'
         f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#fff"/>'
-        f'{_text(_MARGIN, 24, title, "#222")}{"".join(parts)}</svg>\n'
+        f"{_text(_MARGIN, 24, title, '#222')}{''.join(parts)}</svg>\n"
     )

@@ -30,7 +30,6 @@ from trainer.recomputation import BlockShape, Plan
 from trainer.response_loss import response_loss, token_losses
 from trainer.tokens import Sample
 
-
 #: On a GPU samples are filled up to a multiple of this many tokens: cuDNN prepares itself anew for
 #: every length, and tokens after the answer change nothing before them.
 LENGTH_STEP = 128

@@ -51,7 +51,7 @@ class LowRank(nn.Module):
     def __init__(self, weight: FrozenWeight, settings: LoraSettings, draw: torch.Generator) -> None:
         super().__init__()
         self._weight, self._settings = weight, settings
-        device = weight.dense().device
+        device = weight.device
         down = torch.empty(settings.rank, weight.in_features)
         nn.init.kaiming_uniform_(down, a=math.sqrt(5), generator=draw)
         self.down = nn.Parameter(down.to(device))

@@ -12,7 +12,7 @@ import torch
 from errors import MissingPart
 from trainer.llama import TrainableLlama
 from trainer.recomputation import Plan, make_plan
-from trainer.tokens import Limits, Sample
+from trainer.tokens import Sample
 
 #: AdamW keeps two fp32 values a parameter, beside the gradient.
 _OPTIMISER_BYTES = 8
@@ -26,12 +26,12 @@ def limit_memory(device: torch.device, gib: float) -> None:
         torch.cuda.set_per_process_memory_fraction(min(1.0, gib * 2**30 / total), device)
 
 
-def fit(model: TrainableLlama, limits: Limits, gib: float = 0.0) -> Plan:
-    """Choose how much is recomputed for samples of the longest length, and prove it by running one.
+def fit(model: TrainableLlama, n_tokens: int, n_response: int, gib: float = 0.0) -> Plan:
+    """Choose how much is recomputed for samples of at most `n_tokens`, and prove it by running one.
 
     `gib` caps the process's memory. MissingPart when even full recomputation does not fit.
     """
-    longest = _longest(limits)
+    longest = Sample((1,) * (n_tokens - n_response), (1,) * n_response, 0, 0)
     if model.device.type != "cuda":
         plan = Plan(0, 0, model.shape.n_blocks)
         model.follow(plan)
@@ -41,7 +41,6 @@ def fit(model: TrainableLlama, limits: Limits, gib: float = 0.0) -> Plan:
     reserve = torch.empty(n_parameters * _OPTIMISER_BYTES, dtype=torch.uint8, device=model.device)
     free = _free(model.device, gib) - n_parameters * _GRADIENT_BYTES
     dense = sum(w.out_features * w.in_features for w in model.weights.values())
-    n_tokens = limits.max_pair_tokens
     plan: Plan | None = make_plan(model.shape, n_tokens, free, dense * model.dtype.itemsize)
     while plan is not None:
         model.follow(plan)
@@ -55,11 +54,6 @@ def fit(model: TrainableLlama, limits: Limits, gib: float = 0.0) -> Plan:
         f"The GPU has too little free memory to train on samples of {n_tokens} tokens: use a "
         "larger card, or a recipe with a smaller rank or shorter prompts."
     )
-
-
-def _longest(limits: Limits) -> Sample:
-    n_response = limits.max_response_tokens
-    return Sample((1,) * (limits.max_pair_tokens - n_response), (1,) * n_response, 0, 0)
 
 
 def _rehearse(model: TrainableLlama, sample: Sample) -> bool:

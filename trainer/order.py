@@ -17,7 +17,9 @@ def batch_of(step: int, n_samples: int, recipe: Recipe) -> list[int]:
     """Indices of the samples of step number `step`, counted from 0; epochs follow on seamlessly."""
     last = round(recipe.epochs * n_samples)
     places = range(step * recipe.batch, min((step + 1) * recipe.batch, last))
-    return [_epoch(place // n_samples, n_samples, recipe.seed)[place % n_samples] for place in places]
+    return [
+        _epoch(place // n_samples, n_samples, recipe.seed)[place % n_samples] for place in places
+    ]
 
 
 @lru_cache(maxsize=2)

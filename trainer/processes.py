@@ -1,4 +1,4 @@
-"""The processes of one training run, one a GPU, as torchrun starts them; knows nothing of models."""
+"""The processes of one run, one a GPU, as torchrun starts them; knows nothing of models."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from torch import Tensor, distributed, nn
 from errors import UserError
 
 
+_CPU = torch.device("cpu")
+
+
 @dataclass(frozen=True)
 class Processes:
     """This process among those that share a run; one alone needs no torchrun."""
 
     rank: int = 0
     count: int = 1
-    device: torch.device = torch.device("cpu")
+    device: torch.device = _CPU
 
     @property
     def first(self) -> bool:
@@ -42,7 +45,8 @@ class Processes:
         gradients = [_gradient(parameter) for parameter in parameters]
         flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
         distributed.all_reduce(flat)
-        for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        parts = flat.split([gradient.numel() for gradient in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
 
     def leave(self) -> None:
@@ -52,10 +56,10 @@ class Processes:
 
 
 def join_processes() -> Processes:
-    """Find the others by torchrun's variables. UserError when there are fewer GPUs than processes."""
+    """Find the others by torchrun's variables. UserError when processes outnumber the GPUs."""
     rank, count = (int(os.environ.get(name, default)) for name, default in _VARIABLES)
     local = int(os.environ.get("LOCAL_RANK", "0"))
-    device = torch.device("cpu")
+    device = _CPU
     if torch.cuda.is_available():
         if local >= torch.cuda.device_count():
             raise UserError(

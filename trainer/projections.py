@@ -42,6 +42,7 @@ class FrozenWeight:
         self._scaled = self._state
         self._dense: Tensor | None = None
         self.out_features, self.in_features = self._state.shape
+        self.device = self._data.device
 
     def dense(self) -> Tensor:
         """The weight in the compute format."""
@@ -58,7 +59,9 @@ class FrozenWeight:
         self._scaled = copy(self._state)
         rows = self._state.absmax.view(self.out_features, -1)
         self._scaled.absmax = (rows * factor[:, None]).reshape(-1)
-        self._dense = None
+        if self._dense is not None:
+            self._dense = None
+            self.keep_dense()
 
     def keep_dense(self) -> None:
         """Dequantise once and for all: 4 times the memory, and no time at every use."""

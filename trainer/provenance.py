@@ -7,13 +7,15 @@ import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from models.aspects import ASPECT_SETS
 from models.templates import TEMPLATES
-from settings import PROJECT_ROOT
 from trainer.dataset import Dataset, Pair
 from trainer.recipe import Recipe
+
+_ROOT = Path(__file__).resolve().parent.parent
 
 
 def provenance(
@@ -60,7 +62,7 @@ def provenance(
 
 def git_revision() -> str | None:
     """Of the code that runs, "+" at its end when files were changed; None outside a checkout."""
-    command = ["git", "-C", str(PROJECT_ROOT), "describe", "--always", "--abbrev=40", "--dirty=+"]
+    command = ["git", "-C", str(_ROOT), "describe", "--always", "--abbrev=40", "--dirty=+"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):

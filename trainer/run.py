@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
 from errors import UserError
@@ -42,6 +41,8 @@ from trainer.provenance import provenance
 from trainer.recipe import Recipe
 from trainer.tokens import PairEncoder, Sample
 from trainer.training import Listener, Outcome, Training
+
+_FULL = Precision(torch.float32, "asked for")
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ class Run:
             template=config.template or "",
             device=self._processes.device,
             attention=AttentionChoice("sdpa", "not used"),
-            precision=Precision(torch.float32, "asked for") if self.options.full_precision else None,
+            precision=_FULL if self.options.full_precision else None,
         )
 
     def _training(self, listener: Listener, stop: Callable[[], bool]) -> Training:
@@ -249,11 +250,14 @@ def make_encoder(recipe: Recipe, tokenizer: Tokenizer) -> PairEncoder:
 
 
 def make_trainable(
-    recipe: Recipe, loaded: LoadedModel, memory_gib: float = 0.0
+    recipe: Recipe, loaded: LoadedModel, memory_gib: float = 0.0, n_tokens: int = 0
 ) -> tuple[TrainableLlama, str]:
-    """The model with a fresh adapter, fitted into memory, and a sentence about the choices made."""
+    """The model with a fresh adapter, fitted into memory, and a sentence about the choices made.
+
+    Samples have at most `n_tokens`, by default the recipe's own limit.
+    """
     limit_memory(loaded.device, memory_gib)
-    n_tokens = recipe.limits.max_pair_tokens
+    n_tokens = n_tokens or recipe.limits.max_pair_tokens
     attention = choose_attention(
         loaded.device, loaded.model.dtype, head_shape(loaded.model), n_tokens
     )
@@ -265,7 +269,7 @@ def make_trainable(
         elementwise=elementwise,
         seed=recipe.seed,
     )
-    plan = fit(model, recipe.limits, memory_gib)
+    plan = fit(model, n_tokens, recipe.limits.max_response_tokens, memory_gib)
     return model, (
         f"Attention: {attention.name} ({attention.reason}). Norms and gates: {elementwise.name}. "
         f"Memory: {plan}."

@@ -159,6 +159,4 @@ def _print(trained: Trained, options: Options, registered: bool, as_json: bool) 
     loss = "" if trained.validation_loss is None else f", loss {trained.validation_loss:.4f}"
     click.echo(f"Adapter {trained.adapter_sha256} of step {trained.step}{loss}: {trained.adapter}")
     if registered:
-        click.echo(
-            f"Use it: referee adapter promote {trained.adapter_sha256} --reviewer NAME"
-        )
+        click.echo(f"Use it: referee adapter promote {trained.adapter_sha256} --reviewer NAME")
