@@ -11,7 +11,6 @@ from torch import Tensor, distributed, nn
 
 from errors import UserError
 
-
 _CPU = torch.device("cpu")
 
 
