@@ -162,7 +162,7 @@ def _ours(
             listener=speeds,
         )
         if options.profile:
-            _profiled(lambda: model.loss(_samples(options, 1)[0], 1.0, 0).backward())
+            _profiled(lambda: model.backward(_samples(options, 1)[0], 1.0, 0))
         training.run()
     processes.leave()
     if not processes.first:

@@ -120,10 +120,10 @@ def _seconds(
 
     query, key, value = heads(shape.queries), heads(shape.keys), heads(shape.keys)
     upstream = torch.randn_like(query)
-    times = []
+    times: list[float] = []
     try:
         for _ in range(_TRIALS):
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start, end = (_event() for _ in range(2))
             start.record()
             torch.autograd.grad(attend(query, key, value), (query, key, value), upstream)
             end.record()
@@ -133,3 +133,8 @@ def _seconds(
     except RuntimeError:
         return None
     return statistics.median(times[1:])
+
+
+def _event() -> Any:
+    make: Callable[..., Any] = torch.cuda.Event
+    return make(enable_timing=True)

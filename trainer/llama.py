@@ -6,10 +6,9 @@ moved and kept; tests compare it with PEFT on that model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -109,6 +108,13 @@ class TrainableLlama:
         hidden, targets = self._answer(sample, self.adapter.settings.dropout, seed)
         return response_loss(hidden, self._model.lm_head.weight, targets, scale)
 
+    def backward(self, sample: Sample, scale: float, seed: int) -> Tensor:
+        """Add the gradients of `loss` to the adapter's; returns the loss."""
+        loss: Any = self.loss(sample, scale, seed)
+        loss.backward()
+        value: Tensor = loss.detach()
+        return value
+
     @torch.no_grad()
     def token_losses(self, sample: Sample) -> Tensor:
         """Negative log-likelihood of each of the answer's tokens, without dropout."""
@@ -159,7 +165,8 @@ class TrainableLlama:
             keep = operation in self._keep
             return CheckpointPolicy.MUST_SAVE if keep else CheckpointPolicy.PREFER_RECOMPUTE
 
-        first, again = create_selective_checkpoint_contexts(policy)
+        make: Callable[..., Any] = create_selective_checkpoint_contexts
+        first, again = make(policy)
         return first, _Both(again, self._recomputation)
 
     def _block(self, number: int, hidden: Tensor, shared: _Pass) -> Tensor:
@@ -167,10 +174,14 @@ class TrainableLlama:
         elementwise, dora = self._elementwise, self.adapter.settings.dora
         last = number == len(self._model.model.layers) - 1
 
-        def norm(module: Any) -> Any:
-            return partial(elementwise.norm, weight=module.weight, eps=_eps(module))
+        def norm(module: Any) -> Callable[[Tensor], Tensor]:
+            return lambda values: elementwise.norm(values, module.weight, _eps(module))
 
-        call = partial(self._project, number, shared)
+        def call(
+            name: str, prologue: Any, inputs: Sequence[Tensor], **more: Any
+        ) -> tuple[Tensor, ...]:
+            return self._project(number, shared, name, prologue, inputs, **more)
+
         query, key, value = call("qkv", norm(layer.input_layernorm), [hidden])
         mixed = self._attend(query, key, value, shared)
         if last:
@@ -178,7 +189,7 @@ class TrainableLlama:
         (hidden,) = call("out", _itself, [mixed], residual=hidden)
         gate_up = call("gate_up", norm(layer.post_attention_layernorm), [hidden])
         # DoRA's gradients read gate and up once more, so the gate must not write over them.
-        gate = _preserving(elementwise.gate) if dora else elementwise.gate
+        gate: Any = _preserving(elementwise.gate) if dora else elementwise.gate
         (hidden,) = call(
             "down", gate, list(gate_up), residual=hidden, recomputation=self._recomputation
         )

@@ -33,9 +33,9 @@ def fit(model: TrainableLlama, n_tokens: int, n_response: int, gib: float = 0.0)
     """
     longest = Sample((1,) * (n_tokens - n_response), (1,) * n_response, 0, 0)
     if model.device.type != "cuda":
-        plan = Plan(0, 0, model.shape.n_blocks)
-        model.follow(plan)
-        return plan
+        everything = Plan(0, 0, model.shape.n_blocks)
+        model.follow(everything)
+        return everything
     limit_memory(model.device, gib)
     n_parameters = sum(parameter.numel() for _, parameter in model.adapter.named())
     reserve = torch.empty(n_parameters * _OPTIMISER_BYTES, dtype=torch.uint8, device=model.device)
@@ -61,7 +61,7 @@ def _rehearse(model: TrainableLlama, sample: Sample) -> bool:
     try:
         # Twice: the second finds the gradients of the first.
         for _ in range(2):
-            model.loss(sample, 1.0, 0).backward()
+            model.backward(sample, 1.0, 0)
         torch.cuda.synchronize(model.device)
     except torch.cuda.OutOfMemoryError:
         _forget(model)

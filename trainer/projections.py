@@ -118,10 +118,8 @@ def project(
     `magnitudes` are DoRA's [out]; their effect is in weights and `ups` already, only their
     gradients come from here.
     """
-    outputs: tuple[Tensor, ...] = _Projection.apply(
-        group, len(inputs), residual, down, *inputs, *ups, *magnitudes
-    )
-    return outputs
+    apply: Callable[..., tuple[Tensor, ...]] = _Projection.apply
+    return apply(group, len(inputs), residual, down, *inputs, *ups, *magnitudes)
 
 
 class _Projection(torch.autograd.Function):

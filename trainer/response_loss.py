@@ -6,6 +6,7 @@ Only rows that predict an answer's token are given, and never more than a tile's
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ def token_losses(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
     """Negative log-likelihood of each target, [row], without gradients."""
     parts = []
     with torch.no_grad():
-        for rows, wanted in zip(hidden.split(TILE), targets.split(TILE), strict=True):
+        for rows, wanted in zip(_tiles(hidden), _tiles(targets), strict=True):
             scores = (rows @ head.T).float()
             chosen = scores.gather(1, wanted[:, None])[:, 0]
             parts.append(scores.logsumexp(1) - chosen)
@@ -28,8 +29,12 @@ def token_losses(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
 
 def response_loss(hidden: Tensor, head: Tensor, targets: Tensor, scale: float) -> Tensor:
     """`scale` times the summed loss of `targets` [row] under `hidden` [row, channel]."""
-    loss: Tensor = _ResponseLoss.apply(hidden, head, targets, scale)
-    return loss
+    apply: Callable[..., Tensor] = _ResponseLoss.apply
+    return apply(hidden, head, targets, scale)
+
+
+def _tiles(tensor: Tensor) -> tuple[Tensor, ...]:
+    return torch.split(tensor, TILE)
 
 
 class _ResponseLoss(torch.autograd.Function):
@@ -37,7 +42,7 @@ class _ResponseLoss(torch.autograd.Function):
     def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor, scale: float) -> Tensor:
         d_hidden = torch.empty_like(hidden)
         total = torch.zeros((), device=hidden.device)
-        tiles = zip(hidden.split(TILE), targets.split(TILE), d_hidden.split(TILE), strict=True)
+        tiles = zip(_tiles(hidden), _tiles(targets), _tiles(d_hidden), strict=True)
         for rows, wanted, d_rows in tiles:
             scores = (rows @ head.T).float()
             index = wanted[:, None]

@@ -137,9 +137,7 @@ class Training:
             if self._stop_now(within=True):
                 return self._stopped(losses)
             seed = self._recipe.seed + step * self._recipe.batch + place
-            loss = self._model.loss(samples[place], 1 / n_tokens, seed)
-            loss.backward()
-            losses.append(loss.detach().double())
+            losses.append(self._model.backward(samples[place], 1 / n_tokens, seed).double())
             self._position = _advanced(self._position)
         norm = self._update(step)
         (loss_sum,) = self._processes.add_up([float(torch.stack(losses).sum())])

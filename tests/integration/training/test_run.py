@@ -147,15 +147,15 @@ def test_sigterm_saves_within_a_step_and_resume_goes_on_there(home: Path, whole:
     # Given a run that gets SIGTERM while it takes samples in
     run = Run(RECIPE, Options(home, "stopped", full_precision=True), Processes())
     seen = []
-    loss = run._model.loss
+    backward = run._model.backward
 
     def counted(*arguments: Any) -> torch.Tensor:
         seen.append(arguments)
         if len(seen) == 6:
             os.kill(os.getpid(), signal.SIGTERM)
-        return loss(*arguments)
+        return backward(*arguments)
 
-    run._model.loss = counted  # type: ignore[method-assign]
+    run._model.backward = counted  # type: ignore[method-assign]
     stopped = run.train(Quiet())
     # Then it has saved the two samples of the second step, and no adapter
     position = stopped.outcome.position
