@@ -2,8 +2,8 @@
 
 `pack` makes a folder of files of at most 48 MiB: the small model's GGUF in two halves, the data
 sets of 7 and 4 aspects, and the wheel that reads GGUF. `train` puts them together, trains both
-adapters at the same time and writes each with its record and its curve. docs/training.md has the
-commands.
+adapters at the same time, measures them beside the bare model and writes three files: an archive of
+each adapter and small_model.json. docs/training.md has the commands.
 """
 
 from __future__ import annotations
@@ -74,19 +74,30 @@ def train(options: argparse.Namespace) -> None:
     codes = {name: process.wait() for name, process in running.items()}
     print(f"both in {time.monotonic() - started:.0f} s; exit codes {codes}")
     for name in NAMES:
-        record = options.out / name / "provenance.json"
-        if record.exists():
-            metrics = json.loads(record.read_text())["metrics"]
-            weights = options.out / name / "adapter_model.safetensors"
-            losses = ", ".join(f"{s}: {v:.4f}" for s, v in metrics["validation_losses"].items())
-            print(f"{name}: step {metrics['step']} of {metrics['n_steps']}, validation loss")
-            print(f"  {losses}")
-            print(f"  {weights.stat().st_size:,} bytes, {metrics['median_tokens_per_second']:,.0f}")
-    sys.exit(any(codes.values()))
+        _say(options.home / "training" / name / "adapter", name)
+    if any(codes.values()):
+        sys.exit(1)
+    json_path = options.out / "small_model.json"
+    module = [sys.executable, "-m", "benchmarks.small_model", f"--home={options.home}"]
+    sys.exit(subprocess.run([*module, f"--json={json_path}"], check=False).returncode)
+
+
+def _say(adapter: Path, name: str) -> None:
+    record = adapter / "provenance.json"
+    if not record.exists():
+        return
+    metrics = json.loads(record.read_text())["metrics"]
+    weights = adapter / "adapter_model.safetensors"
+    losses = ", ".join(f"{s}: {v:.4f}" for s, v in metrics["validation_losses"].items())
+    print(f"{name}: step {metrics['step']} of {metrics['n_steps']}; validation loss {losses}")
+    print(
+        f"  {weights.stat().st_size:,} bytes; "
+        f"{metrics['median_tokens_per_second'] or 0:,.0f} tokens/s"
+    )
 
 
 def train_one(options: argparse.Namespace) -> None:
-    """Train one adapter and copy its four files to `--out`."""
+    """Train one adapter and put its four files into an archive in `--out`."""
     from dataclasses import replace
 
     from trainer import recipe as recipes
@@ -103,7 +114,9 @@ def train_one(options: argparse.Namespace) -> None:
     trained = run.train(listener)
     if trained.adapter is None:
         sys.exit(f"{options.name} was stopped")
-    shutil.copytree(trained.adapter, options.out / options.name, dirs_exist_ok=True)
+    options.out.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(options.out / f"{options.name}.tar", "w") as archive:
+        archive.add(trained.adapter, arcname=options.name)
 
 
 class _Lines:

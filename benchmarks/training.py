@@ -103,7 +103,8 @@ def _in_process(
         check=False,
     )
     if done.returncode or not out.exists():
-        return {"error": (done.stderr or "").strip() or f"exit code {done.returncode}"}
+        error = (done.stderr or "").strip()[-2000:]
+        return {"error": error or f"exit code {done.returncode}"}
     result: dict[str, Any] = json.loads(out.read_text())
     print(f"{name} on {n_gpus}: {result['tokens_per_second']:,.0f} tokens/s", flush=True)
     return result | {"seconds_in_all": round(time.monotonic() - started, 1)}
@@ -203,8 +204,11 @@ def _trl(options: argparse.Namespace, *, dora: bool = False) -> Mapping[str, Any
     samples = _samples(options, options.steps * options.batch)
     rows = {
         "input_ids": [[*s.prompt_ids, *s.response_ids] for s in samples],
-        "completion_mask": [[0] * len(s.prompt_ids) + [1] * len(s.response_ids) for s in samples],
+        "labels": [[-100] * len(s.prompt_ids) + [*s.response_ids] for s in samples],
     }
+    # Named by hand: the name that `datasets` would make up needs every class it meets to pickle.
+    table = datasets.table.InMemoryTable.from_pydict(rows)
+    dataset = datasets.Dataset(table, fingerprint="benchmark")
     times: list[float] = []
 
     class Clock(TrainerCallback):  # type: ignore[misc, unused-ignore]
@@ -223,7 +227,7 @@ def _trl(options: argparse.Namespace, *, dora: bool = False) -> Mapping[str, Any
             gradient_accumulation_steps=options.batch,
             max_steps=options.steps,
             max_length=None,
-            completion_only_loss=True,
+            dataset_kwargs={"skip_prepare_dataset": True},
             learning_rate=1e-4,
             save_strategy="no",
             logging_steps=1,
@@ -234,7 +238,7 @@ def _trl(options: argparse.Namespace, *, dora: bool = False) -> Mapping[str, Any
         trainer = SFTTrainer(
             model=model,
             args=config,
-            train_dataset=datasets.Dataset.from_dict(rows),
+            train_dataset=dataset,
             processing_class=PreTrainedTokenizerFast(
                 tokenizer_object=byte_tokenizer(), eos_token="<|eot_id|>", pad_token="<|eot_id|>"
             ),
