@@ -21,6 +21,9 @@ from torch.nn.functional import scaled_dot_product_attention
 #: Takes and gives [1, head, token, channel]; keys and values may have fewer heads.
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 _TRIALS = 4
+#: Tokens on which a kernel is compared with plain attention, and how far it may be off: bf16
+#: products stay under a hundredth.
+_CHECKED_TOKENS, _TOLERANCE = 256, 2e-2
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,9 @@ class HeadShape:
 def choose_attention(
     device: torch.device, dtype: torch.dtype, shape: HeadShape, n_tokens: int
 ) -> CausalAttention:
-    """Time forward and backward of every kernel that runs here on `n_tokens`; take the fastest."""
+    """Time forward and backward of every kernel that computes rightly here on `n_tokens`; take the
+    fastest.
+    """
     if device.type != "cuda":
         attend = _sdpa(SDPBackend.FLASH_ATTENTION, repeat=True)
         return CausalAttention("sdpa", "no GPU: PyTorch's own attention", attend)
@@ -54,7 +59,8 @@ def choose_attention(
         with warnings.catch_warnings():
             # A kernel that does not run here says at length why.
             warnings.simplefilter("ignore")
-            took = _seconds(attend, device, dtype, shape, n_tokens)
+            right = is_right(attend, device, dtype, shape)
+            took = _seconds(attend, device, dtype, shape, n_tokens) if right else None
         if took is not None:
             seconds[name] = took
     best = min(seconds, key=seconds.__getitem__)
@@ -109,16 +115,45 @@ def _flash_attn(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return out.transpose(1, 2)
 
 
-def _seconds(
-    attend: Attend, device: torch.device, dtype: torch.dtype, shape: HeadShape, n_tokens: int
-) -> float | None:
-    """Median time of a forward and backward pass; None when the kernel refuses."""
+def is_right(attend: Attend, device: torch.device, dtype: torch.dtype, shape: HeadShape) -> bool:
+    """Whether a kernel's output and gradients are attention's, to the format's precision."""
+    inputs = _inputs(device, dtype, shape, _CHECKED_TOKENS)
+    upstream = torch.randn_like(inputs[0])
+    wide = [each.detach().float().requires_grad_() for each in inputs]
+    try:
+        output = attend(*inputs)
+        found = (output, *torch.autograd.grad(output, inputs, upstream))
+    except RuntimeError:
+        return False
+    plain = _plain(*wide)
+    expected = (plain, *torch.autograd.grad(plain, wide, upstream.float()))
+    pairs = zip(found, expected, strict=True)
+    return all((got.float() - want).norm() <= _TOLERANCE * want.norm() for got, want in pairs)
 
+
+def _plain(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    times = query.shape[1] // key.shape[1]
+    key, value = (each.repeat_interleave(times, dim=1) for each in (key, value))
+    scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
+    hidden = torch.ones_like(scores, dtype=torch.bool).triu(1)
+    return scores.masked_fill(hidden, float("-inf")).softmax(-1) @ value
+
+
+def _inputs(
+    device: torch.device, dtype: torch.dtype, shape: HeadShape, n_tokens: int
+) -> tuple[Tensor, Tensor, Tensor]:
     def heads(n: int) -> Tensor:
         values = torch.randn(1, n_tokens, n, shape.channels, device=device, dtype=dtype)
         return values.transpose(1, 2).requires_grad_()
 
-    query, key, value = heads(shape.queries), heads(shape.keys), heads(shape.keys)
+    return heads(shape.queries), heads(shape.keys), heads(shape.keys)
+
+
+def _seconds(
+    attend: Attend, device: torch.device, dtype: torch.dtype, shape: HeadShape, n_tokens: int
+) -> float | None:
+    """Median time of a forward and backward pass; None when the kernel refuses."""
+    query, key, value = _inputs(device, dtype, shape, n_tokens)
     upstream = torch.randn_like(query)
     times: list[float] = []
     try:

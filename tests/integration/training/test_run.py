@@ -70,9 +70,8 @@ def pair(number: int) -> Pair:
     return Pair(f"p{number}", hashlib.sha256(paper.encode()).hexdigest(), paper, review)
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("home")
+def write_home(home: Path) -> None:
+    """Make a home with a tiny base model and a data set of 12 pairs."""
     write_tiny_llama(home / "models" / "llama31-8b", "llama31")
     pairs = [pair(number) for number in range(12)]
     card = Card(
@@ -92,6 +91,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write(
         home / "datasets" / "tiny", card, train=pairs[:8], validation=pairs[8:10], test=pairs[10:]
     )
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("home")
+    write_home(home)
     return home
 
 
