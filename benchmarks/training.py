@@ -26,6 +26,7 @@ from tokenizers.models import BPE
 
 from benchmarks.llama_shape import LLAMA31_8B, TINY, write_random_llama
 from benchmarks.measured import report
+from models.store import is_complete
 from models.templates import LLAMA3
 from trainer.tokens import Sample
 
@@ -51,12 +52,15 @@ def main() -> None:
         _child(options)
         return
     with tempfile.TemporaryDirectory() as scratch:
-        folder = options.model or _random_model(Path(scratch), options)
+        folder = _model(Path(scratch), options)
         results: dict[str, Any] = {}
         for name in options.only:
             for n_gpus in options.gpus if name in OURS else [1]:
                 key = name if n_gpus == 1 else f"{name}_{n_gpus}_gpus"
                 results[key] = _in_process(name, n_gpus, folder, Path(scratch), options)
+                if options.json:
+                    # What was measured stays, should the time run out.
+                    options.json.write_text(json.dumps(results, indent=1) + "\n")
     results["limit_tokens_per_second"] = {
         "with_recomputation": round(limit(options.tokens, 3)),
         "without": round(limit(options.tokens, 2)),
@@ -330,23 +334,27 @@ def byte_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def _random_model(scratch: Path, options: argparse.Namespace) -> Path:
+def _model(scratch: Path, options: argparse.Namespace) -> Path:
+    """The folder that --model names, written now if it is not there yet."""
+    folder: Path = options.model or scratch / "model"
+    if is_complete(folder):
+        return folder
     tokenizer = scratch / "tokenizer.json"
     byte_tokenizer().save(str(tokenizer))
     shape = TINY if options.tiny else LLAMA31_8B
-    return write_random_llama(scratch / "model", tokenizer, shape)
+    return write_random_llama(folder, tokenizer, shape)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
-    parser.add_argument("--steps", type=int, default=6, help="optimiser steps of each system")
+    parser.add_argument("--steps", type=int, default=5, help="optimiser steps of each system")
     parser.add_argument("--batch", type=int, default=4, help="samples of an optimiser step")
     parser.add_argument("--tokens", type=int, default=12_288, help="of a sample")
     parser.add_argument("--answer", type=int, default=1_150, help="of them the answer's")
     parser.add_argument("--memory-gib", type=float, default=0.0, help="cap instead of a system's")
     parser.add_argument("--gpus", type=int, nargs="+", default=[1], help="run ours on so many")
-    parser.add_argument("--model", type=Path, help="folder of a Llama; default: random weights")
+    parser.add_argument("--model", type=Path, help="folder of a Llama; random weights if empty")
     parser.add_argument("--profile", action="store_true", help="print one sample's kernels")
     parser.add_argument("--tiny", action="store_true", help="try it without a GPU")
     parser.add_argument("--child", choices=SYSTEMS, help=argparse.SUPPRESS)

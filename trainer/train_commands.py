@@ -126,7 +126,10 @@ def _carried_out(
 
 
 def _register(database: Database, folder: Path) -> bool:
-    """Put the adapter into the database, from where workers fetch it."""
+    """Put the adapter into the database, from where workers fetch it.
+
+    The registry belongs to the workers; here alone, where commands are put together, the two meet.
+    """
     import importlib
 
     try:
