@@ -100,8 +100,8 @@ def _in_process(
     started = time.monotonic()
     done = subprocess.run(
         [*command, f"--child={name}", f"--model={folder}", f"--json={out}", *passed, *flags],
-        # Samples differ in length, and pieces of memory with them.
-        env=os.environ | {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"},
+        # The same allocator for all, unless the environment says otherwise.
+        env={"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"} | os.environ,
         capture_output=not options.profile,
         text=True,
         check=False,

@@ -7,6 +7,7 @@ PEFT writes them.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -132,7 +133,11 @@ def write_adapter(
 ) -> None:
     """Write adapter_model.safetensors and adapter_config.json for a base model's name."""
     save_file(dict(tensors), folder / "adapter_model.safetensors", {"format": "pt"})
-    peft_config(settings, base).save_pretrained(str(folder))
+    # Not by PEFT, which writes sets in any order: equal adapters shall have equal hashes.
+    fields = peft_config(settings, base).to_dict()
+    values = {key: sorted(v) if isinstance(v, set) else v for key, v in fields.items()}
+    text = json.dumps(values, indent=2, sort_keys=True) + "\n"
+    (folder / "adapter_config.json").write_text(text, encoding="utf-8")
 
 
 def peft_config(settings: LoraSettings, base: str) -> Any:

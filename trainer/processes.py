@@ -56,6 +56,8 @@ class Processes:
 
 def join_processes() -> Processes:
     """Find the others by torchrun's variables. UserError when processes outnumber the GPUs."""
+    # Samples differ in length, and so do the pieces of memory that they leave.
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     rank, count = (int(os.environ.get(name, default)) for name, default in _VARIABLES)
     local = int(os.environ.get("LOCAL_RANK", "0"))
     device = _CPU
