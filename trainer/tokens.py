@@ -77,11 +77,30 @@ class PairEncoder:
 
 def review_tokens(tokenizer: AnyTokenizer, review: str) -> list[int]:
     """Token ids of an answer, each line by itself, the empty marker apart from what follows it."""
-    ids: list[int] = []
-    for number, line in enumerate(_LINE.findall(review)):
-        parts = [line]
-        if line.rstrip("\n") == EMPTY_LINE:
-            parts = [EMPTY_MARKER, line[len(EMPTY_MARKER) :]]
-        for part in parts:
-            ids += encode_text(tokenizer, part, continues=number > 0)
-    return ids
+    lines = enumerate(_LINE.findall(review))
+    return [token for number, line in lines for token in _line(tokenizer, line, number > 0)]
+
+
+class ReviewCounter:
+    """Counts an answer's tokens; a line that it has seen before costs nothing."""
+
+    def __init__(self, tokenizer: AnyTokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._known: dict[tuple[str, bool], int] = {}
+
+    def __call__(self, review: str) -> int:
+        """Tokens of `review` without the end token."""
+        return sum(self._count(line, n > 0) for n, line in enumerate(_LINE.findall(review)))
+
+    def _count(self, line: str, continues: bool) -> int:
+        key = (line, continues)
+        if key not in self._known:
+            self._known[key] = len(_line(self._tokenizer, line, continues))
+        return self._known[key]
+
+
+def _line(tokenizer: AnyTokenizer, line: str, continues: bool) -> list[int]:
+    if line.rstrip("\n") != EMPTY_LINE:
+        return encode_text(tokenizer, line, continues=continues)
+    marker = encode_text(tokenizer, EMPTY_MARKER, continues=continues)
+    return marker + encode_text(tokenizer, line[len(EMPTY_MARKER) :])
