@@ -25,7 +25,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 
 from benchmarks.llama_shape import LLAMA31_8B, TINY, write_random_llama
-from benchmarks.measured import report
+from benchmarks.measured import report, save
 from models.store import is_complete
 from models.templates import LLAMA3
 from trainer.tokens import Sample
@@ -58,9 +58,8 @@ def main() -> None:
             for n_gpus in options.gpus if name in OURS else [1]:
                 key = name if n_gpus == 1 else f"{name}_{n_gpus}_gpus"
                 results[key] = _in_process(name, n_gpus, folder, Path(scratch), options)
-                if options.json:
-                    # What was measured stays, should the time run out.
-                    options.json.write_text(json.dumps(results, indent=1) + "\n")
+                # What was measured stays, should the time run out.
+                save(results, options.json)
     results["limit_tokens_per_second"] = {
         "with_recomputation": round(limit(options.tokens, 3)),
         "without": round(limit(options.tokens, 2)),
