@@ -25,8 +25,8 @@ from models.loading import load as load_model
 from trainer import recipe as recipes
 from trainer.dataset import Pair
 from trainer.llama import TrainableLlama
+from trainer.parts import make_encoder, make_trainable, read_dataset
 from trainer.processes import join_processes
-from trainer.run import make_encoder, make_trainable, read_dataset
 from trainer.tokens import PairEncoder, review_tokens
 
 DRAWS = 10_000

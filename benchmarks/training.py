@@ -130,9 +130,9 @@ def _ours(
     from models.reviewer import builtin
     from models.reviewer import load as load_reviewer
     from trainer.checkpoints import Checkpoints
+    from trainer.parts import make_trainable
     from trainer.processes import join_processes
     from trainer.recipe import Lora, Recipe
-    from trainer.run import make_trainable
     from trainer.training import Training
 
     processes = join_processes()

@@ -11,7 +11,6 @@ import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +25,13 @@ from models.hashes import adapter_sha256
 from models.loading import LoadedModel
 from models.loading import load as load_model
 from models.precision import Precision
-from models.templates import TEMPLATES
-from trainer import dataset as datasets
-from trainer.attention import choose_attention
 from trainer.checkpoints import Checkpoints, State
 from trainer.curve import draw
-from trainer.dataset import Dataset, Pair
-from trainer.elementwise import choose_elementwise
-from trainer.llama import TrainableLlama, head_shape
-from trainer.low_rank import LoraSettings, write_adapter
-from trainer.memory import fit, limit_memory
+from trainer.low_rank import write_adapter
+from trainer.parts import EncodedPairs, lora_settings, make_encoder, make_trainable, read_dataset
 from trainer.processes import Processes
 from trainer.provenance import provenance
 from trainer.recipe import Recipe
-from trainer.tokens import PairEncoder, Sample
 from trainer.training import Listener, Outcome, Training
 
 _FULL = Precision(torch.float32, "asked for")
@@ -74,20 +66,6 @@ class Trained:
     validation_loss: float | None
     adapter: Path | None
     adapter_sha256: str | None
-
-
-class EncodedPairs:
-    """Samples of pairs, tokenised when they are asked for."""
-
-    def __init__(self, pairs: tuple[Pair, ...], encoder: PairEncoder) -> None:
-        self._pairs, self._encoder = pairs, encoder
-        self._encode = lru_cache(maxsize=512)(lambda index: encoder.encode(self._pairs[index]))
-
-    def __len__(self) -> int:
-        return len(self._pairs)
-
-    def __getitem__(self, index: int) -> Sample:
-        return self._encode(index)
 
 
 class Run:
@@ -214,72 +192,6 @@ class Run:
                 "whole: make room and go on with `referee train CONFIG --resume`."
             ) from error
         return folder
-
-
-def read_dataset(recipe: Recipe, home: Path) -> Dataset:
-    """The recipe's data set. UserError when it is broken, or made for another kind of reviewer."""
-    place = Path(recipe.dataset)
-    folder = place if place.is_absolute() or place.is_dir() else home / "datasets" / place
-    if not folder.is_dir():
-        raise UserError(
-            f"There is no data set {recipe.dataset}: make it with `referee data build`, or name "
-            "its folder with --dataset."
-        )
-    data, config = datasets.read(folder), recipe.reviewer_config
-    if data.card.aspects != config.aspects:
-        raise UserError(
-            f"{folder} has reviews of {data.card.aspects} aspects, and reviewer {config.name} "
-            f"writes {config.aspects}."
-        )
-    if data.card.cut.template != config.template:
-        raise UserError(
-            f"{folder} was made for template {data.card.cut.template}, and reviewer "
-            f"{config.name} uses {config.template}."
-        )
-    if not data.train:
-        raise UserError(f"{folder} has no pairs to train on.")
-    return data
-
-
-def make_encoder(recipe: Recipe, tokenizer: Tokenizer) -> PairEncoder:
-    """Pairs into tokens, as the recipe's reviewer will meet them."""
-    config = recipe.reviewer_config
-    return PairEncoder(
-        tokenizer, TEMPLATES[config.template or ""], config.aspect_set, recipe.limits
-    )
-
-
-def make_trainable(
-    recipe: Recipe, loaded: LoadedModel, memory_gib: float = 0.0, n_tokens: int = 0
-) -> tuple[TrainableLlama, str]:
-    """The model with a fresh adapter, fitted into memory, and a sentence about the choices made.
-
-    Samples have at most `n_tokens`, by default the recipe's own limit.
-    """
-    limit_memory(loaded.device, memory_gib)
-    n_tokens = n_tokens or recipe.limits.max_pair_tokens
-    attention = choose_attention(
-        loaded.device, loaded.model.dtype, head_shape(loaded.model), n_tokens
-    )
-    elementwise = choose_elementwise(loaded.device)
-    model = TrainableLlama(
-        loaded.model,
-        lora_settings(recipe),
-        attention=attention,
-        elementwise=elementwise,
-        seed=recipe.seed,
-    )
-    plan = fit(model, n_tokens, recipe.limits.max_response_tokens, memory_gib)
-    return model, (
-        f"Attention: {attention.name} ({attention.reason}). Norms and gates: {elementwise.name}. "
-        f"Memory: {plan}."
-    )
-
-
-def lora_settings(recipe: Recipe) -> LoraSettings:
-    """The recipe's adapter."""
-    lora = recipe.lora
-    return LoraSettings(lora.rank, lora.alpha, lora.dropout, lora.dora)
 
 
 def _metrics(outcome: Outcome, step: int) -> dict[str, Any]:
