@@ -136,7 +136,8 @@ def _plain(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     key, value = (each.repeat_interleave(times, dim=1) for each in (key, value))
     scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
     hidden = torch.ones_like(scores, dtype=torch.bool).triu(1)
-    return scores.masked_fill(hidden, float("-inf")).softmax(-1) @ value
+    shares = scores.masked_fill(hidden, float("-inf")).softmax(-1)
+    return torch.matmul(shares, value)
 
 
 def _inputs(

@@ -197,12 +197,16 @@ class TrainableLlama:
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, shared: _Pass) -> Tensor:
         channels = head_shape(self._model).channels
-        heads = [each.view(1, len(each), -1, channels).transpose(1, 2) for each in (query, key)]
+
+        def heads(flat: Tensor) -> Tensor:
+            return flat.view(1, len(flat), -1, channels).transpose(1, 2)
+
         if self.adapter.settings.dora:
-            heads = [each.clone() for each in heads]
-        rotated = self._elementwise.rotate(*heads, shared.cos, shared.sin)
-        values = value.view(1, len(value), -1, channels).transpose(1, 2)
-        return self._attention.attend(*rotated, values).transpose(1, 2).reshape(query.shape)
+            # Its gradients read query and key once more, so they must not be written over.
+            query, key = query.clone(), key.clone()
+        query, key = self._elementwise.rotate(heads(query), heads(key), shared.cos, shared.sin)
+        mixed = self._attention.attend(query, key, heads(value)).transpose(1, 2)
+        return mixed.reshape(mixed.shape[1], -1)
 
     def _project(
         self,
