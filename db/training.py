@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from db.columns import now
@@ -70,10 +70,3 @@ def end_run(
             ).rowcount
             == 1
         )
-
-
-def last_step(database: Database, run_id: int) -> int:
-    """The last step with values; 0 before the first."""
-    query = select(func.max(TrainingMetric.step)).where(TrainingMetric.run_id == run_id)
-    with database.read() as on:
-        return int(on.execute(query).scalar() or 0)
