@@ -17,7 +17,7 @@ def test_only_the_text_of_items_is_counted() -> None:
     tokenizer = smollm2().tokenizer
     items = [
         Item("acceptance", 0, "Clear", "It is well written."),
-        Item("rejection", 0, "Short", ""),
+        Item("rejection", 0, "Short", "Too short."),
     ]
     review = render(items, FOUR)
     tokens, mask = review_tokens(tokenizer, review), item_mask(tokenizer, review)
@@ -25,7 +25,7 @@ def test_only_the_text_of_items_is_counted() -> None:
     counted = [token for token, wanted in zip(tokens, mask, strict=True) if wanted]
     text = tokenizer.decode(counted)
     assert "Clear> It is well written." in text
-    assert "Short>" in text
+    assert "Short> Too short." in text
     assert not any(word in text for word in ("[", "<", "No related", "Potential"))
 
 
