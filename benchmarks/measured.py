@@ -26,9 +26,15 @@ _SETS = ("treereview", "disapere_fulltext", "iclr2017")
 
 def paper_texts(count: int) -> list[tuple[str, str]]:
     """Id and laid-out text of the first `count` papers; ends the program without the data set."""
+    data_folder()
+    return list(islice(_papers(), count))
+
+
+def data_folder() -> Path:
+    """Where the shared data set lies; ends the program when it is not there."""
     if not _DATA.is_dir():
         sys.exit("The shared data set is not there: expected it at ../shared/data.")
-    return list(islice(_papers(), count))
+    return _DATA
 
 
 def _papers() -> Iterator[tuple[str, str]]:
@@ -41,12 +47,17 @@ def _papers() -> Iterator[tuple[str, str]]:
 
 def report(results: dict[str, Any], path: Path | None) -> None:
     """Print the results, and write them with date and machine when a path is given."""
+    print(save(results, path))
+
+
+def save(results: dict[str, Any], path: Path | None) -> str:
+    """Write the results so far, with date and machine, when a path is given; return the text."""
     document = {"date": datetime.now(UTC).isoformat(timespec="seconds"), **_machine(), **results}
     text = json.dumps(document, indent=1, ensure_ascii=False)
-    print(text)
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text + "\n")
+    return text
 
 
 def _machine() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Checks that only mergers ask for: an answer that ended by itself and says what its source says."""
+"""Checks that only mergers ask for: an answer ended by itself and says what its source says."""
 
 from __future__ import annotations
 
