@@ -16,17 +16,19 @@ from db.schema import Item, Paper, Review, Reviewer
 from db.schema_data import DataFlag, JobInput, Origin
 from db.session import Database
 
+#: Licence of a source whose importer gave none.
+NO_LICENCE = "none stated"
 #: Rows that one query or transaction touches.
 CHUNK = 200
 
 
 @dataclass(frozen=True)
 class NewOrigin:
-    """A paper as a source has it. `licence` is the source's own word for it."""
+    """A paper as a source has it. `licence` is the source's own word; None leaves what is known."""
 
     source: str
     source_id: str
-    licence: str
+    licence: str | None
     content: PaperContent
     venue: str | None = None
     year: int | None = None
@@ -110,9 +112,11 @@ def _store_origin(on: Connection, origin: NewOrigin, paper_id: int) -> bool:
     if known:
         on.execute(update(Paper).where(Paper.id == paper_id).values(**known))
     name = {"source": origin.source, "source_id": origin.source_id}
-    values = {"paper_id": paper_id, "licence": origin.licence}
+    licence = origin.licence or NO_LICENCE
+    values: dict[str, Any] = {"paper_id": paper_id, "licence": licence}
     made = on.execute(insert_or_ignore(on, Origin).values(**name, **values)).rowcount
     if not made:
+        values["licence"] = origin.licence or Origin.licence
         on.execute(update(Origin).filter_by(**name).values(**values))
     return bool(made)
 

@@ -30,7 +30,7 @@ def data() -> None:
 @data.command("import")
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
 @click.option("--source", "name", metavar="NAME", help="Name of the source [default: PATH's].")
-@click.option("--licence", default="none stated", show_default=True, help="The source's licence.")
+@click.option("--licence", metavar="NAME", help="The source's licence [default: none stated].")
 @click.option(
     "--format",
     "layout",
@@ -46,7 +46,7 @@ def data() -> None:
 def import_data(
     path: Path,
     name: str | None,
-    licence: str,
+    licence: str | None,
     layout: str | None,
     texts: Path | None,
     as_json: bool,
@@ -177,7 +177,76 @@ def merge(
     if engine == "structured":
         _merge_structured(database, inputs, names, as_json=as_json)
         return
-    raise UserError("not yet")
+    if len(names) > 1:
+        raise UserError("Jobs are one reviewer's: name a single --reviewer.")
+    name = names[0] if names else f"merged-{engine}-7"
+    found = _plan(database, inputs, name, batch_name, allow_external)
+    click.echo(f"{name}: {len(found.todo)} papers to merge, {found.cached} merged before", err=True)
+    click.echo(f"estimate, at most: {found.estimate}", err=True)
+    if dry_run or not found.todo:
+        echo_json(found.to_json()) if as_json else None
+        return
+    _queue_merges(database, found, name, allow_external, wait=wait, as_json=as_json)
+
+
+def _plan(
+    database: Any, inputs: Any, name: str, batch_name: str | None, allow_external: bool
+) -> Any:
+    from settings import get_settings
+    from trainer.merge_jobs import plan
+    from worker import roster
+
+    version, config = roster.resolve(database, name)
+    if config.kind != "merged" or not (config.base or config.endpoint):
+        raise UserError(f"{name} is not a merged reviewer with a model.")
+    roster.check_may_send(config, get_settings(), allow_external)
+    return plan(database, inputs, version, config, batch_name)
+
+
+def _queue_merges(
+    database: Any, found: Any, name: str, allow_external: bool, *, wait: bool, as_json: bool
+) -> None:
+    from functools import partial
+
+    from db import batches
+    from settings import get_settings
+    from trainer.merge_jobs import cost, submit
+    from worker import roster
+    from worker.submission import ringer
+    from worker.waiting import wait_for_batch
+
+    settings = get_settings()
+    version, config = roster.resolve(database, name)
+    ring = partial(ringer, settings)
+    told = submit(database, found, version, allow_external=allow_external, ringer=ring)
+    if not told:
+        click.echo("referee: No broker was reached; a worker will find the jobs.", err=True)
+    if wait:
+        patience = settings.lease_seconds
+        with progress("merging") as advance:
+            wait_for_batch(
+                database,
+                found.batch,
+                queue=version.queue,
+                progress=advance,
+                patience_seconds=patience,
+            )
+    status = batches.status(database, found.batch)
+    spent = cost(config, status.prompt_tokens, status.output_tokens)
+    if as_json:
+        echo_json(found.to_json() | {"counts": status.counts, "spent": vars(spent)})
+    else:
+        click.echo(f"Batch {found.batch}: {status.state}, {_in_words(status.counts)}.")
+        click.echo(f"spent on accepted answers: {spent}")
+    if status.counts["failed"]:
+        hint = f"`referee retry {found.batch}` tries them again"
+        click.echo(f"referee: {status.counts['failed']} merges failed: {hint}.", err=True)
+        raise click.exceptions.Exit(1)
+
+
+def _in_words(counts: dict[str, int]) -> str:
+    shown = ("succeeded", "failed", "running", "queued")
+    return ", ".join(f"{counts[state]} {state}" for state in shown if counts[state])
 
 
 def _merge_structured(database: Any, inputs: Any, names: tuple[str, ...], *, as_json: bool) -> None:

@@ -29,9 +29,6 @@ from trainer.records import Note, Problem, SourcePaper
 FORMATS = ("openreview", "peerread", "jsonl", "pairs")
 Progress = Callable[[int, int], None]
 
-#: Licence of a source whose importer gave none.
-NO_LICENCE = "none stated"
-
 
 @dataclass(frozen=True)
 class Source:
@@ -39,7 +36,7 @@ class Source:
 
     path: Path
     name: str
-    licence: str = NO_LICENCE
+    licence: str | None = None
     layout: str | None = None
     texts: Path | None = None
     forms: Path = FOLDER

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from models.aspects import AspectSet
 from models.review import Item
 from trainer.points import Point, points_of
+from trainer.stance import weight_of
 
 #: Items of an aspect. Most aspects of the line's public data hold two.
 MAX_ITEMS: Mapping[str, int] = {"acceptance": 3, "rejection": 3, "suggestions": 3}
@@ -36,11 +37,12 @@ class Group:
     reviewers: frozenset[int]
 
     @property
-    def rank(self) -> tuple[int, int, int, int]:
-        """Order of importance: how many say it, then how well it can stand alone."""
-        fits = 12 <= self.point.n_words <= 50
+    def rank(self) -> tuple[int, int, int, int, int]:
+        """Order of importance: how many say it, then how surely, then how well it stands alone."""
+        weight = weight_of(self.point.text, self.point.stance)
         known = self.point.subject.topic != "other"
-        return (-len(self.reviewers), -int(known), -int(fits), self.point.position)
+        fits = 12 <= self.point.n_words <= 50
+        return (-len(self.reviewers), -weight, -int(known), -int(fits), self.point.position)
 
 
 Wanted = Callable[[Point], bool]

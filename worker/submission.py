@@ -80,9 +80,7 @@ def submit_papers(
     roster.check_may_send(config, settings, options.allow_external)
     batch = batches.open_batch(database, batch_name, version, options)
     papers = read(entries, settings, progress)
-    tally = _store(
-        database, batch, papers, settings.submit_chunk, _ringer(settings, batch), replace
-    )
+    tally = _store(database, batch, papers, settings.submit_chunk, ringer(settings, batch), replace)
     batches.finish_submit(database, batch)
     return _outcome(batch, tally)
 
@@ -147,7 +145,7 @@ def _content(paper: Paper) -> PaperContent:
     )
 
 
-def _ringer(settings: Settings, batch: Batch) -> Ring:
+def ringer(settings: Settings, batch: Batch) -> Ring:
     """A function that rings for n jobs; False when no broker can be reached now."""
     found = broker.find(settings)
     if found is None or not found.answers():
