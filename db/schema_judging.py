@@ -209,7 +209,7 @@ class Verdict(Base):
 
 
 class SplitUse(Base):
-    """A comparison that looked at a split: a test split that is looked at often is a test no more."""
+    """A comparison that looked at a split: looked at often, a test split is a test no more."""
 
     __tablename__ = "split_use"
     __table_args__ = (UniqueConstraint("split", "comparison_id"),)

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from judge.embedding import Similarities
+from judge.metrics import Overlap
 
 #: Cosine from which on two points count as the same. Chosen where F1 is highest on every other one
 #: of the pairs of APE (Cheng et al., EMNLP 2020): a review's point and the passage that replies to
@@ -33,17 +34,6 @@ class Pair:
     relatedness: str | None = None
     specificity: str | None = None
     rationale: str = ""
-
-
-@dataclass(frozen=True)
-class Counts:
-    """What the set metrics need: points on both sides, matched ones, one-to-one pairs."""
-
-    n_reference: int
-    n_generated: int
-    hits_reference: int
-    hits_generated: int
-    n_pairs: int
 
 
 def one_to_one(similarity: Similarities, threshold: float) -> list[tuple[int, int]]:
@@ -100,9 +90,9 @@ def _assign(pairs: Sequence[Pair]) -> list[tuple[int, int]]:
     return [(references[row], generated[column]) for row, column in chosen]
 
 
-def count(matches: Collection[tuple[int, int]], n_reference: int, n_generated: int) -> Counts:
+def count(matches: Collection[tuple[int, int]], n_reference: int, n_generated: int) -> Overlap:
     """Count the matches (reference, generated) between lists of these lengths."""
-    return Counts(
+    return Overlap(
         n_reference=n_reference,
         n_generated=n_generated,
         hits_reference=len({reference for reference, _ in matches}),

@@ -110,7 +110,7 @@ def test_pk_summary_counts_a_paper_once_whatever_the_order(database: Database, u
             .values(a_id=1, b_id=2, reference_id=2, config={}, config_sha256="s")
             .returning(Comparison.id)
         )
-        # Paper 1: both orders agree. Paper 2: they contradict each other. Paper 3: one is unreadable.
+        # Paper 1: both orders agree. 2: they contradict each other. 3: one is unreadable.
         for paper_id, first, outcome in (
             (1, "a", "win"),
             (1, "b", "win"),
