@@ -10,7 +10,7 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-from judge.bootstrap import Floats, Statistic
+from judge.bootstrap import Column, Floats, Statistic
 
 
 def cohen_kappa(a: Sequence[Hashable], b: Sequence[Hashable]) -> Statistic:
@@ -53,7 +53,7 @@ def fleiss_kappa(ratings: Sequence[Sequence[Hashable]]) -> Statistic:
     return value
 
 
-def spearman(x: Sequence[float], y: Sequence[float]) -> Statistic:
+def spearman(x: Column, y: Column) -> Statistic:
     """Rank correlation with mid-ranks for ties; NaN when one side does not vary."""
     ranks_x, ranks_y = _rank_counts(x), _rank_counts(y)
 
@@ -63,7 +63,7 @@ def spearman(x: Sequence[float], y: Sequence[float]) -> Statistic:
     return value
 
 
-def kendall(x: Sequence[float], y: Sequence[float]) -> Statistic:
+def kendall(x: Column, y: Column) -> Statistic:
     """Kendall's tau-b; NaN when one side does not vary. Needs n x n numbers."""
     signs_x, signs_y = _pair_signs(x), _pair_signs(y)
 
@@ -76,9 +76,7 @@ def kendall(x: Sequence[float], y: Sequence[float]) -> Statistic:
     return value
 
 
-def auc(
-    scores: Sequence[float] | Floats, positive: Sequence[bool], groups: Sequence[int] | None = None
-) -> Statistic:
+def auc(scores: Column, positive: Sequence[bool], groups: Sequence[int] | None = None) -> Statistic:
     """Chance that a positive scores above a negative, ties half (area under the ROC curve).
 
     With `groups`, row i belongs to paper groups[i] and a resample weighs whole papers: pairs of one
@@ -111,18 +109,21 @@ def _beyond_chance(observed: Floats, expected: Floats) -> Floats:
 
 def _divide(above: Floats, below: Floats) -> Floats:
     # Sums of many shares: what should be 0 may be 1e-17.
-    return np.divide(above, below, out=np.full_like(above, np.nan), where=below > 1e-12)
+    quotient: Floats = np.full_like(above, np.nan)
+    np.divide(above, below, out=quotient, where=below > 1e-12)
+    return quotient
 
 
-def _rank_counts(values: Sequence[float]) -> Floats:
+def _rank_counts(values: Column) -> Floats:
     """Give R (n, n) such that weights @ R are the rows' mid-ranks, up to a constant."""
     column = np.asarray(values, dtype=np.float64)
     lower = (column[:, None] < column[None, :]).astype(np.float64)
     equal = (column[:, None] == column[None, :]).astype(np.float64)
-    return lower + 0.5 * equal
+    counts: Floats = lower + 0.5 * equal
+    return counts
 
 
-def _pair_signs(values: Sequence[float]) -> Floats:
+def _pair_signs(values: Column) -> Floats:
     column = np.asarray(values, dtype=np.float64)
     signs: Floats = np.sign(column[:, None] - column[None, :])
     return signs

@@ -16,6 +16,8 @@ import numpy.typing as npt
 from judge.statistics import LEVEL, Estimate, share
 
 Floats = npt.NDArray[np.float64]
+#: One number a paper.
+Column = Sequence[float] | Floats
 #: From weights (B, n) to values (B,).
 Statistic = Callable[[Floats], Floats]
 
@@ -26,15 +28,13 @@ SEED = 20_240_601
 _BLOCK = 500_000
 
 
-def mean(values: Sequence[float] | Floats) -> Statistic:
+def mean(values: Column) -> Statistic:
     """Average a value per paper."""
     column = np.asarray(values, dtype=np.float64)
     return lambda weights: weights @ column / weights.sum(axis=1)
 
 
-def ratio(
-    numerators: Sequence[float] | Floats, denominators: Sequence[float] | Floats
-) -> Statistic:
+def ratio(numerators: Column, denominators: Column) -> Statistic:
     """Divide two sums over papers; NaN where the lower one is zero."""
     above = np.asarray(numerators, dtype=np.float64)
     below = np.asarray(denominators, dtype=np.float64)
