@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -53,15 +54,21 @@ def resample_weights(
     seed: int = SEED,
     strata: Sequence[Hashable] | None = None,
 ) -> Floats:
-    """Draw `resamples` samples of n papers with replacement, as weights (B, n).
+    """Draw `resamples` samples of n papers with replacement, as weights (B, n), not to be written.
 
     With strata (venue, decision) every resample holds as many papers of each as the data.
     """
+    return _drawn(n, resamples, seed, None if strata is None else tuple(strata))
+
+
+@lru_cache(maxsize=4)  # the figures of one report resample the same papers
+def _drawn(n: int, resamples: int, seed: int, strata: tuple[Hashable, ...] | None) -> Floats:
     generator = np.random.default_rng(seed)
     weights = np.zeros((resamples, n))
     for members in _groups(n, strata):
         size = len(members)
         weights[:, members] = generator.multinomial(size, np.full(size, 1 / size), size=resamples)
+    weights.flags.writeable = False
     return weights
 
 
