@@ -44,6 +44,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "reviewer": ("models.commands", "List, show and add reviewers."),
     "model": ("models.commands", "List and fetch base models."),
     "import": ("models.commands", "Import reviews that were written elsewhere."),
+    "report": (
+        "judge.report_commands",
+        "Write a report of comparisons: HTML, charts, Markdown, JSON.",
+    ),
     "db": ("db.commands", "Create, upgrade and check the database."),
     "doctor": ("worker.commands", "Check every part and say how to mend what is broken."),
 }

@@ -1,0 +1,285 @@
+"""The figures of a report, worked out from a stored comparison; knows no page and no database."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from judge.bootstrap import bootstrap, mean
+from judge.metrics import METRICS, Metric, over_reviewers, some_reviewer_rate
+from judge.report.records import ComparisonRecord, CountRecord, PaperRecord, VerdictRecord
+from judge.standings import (
+    Ballot,
+    Direction,
+    Position,
+    Settled,
+    Standing,
+    position,
+    settle,
+    standing,
+)
+from judge.statistics import Estimate, holm, share
+
+#: Who is counted against what, in the order of the tables.
+ROLES = ("a", "b", "null_a", "null_b", "ceiling")
+#: The headline, then raw hits, then language models.
+HEADLINE = "match_equal"
+RAW = "match"
+
+
+@dataclass(frozen=True)
+class MethodFigures:
+    """Standing by one way of judging: `aspects` by key, `total` for whole reviews.
+
+    `a_items` and `b_items` are the mean numbers of items judged; None where nothing is counted.
+    `repeated`: share of answers that a second asking confirmed.
+    """
+
+    method: str
+    total: Standing
+    aspects: Mapping[str, Standing]
+    a_items: float | None
+    b_items: float | None
+    a_hits: float | None
+    b_hits: float | None
+    position: Position | None
+    repeated: Estimate | None
+
+
+@dataclass(frozen=True)
+class OverlapFigures:
+    """Set metrics of one role at one cut: mean over reviewers, then over papers.
+
+    `union` holds the same against the reviewers' points taken together, `some_reviewer` the share
+    of points that at least one reviewer makes.
+    """
+
+    role: str
+    cut: str
+    n_points: float
+    metrics: Mapping[str, Estimate]
+    union: Mapping[str, Estimate]
+    some_reviewer: Estimate | None
+
+
+@dataclass(frozen=True)
+class SizeFigures:
+    """Items of one side's reviews: mean and variance in all, mean and empty share by aspect."""
+
+    side: str
+    reviews: int
+    mean: float
+    variance: float
+    aspects: Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class ComparisonFigures:
+    """All figures of a comparison. `outcomes` maps a paper to its settled whole-review verdicts."""
+
+    record: ComparisonRecord
+    n_papers: int
+    n_unmatched: int
+    #: Reason -> number of papers left out.
+    excluded: Mapping[str, int]
+    methods: tuple[MethodFigures, ...]
+    overlaps: tuple[OverlapFigures, ...]
+    sizes: tuple[SizeFigures, ...]
+    outcomes: Mapping[int, Mapping[str, Settled]]
+
+    @property
+    def headline(self) -> MethodFigures | None:
+        """The method that the claim is made by: hits at equal item counts, else the first."""
+        return next(iter(self.methods), None)
+
+    @property
+    def direction(self) -> Direction:
+        """What the headline says of a."""
+        return self.headline.total.direction if self.headline else "undecided"
+
+    @property
+    def disagreements(self) -> tuple[str, ...]:
+        """Methods whose whole-review score lies on the other side of a half than the headline's."""
+        if self.headline is None:
+            return ()
+        side = self.headline.total.score.value - 0.5
+        return tuple(
+            other.method for other in self.methods[1:] if (other.total.score.value - 0.5) * side < 0
+        )
+
+    @property
+    def bracketed(self) -> bool | None:
+        """Whether chance and people bracket both rivals' recall; None when either is missing."""
+        found = {o.role: o.metrics["recall"].value for o in self.overlaps if o.cut == "full"}
+        if not {"a", "b", "null_a", "null_b", "ceiling"} <= found.keys():
+            return None
+        rivals = [found["a"], found["b"]]
+        return (
+            max(found["null_a"], found["null_b"]) < min(rivals)
+            and max(rivals) <= (found["ceiling"])
+        )
+
+
+def figures(record: ComparisonRecord) -> ComparisonFigures:
+    """Work out every figure of a comparison."""
+    papers = [paper for paper in record.papers if paper.excluded is None and paper.matched]
+    included = {paper.id: paper for paper in papers}
+    verdicts = [v for v in record.verdicts if v.paper_id in included]
+    counts = [c for c in record.counts if c.paper_id in included]
+    return ComparisonFigures(
+        record=record,
+        n_papers=len(papers),
+        n_unmatched=sum(not (paper.matched or paper.excluded) for paper in record.papers),
+        excluded=_tally(paper.excluded for paper in record.papers if paper.excluded),
+        methods=tuple(
+            _method(method, [v for v in verdicts if v.method == method], included)
+            for method in sorted({v.method for v in verdicts}, key=_method_order)
+        ),
+        overlaps=tuple(_overlaps(counts)),
+        sizes=tuple(_sizes(record, papers)),
+        outcomes=_outcomes(verdicts),
+    )
+
+
+def holm_over(comparisons: Sequence[ComparisonFigures]) -> dict[int, float]:
+    """Adjust the headline p-values of several comparisons for there being several."""
+    tested = [each for each in comparisons if each.headline]
+    adjusted = holm([each.headline.total.test.mid_p for each in tested if each.headline])
+    return {each.record.id: p for each, p in zip(tested, adjusted, strict=True)}
+
+
+def _method_order(method: str) -> tuple[int, str]:
+    known = (HEADLINE, RAW)
+    return (known.index(method) if method in known else len(known), method)
+
+
+def _method(
+    method: str, verdicts: Sequence[VerdictRecord], papers: Mapping[int, PaperRecord]
+) -> MethodFigures:
+    first = [v for v in verdicts if v.repetition == 0]
+    whole = [v for v in first if v.aspect is None]
+    aspects = dict.fromkeys(v.aspect for v in first if v.aspect is not None)
+    return MethodFigures(
+        method=method,
+        total=_standing(whole, papers),
+        aspects={key: _standing([v for v in first if v.aspect == key], papers) for key in aspects},
+        a_items=_average(v.a_items for v in whole),
+        b_items=_average(v.b_items for v in whole),
+        a_hits=_average(v.a_score for v in whole),
+        b_hits=_average(v.b_score for v in whole),
+        position=position(list(_ballots(whole).values())),
+        repeated=_repeated(verdicts),
+    )
+
+
+def _standing(verdicts: Sequence[VerdictRecord], papers: Mapping[int, PaperRecord]) -> Standing:
+    ballots = _ballots(verdicts)
+    strata = [(papers[paper_id].venue, papers[paper_id].decision) for paper_id in ballots]
+    return standing([settle(each) for each in ballots.values()], strata)
+
+
+def _ballots(verdicts: Iterable[VerdictRecord]) -> dict[int, list[Ballot]]:
+    found: dict[int, list[Ballot]] = {}
+    for verdict in verdicts:
+        found.setdefault(verdict.paper_id, []).append(verdict.ballot)
+    return found
+
+
+def _repeated(verdicts: Sequence[VerdictRecord]) -> Estimate | None:
+    """Compare second answers with the first ones to the same question."""
+    first = {
+        (v.paper_id, v.aspect, v.ballot.shown_first): v.ballot.outcome
+        for v in verdicts
+        if v.repetition == 0
+    }
+    again = [v for v in verdicts if v.repetition > 0]
+    same = [
+        first.get((v.paper_id, v.aspect, v.ballot.shown_first)) == v.ballot.outcome for v in again
+    ]
+    return share(sum(same), len(same)) if same else None
+
+
+def _outcomes(verdicts: Sequence[VerdictRecord]) -> dict[int, dict[str, Settled]]:
+    grouped: dict[tuple[int, str], list[Ballot]] = {}
+    for v in verdicts:
+        if v.repetition == 0 and v.aspect is None:
+            grouped.setdefault((v.paper_id, v.method), []).append(v.ballot)
+    found: dict[int, dict[str, Settled]] = {}
+    for (paper_id, method), ballots in grouped.items():
+        found.setdefault(paper_id, {})[method] = settle(ballots)
+    return found
+
+
+def _overlaps(counts: Sequence[CountRecord]) -> Iterable[OverlapFigures]:
+    for cut in ("equal", "full"):
+        for role in ROLES:
+            chosen = [c for c in counts if c.role == role and c.cut == cut]
+            if chosen:
+                yield _overlap(role, cut, chosen)
+
+
+def _overlap(role: str, cut: str, counts: Sequence[CountRecord]) -> OverlapFigures:
+    singles, unions = (
+        [c for c in counts if (c.reference_review_id is None) is of_union]
+        for of_union in (False, True)
+    )
+    return OverlapFigures(
+        role=role,
+        cut=cut,
+        n_points=sum(c.overlap.n_generated for c in counts) / len(counts),
+        metrics={name: _over_papers(metric, singles or unions) for name, metric in METRICS.items()},
+        union={name: _over_papers(metric, unions) for name, metric in METRICS.items()},
+        some_reviewer=_over_papers(some_reviewer_rate, unions) if unions else None,
+    )
+
+
+def _over_papers(metric: Metric, counts: Sequence[CountRecord]) -> Estimate:
+    by_paper: dict[int, list[CountRecord]] = {}
+    for count in counts:
+        by_paper.setdefault(count.paper_id, []).append(count)
+    values = [over_reviewers(metric, [c.overlap for c in each]) for each in by_paper.values()]
+    told = [value for value in values if not math.isnan(value)]
+    return bootstrap(mean(told), len(told))
+
+
+def _sizes(record: ComparisonRecord, papers: Sequence[PaperRecord]) -> Iterable[SizeFigures]:
+    for side, ids in (
+        (record.a.label, [paper.a_review_id for paper in papers]),
+        (record.b.label, [paper.b_review_id for paper in papers]),
+        (record.reference.label, [i for paper in papers for i in paper.reference_review_ids]),
+    ):
+        sizes = [record.sizes[i] for i in ids if i in record.sizes]
+        if sizes:
+            totals = [sum(size.items.values()) for size in sizes]
+            average = sum(totals) / len(totals)
+            aspects = dict.fromkeys(key for s in sizes for key in (*s.items, *s.empty))
+            yield SizeFigures(
+                *(side, len(sizes), average),
+                variance=sum((total - average) ** 2 for total in totals) / len(totals),
+                aspects={
+                    key: (
+                        sum(size.items.get(key, 0) for size in sizes) / len(sizes),
+                        sum(not size.items.get(key) for size in sizes) / len(sizes),
+                    )
+                    for key in aspects
+                },
+            )
+
+
+def _average(values: Iterable[float | None]) -> float | None:
+    told = [value for value in values if value is not None]
+    return sum(told) / len(told) if told else None
+
+
+def _tally(values: Iterable[str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for value in values:
+        found[value] = found.get(value, 0) + 1
+    return found
+
+
+def config_text(record: ComparisonRecord) -> str:
+    """The judging configuration, for people."""
+    return json.dumps(record.config, indent=1, ensure_ascii=False, sort_keys=True)
