@@ -58,7 +58,7 @@ def sentences(text: str) -> list[str]:
                 found[-1] = f"{found[-1]} {sentence}"
             else:
                 found.append(sentence)
-    return [sentence for sentence in found if _says_something(sentence)]
+    return [sentence for sentence in found if says_something(sentence)]
 
 
 def _sentences(block: str) -> Iterator[str]:
@@ -70,7 +70,8 @@ def _sentences(block: str) -> Iterator[str]:
         yield rest
 
 
-def _says_something(sentence: str) -> bool:
+def says_something(sentence: str) -> bool:
+    """Is this a point: long enough, about the paper, and no empty marker?"""
     long_enough = len(_WORD.findall(sentence)) >= MIN_WORDS
     return long_enough and not _SUMMARY.match(sentence) and not _is_marker(sentence)
 
