@@ -6,7 +6,7 @@ from typing import Any
 
 from db.points import NewPoint, ReviewText
 from judge.asking import Asker, Question, field, version_of
-from judge.points import says_something
+from judge.points import is_marker
 
 _INSTRUCTION = """\
 You get the text of a review of a research paper. List the reviewer's points: every strength, \
@@ -37,7 +37,7 @@ class ModelPoints:
         """The points, in the model's order. Raises Unreadable, or what the engine raises."""
         question = Question(f"points.{review.review_id}", _INSTRUCTION, review.raw, _SCHEMA)
         found = self._asker.ask(question, _read)
-        return [NewPoint(None, text) for text in found if says_something(text)]
+        return [NewPoint(None, text) for text in found if text and not is_marker(text)]
 
 
 def _read(answer: Any) -> list[str]:

@@ -40,7 +40,7 @@ def points_of(review: ReviewText) -> list[NewPoint]:
     items = [
         NewPoint(aspect, f"{title}: {text}" if title else text)
         for aspect, title, text in review.items
-        if not (_is_marker(title) or (not title and _is_marker(text)))
+        if not (is_marker(title) or (not title and is_marker(text)))
     ]
     in_items = sum(len(point.text) for point in items)
     if in_items >= len(review.unplaced.strip()):
@@ -58,7 +58,7 @@ def sentences(text: str) -> list[str]:
                 found[-1] = f"{found[-1]} {sentence}"
             else:
                 found.append(sentence)
-    return [sentence for sentence in found if says_something(sentence)]
+    return [sentence for sentence in found if _says_something(sentence)]
 
 
 def _sentences(block: str) -> Iterator[str]:
@@ -70,13 +70,13 @@ def _sentences(block: str) -> Iterator[str]:
         yield rest
 
 
-def says_something(sentence: str) -> bool:
-    """Is this a point: long enough, about the paper, and no empty marker?"""
+def _says_something(sentence: str) -> bool:
     long_enough = len(_WORD.findall(sentence)) >= MIN_WORDS
-    return long_enough and not _SUMMARY.match(sentence) and not _is_marker(sentence)
+    return long_enough and not _SUMMARY.match(sentence) and not is_marker(sentence)
 
 
-def _is_marker(text: str) -> bool:
+def is_marker(text: str) -> bool:
+    """Does this text only say that there is nothing to say?"""
     return _MARKERS.match(text) is not None
 
 
