@@ -47,6 +47,15 @@ def ratio(numerators: Column, denominators: Column) -> Statistic:
     return value
 
 
+def over_groups(statistic: Statistic, groups: Sequence[int]) -> Statistic:
+    """Let a statistic of rows be resampled by papers: row i belongs to paper groups[i].
+
+    Rows of one paper are not independent; a resample takes all of them or none.
+    """
+    owner = np.asarray(groups, dtype=np.intp)
+    return lambda weights: statistic(weights[:, owner])
+
+
 def resample_weights(
     n: int,
     *,
