@@ -30,6 +30,8 @@ T = TypeVar("T")
 MIN_PAPERS = 50
 #: Papers that one transaction stores when matching is quick.
 _CHUNK = 20
+#: Reviews whose points are stored at once when finding them is quick.
+_QUICK_REVIEWS = 200
 
 
 class Extractor(Protocol):
@@ -154,7 +156,9 @@ def with_nulls(papers: Sequence[Candidate]) -> list[Candidate]:
 def extract_points(database: Database, extractor: Extractor, review_ids: Collection[int]) -> None:
     """Store the points of the reviews that have none by this extractor, a few at a time."""
     known = points.read_points(database, extractor.name, sorted(review_ids))
-    for some in _chunks(sorted(set(review_ids) - known.keys()), 200):
+    # A model's points cost money: each review's are kept at once.
+    size = _QUICK_REVIEWS if extractor.name == PARSED else 1
+    for some in _chunks(sorted(set(review_ids) - known.keys()), size):
         texts = points.read_reviews(database, some)
         found = {text.review_id: extractor.extract(text) for text in texts}
         points.store_points(database, extractor.name, found)
