@@ -29,24 +29,26 @@ class LabelledPairs:
 
 @dataclass(frozen=True)
 class PairFigures:
-    """Figures over the reported half: `n` pairs, `n_same` of them the same, in `papers` papers.
+    """Figures over `n` pairs of `papers` papers, `n_same` of the pairs being the same.
 
-    `auc`: chance that a pair that is the same scores above one that is not. `kappa`: agreement with
-    the labels at the threshold. `spearman`: of score and label. `f1`: at the threshold.
+    `auc`, the chance that a pair that is the same scores above one that is not, and `spearman`, of
+    score and label, need no threshold and are over all pairs. `kappa`, agreement with the labels,
+    and `f1` are at the threshold, over the `n_reported` pairs of the half it was not chosen on.
     """
 
     n: int
     n_same: int
     papers: int
-    threshold: float
     auc: Estimate
-    kappa: Estimate
     spearman: Estimate
+    threshold: float
+    n_reported: int
+    kappa: Estimate
     f1: float
 
 
 def pair_figures(pairs: LabelledPairs) -> PairFigures:
-    """Choose the threshold on one half, report the other. Raises UserError when one is empty."""
+    """Choose the threshold on one half, judge it on the other. UserError when one is empty."""
     chosen, reported = (_half(pairs, which) for which in (False, True))
     for half in (chosen, reported):
         if len(set(half.same)) < 2:
@@ -55,22 +57,24 @@ def pair_figures(pairs: LabelledPairs) -> PairFigures:
             )
     threshold = best_threshold(chosen.scores, chosen.same)
     said = (reported.scores >= threshold).tolist()
-    papers = list(dict.fromkeys(reported.papers))
-    groups = [papers.index(paper) for paper in reported.papers]
-
-    def over_papers(statistic: Statistic) -> Estimate:
-        return bootstrap(over_groups(statistic, groups), len(papers))
-
+    labels = np.array(pairs.same, dtype=float)
     return PairFigures(
-        n=len(reported.same),
-        n_same=sum(reported.same),
-        papers=len(papers),
+        n=len(pairs.same),
+        n_same=sum(pairs.same),
+        papers=len(set(pairs.papers)),
+        auc=_over_papers(auc(pairs.scores, pairs.same), pairs),
+        spearman=_over_papers(spearman(pairs.scores, labels), pairs),
         threshold=threshold,
-        auc=over_papers(auc(reported.scores, reported.same)),
-        kappa=over_papers(cohen_kappa(said, reported.same)),
-        spearman=over_papers(spearman(reported.scores, np.array(reported.same, dtype=float))),
+        n_reported=len(reported.same),
+        kappa=_over_papers(cohen_kappa(said, reported.same), reported),
         f1=float(_f1_at(reported.scores, reported.same, np.array([threshold]))[0]),
     )
+
+
+def _over_papers(statistic: Statistic, pairs: LabelledPairs) -> Estimate:
+    places = {paper: place for place, paper in enumerate(dict.fromkeys(pairs.papers))}
+    groups = [places[paper] for paper in pairs.papers]
+    return bootstrap(over_groups(statistic, groups), len(places))
 
 
 def is_reported(paper: str) -> bool:
