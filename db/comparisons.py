@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, select, update
+from sqlalchemy import Connection, RowMapping, Select, select, update
 
 from db.columns import now
 from db.contents import insert_or_ignore
@@ -112,7 +112,7 @@ def papers_of(database: Database, comparison_id: int) -> list[tuple[Candidate, b
         ]
 
 
-def _stored(row: Mapping[str, Any]) -> Candidate:
+def _stored(row: RowMapping) -> Candidate:
     return Candidate(
         paper_id=row["paper_id"],
         sha256=row["sha256"],

@@ -60,7 +60,8 @@ def _source_ids(on: Connection, paper_ids: Sequence[int]) -> dict[int, set[str]]
         for paper_id, name in on.execute(
             select(Job.paper_id, Job.custom_id).where(Job.paper_id.in_(some))
         ):
-            found[paper_id].add(name)
+            if paper_id is not None:
+                found[paper_id].add(name)
     if inspect(on).has_table("origin"):
         for paper_id, name in on.execute(text("SELECT paper_id, source_id FROM origin")):
             if paper_id in found:

@@ -116,13 +116,13 @@ def prepare(database: Database, plan: Plan) -> Prepared:
     """
     config = plan.config
     found = comparisons.candidates(database, plan.a, plan.b, plan.reference, plan.selection.hashes)
-    rivals = [plan.a.reviewer, plan.b.reviewer]
-    seen = provenance.training_papers(database, _adapters(rivals))
+    a, b = plan.a.reviewer, plan.b.reviewer
+    seen = provenance.training_papers(database, _adapters((a, b)))
     names = provenance.source_ids(database, [paper.paper_id for paper in found])
     marked = exclude(found, seen, names)
     n_left = sum(paper.excluded is None for paper in marked)
     _refuse_few(plan, n_left, len(marked) - n_left)
-    comparison = comparisons.open_comparison(database, *rivals, plan.reference, config)
+    comparison = comparisons.open_comparison(database, a, b, plan.reference, config)
     comparisons.add_papers(database, comparison, with_nulls(marked))
     split = plan.selection.split
     uses = None if split is None else comparisons.record_split_use(database, comparison.id, split)

@@ -103,7 +103,9 @@ def _verdict(
 def counts_of(reading: Reading, n_equal: int) -> dict[str, dict[int | None, Overlap]]:
     """{cut: {reference review, or None for their union: counts}}."""
     cuts = {"full": reading.points, "equal": equal_cut(reading.points, n_equal)}
-    return {
-        cut: {None: reading.union(kept), **reading.per_reference(kept)}
-        for cut, kept in cuts.items()
-    }
+    found: dict[str, dict[int | None, Overlap]] = {}
+    for cut, kept in cuts.items():
+        found[cut] = {None: reading.union(kept)}
+        for review, overlap in reading.per_reference(kept).items():
+            found[cut][review] = overlap
+    return found

@@ -76,7 +76,8 @@ def similarities(texts_a: Sequence[str], texts_b: Sequence[str], home: Path) -> 
 
 def cosines(a: Vectors, b: Vectors) -> Similarities:
     """Cosines of unit vectors, (len(a), len(b)), within [-1, 1]."""
-    return np.clip(a @ b.T, -1.0, 1.0)
+    found: Similarities = np.clip(a @ b.T, -1.0, 1.0)
+    return found
 
 
 def _key(text: str) -> bytes:

@@ -14,8 +14,8 @@ from scipy.optimize import linear_sum_assignment
 from judge.embedding import Similarities
 from judge.metrics import Overlap
 
-#: Cosine from which on two points count as the same. Chosen where F1 is highest on every other one
-#: of the pairs of APE (Cheng et al., EMNLP 2020): a review's point and the passage that replies to
+#: Cosine from which on two points count as the same: where F1 is highest, in steps of 0.025, on every
+@@
 #: it, against the same passage's other points. `judge.validate ape` reports the other half.
 THRESHOLD = 0.5
 #: Pairs this much below the threshold are kept as near misses.
@@ -86,7 +86,7 @@ def _assign(pairs: Sequence[Pair]) -> list[tuple[int, int]]:
     for pair in pairs:
         row, column = references.index(pair.reference), generated.index(pair.generated)
         matrix[row, column] = pair.similarity
-    chosen = one_to_one(matrix, np.finfo(np.float32).tiny)
+    chosen = one_to_one(matrix, float(np.finfo(np.float32).tiny))
     return [(references[row], generated[column]) for row, column in chosen]
 
 

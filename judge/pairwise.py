@@ -7,7 +7,7 @@ read is asked for again and then `invalid`, never a tie.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from db.matches import NewVerdict
@@ -58,9 +58,14 @@ def judge(
 
     One `invalid` verdict when the answers cannot be read. Raises what the engine raises.
     """
-    method = method_of(asker.model, equal=equal)
-    head = {"method": method, "shown_first": order, "repetition": repetition}
-    sizes = {"a_items": contest.a_items, "b_items": contest.b_items}
+    blank = NewVerdict(
+        method=method_of(asker.model, equal=equal),
+        aspect=None,
+        outcome="invalid",
+        shown_first=order,
+        repetition=repetition,
+    )
+    whole = replace(blank, a_items=contest.a_items, b_items=contest.b_items)
     try:
         answer = asker.ask(
             _question(contest, order),
@@ -69,12 +74,12 @@ def judge(
             seed=1000 * repetition,
         )
     except Unreadable as error:
-        return [NewVerdict(aspect=None, outcome="invalid", rationale=str(error), **head, **sizes)]
-    whole = _outcome(answer.verdict, order)
+        return [replace(whole, rationale=str(error))]
+    outcome = _outcome(answer.verdict, order)
     return [
-        NewVerdict(aspect=None, outcome=whole, rationale=answer.reasoning, **head, **sizes),
+        replace(whole, outcome=outcome, rationale=answer.reasoning),
         *(
-            NewVerdict(aspect=aspect, outcome=_outcome(slot, order), **head)
+            replace(blank, aspect=aspect, outcome=_outcome(slot, order))
             for aspect, slot in answer.aspects.items()
         ),
     ]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from db.points import NewPoint, ReviewText, StoredPoint
 
 #: Name under which these points are stored; changes when the rules below do.
 PARSED = "parsed"
 
-#: A sentence of fewer words says too little to be matched: it goes with the one before it.
+#: A sentence of fewer words says too little to be matched: it goes with its neighbour.
 MIN_WORDS = 6
 #: Sentences that only tell what the paper is about are no point about it.
 _SUMMARY = re.compile(
@@ -50,15 +50,23 @@ def points_of(review: ReviewText) -> list[NewPoint]:
 
 def sentences(text: str) -> list[str]:
     """Sentences of a free-text review that say something about the paper, in order."""
+    blocks = (_joined(_sentences(_BULLET.sub("", block))) for block in _BREAK.split(text))
+    return [sentence for block in blocks for sentence in block if _says_something(sentence)]
+
+
+def _joined(sentences: Iterable[str]) -> list[str]:
+    """Put sentences that are too short to the one before, at a block's start to the one after."""
     found: list[str] = []
-    for block in _BREAK.split(text):
-        start = len(found)
-        for sentence in _sentences(_BULLET.sub("", block)):
-            if len(found) > start and len(_WORD.findall(sentence)) < MIN_WORDS:
-                found[-1] = f"{found[-1]} {sentence}"
-            else:
-                found.append(sentence)
-    return [sentence for sentence in found if _says_something(sentence)]
+    for sentence in sentences:
+        if found and (_is_short(sentence) or _is_short(found[-1])):
+            found[-1] = f"{found[-1]} {sentence}"
+        else:
+            found.append(sentence)
+    return found
+
+
+def _is_short(sentence: str) -> bool:
+    return len(_WORD.findall(sentence)) < MIN_WORDS
 
 
 def _sentences(block: str) -> Iterator[str]:
@@ -71,8 +79,7 @@ def _sentences(block: str) -> Iterator[str]:
 
 
 def _says_something(sentence: str) -> bool:
-    long_enough = len(_WORD.findall(sentence)) >= MIN_WORDS
-    return long_enough and not _SUMMARY.match(sentence) and not is_marker(sentence)
+    return not _is_short(sentence) and not _SUMMARY.match(sentence) and not is_marker(sentence)
 
 
 def is_marker(text: str) -> bool:

@@ -103,16 +103,18 @@ def _load(folder: Path) -> tuple[Any, Any]:
         raise MissingPart(
             f"The embedding model {NAME} is not on this machine: run `referee model fetch {NAME}`."
         )
+    from safetensors.torch import load_file
     from tokenizers import Tokenizer
     from transformers import BertConfig, BertModel
-    from transformers.utils import logging as transformers_logging
 
-    transformers_logging.disable_progress_bar()
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.enable_truncation(MAX_TOKENS)
     tokenizer.enable_padding()
-    config = BertConfig.from_pretrained(folder)
-    model = BertModel.from_pretrained(folder, config=config, add_pooling_layer=False)
+    model = BertModel(BertConfig.from_pretrained(folder), add_pooling_layer=False)
+    weights = load_file(folder / "model.safetensors")
+    # The pooler is for classification; position ids are no weights.
+    unused = [name for name in weights if name.startswith("pooler.") or "position_ids" in name]
+    model.load_state_dict({k: v for k, v in weights.items() if k not in unused})
     return tokenizer, model.eval()
 
 
