@@ -161,7 +161,9 @@ def _method(
 ) -> MethodFigures:
     first = [v for v in verdicts if v.repetition == 0]
     whole = [v for v in first if v.aspect is None]
-    aspects = dict.fromkeys(v.aspect for v in first if v.aspect is not None)
+    # Where neither rival ever wrote an item, all papers are ties that say nothing.
+    said = [v for v in first if (v.a_items, v.b_items) != (0, 0)]
+    aspects = dict.fromkeys(v.aspect for v in said if v.aspect is not None)
     return MethodFigures(
         method=method,
         total=_standing(whole, papers),
@@ -225,10 +227,11 @@ def _overlap(role: str, cut: str, counts: Sequence[CountRecord]) -> OverlapFigur
         [c for c in counts if (c.reference_review_id is None) is of_union]
         for of_union in (False, True)
     )
+    n_points = {(c.paper_id, c.generated_review_id): c.overlap.n_generated for c in counts}
     return OverlapFigures(
         role=role,
         cut=cut,
-        n_points=sum(c.overlap.n_generated for c in counts) / len(counts),
+        n_points=sum(n_points.values()) / len(n_points),
         metrics={name: _over_papers(metric, singles or unions) for name, metric in METRICS.items()},
         union={name: _over_papers(metric, unions) for name, metric in METRICS.items()},
         some_reviewer=_over_papers(some_reviewer_rate, unions) if unions else None,
@@ -251,7 +254,8 @@ def _sizes(record: ComparisonRecord, papers: Sequence[PaperRecord]) -> Iterable[
         (record.reference.label, [i for paper in papers for i in paper.reference_review_ids]),
     ):
         sizes = [record.sizes[i] for i in ids if i in record.sizes]
-        if sizes:
+        # Free-text reviews have no items.
+        if any(size.items for size in sizes):
             totals = [sum(size.items.values()) for size in sizes]
             average = sum(totals) / len(totals)
             aspects = dict.fromkeys(key for s in sizes for key in (*s.items, *s.empty))
