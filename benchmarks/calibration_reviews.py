@@ -2,8 +2,8 @@
 
 Two steps, so that the GPU needs no database:
 
-    python -m benchmarks.calibration_reviews papers REFERENCE papers.jsonl     # where the papers are
-    python -m benchmarks.calibration_reviews write papers.jsonl OUT [--model FOLDER]     # on the GPU
+    python -m benchmarks.calibration_reviews papers REFERENCE papers.jsonl   # where the papers are
+    python -m benchmarks.calibration_reviews write papers.jsonl OUT          # on the GPU
 
 The second writes a file a setting, called as `calibrate` calls its reviewer. Back home each is read
 with `referee import reviews OUT/NAME.jsonl --reviewer NAME --format text`, and then

@@ -30,7 +30,11 @@ from models.aspects import SEVEN
 
 #: Words an item: the median of the small reviewer's, and of merged human ones.
 ITEM_WORDS = 30
-WORDS = ["the", "method", "results", "paper", "baseline", "training", "data", "model", "ablation", "experiments", "clear", "novelty", "theorem", "proof", "missing", "comparison", "section", "figure", "evaluation", "authors", "should", "explain", "strong", "weak", "significance", "code", "seed", "variance", "metric", "task", "transfer", "robust", "prior", "work", "unclear", "motivation"]
+_TEXT = """
+the method results paper baseline training data model ablation experiments clear novelty theorem
+proof missing comparison section figure evaluation authors should explain strong weak significance
+code seed variance metric task transfer robust prior work unclear motivation
+"""
 
 
 def main() -> None:
@@ -87,7 +91,7 @@ def _review(words: random.Random, number: int) -> FrozenReview:
     title = f"Paper number {number}"
     sha256 = hashlib.sha256(title.encode()).hexdigest()
     items = [
-        NewItem(key, position, "Point", " ".join(words.choices(WORDS, k=ITEM_WORDS)))
+        NewItem(key, position, "Point", " ".join(words.choices(_TEXT.split(), k=ITEM_WORDS)))
         for key in SEVEN.keys
         for position in range(2)
     ]
