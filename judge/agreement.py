@@ -6,7 +6,7 @@ papers; rows with weight 2 count as two rows.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 
@@ -55,10 +55,10 @@ def fleiss_kappa(ratings: Sequence[Sequence[Hashable]]) -> Statistic:
 
 def spearman(x: Column, y: Column) -> Statistic:
     """Rank correlation with mid-ranks for ties; NaN when one side does not vary."""
-    ranks_x, ranks_y = _rank_counts(x), _rank_counts(y)
+    ranks_x, ranks_y = _mid_ranks(x), _mid_ranks(y)
 
     def value(weights: Floats) -> Floats:
-        return _pearson(weights @ ranks_x, weights @ ranks_y, weights)
+        return _pearson(ranks_x(weights), ranks_y(weights), weights)
 
     return value
 
@@ -76,21 +76,18 @@ def kendall(x: Column, y: Column) -> Statistic:
     return value
 
 
-def auc(scores: Column, positive: Sequence[bool], groups: Sequence[int] | None = None) -> Statistic:
+def auc(scores: Column, positive: Sequence[bool]) -> Statistic:
     """Chance that a positive scores above a negative, ties half (area under the ROC curve).
 
-    With `groups`, row i belongs to paper groups[i] and a resample weighs whole papers: pairs of one
-    paper are not independent. NaN where a resample holds no positive or no negative.
+    NaN where a resample holds no positive or no negative.
     """
     values = np.asarray(scores, dtype=np.float64)
     order = np.argsort(values, kind="stable")
     is_positive = np.asarray(positive, dtype=np.float64)[order]
-    owner = np.arange(len(values)) if groups is None else np.asarray(groups)
-    owner = owner[order]
     starts = np.flatnonzero(np.r_[True, np.diff(values[order]) > 0])
 
     def value(weights: Floats) -> Floats:
-        rows = weights[:, owner]
+        rows = weights[:, order]
         up = np.add.reduceat(rows * is_positive, starts, axis=1)
         down = np.add.reduceat(rows * (1 - is_positive), starts, axis=1)
         under = np.cumsum(down, axis=1) - 0.5 * down
@@ -114,13 +111,18 @@ def _divide(above: Floats, below: Floats) -> Floats:
     return quotient
 
 
-def _rank_counts(values: Column) -> Floats:
-    """Give R (n, n) such that weights @ R are the rows' mid-ranks, up to a constant."""
-    column = np.asarray(values, dtype=np.float64)
-    lower = (column[:, None] < column[None, :]).astype(np.float64)
-    equal = (column[:, None] == column[None, :]).astype(np.float64)
-    counts: Floats = lower + 0.5 * equal
-    return counts
+def _mid_ranks(values: Column) -> Callable[[Floats], Floats]:
+    """Give the function from weights (B, n) to the rows' mid-ranks (B, n), up to a constant."""
+    different, place = np.unique(np.asarray(values, dtype=np.float64), return_inverse=True)
+    order = np.argsort(place, kind="stable")
+    starts = np.searchsorted(place[order], np.arange(len(different)))
+
+    def ranks(weights: Floats) -> Floats:
+        sizes = np.add.reduceat(weights[:, order], starts, axis=1)
+        middles: Floats = np.cumsum(sizes, axis=1) - sizes / 2
+        return middles[:, place]
+
+    return ranks
 
 
 def _pair_signs(values: Column) -> Floats:

@@ -85,6 +85,13 @@ class Position:
     first_preferred: Estimate
 
 
+def complete(ballots: Sequence[Ballot]) -> bool:
+    """Whether a paper is judged: by counting, in both orders, or with an unreadable answer."""
+    seen = {ballot.shown_first for ballot in ballots}
+    unreadable = any(ballot.outcome == "invalid" for ballot in ballots)
+    return unreadable or "neither" in seen or seen == {"a", "b"}
+
+
 def settle(ballots: Sequence[Ballot]) -> Settled:
     """Settle a paper: won if won every time; a win and a tie, and opposites, are a tie."""
     outcomes = {ballot.outcome for ballot in ballots}

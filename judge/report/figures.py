@@ -16,6 +16,7 @@ from judge.standings import (
     Position,
     Settled,
     Standing,
+    complete,
     position,
     settle,
     standing,
@@ -181,10 +182,11 @@ def _standing(verdicts: Sequence[VerdictRecord], papers: Mapping[int, PaperRecor
 
 
 def _ballots(verdicts: Iterable[VerdictRecord]) -> dict[int, list[Ballot]]:
+    """Ballots by paper; a paper that was asked about in one order only is not judged yet."""
     found: dict[int, list[Ballot]] = {}
     for verdict in verdicts:
         found.setdefault(verdict.paper_id, []).append(verdict.ballot)
-    return found
+    return {paper_id: ballots for paper_id, ballots in found.items() if complete(ballots)}
 
 
 def _repeated(verdicts: Sequence[VerdictRecord]) -> Estimate | None:
@@ -202,13 +204,11 @@ def _repeated(verdicts: Sequence[VerdictRecord]) -> Estimate | None:
 
 
 def _outcomes(verdicts: Sequence[VerdictRecord]) -> dict[int, dict[str, Settled]]:
-    grouped: dict[tuple[int, str], list[Ballot]] = {}
-    for v in verdicts:
-        if v.repetition == 0 and v.aspect is None:
-            grouped.setdefault((v.paper_id, v.method), []).append(v.ballot)
+    whole = [v for v in verdicts if v.repetition == 0 and v.aspect is None]
     found: dict[int, dict[str, Settled]] = {}
-    for (paper_id, method), ballots in grouped.items():
-        found.setdefault(paper_id, {})[method] = settle(ballots)
+    for method in dict.fromkeys(v.method for v in whole):
+        for paper_id, ballots in _ballots(v for v in whole if v.method == method).items():
+            found.setdefault(paper_id, {})[method] = settle(ballots)
     return found
 
 

@@ -161,10 +161,11 @@ def test_auc_is_mann_whitneys_u(rows: list[tuple[int, bool]]) -> None:
     assert found == pytest.approx(expected)
 
 
-def test_auc_resamples_whole_papers() -> None:
+def test_rows_are_resampled_by_whole_papers() -> None:
     # Given one paper that the scores rank rightly and one that they rank wrongly
-    scores, positive, papers = [1.0, 0.0, 0.0, 1.0], [True, False, True, False], [0, 0, 1, 1]
-    found = agreement.auc(scores, positive, papers)(np.array([[2.0, 0.0], [0.0, 2.0], [1.0, 1.0]]))
+    rows = agreement.auc([1.0, 0.0, 0.0, 1.0], [True, False, True, False])
+    papers = bootstrap.over_groups(rows, [0, 0, 1, 1])
+    found = papers(np.array([[2.0, 0.0], [0.0, 2.0], [1.0, 1.0]]))
     assert found == pytest.approx([1.0, 0.0, 0.5])
 
 
