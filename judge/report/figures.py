@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from judge.agreement import cohen_kappa
 from judge.bootstrap import bootstrap, mean
 from judge.metrics import METRICS, Metric, over_reviewers, some_reviewer_rate
 from judge.report.records import ComparisonRecord, CountRecord, PaperRecord, VerdictRecord
@@ -22,6 +24,7 @@ from judge.standings import (
     standing,
 )
 from judge.statistics import Estimate, holm, share
+from models.aspects import ASPECT_SETS
 
 #: Who is counted against what, in the order of the tables.
 ROLES = ("a", "b", "null_a", "null_b", "ceiling")
@@ -77,6 +80,15 @@ class SizeFigures:
 
 
 @dataclass(frozen=True)
+class Agreement:
+    """Cohen's kappa of two ways of judging over the papers that both decided or tied."""
+
+    one: str
+    other: str
+    kappa: Estimate
+
+
+@dataclass(frozen=True)
 class ComparisonFigures:
     """All figures of a comparison. `outcomes` maps a paper to its settled whole-review verdicts."""
 
@@ -88,7 +100,15 @@ class ComparisonFigures:
     methods: tuple[MethodFigures, ...]
     overlaps: tuple[OverlapFigures, ...]
     sizes: tuple[SizeFigures, ...]
+    agreements: tuple[Agreement, ...]
     outcomes: Mapping[int, Mapping[str, Settled]]
+
+    @property
+    def aspect_keys(self) -> tuple[str, ...]:
+        """Every aspect that any side's reviews have, in the order of the prompts."""
+        met = dict.fromkeys(key for size in self.sizes for key in size.aspects)
+        known = [key for chosen in ASPECT_SETS.values() for key in chosen.keys]
+        return tuple(sorted(met, key=lambda key: known.index(key) if key in known else len(known)))
 
     @property
     def headline(self) -> MethodFigures | None:
@@ -129,6 +149,8 @@ def figures(record: ComparisonRecord) -> ComparisonFigures:
     included = {paper.id: paper for paper in papers}
     verdicts = [v for v in record.verdicts if v.paper_id in included]
     counts = [c for c in record.counts if c.paper_id in included]
+    methods = sorted({v.method for v in verdicts}, key=_method_order)
+    outcomes = _outcomes(verdicts)
     return ComparisonFigures(
         record=record,
         n_papers=len(papers),
@@ -136,11 +158,12 @@ def figures(record: ComparisonRecord) -> ComparisonFigures:
         excluded=_tally(paper.excluded for paper in record.papers if paper.excluded),
         methods=tuple(
             _method(method, [v for v in verdicts if v.method == method], included)
-            for method in sorted({v.method for v in verdicts}, key=_method_order)
+            for method in methods
         ),
         overlaps=tuple(_overlaps(counts)),
         sizes=tuple(_sizes(record, papers)),
-        outcomes=_outcomes(verdicts),
+        agreements=tuple(_agreements(outcomes, methods)),
+        outcomes=outcomes,
     )
 
 
@@ -212,6 +235,22 @@ def _outcomes(verdicts: Sequence[VerdictRecord]) -> dict[int, dict[str, Settled]
         for paper_id, ballots in _ballots(v for v in whole if v.method == method).items():
             found.setdefault(paper_id, {})[method] = settle(ballots)
     return found
+
+
+def _agreements(
+    outcomes: Mapping[int, Mapping[str, Settled]], methods: Sequence[str]
+) -> Iterable[Agreement]:
+    for one, other in itertools.combinations(methods, 2):
+        pairs = [
+            (found[one].outcome, found[other].outcome)
+            for found in outcomes.values()
+            if one in found and other in found
+        ]
+        valid = [pair for pair in pairs if "invalid" not in pair]
+        if valid:
+            yield Agreement(
+                one, other, bootstrap(cohen_kappa(*zip(*valid, strict=True)), len(valid))
+            )
 
 
 def _overlaps(counts: Sequence[CountRecord]) -> Iterable[OverlapFigures]:

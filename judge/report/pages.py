@@ -7,7 +7,7 @@ forbids scripts and requests, and control characters are replaced before they re
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -73,8 +73,8 @@ def page_path(paper: PaperRecord, comparison: ComparisonFigures) -> str:
 
 
 def aspect_keys(comparison: ComparisonFigures) -> list[str]:
-    """Every aspect that any side has, in the order met."""
-    return list(dict.fromkeys(key for size in comparison.sizes for key in size.aspects))
+    """Every aspect that any side has, in the order of the prompts."""
+    return list(comparison.aspect_keys)
 
 
 def compared(comparison: ComparisonFigures) -> list[PaperRecord]:
@@ -94,6 +94,14 @@ def _links(texts: PaperTexts) -> dict[int, list[tuple[str, Match]]]:
     return found
 
 
+_FILTERS: tuple[Callable[..., object], ...] = (
+    *(words.number, words.percent, words.interval, words.bounds, words.p_value),
+    *(words.aspect_name, words.metric_name, words.method_name, words.role_name),
+    *(words.exclusion, words.verdict, words.disagreement, words.lowered, words.bracket),
+    *(page_path, aspect_keys, compared, config_text),
+)
+
+
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
     environment = Environment(
@@ -104,18 +112,9 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_printable,
     )
-    environment.filters |= {
-        **{f.__name__: f for f in (words.number, words.percent, words.interval, words.p_value)},
-        **{f.__name__: f for f in (words.aspect_name, words.metric_name, words.method_name)},
-        **{
-            f.__name__: f
-            for f in (words.exclusion, words.verdict, words.disagreement, words.lowered)
-        },
-        **{f.__name__: f for f in (words.bracket, words.role_name, page_path, aspect_keys)},
-        **{f.__name__: f for f in (compared, config_text)},
-        "wide": lambda method: bars(method, WIDE),
-        "narrow": lambda method: bars(method, NARROW),
-    }
+    environment.filters |= {filter.__name__: filter for filter in _FILTERS}
+    environment.filters["wide"] = lambda method: bars(method, WIDE)
+    environment.filters["narrow"] = lambda method: bars(method, NARROW)
     environment.globals["style"] = Markup(_own_text("style.css") + _own_text("drawing.css"))
     return environment
 

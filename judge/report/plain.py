@@ -30,6 +30,7 @@ def markdown(comparisons: Sequence[ComparisonFigures], holm: Mapping[int, float]
             *_notes(each, holm.get(record.id) if len(comparisons) > 1 else None),
             _methods_table(each),
             *(_aspects_table(method) for method in each.methods if method.aspects),
+            _agreement_table(each),
             *_overlap_tables(each),
             _sizes_table(each),
         ]
@@ -117,6 +118,18 @@ def _aspects_table(method: MethodFigures) -> str:
     return f"{title}\n\n{_table(('Aspect', 'Win', 'Tie', 'Lose', 'Score', '95 %'), rows)}"
 
 
+def _agreement_table(each: ComparisonFigures) -> str:
+    rows = [
+        (
+            *(words.method_name(pair.one), words.method_name(pair.other)),
+            *(words.number(pair.kappa.value, 2), words.bounds(pair.kappa)),
+        )
+        for pair in each.agreements
+    ]
+    head = ("Way", "Other way", "Cohen's kappa", "95 %")
+    return f"### Do the ways of judging agree?\n\n{_table(head, rows)}" if rows else ""
+
+
 def _overlap_tables(each: ComparisonFigures) -> Iterable[str]:
     for cut, title in (("equal", "equal item counts"), ("full", "all items")):
         rows = [
@@ -137,7 +150,7 @@ def _overlap_tables(each: ComparisonFigures) -> Iterable[str]:
 
 
 def _sizes_table(each: ComparisonFigures) -> str:
-    keys = list(dict.fromkeys(key for size in each.sizes for key in size.aspects))
+    keys = each.aspect_keys
     rows = [
         (
             *(size.side, words.number(size.mean), words.number(size.variance)),

@@ -93,6 +93,13 @@ def interval(estimate: Estimate) -> str:
     return f"[{100 * estimate.low:.1f},\N{NO-BREAK SPACE}{100 * estimate.high:.1f}]"
 
 
+def bounds(estimate: Estimate) -> str:
+    """An interval of a number."""
+    if math.isnan(estimate.low) or math.isnan(estimate.high):
+        return ""
+    return f"[{estimate.low:.2f},\N{NO-BREAK SPACE}{estimate.high:.2f}]"
+
+
 def p_value(p: float) -> str:
     """A p-value; what is smaller than one in a thousand is said so."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
