@@ -9,6 +9,7 @@ import os
 import tomllib
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from platformdirs import user_data_path
 from pydantic import Field, SecretStr, ValidationError
@@ -63,6 +64,9 @@ class Settings(BaseSettings):
     watchdog_seconds: float = 300.0
     #: GPU memory that a worker may take, in GiB; 0 means all that is free.
     gpu_memory_gib: float = 0.0
+    #: "fp8" keeps the keys and values of attention in eight bits: twice the papers in flight, in
+    #: slightly other words. On a GPU it needs FlashAttention-3.
+    kv_cache: Literal["bf16", "fp8"] = "bf16"
     #: Papers stored by one transaction of `submit`; at most 200.
     submit_chunk: int = Field(default=100, ge=1, le=200)
     #: "module:function" that makes the engine in place of the built-in ones (tests, benchmarks).

@@ -41,12 +41,17 @@ def _papers() -> Iterator[tuple[str, str]]:
 
 def report(results: dict[str, Any], path: Path | None) -> None:
     """Print the results, and write them with date and machine when a path is given."""
+    print(save(results, path))
+
+
+def save(results: dict[str, Any], path: Path | None) -> str:
+    """Write the results so far, with date and machine, when a path is given; return the text."""
     document = {"date": datetime.now(UTC).isoformat(timespec="seconds"), **_machine(), **results}
     text = json.dumps(document, indent=1, ensure_ascii=False)
-    print(text)
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text + "\n")
+    return text
 
 
 def _machine() -> dict[str, Any]:

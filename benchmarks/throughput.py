@@ -14,24 +14,30 @@ import lzma
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
 
 from benchmarks.llama_shape import ANSWER_TOKENS, LLAMA31_8B, TINY, Papers, write_random_llama
-from benchmarks.measured import report
+from benchmarks.measured import report, save
 from models.attention import AttentionChoice, choose_attention
 from models.continuous import ContinuousEngine, EngineOptions
-from models.engine import Generation
+from models.engine import Generation, ReviewRequest
 from models.loading import LoadedModel, Weights, load
+from models.paged_cache import CacheKind
 from models.reviewer import builtin
 from models.reviewer import load as load_reviewer
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-#: Rates that one H200 was seen to reach: dense bf16 products, and bytes of a device copy.
-FLOPS, BYTES = 780e12, 4.3e12
-SYSTEMS = ("generate_1", "generate_8", "generate_batch", "nf4", "bf16")
+#: Bytes that are copied, and sides of the matrices that are multiplied, to see what a card can do.
+COPIED_BYTES, SIDE = 1 << 32, 8192
+#: Papers whose prompts alone are read to see what share of a paper's time that takes.
+PROMPTS = 8
+SYSTEMS = ("generate_1", "generate_8", "generate_batch", "nf4", "bf16", "nf4_fp8", "bf16_fp8")
 
 
 def main() -> None:
@@ -39,31 +45,57 @@ def main() -> None:
     options = _options()
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.model or _random_model(Path(scratch), options)
-        results = {name: _measured(name, folder, options) for name in options.only}
-    results["limit_papers_per_hour"] = round(limit(options.scale), 0)
+        rates = card_rates()
+        ceiling = limit(rates, options.scale)
+        results: dict[str, Any] = {"card": vars(rates), "limit_papers_per_hour": round(ceiling)}
+        for name in options.only:
+            results[name] = _measured(name, folder, options)
+            results[name]["of_limit"] = round(results[name]["papers_per_hour"] / ceiling, 3)
+            save(results, options.json)
     report(results, options.json)
     for name in options.only:
-        print(f"{name:16} {results[name]['papers_per_hour']:8.0f} papers an hour")
+        rate, share = results[name]["papers_per_hour"], results[name]["of_limit"]
+        print(f"{name:16} {rate:8.0f} papers an hour, {share:.0%} of the card's limit")
 
 
-def limit(scale: float) -> float:
+@dataclass(frozen=True)
+class Rates:
+    """What a card reaches: dense bf16 operations, and bytes read and written, a second."""
+
+    flops: float
+    bytes: float
+
+
+def card_rates() -> Rates:
+    """Measure them; a machine without a GPU gets those of an H200, to try the program out."""
+    if DEVICE.type != "cuda":
+        return Rates(780e12, 4.3e12)
+    source = torch.randn(COPIED_BYTES // 2, device=DEVICE, dtype=torch.bfloat16)
+    target = torch.empty_like(source)
+    matrix = torch.randn(SIDE, SIDE, device=DEVICE, dtype=torch.bfloat16)
+    copies = [_seconds(lambda: target.copy_(source)) for _ in range(5)]
+    products = [_seconds(lambda: matrix @ matrix) for _ in range(20)]
+    return Rates(2 * SIDE**3 / median(products), 2 * COPIED_BYTES / median(copies))
+
+
+def limit(rates: Rates, scale: float) -> float:
     """Papers an hour at the card's rates: arithmetic of a prompt, bytes of an answer's steps.
 
     Weights and cache in bf16; the weights' bytes are shared by 88 rows.
     """
     tokens, parameters, cache_bytes = 9_000 * scale, 6.98e9, 131_072
-    prefill = (2 * parameters * tokens + 2 * 32 * 4096 * tokens**2) / FLOPS
-    step = ((tokens + ANSWER_TOKENS / 2) * cache_bytes + 2 * parameters / 88) / BYTES
+    prefill = (2 * parameters * tokens + 2 * 32 * 4096 * tokens**2) / rates.flops
+    step = ((tokens + ANSWER_TOKENS / 2) * cache_bytes + 2 * parameters / 88) / rates.bytes
     return 3600 / (prefill + ANSWER_TOKENS * step)
 
 
 def _measured(name: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     gc.collect()
     started = time.monotonic()
-    weights: Weights = "bf16" if name == "bf16" else "nf4"
+    weights: Weights = "bf16" if name.startswith("bf16") else "nf4"
     plain = AttentionChoice("sdpa", "as a first program would")
-    attention = plain if name.startswith("generate_") and name[9:].isdigit() else None
-    loaded = _load(folder, weights, attention)
+    attention = plain if name in ("generate_1", "generate_8") else None
+    loaded = _load(folder, weights, attention, ours=not name.startswith("generate"))
     seconds_loading = time.monotonic() - started
     if DEVICE.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -72,7 +104,9 @@ def _measured(name: str, folder: Path, options: argparse.Namespace) -> dict[str,
         "generate_8": lambda loaded, options: plain_generate(loaded, options, 8),
         "generate_batch": generate_batch,
     }
-    result = measures.get(name, our_engine)(loaded, options)
+    kind: CacheKind = "fp8" if name.endswith("fp8") else "bf16"
+    ours = partial(our_engine, kind=kind)
+    result = measures.get(name, ours)(loaded, options)
     result["seconds_loading"] = round(seconds_loading, 1)
     if DEVICE.type == "cuda":
         result["peak_gib"] = round(torch.cuda.max_memory_reserved() / 2**30, 1)
@@ -120,14 +154,18 @@ def generate_batch(loaded: LoadedModel, options: argparse.Namespace) -> dict[str
     return {"papers_per_hour": 3600 * n / seconds, "papers": n, "seconds": seconds}
 
 
-def our_engine(loaded: LoadedModel, options: argparse.Namespace) -> dict[str, Any]:
+def our_engine(loaded: LoadedModel, options: argparse.Namespace, kind: CacheKind) -> dict[str, Any]:
     """Run ContinuousEngine in its steady state."""
     started = time.monotonic()
     limit_bytes = options.memory_gib and int(options.memory_gib * 2**30)
     engine = ContinuousEngine(
         loaded,
         options=EngineOptions(
-            max_tokens=12_288, memory_limit=limit_bytes, slots=options.slots, graphs=options.graphs
+            max_tokens=12_288,
+            memory_limit=limit_bytes,
+            slots=options.slots,
+            kv_cache=kind,
+            graphs=options.graphs,
         ),
     )
     warm = time.monotonic() - started
@@ -143,17 +181,29 @@ def our_engine(loaded: LoadedModel, options: argparse.Namespace) -> dict[str, An
         submitted.append(time.monotonic())
     generations = [future.result() for future in futures]
     seconds = time.monotonic() - begun
+    prompt_seconds = _prompt_seconds(engine, requests[-PROMPTS:])
     engine.close()
     pairs = zip(submitted, generations, strict=True)
     admitted = sorted(at + generation.seconds_queued for at, generation in pairs)
+    steady = _steady(generations, admitted[engine.slots :])
     return {
-        **_steady(generations, admitted[engine.slots :]),
+        **steady,
+        "seconds_a_paper": {
+            "reading its prompt": round(prompt_seconds, 3),
+            "its share of the steps": round(3600 / steady["papers_per_hour"] - prompt_seconds, 3),
+        },
         "slots": engine.slots,
         "seconds": round(seconds, 1),
         "seconds_until_ready": round(warm, 1),
         "tokens_an_answer": sum(g.n_output_tokens for g in generations[engine.slots :])
         / max(1, options.papers),
     }
+
+
+def _prompt_seconds(engine: ContinuousEngine, requests: list[ReviewRequest]) -> float:
+    """Read prompts one after the other and answer with a single token."""
+    short = [replace(request, max_new_tokens=1, guided=False) for request in requests]
+    return median(_seconds(lambda r=r: engine.submit(r).result()) for r in short)  # type: ignore[misc]
 
 
 def _steady(generations: list[Generation], admitted: list[float]) -> dict[str, Any]:
@@ -177,12 +227,20 @@ def _seconds(act: Callable[[], Any]) -> float:
     return time.monotonic() - started
 
 
-def _load(folder: Path, weights: Weights, attention: AttentionChoice | None) -> LoadedModel:
+def _load(
+    folder: Path, weights: Weights, attention: AttentionChoice | None, *, ours: bool
+) -> LoadedModel:
     base = load_reviewer(builtin()["llama31-7"]).base
     assert base is not None
     attention = attention or choose_attention(DEVICE)
     return load(
-        folder, base, template="llama3", weights=weights, device=DEVICE, attention=attention
+        folder,
+        base,
+        template="llama3",
+        weights=weights,
+        device=DEVICE,
+        attention=attention,
+        fused=ours,
     )
 
 

@@ -98,18 +98,21 @@ def add_papers(database: Database, comparison: Comparison, papers: Sequence[Cand
             on.execute(insert_or_ignore(on, ComparedPaper), rows)
 
 
-def papers_of(database: Database, comparison_id: int) -> list[tuple[Candidate, bool]]:
-    """Give the papers of a comparison by id, and whether each is matched."""
+def papers_of(
+    database: Database, comparison_id: int, paper_id: int | None = None
+) -> list[tuple[Candidate, bool]]:
+    """Give the papers of a comparison by id, or only the one, and whether each is matched."""
     query = (
         select(ComparedPaper, Paper.sha256, Paper.title)
         .join(Paper, Paper.id == ComparedPaper.paper_id)
         .where(ComparedPaper.comparison_id == comparison_id)
         .order_by(ComparedPaper.paper_id)
     )
+    if paper_id is not None:
+        query = query.where(ComparedPaper.paper_id == paper_id)
     with database.read() as on:
-        return [
-            (_stored(row), row["matched_at"] is not None) for row in on.execute(query).mappings()
-        ]
+        rows = on.execute(query).mappings()
+        return [(_stored(row), row["matched_at"] is not None) for row in rows]
 
 
 def _stored(row: RowMapping) -> Candidate:

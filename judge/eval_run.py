@@ -8,6 +8,7 @@ from typing import Any
 from db.session import Database
 from judge.evaluation import Finding, Request, Steps, evaluate
 from judge.judging import JudgeOptions
+from judge.rows import finite
 from judge.rows import rows as comparison_rows
 from judge.selecting import (
     make_extractor,
@@ -70,9 +71,9 @@ def rows(found: Sequence[Finding], gate: float) -> list[dict[str, Any]]:
             "rival": f.rival,
             "method": f.method,
             "direction": f.direction,
-            "score": f.score,
-            "low": f.low,
-            "high": f.high,
+            "score": finite(f.score),
+            "low": finite(f.low),
+            "high": finite(f.high),
             "n": f.n,
             "gate": gate,
             "passed": f.passed,

@@ -154,12 +154,10 @@ def read_contest(
     database: Database, comparison: Comparison, paper_id: int, *, equal: bool
 ) -> Contest:
     """What the judge reads of a paper. UserError when the comparison has no such paper."""
-    paper = next(
-        (p for p, _ in comparisons.papers_of(database, comparison.id) if p.paper_id == paper_id),
-        None,
-    )
-    if paper is None:
+    listed = comparisons.papers_of(database, comparison.id, paper_id)
+    if not listed:
         raise UserError(f"Comparison {comparison.id} has no paper {paper_id}.")
+    ((paper, _),) = listed
     extractor = str(comparison.config["extractor"])
     ids = [paper.a_review, paper.b_review, *paper.reference_reviews]
     found = points.read_points(database, extractor, ids)

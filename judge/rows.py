@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from judge.report.figures import ComparisonFigures, MethodFigures
@@ -31,6 +32,11 @@ def rows(found: ComparisonFigures, **more: Any) -> list[dict[str, Any]]:
     ]
 
 
+def finite(value: float) -> float | None:
+    """The number; None for what is none, as when every paper is invalid: JSON has no NaN."""
+    return value if math.isfinite(value) else None
+
+
 def _figures(standing: Standing) -> dict[str, Any]:
     return {
         "n": standing.n,
@@ -39,9 +45,9 @@ def _figures(standing: Standing) -> dict[str, Any]:
         "lose": standing.lose,
         "inconsistent": standing.inconsistent,
         "invalid": standing.invalid,
-        "score": standing.score.value,
-        "low": standing.score.low,
-        "high": standing.score.high,
+        "score": finite(standing.score.value),
+        "low": finite(standing.score.low),
+        "high": finite(standing.score.high),
         "p_mcnemar": standing.test.exact,
     }
 

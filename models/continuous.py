@@ -28,7 +28,7 @@ from models.engine import Generation, ReviewRequest
 from models.grammar import GrammarTables
 from models.loading import LoadedModel
 from models.paged_attention import ATTENTION, Kernel, PrefillPlan, kernel_for
-from models.paged_cache import CacheShape, PagedCache
+from models.paged_cache import CacheKind, CacheShape, PagedCache
 
 #: Gives the folder of an adapter by its SHA-256, or raises MissingPart.
 FindAdapter = Callable[[str], Path]
@@ -47,6 +47,8 @@ class EngineOptions:
     memory_limit: int | None = None
     #: CPU threads of torch.
     threads: int = 0
+    #: Keys and values in eight bits take half the memory and a little of the exactness.
+    kv_cache: CacheKind = "bf16"
     graphs: bool = True
     #: Start a step before the last one's result is known.
     ahead: bool = True
@@ -80,7 +82,8 @@ class ContinuousEngine:
         self._loaded, self._find_adapter = loaded, find_adapter
         self._max_tokens = min(loaded.max_context, self._options.max_tokens or loaded.max_context)
         self._end_id = loaded.template.end_of_turn_id(loaded.tokenizer)
-        self._kernel = kernel_for(loaded.versions["attention"])
+        self._kernel = kernel_for(loaded.versions["attention"], self._options.kv_cache)
+        self._shape = CacheShape.of(loaded.model, self._options.kv_cache)
         self._desk = Desk(lambda request: admit(loaded, request, self._max_tokens))
         self._seats: dict[int, _Seat] = {}
         self._next: Work | None = None
@@ -102,7 +105,8 @@ class ContinuousEngine:
     @property
     def versions(self) -> Mapping[str, str]:
         """What a review must record to be reproducible."""
-        return {"engine": "continuous", **self._loaded.versions}
+        kind = self._options.kv_cache
+        return {"engine": "continuous", "kv_cache": kind, **self._loaded.versions}
 
     @property
     def alive(self) -> bool:
@@ -165,10 +169,10 @@ class ContinuousEngine:
         if self._loaded.device.type == "cpu":
             return cpu_capacity(self._max_tokens, kernel.block_tokens, options.slots)
         return gpu_capacity(
-            CacheShape.of(self._loaded.model),
+            self._shape,
             max_tokens=self._max_tokens,
             block_tokens=kernel.block_tokens,
-            prefill_bytes=_prefill_bytes(self._loaded, kernel, self._max_tokens),
+            prefill_bytes=_prefill_bytes(self._loaded, self._shape, kernel, self._max_tokens),
             vocabulary=self._loaded.model.config.vocab_size,
             slots=options.slots,
             memory_limit=options.memory_limit,
@@ -178,7 +182,7 @@ class ContinuousEngine:
         """Lay out the cache and the slots, and record the graphs."""
         capacity = self._capacity
         self._cache = PagedCache(
-            CacheShape.of(self._loaded.model),
+            self._shape,
             n_blocks=capacity.n_blocks,
             block_tokens=capacity.block_tokens,
             slots=capacity.slots,
@@ -333,11 +337,11 @@ def _lost_by(work: Work, error: Exception) -> RefereeError:
     return EngineLost(f"generation failed: {type(error).__name__}: {error}".split("\n", 1)[0])
 
 
-def _prefill_bytes(loaded: LoadedModel, kernel: Kernel, n_tokens: int) -> int:
+def _prefill_bytes(loaded: LoadedModel, shape: CacheShape, kernel: Kernel, n_tokens: int) -> int:
     """Run the longest prefill once and see what it takes beside the weights and the cache."""
     device = loaded.device
     cache = PagedCache(
-        CacheShape.of(loaded.model),
+        shape,
         n_blocks=-(-n_tokens // (kernel.block_tokens or n_tokens)),
         block_tokens=kernel.block_tokens or n_tokens,
         slots=1,
@@ -350,7 +354,7 @@ def _prefill_bytes(loaded: LoadedModel, kernel: Kernel, n_tokens: int) -> int:
         input_ids=torch.zeros(1, n_tokens, dtype=torch.long, device=device),
         position_ids=torch.arange(n_tokens, device=device)[None],
         use_cache=False,
-        paged=PrefillPlan(kernel, cache, cache.places(0, n_tokens)),
+        paged=PrefillPlan(kernel, cache, 0, cache.places(0, n_tokens)),
     )
     torch.cuda.synchronize(device)
     return torch.cuda.max_memory_allocated(device) - before

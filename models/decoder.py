@@ -99,7 +99,8 @@ class Decoder:
         """
         *ids, last = prompt
         device = self._token.device
-        plan = PrefillPlan(self._kernel, self._cache, self._cache.places(slot, len(ids)))
+        places = self._cache.places(slot, len(ids))
+        plan = PrefillPlan(self._kernel, self._cache, slot, places)
         with self._bank.for_prompt(adapter):
             self._model.body(
                 input_ids=torch.tensor([ids], device=device),

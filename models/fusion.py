@@ -6,12 +6,16 @@ instead of 296 ms on an H200 (Hsu et al. 2024, arXiv:2410.10989).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
 from bitsandbytes.functional import dequantize_blockwise
 from bitsandbytes.nn import Linear4bit
+from transformers.models.llama import modeling_llama
 
 
 def unnest_scales(model: Any) -> None:
@@ -36,12 +40,44 @@ def fuse(model: Any) -> str:
         return "none"
     from liger_kernel.transformers import apply_liger_kernel_to_llama
 
-    apply_liger_kernel_to_llama(
-        rope=True,
-        rms_norm=True,
-        swiglu=True,
-        cross_entropy=False,
-        fused_linear_cross_entropy=False,
-        model=model,
-    )
+    with _only_this_model():
+        apply_liger_kernel_to_llama(
+            rope=True,
+            rms_norm=True,
+            swiglu=True,
+            cross_entropy=False,
+            fused_linear_cross_entropy=False,
+            model=model,
+        )
     return f"liger-kernel {version('liger-kernel')}"
+
+
+@contextmanager
+def _only_this_model() -> Iterator[None]:
+    """Undo what Liger does to transformers' module: a Llama on the CPU cannot run its kernels.
+
+    The rotary function is called by its global name, so both stay, chosen by the tensors' device.
+    """
+    norm, mlp = modeling_llama.LlamaRMSNorm, modeling_llama.LlamaMLP
+    plain = modeling_llama.apply_rotary_pos_emb
+    try:
+        yield
+    finally:
+        modeling_llama.LlamaRMSNorm, modeling_llama.LlamaMLP = norm, mlp
+        if not hasattr(plain, "on_gpu"):
+            modeling_llama.apply_rotary_pos_emb = _Rotary(
+                plain, modeling_llama.apply_rotary_pos_emb
+            )
+        else:
+            modeling_llama.apply_rotary_pos_emb = plain
+
+
+@dataclass(frozen=True)
+class _Rotary:
+    """Rotates queries and keys by the function that can."""
+
+    elsewhere: Callable[..., Any]
+    on_gpu: Callable[..., Any]
+
+    def __call__(self, query: Any, *rest: Any, **named: Any) -> Any:
+        return (self.on_gpu if query.is_cuda else self.elsewhere)(query, *rest, **named)

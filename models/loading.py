@@ -56,11 +56,13 @@ def load(
     device: torch.device,
     attention: AttentionChoice | None = None,
     precision: Precision | None = None,
+    fused: bool = True,
 ) -> LoadedModel:
     """Load the weights in `folder` as `base` says.
 
     `nf4` keeps the linear layers in NF4 with double quantisation; `bf16` dequantises those same NF4
     values once, which costs memory and saves time. Embeddings and LM head are never quantised.
+    `fused` False leaves the modules as transformers made them, for comparison.
     UserError when `template` does not fit the tokenizer; MissingPart when the folder does not load.
     """
     attention = attention or choose_attention(device)
@@ -71,7 +73,7 @@ def load(
     if weights == "bf16":
         model = model.dequantize(dtype=precision.dtype)
     model.eval()
-    fused = fuse(model)
+    fusion = fuse(model) if fused else "none"
     # The checkpoint's own sampling defaults must not mix with a request's.
     model.generation_config = GenerationConfig()
     return LoadedModel(
@@ -84,7 +86,7 @@ def load(
         max_context=base.max_context,
         versions={
             **_versions(folder, base, weights, attention, precision, device),
-            "fused": fused,
+            "fused": fusion,
         },
     )
 

@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-from models.paged_cache import PagedCache
+from errors import MissingPart
+from models.paged_cache import CacheKind, PagedCache, in_eight_bits
 
 #: The name under which transformers finds `attend`.
 ATTENTION = "referee_paged"
@@ -43,14 +44,17 @@ class Kernel(Protocol):
 
 @dataclass(frozen=True)
 class PrefillPlan:
-    """Where the tokens of one prompt go: `places` int64 [token]."""
+    """Where the tokens of a slot's prompt go: `places` int64 [token]."""
 
     kernel: Kernel
     cache: PagedCache
+    slot: int
     places: Tensor
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        """Attend to the prompt itself."""
+        """Store keys and values, and attend to the prompt itself."""
+        keys, values = key.flatten(0, 1), value.flatten(0, 1)
+        self.cache.write_prompt(layer, self.slot, self.places, keys, values)
         return self.kernel.prefill(query, key, value, scale)
 
 
@@ -68,7 +72,9 @@ class DecodePlan:
     host_lengths: Sequence[int] = ()
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        """Attend to the cache, which holds the new token by now."""
+        """Store keys and values, and attend to all that the cache then holds."""
+        keys, values = key.flatten(0, 1), value.flatten(0, 1)
+        self.cache.write_step(layer, self.places, keys, values)
         return self.kernel.decode(query, layer, self, scale)
 
 
@@ -83,11 +89,9 @@ def attend(
     paged: PrefillPlan | DecodePlan,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Store keys and values, then attend. Tensors come as [row, head, token, dim]."""
+    """Attend as the plan says. Tensors come as [row, head, token, dim]."""
     query, key, value = (tensor.transpose(1, 2) for tensor in (query, key, value))
-    layer = module.layer_idx
-    paged.cache.write(layer, paged.places, key.flatten(0, 1), value.flatten(0, 1))
-    return paged.attend(layer, query, key, value, scaling), None
+    return paged.attend(module.layer_idx, query, key, value, scaling), None
 
 
 AttentionInterface.register(ATTENTION, attend)
@@ -105,13 +109,24 @@ class SdpaKernel:
 
     def decode(self, query: Tensor, layer: int, plan: DecodePlan, scale: float) -> Tensor:
         """See Kernel; a row's cache lies in one block."""
-        keys, values = plan.cache.keys[layer], plan.cache.values[layer]
+        cache = plan.cache
+        units = cache.units_of(layer, len(query)) or (None, None)
         rows = []
         for row, length in enumerate(plan.host_lengths):
-            place = plan.cache.block_of(row)
-            key, value = keys[place : place + 1, :length], values[place : place + 1, :length]
+            place = cache.block_of(row)
+            key, value = (
+                _read(pool[layer, place : place + 1, :length], unit, row, query.dtype)
+                for pool, unit in zip((cache.keys, cache.values), units, strict=True)
+            )
             rows.append(_sdpa(query[row : row + 1], key, value, scale, causal=False))
         return torch.cat(rows)
+
+
+def _read(stored: Tensor, units: Tensor | None, row: int, dtype: torch.dtype) -> Tensor:
+    """What a row stored, [1, token, head, dim], as the model computes."""
+    if units is None:
+        return stored
+    return stored.to(dtype) * units[row, :, None].to(dtype)
 
 
 def _sdpa(query: Tensor, key: Tensor, value: Tensor, scale: float, *, causal: bool) -> Tensor:
@@ -143,16 +158,19 @@ class FlashKernel:
     def decode(self, query: Tensor, layer: int, plan: DecodePlan, scale: float) -> Tensor:
         """See Kernel."""
         cache = plan.cache
+        units = cache.units_of(layer, len(query))
+        eight_bits = {} if units is None else {"k_descale": units[0], "v_descale": units[1]}
         attended = self._with_cache(
-            query,
+            query if units is None else in_eight_bits(query),
             cache.keys[layer],
             cache.values[layer],
             cache_seqlens=plan.lengths,
             softmax_scale=scale,
             causal=True,
             **{self._table: cache.tables[: len(query)]},
+            **eight_bits,
         )
-        return _first(attended)
+        return _first(attended).to(query.dtype)
 
 
 def _first(result: Any) -> Tensor:
@@ -165,7 +183,14 @@ def _first(result: Any) -> Tensor:
 _LIBRARIES = {"flash_attention_3": "flash_attn_interface", "flash_attention_2": "flash_attn"}
 
 
-def kernel_for(attention: str) -> Kernel:
-    """Give the kernel for a name from `models.attention.choose_attention`."""
+def kernel_for(attention: str, kind: CacheKind = "bf16") -> Kernel:
+    """Give the kernel for a name from `models.attention.choose_attention`.
+
+    MissingPart when it cannot read a cache of this kind.
+    """
+    if kind == "fp8" and attention == "flash_attention_2":
+        raise MissingPart(
+            "FlashAttention-2 cannot read keys and values in eight bits: set REFEREE_KV_CACHE=bf16."
+        )
     library = _LIBRARIES.get(attention)
     return SdpaKernel() if library is None else FlashKernel(import_module(library))

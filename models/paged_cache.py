@@ -9,11 +9,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+#: `bf16` keeps keys and values as the model computes them, in whatever type that is.
+CacheKind = Literal["bf16", "fp8"]
+#: Eight bits of which three are the mantissa's (Micikevicius et al. 2022, arXiv:2209.05433).
+EIGHT_BITS = torch.float8_e4m3fn
+#: The type's largest number.
+_LARGEST = torch.finfo(EIGHT_BITS).max
+#: An answer's keys and values may be this much larger than the prompt's before they are clipped.
+HEADROOM = 2.0
+#: A head whose prompt is all zeros still needs a unit that can be divided by.
+_SMALLEST_UNIT = 1e-12
 #: The pool's first block belongs to nobody: rows without a request read and write there.
 SCRATCH = 0
 
@@ -29,7 +39,7 @@ class CacheShape:
     device: torch.device
 
     @classmethod
-    def of(cls, model: Any) -> CacheShape:
+    def of(cls, model: Any, kind: CacheKind = "bf16") -> CacheShape:
         """Read a causal language model's configuration."""
         config = model.config
         head_dim = getattr(config, "head_dim", None)
@@ -37,7 +47,7 @@ class CacheShape:
             n_layers=config.num_hidden_layers,
             n_heads=config.num_key_value_heads,
             head_dim=head_dim or config.hidden_size // config.num_attention_heads,
-            dtype=model.dtype,
+            dtype=EIGHT_BITS if kind == "fp8" else model.dtype,
             device=model.device,
         )
 
@@ -51,7 +61,9 @@ class PagedCache:
     """A pool of blocks and, for each slot, the table of the blocks that its request holds.
 
     `keys` and `values` are [layer, block, token in block, head, dim]; `tables` is int32
-    [slot, blocks of the longest request] on the device, unused entries point to SCRATCH.
+    [slot, blocks of the longest request] on the device, unused entries point to SCRATCH. In eight
+    bits, `units` float32 [2, layer, slot, head] are what stored keys and values are multiples of,
+    set by each request's prompt; else it is None.
     """
 
     def __init__(
@@ -65,6 +77,9 @@ class PagedCache:
         self.values = torch.zeros_like(self.keys)
         width = self.blocks_for(max_tokens)
         self.tables = torch.zeros(slots, width, dtype=torch.int32, device=shape.device)
+        self.units: Tensor | None = None
+        if shape.dtype == EIGHT_BITS:
+            self.units = torch.ones(2, shape.n_layers, slots, shape.n_heads, device=shape.device)
         self._free = list(range(n_blocks, 0, -1))
         self._held: dict[int, list[int]] = {}
 
@@ -113,7 +128,40 @@ class PagedCache:
         places = blocks * self.block_tokens + positions % self.block_tokens
         return torch.where(live, places, SCRATCH)
 
-    def write(self, layer: int, places: Tensor, keys: Tensor, values: Tensor) -> None:
-        """Store keys and values [n, head, dim] at `places` [n]."""
-        self.keys[layer].view(-1, *keys.shape[1:]).index_copy_(0, places, keys)
-        self.values[layer].view(-1, *values.shape[1:]).index_copy_(0, places, values)
+    def write_prompt(
+        self, layer: int, slot: int, places: Tensor, keys: Tensor, values: Tensor
+    ) -> None:
+        """Store keys and values [n, head, dim] of a slot's prompt at `places` [n]."""
+        if self.units is not None:
+            for units, tensor in zip(self.units[:, layer, slot], (keys, values), strict=True):
+                largest = tensor.abs().amax(dim=(0, 2)).float()
+                units.copy_((largest * HEADROOM / _LARGEST).clamp(min=_SMALLEST_UNIT))
+        self._write(layer, slice(slot, slot + 1), places, keys, values)
+
+    def write_step(self, layer: int, places: Tensor, keys: Tensor, values: Tensor) -> None:
+        """Store one token's keys and values [row, head, dim] of each of the first slots."""
+        self._write(layer, slice(0, len(keys)), places, keys, values)
+
+    def units_of(self, layer: int, n_rows: int) -> tuple[Tensor, Tensor] | None:
+        """Give the units of the first slots' keys and values, each [row, head]."""
+        if self.units is None:
+            return None
+        keys, values = self.units[:, layer, :n_rows]
+        return keys, values
+
+    def _write(
+        self, layer: int, slots: slice, places: Tensor, keys: Tensor, values: Tensor
+    ) -> None:
+        for kind, (pool, tensor) in enumerate(((self.keys, keys), (self.values, values))):
+            if self.units is not None:
+                tensor = in_eight_bits(tensor / self.units[kind, layer, slots, :, None])
+            # Index operations do not know the eight-bit types, but bytes are bytes.
+            rows = pool[layer].view(-1, *tensor.shape[1:])
+            if self.units is not None:
+                rows, tensor = rows.view(torch.uint8), tensor.view(torch.uint8)
+            rows.index_copy_(0, places, tensor)
+
+
+def in_eight_bits(tensor: Tensor) -> Tensor:
+    """Round to eight bits; what is too large is clipped, since the type would make it NaN."""
+    return tensor.clamp(-_LARGEST, _LARGEST).to(EIGHT_BITS)

@@ -4,7 +4,7 @@ tokens when the reviewer's tokenizer is on this machine. Stores nothing, loads n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from errors import MissingPart
@@ -15,24 +15,32 @@ from settings import Settings
 from worker import roster
 
 
-def document(papers: Sequence[Reading], reviewer: str, settings: Settings) -> dict[str, Any]:
+def document(papers: Iterable[Reading], reviewer: str, settings: Settings) -> dict[str, Any]:
     """Describe papers as they would be submitted to a reviewer."""
-    lines = describe(papers, _TokenCounter(_config(reviewer, settings), settings))
+    describer = Describer(_TokenCounter(_config(reviewer, settings), settings))
+    lines = [describer.line(reading) for reading in papers]
     return {"papers": lines, "counts": counts(lines)}
 
 
-def describe(papers: Sequence[Reading], counter: _TokenCounter | None) -> list[dict[str, Any]]:
-    """One line a paper; the second paper with the same content names the first."""
-    first: dict[str, str] = {}
-    lines = []
-    for reading in papers:
+class Describer:
+    """Describes papers one after the other, so that nobody has to hold the texts of all."""
+
+    def __init__(self, counter: _TokenCounter | None = None) -> None:
+        self._counter = counter
+        #: The custom_id that first had a content, by the content's sha256.
+        self._first: dict[str, str] = {}
+
+    def line(self, reading: Reading) -> dict[str, Any]:
+        """One paper; the second one with the same content names the first."""
         line: dict[str, Any] = {"source": reading.source, "custom_id": reading.custom_id}
-        line |= _unread() if reading.paper is None else _about(reading.paper, counter)
-        original = first.setdefault(line["sha256"], reading.custom_id) if line["sha256"] else None
+        line |= _unread() if reading.paper is None else _about(reading.paper, self._counter)
+        original = self._original(line["sha256"], reading.custom_id)
         line["duplicate_of"] = original if original != reading.custom_id else None
         line["error"] = reading.error
-        lines.append(line)
-    return lines
+        return line
+
+    def _original(self, sha256: str | None, custom_id: str) -> str | None:
+        return self._first.setdefault(sha256, custom_id) if sha256 else None
 
 
 def counts(lines: Sequence[dict[str, Any]]) -> dict[str, int]:
@@ -42,10 +50,9 @@ def counts(lines: Sequence[dict[str, Any]]) -> dict[str, int]:
     return {"read": len(lines) - failed - duplicate, "failed": failed, "duplicate": duplicate}
 
 
-def without_texts(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The same lines without the papers' own words, as `submit --json` prints them."""
-    texts = {"abstract", "sections"}
-    return [{key: value for key, value in line.items() if key not in texts} for line in lines]
+def without_texts(line: dict[str, Any]) -> dict[str, Any]:
+    """The same line without the paper's own words, as `submit --json` prints it."""
+    return {key: value for key, value in line.items() if key not in ("abstract", "sections")}
 
 
 def _about(paper: Paper, counter: _TokenCounter | None) -> dict[str, Any]:

@@ -161,6 +161,7 @@ def _continuous(
             max_tokens=config.max_request_tokens,
             slots=slots,
             memory_limit=int(settings.gpu_memory_gib * 2**30) or None,
+            kv_cache=settings.kv_cache,
             threads=settings.torch_threads or max(1, (os.cpu_count() or 1) // 2),
         ),
     )

@@ -24,7 +24,7 @@ from settings import Settings
 from worker import broker, roster
 from worker.app import make_app
 from worker.doorbell import ring
-from worker.dry_run import counts, describe, without_texts
+from worker.dry_run import Describer, counts, without_texts
 
 Progress = Callable[[int, int], None]
 Ring = Callable[[int], bool]
@@ -55,7 +55,8 @@ class Outcome:
 
 @dataclass
 class _Tally:
-    readings: list[Reading] = field(default_factory=list)
+    #: One description a paper: at conference size the papers themselves would not fit in memory.
+    lines: list[dict[str, Any]] = field(default_factory=list)
     new: int = 0
     known: int = 0
     conflicts: list[str] = field(default_factory=list)
@@ -107,11 +108,11 @@ def _store(
     announce: Ring,
     replace: bool,
 ) -> _Tally:
-    tally = _Tally()
+    tally, describer = _Tally(), Describer()
     for chunk in _chunks(papers, chunk_size):
         new_papers = [_new_paper(reading) for reading in chunk]
         added = batches.add_papers(database, batch, new_papers, replace=replace)
-        tally.readings.extend(chunk)
+        tally.lines.extend(without_texts(describer.line(reading)) for reading in chunk)
         tally.new += added.new
         tally.known += added.known
         tally.conflicts.extend(added.conflicts)
@@ -156,7 +157,7 @@ def _ringer(settings: Settings, batch: Batch) -> Ring:
 
 
 def _outcome(batch: Batch, tally: _Tally) -> Outcome:
-    lines = without_texts(describe(tally.readings, None))
+    lines = tally.lines
     document = {"batch": batch.name, "jobs": tally.new, "papers": lines, "counts": counts(lines)}
     exit_code = 2 if tally.conflicts else 1 if counts(lines)["failed"] else 0
     return Outcome(batch.name, batch.reviewer.queue, document, _warnings(tally), exit_code)

@@ -78,8 +78,8 @@ def _dry_run(source: Any, reviewer_name: str | None, *, as_json: bool) -> int:
     settings = get_settings()
     entries = discover(source.paths, source.manifest, source.stdin)
     with progress("reading") as advance:
-        papers = list(read(entries, settings, advance))
-    found = document(papers, reviewer_name or settings.reviewer, settings)
+        papers = read(entries, settings, advance)
+        found = document(papers, reviewer_name or settings.reviewer, settings)
     if as_json:
         echo_json(found)
     else:

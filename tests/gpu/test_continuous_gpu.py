@@ -20,8 +20,8 @@ from models.decoder import Decoder, Model
 from models.generate import GenerateEngine
 from models.grammar import GrammarTables
 from models.loading import LoadedModel, load
-from models.paged_attention import ATTENTION, kernel_for
-from models.paged_cache import CacheShape, PagedCache
+from models.paged_attention import ATTENTION, DecodePlan, kernel_for
+from models.paged_cache import EIGHT_BITS, CacheShape, PagedCache
 from tests.engine_cases import (
     LLAMA31,
     REQUEST,
@@ -39,6 +39,8 @@ pytestmark = [
 
 GPU = torch.device("cuda")
 ANSWER_TOKENS = 64
+#: Enough for a guided review of four aspects.
+GUIDED_TOKENS = 240
 #: Byte-level tokens: prompts that end inside the first block of 256, at its edge and beyond it.
 PROMPT_TOKENS = (40, 255, 256, 257, 511, 700, 1000, 1300)
 #: Two scores that lie closer than this share of the scores' spread may change places in bfloat16.
@@ -224,10 +226,10 @@ def _decoded(loaded: LoadedModel, adapters: dict[str, Path], *, graphs: bool) ->
         if adapter is not None:
             decoder._bank.attach(adapters[adapter], adapter)
         request = replace(REQUEST, seed=slot, temperature=slot / 2, guided=slot == 3)
-        request = replace(request, max_new_tokens=ANSWER_TOKENS)
-        decoder._cache.reserve(slot, len(prompt) + ANSWER_TOKENS)
+        request = replace(request, max_new_tokens=GUIDED_TOKENS)
+        decoder._cache.reserve(slot, len(prompt) + GUIDED_TOKENS)
         decoder.enter(slot, request, prompt, adapter)
-    for _ in range(ANSWER_TOKENS):
+    for _ in range(GUIDED_TOKENS):
         decoder.step(4)
     return [decoder.answer(slot) for slot in range(4)]
 
@@ -237,7 +239,7 @@ def test_steps_ahead_and_graphs_change_no_token(
     kernel: str, folder: Path, adapters: dict[str, Path]
 ) -> None:
     requests = [
-        replace(request, adapter_sha256=None, max_new_tokens=min(request.max_new_tokens, 80))
+        replace(request, adapter_sha256=None, aspects=FOUR)
         for request in mixed_requests(12, list(adapters))
     ]
     answers = []
@@ -251,3 +253,31 @@ def test_steps_ahead_and_graphs_change_no_token(
         finally:
             engine.close()
     assert answers[0] == answers[1] == answers[2]
+
+
+@pytest.mark.skipif("flash_attention_3" not in KERNELS, reason="needs FlashAttention-3")
+def test_flash_attention_reads_eight_bits_as_they_were_meant() -> None:
+    torch.manual_seed(0)
+    rows, heads, dim, lengths = 3, 4, 128, [700, 256, 33]
+    shape = CacheShape(1, heads, dim, EIGHT_BITS, GPU)
+    sizes = {"n_blocks": 24, "slots": rows, "max_tokens": 1024}
+    paged = PagedCache(shape, block_tokens=256, **sizes)
+    whole = PagedCache(shape, block_tokens=1024, **sizes)
+    for slot, length in enumerate(lengths):
+        prompt = torch.randn(2, length, heads, dim, device=GPU, dtype=torch.bfloat16)
+        prompt *= torch.tensor([3.0, 0.01], device=GPU)[:, None, None, None]
+        for cache in (paged, whole):
+            assert cache.reserve(slot, length)
+            cache.write_prompt(0, slot, cache.places(slot, length), *prompt)
+    query = torch.randn(rows, 1, 8 * heads, dim, device=GPU, dtype=torch.bfloat16)
+    found, expected = (
+        kernel_for(name, "fp8").decode(query, 0, _reads(cache, lengths), dim**-0.5)
+        for name, cache in (("flash_attention_3", paged), ("sdpa", whole))
+    )
+    assert (found - expected).norm() < 0.05 * expected.norm()
+
+
+def _reads(cache: PagedCache, lengths: list[int]) -> DecodePlan:
+    nothing = torch.zeros(len(lengths), dtype=torch.long, device=GPU)
+    read = torch.tensor(lengths, dtype=torch.int32, device=GPU)
+    return DecodePlan(kernel_for("sdpa"), cache, nothing, read, lengths)

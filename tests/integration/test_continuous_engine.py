@@ -17,6 +17,7 @@ from models.aspects import FOUR
 from models.continuous import ContinuousEngine, EngineOptions
 from models.engine import ReviewRequest, Suppression
 from models.generate import GenerateEngine
+from models.paged_cache import CacheKind
 from models.parse import parse
 from tests.engine_cases import (
     GREEDY,
@@ -43,8 +44,10 @@ def adapters(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
 
 
 @contextmanager
-def continuous(folder: Path, adapters: dict[str, Path], slots: int) -> Iterator[ContinuousEngine]:
-    options = EngineOptions(max_tokens=2048, slots=slots, threads=1)
+def continuous(
+    folder: Path, adapters: dict[str, Path], slots: int, kv_cache: CacheKind = "bf16"
+) -> Iterator[ContinuousEngine]:
+    options = EngineOptions(max_tokens=2048, slots=slots, threads=1, kv_cache=kv_cache)
     engine = ContinuousEngine(
         load_exact(folder), find_adapter=adapters.__getitem__, options=options
     )
@@ -164,6 +167,20 @@ def test_a_guided_answer_parses_strictly(engine: ContinuousEngine) -> None:
     generation = engine.submit(request).result(DEADLINE)
     assert generation.finish == "stop"
     assert parse(generation.text, FOUR).strict
+
+
+def test_in_eight_bits_a_review_still_depends_on_its_seed_alone(
+    tiny_folder: Path, adapters: dict[str, Path]
+) -> None:
+    # Given one request for a guided review, alone and among others
+    request = replace(REQUEST, guided=True, max_new_tokens=230, seed=7)
+    others = mixed_requests(8, list(adapters))[1:]
+    with continuous(tiny_folder, adapters, slots=4, kv_cache="fp8") as engine:
+        alone = engine.submit(request).result(DEADLINE)
+        crowd = [engine.submit(each) for each in (*others, replace(request, id="again"))]
+        assert crowd[-1].result(DEADLINE).token_ids == alone.token_ids
+        assert engine.versions["kv_cache"] == "fp8"
+    assert parse(alone.text, FOUR).strict
 
 
 def test_closing_loses_what_is_in_flight(engine: ContinuousEngine) -> None:
