@@ -52,8 +52,8 @@ def chart_file(comparison: ComparisonFigures, method: MethodFigures) -> str:
     module = _environment().get_template("drawing.svg").module
     record = comparison.record
     title = (
-        f"{record.a.label} against {record.b.label}, {words.method_name(method.method)}: "
-        "wins left, ties, losses right"
+        f"{record.a.label} (left) against {record.b.label} (right): "
+        f"{words.method_name(method.method)}"
     )
     palette = _own_text("style.css").partition("* {")[0] + _own_text("drawing.css")
     drawing: Any = module.drawing  # type: ignore[attr-defined]
