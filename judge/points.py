@@ -35,12 +35,14 @@ _WORD = re.compile(r"[^\W_]+")
 def points_of(review: ReviewText) -> list[NewPoint]:
     """The review's points: its items, unless most of its text is in none; then its sentences.
 
-    An empty aspect's marker is never a point.
+    An item without a title is free text under an aspect: its sentences are the points. An empty
+    aspect's marker is never one.
     """
     items = [
-        NewPoint(aspect, f"{title}: {text}" if title else text)
+        NewPoint(aspect, point)
         for aspect, title, text in review.items
-        if not (is_marker(title) or (not title and is_marker(text)))
+        for point in ([f"{title}: {text}"] if title else sentences(text))
+        if not is_marker(title or text)
     ]
     in_items = sum(len(point.text) for point in items)
     if in_items >= len(review.unplaced.strip()):

@@ -79,3 +79,13 @@ def test_missing_reviews_and_verdicts_come_through_the_queue(site: Site) -> None
         # And again it is only reported
         assert site.run(*command).code == done.code
         assert len(server.bodies) == asked
+        # And a suppression is calibrated on reviews that are written for it
+        rows = site.json(
+            *("judge", "calibrate", "--reviewer", "demo-7", "--reference", "demo-7"),
+            *("--coefficients", "1,0.5", "--mode", "logit"),
+        )
+        assert [(row["label"], row["reviews"]) for row in rows] == [
+            ("demo-7", N_PAPERS),
+            ("off", N_PAPERS),
+            ("logit 0.5", N_PAPERS),
+        ]

@@ -45,7 +45,7 @@ def reviewer(
         sha256=f"sha of {name}",
         kind=kind,
         queue="cpu",
-        config={"aspects": "7", **config},
+        config={"name": name, "kind": kind, "aspects": "7", **config},
     )
 
 
