@@ -32,11 +32,13 @@ _CHUNK = 200
 
 
 def contents_named(database: Database, custom_id: str) -> list[PaperContent]:
-    """Give the papers that any batch has under this custom_id, by id."""
-    named = select(Job.paper_id).where(Job.custom_id == storable(custom_id))
+    """Give the papers that any batch has under this custom_id, or whose SHA-256 it is, by id."""
+    name = storable(custom_id)
+    named = select(Job.paper_id).where(Job.custom_id == name)
     with database.read() as on:
-        query = select(*_COLUMNS).where(Paper.id.in_(named)).order_by(Paper.id)
-        return [_content_of(dict(row)) for row in on.execute(query).mappings()]
+        query = select(*_COLUMNS).where(Paper.id.in_(named) | (Paper.sha256 == name))
+        rows = on.execute(query.order_by(Paper.id)).mappings()
+        return [_content_of(dict(row)) for row in rows]
 
 
 def contents_by_id(database: Database, paper_ids: Sequence[int]) -> dict[int, PaperContent]:

@@ -14,7 +14,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from db.columns import NEVER, CleanJson, CleanText, Id, SortedText, now
 
 #: The last migration, which makes this schema; a test compares it with the migrations.
-REVISION = "0007"
+REVISION = "0009"
 
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled", "expired"]
 BatchState = Literal[
