@@ -35,6 +35,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "retry": ("db.batch_commands", "Queue failed, cancelled and expired papers again."),
     "pause": ("db.batch_commands", "Stop handing out a batch's papers; running ones finish."),
     "resume": ("db.batch_commands", "Hand out a paused batch's papers again."),
+    "purge": (
+        "db.batch_commands",
+        "Delete what a batch's papers and reviews say, and keep what happened.",
+    ),
     "requeue": ("worker.commands", "Give back what dead workers held and announce waiting work."),
     "show": ("db.commands", "Show the reviews of a paper."),
     "export": ("db.commands", "Write a batch's reviews to a file."),
@@ -42,6 +46,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "worker": ("worker.commands", "Run a worker."),
     "workers": ("worker.node_commands", "List, drain and resume the workers."),
     "reviewer": ("models.commands", "List, show and add reviewers."),
+    "adapter": ("models.adapter_commands", "Register, promote and merge adapters."),
     "model": ("models.commands", "List and fetch base models."),
     "import": ("models.commands", "Import reviews that were written elsewhere."),
     "judge": ("judge.commands", "Match and judge reviews against human ones."),

@@ -80,9 +80,7 @@ def submit_papers(
     roster.check_may_send(config, settings, options.allow_external)
     batch = batches.open_batch(database, batch_name, version, options)
     papers = read(entries, settings, progress)
-    tally = _store(
-        database, batch, papers, settings.submit_chunk, _ringer(settings, batch), replace
-    )
+    tally = _store(database, batch, papers, settings.submit_chunk, ringer(settings, batch), replace)
     batches.finish_submit(database, batch)
     return _outcome(batch, tally)
 
@@ -110,7 +108,7 @@ def _store(
 ) -> _Tally:
     tally, describer = _Tally(), Describer()
     for chunk in _chunks(papers, chunk_size):
-        new_papers = [_new_paper(reading) for reading in chunk]
+        new_papers = [new_paper(reading) for reading in chunk]
         added = batches.add_papers(database, batch, new_papers, replace=replace)
         tally.lines.extend(without_texts(describer.line(reading)) for reading in chunk)
         tally.new += added.new
@@ -126,7 +124,8 @@ def _chunks(papers: Iterable[Reading], size: int) -> Iterator[Sequence[Reading]]
         yield chunk
 
 
-def _new_paper(reading: Reading) -> NewPaper:
+def new_paper(reading: Reading) -> NewPaper:
+    """A reading as the database takes it."""
     return NewPaper(
         custom_id=reading.custom_id,
         source=reading.source,
@@ -147,8 +146,8 @@ def _content(paper: Paper) -> PaperContent:
     )
 
 
-def _ringer(settings: Settings, batch: Batch) -> Ring:
-    """A function that rings for n jobs; False when no broker can be reached now."""
+def ringer(settings: Settings, batch: Batch) -> Ring:
+    """Give a function that rings for n jobs; False when no broker can be reached now."""
     found = broker.find(settings)
     if found is None or not found.answers():
         return lambda times: times == 0

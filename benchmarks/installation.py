@@ -1,0 +1,250 @@
+"""A whole Referee for a measurement: its own home, a real broker, real commands and workers.
+
+Knows nothing of what is measured. Runs from the source folder, without an installed package.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import yaml
+from sqlalchemy import text
+
+from benchmarks.llama_shape import ANSWER_TOKENS, LLAMA31_8B, TINY, Papers, write_random_llama
+from benchmarks.tokenizer import tokenizer_file
+from db import nodes
+from db.session import open_database
+from models import reviewer
+from models.store import load_tokenizer
+from settings import PROJECT_ROOT
+from tests.servers import Valkey
+
+#: The reviewer of every measurement.
+REVIEWER = "bench"
+#: Seconds that a worker may take to start, weights quantised and graphs recorded.
+START_SECONDS = 400.0
+#: Seconds that a batch may take.
+BATCH_SECONDS = 550.0
+_POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How large model, papers and answers are."""
+
+    tiny: bool
+    scale: float = 1.0
+    answer_tokens: int = ANSWER_TOKENS
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What a batch took, by the database's clock."""
+
+    papers: int
+    seconds: float
+    papers_per_hour: float
+    reviews: int
+    claims: int
+
+    @property
+    def once_each(self) -> bool:
+        """Was every paper claimed once and reviewed once?"""
+        return self.reviews == self.claims == self.papers
+
+
+@dataclass(frozen=True)
+class Installation:
+    """One home, and the environment of every command that runs on it."""
+
+    home: Path
+    environment: dict[str, str]
+
+    def run(self, *arguments: str) -> str:
+        """Run a command to its end; returns what it printed. RuntimeError when it fails."""
+        done = subprocess.run(
+            [sys.executable, "-m", "cli", *arguments],
+            env=self._env(),
+            cwd=PROJECT_ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(f"referee {' '.join(arguments)}: {done.stderr.strip()}")
+        return done.stdout
+
+    def python(self, module: str, *arguments: str) -> Any:
+        """Run a module that prints one JSON document as its last line."""
+        command = [sys.executable, "-m", module, *arguments]
+        done = subprocess.run(
+            command,
+            env=self._env(),
+            cwd=PROJECT_ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+        return json.loads(done.stdout.strip().splitlines()[-1])
+
+    @contextmanager
+    def worker(self, gpus: str, *options: str) -> Iterator[float]:
+        """Run `referee worker` until the block ends; gives the seconds until all were ready."""
+        chosen = ("--gpus", gpus) if gpus else ()
+        log = self.home / "worker.out"
+        started = time.monotonic()
+        with log.open("ab") as out:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "cli", "worker", "--reviewer", REVIEWER, *chosen, *options],
+                env=self._env(),
+                cwd=PROJECT_ROOT,
+                stdout=out,
+                stderr=out,
+            )
+        try:
+            wanted = len(gpus.split(",")) if gpus else 1
+            wait(lambda: self._n_workers() >= wanted, START_SECONDS, process)
+            yield time.monotonic() - started
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait()
+
+    def submit(self, file: Path, batch: str, *options: str) -> None:
+        """Submit a JSONL file."""
+        self.run("submit", str(file), "--batch", batch, "--reviewer", REVIEWER, *options)
+
+    def finish(self, *batches: str) -> None:
+        """Wait until no paper of these batches is left."""
+        names = ", ".join(f"'{name}'" for name in batches)
+        query = (
+            "SELECT count(*) FROM job JOIN batch ON batch.id = job.batch_id "
+            f"WHERE job.state IN ('queued', 'running') AND batch.name IN ({names})"
+        )
+        wait(lambda: self.rows(query)[0][0] == 0, BATCH_SECONDS)
+
+    def rate(self, *batches: str) -> Rate:
+        """From the first claim to the last commit of these batches."""
+        names = ", ".join(f"'{name}'" for name in batches)
+        jobs = f"FROM job JOIN batch ON batch.id = job.batch_id WHERE batch.name IN ({names})"
+        ((papers, seconds),) = self.rows(
+            f"SELECT count(*), max(job.finished_at) - min(job.started_at) {jobs}"
+        )
+        ids = f"(SELECT job.id {jobs})"
+        ((reviews,),) = self.rows(f"SELECT count(*) FROM review WHERE job_id IN {ids}")
+        ((claims,),) = self.rows(
+            f"SELECT count(*) FROM job_event WHERE kind = 'claimed' AND job_id IN {ids}"
+        )
+        return Rate(papers, seconds, 3600 * papers / seconds, reviews, claims)
+
+    def rows(self, query: str) -> Sequence[Any]:
+        """Ask the installation's database."""
+        database = open_database(self.database_url, max_connections=1)
+        try:
+            with database.read() as on:
+                return on.execute(text(query)).all()
+        finally:
+            database.close()
+
+    @property
+    def database_url(self) -> str:
+        """Where its database is."""
+        return self.environment.get("REFEREE_DATABASE_URL") or f"sqlite:///{self.home}/referee.db"
+
+    def _n_workers(self) -> int:
+        database = open_database(self.database_url, max_connections=1)
+        try:
+            return sum(node.queue != "cpu" for node in nodes.listing(database))
+        finally:
+            database.close()
+
+    def _env(self) -> dict[str, str]:
+        base = {k: v for k, v in os.environ.items() if not k.startswith("REFEREE_")}
+        path = f"{PROJECT_ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+        return base | {"REFEREE_HOME": str(self.home), "PYTHONPATH": path} | self.environment
+
+
+def wait(
+    condition: Callable[[], bool], seconds: float, process: subprocess.Popen[bytes] | None = None
+) -> None:
+    """Wait for a condition. RuntimeError after the deadline, or when the process ends before."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if process is not None and process.poll() is not None:
+            raise RuntimeError(f"the worker ended with exit code {process.returncode}")
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"not so after {seconds:.0f} s")
+        time.sleep(_POLL_SECONDS)
+
+
+@contextmanager
+def installation(
+    scratch: Path, shape: Shape, tokenizer: Path | None, database_url: str = ""
+) -> Iterator[Installation]:
+    """A home with a model of random weights and a reviewer of it, and a running broker."""
+    model = _write_model(scratch, tokenizer_file(tokenizer, scratch), shape)
+    broker = Valkey(scratch / "valkey")
+    environment = {"REFEREE_BROKER_URL": broker.url}
+    if database_url:
+        environment["REFEREE_DATABASE_URL"] = database_url
+    made = Installation(scratch / "home", environment)
+    made.home.mkdir()
+    try:
+        made.run("db", "upgrade")
+        made.run("reviewer", "add", str(_reviewer_file(scratch, model, shape)))
+        yield made
+    finally:
+        broker.stop()
+
+
+def _write_model(scratch: Path, tokenizer: Path, shape: Shape) -> Path:
+    """Write random weights in a process of its own: this one must hold no memory of a GPU."""
+    folder, sizes = scratch / "model", TINY if shape.tiny else LLAMA31_8B
+    arguments = (folder, tokenizer, sizes)
+    writer = get_context("spawn").Process(target=write_random_llama, args=arguments)
+    writer.start()
+    writer.join()
+    if writer.exitcode:
+        raise RuntimeError("the random weights were not written")
+    return folder
+
+
+def _reviewer_file(scratch: Path, model: Path, shape: Shape) -> Path:
+    """The recipe's reviewer on the random model, greedy; its gate passes any text."""
+    shipped = reviewer.load(reviewer.builtin()["llama31-7"])
+    assert shipped.base is not None
+    base = replace(shipped.base, name="bench-llama", hub=str(model))
+    config = replace(
+        shipped,
+        name=REVIEWER,
+        base=base,
+        temperature=0.0,
+        max_prompt_tokens=max(800, int(shipped.max_prompt_tokens * shape.scale)),
+        max_new_tokens=shape.answer_tokens,
+        gate=replace(shipped.gate, fatal=()),
+    )
+    path = scratch / "bench.yaml"
+    path.write_text(yaml.safe_dump(config.to_json()))
+    return path
+
+
+def write_papers(path: Path, model: Path, count: int, scale: float, first: int = 0) -> Path:
+    """Write `count` papers of a conference's lengths as JSONL, numbered from `first`."""
+    papers = Papers.of(load_tokenizer(model))
+    with path.open("w") as file:
+        for number in range(first, first + count):
+            body = papers.request(number, scale=scale).paper_text
+            name = f"paper-{number:04}"
+            line = {"id": name, "title": name, "abstract": name, "text": body}
+            file.write(json.dumps(line) + "\n")
+    return path
