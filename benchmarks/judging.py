@@ -70,6 +70,7 @@ def _run(database: Database, sides: list[ReviewerVersion], home: Path, threshold
         reference=sides[2],
         matcher=EmbeddingMatcher(home, threshold),
         extractor=ParsedPoints(),
+        min_papers=1,
     )
     ready = prepare(database, plan)
     match(database, ready, plan, lambda done, total: None)
