@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 FILES  := cli.py settings.py errors.py papers models worker db trainer migrations tests benchmarks docs
 
-.PHONY: help setup demo test lint fix bench bench-data check-parse docs compose-check gpu-test clean
+.PHONY: help setup demo test lint fix siege siege-short scale fleet bench bench-data check-parse docs compose-check gpu-test clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -42,6 +42,24 @@ fix: setup
 	$(BIN)/ruff check --fix $(FILES)
 	$(BIN)/ruff format $(FILES)
 
+## make siege        workers, broker and database are struck while 1,000 papers run; three seeds on each database
+siege: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.siege --seeds 1,2,3 --json benchmarks/results/siege.json
+
+## make siege-short  one seed, 300 papers, on SQLite: what CI runs
+siege-short: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.siege --seeds $${SEED:-1} --databases $${DATABASE:-sqlite} --short
+
+## make scale        submission, drain, status and export at 1,000 to 100,000 jobs on both databases
+scale: setup
+	for database in sqlite postgresql; do for jobs in 1000 10000 23000 100000; do \
+	  $(BIN)/python benchmarks/scale.py --jobs $$jobs --database $$database \
+	    --json benchmarks/results/scale.json || exit 1; done; done
+
+## make fleet        40 workers of 90 slots on one PostgreSQL: connections, and what an idle worker costs
+fleet: setup
+	$(BIN)/python -m benchmarks.fleet --json benchmarks/results/fleet.json
+
 ## make check-parse  100 reviews by the small model must parse strictly; needs ../shared/data
 check-parse: setup
 	$(BIN)/python -m benchmarks.check_parse --papers 100 --json benchmarks/results/check_parse.json
@@ -59,9 +77,12 @@ bench-data: setup
 docs: setup
 	$(BIN)/python docs/help.py
 
-## make compose-check  docker-compose.yml is valid; needs docker-compose, no engine
+## make compose-check  all compose files are valid; needs docker-compose, no engine
 compose-check:
-	REFEREE_BROKER_PASSWORD=x REFEREE_DATABASE_PASSWORD=x docker-compose -f docker-compose.yml config -q
+	export REFEREE_BROKER_PASSWORD=x REFEREE_DATABASE_PASSWORD=x REFEREE_PRIVATE_ADDRESS=10.0.0.5; \
+	export REFEREE_BROKER_URL=x REFEREE_DATABASE_URL=x; \
+	for file in docker-compose.yml deploy/server/docker-compose.yml deploy/worker/docker-compose.yml; do \
+	  docker-compose -f $$file config -q || exit 1; done
 
 ## make gpu-test     the gpu ring, on a machine that has one
 gpu-test: setup

@@ -38,6 +38,14 @@ class EngineLost(RetryLater):
     """The engine stopped while the paper was in flight."""
 
 
+class EngineCrashed(EngineLost):
+    """The engine broke down with every paper that was in it; any of them may be the cause."""
+
+
+class NeverStarted(EngineLost):
+    """The engine was lost before it took the paper up: the paper is not the cause."""
+
+
 class GiveUp(RefereeError):
     """The job cannot be done and fails, with its kind and its sentence on record."""
 

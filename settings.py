@@ -64,11 +64,19 @@ class Settings(BaseSettings):
     watchdog_seconds: float = 300.0
     #: GPU memory that a worker may take, in GiB; 0 means all that is free.
     gpu_memory_gib: float = 0.0
+    #: Keep the quantised weights in `home`/cache/weights (5.7 GB for 8B): a start is then shorter.
+    cache_weights: bool = True
     #: "fp8" keeps the keys and values of attention in eight bits: twice the papers in flight, in
     #: slightly other words. On a GPU it needs FlashAttention-3.
     kv_cache: Literal["bf16", "fp8"] = "bf16"
     #: Papers stored by one transaction of `submit`; at most 200.
     submit_chunk: int = Field(default=100, ge=1, le=200)
+    #: Port of the one Prometheus endpoint of this host's workers; 0: none.
+    metrics_port: int = Field(default=0, ge=0, le=65535)
+    #: Address that it listens on.
+    metrics_address: str = "127.0.0.1"
+    #: How workers log: for people, or one JSON object a line.
+    log_format: Literal["text", "json"] = "text"
     #: "module:function" that makes the engine in place of the built-in ones (tests, benchmarks).
     engine: str = ""
     #: CPU threads of one local model; 0 means half the cores: a decode step is many small

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from db.contents import PaperContent
-from db.control import cancel, pause, resume, retry, unreadable
-from db.opening import Batch, BatchOptions, finish_submit, open_batch, reviewer_of
+from db.control import (
+    cancel,
+    failed_custom_ids,
+    pause,
+    pause_all,
+    resume,
+    resume_all,
+    retry,
+    without_text,
+)
+from db.opening import Batch, BatchOptions, finish_submit, open_batch, reopen_batch, reviewer_of
 from db.progress import BatchStatus, status, statuses
+from db.purging import Purge, purge, sources
+from db.reconcile import expire_deadlines
 from db.submission import Added, NewPaper, add_papers, known_custom_ids
 
 __all__ = [
@@ -15,16 +26,24 @@ __all__ = [
     "BatchStatus",
     "NewPaper",
     "PaperContent",
+    "Purge",
     "add_papers",
     "cancel",
+    "expire_deadlines",
+    "failed_custom_ids",
     "finish_submit",
     "known_custom_ids",
     "open_batch",
     "pause",
+    "pause_all",
+    "purge",
+    "reopen_batch",
     "resume",
+    "resume_all",
     "retry",
     "reviewer_of",
+    "sources",
     "status",
     "statuses",
-    "unreadable",
+    "without_text",
 ]

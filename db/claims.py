@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
-    Connection,
     Double,
     Select,
     bindparam,
@@ -23,7 +21,7 @@ from db.columns import at_most, now
 from db.events import Change, record
 from db.reviewers import COLUMNS as REVIEWER_COLUMNS
 from db.reviewers import ReviewerVersion, version_of
-from db.schema import CLAIMABLE_BY_REVIEWER, CLAIMABLE_ON_QUEUE, Batch, Job, Paper, Reviewer
+from db.schema import CLAIMABLE_ON_QUEUE, Batch, Job, Paper, Reviewer
 from db.schema_data import JobInput
 from db.session import Database
 
@@ -47,8 +45,31 @@ class Claim:
     body: str
     reviewer: ReviewerVersion
     allow_external: bool
+    #: Seconds between queued and claimed.
+    waited: float
     worker: str
     max_attempts: int
+    #: Engines and workers that broke down while they held it, with others or alone.
+    crashes: int
+
+
+@dataclass(frozen=True)
+class Room:
+    """Which jobs a worker may take, by the crashes that they were in, and whom it keeps alone.
+
+    When an engine or a worker breaks down, each of its papers may be the cause. They are tried
+    again in ever smaller company, which is the worker's to keep (`worker.company`), until the cause
+    is alone: only there does a crash count against a paper.
+    """
+
+    least_crashes: int
+    most_crashes: int
+    #: A job that was in so many crashes is taken only when, and as long as, nothing else is held.
+    alone_from: int
+
+
+#: For a worker that takes one job at a time: any job, and each is alone.
+ALONE = Room(least_crashes=0, most_crashes=1 << 30, alone_from=0)
 
 
 @dataclass(frozen=True)
@@ -66,31 +87,24 @@ def claim(
     worker: str,
     lease_seconds: float,
     max_attempts: int,
-    loaded_reviewer_id: int | None = None,
-    may_take_over: Callable[[], bool] = lambda: True,
+    room: Room = ALONE,
 ) -> Claim | None:
     """Take the next job of the queue: by priority, then deadline, then age.
 
-    Within the highest priority that waits, jobs of `loaded_reviewer_id` come first. When nothing is
-    queued, a running job whose lease ran out is taken over, if `may_take_over` then says so: what
-    the caller knew before it waited for the database may be old. None means there is no work.
+    `room` says which of the jobs that were in crashes the worker may take now. None means that
+    there is no work.
     """
     terms = {
         "on_queue": queue,
         "by_worker": worker,
         "lease": lease_seconds,
-        "most_attempts": max_attempts,
-        "loaded": loaded_reviewer_id,
+        **vars(room),
     }
-    searches = [_TAKE_QUEUED]
-    if loaded_reviewer_id is not None:
-        searches.insert(0, _TAKE_LOADED)
     with database.write() as on:
-        taken = _first_of(on, searches, terms)
-        if taken is None and may_take_over():
-            taken = _first_of(on, [_TAKE_ABANDONED], terms)
-        if taken is None:
+        row = on.execute(_TAKE_QUEUED, terms).first()
+        if row is None:
             return None
+        taken = Change(*row)
         record(on, "claimed", [taken], worker=worker)
     return _claim_of(database, taken, worker, max_attempts)
 
@@ -113,16 +127,6 @@ def _ready(predicate: str) -> Select[int]:
     return select(Job.id).where(text(predicate), Job.not_before <= now(), Job.deadline_at > now())
 
 
-def _first_of(
-    on: Connection, searches: Iterable[ReturningUpdate[int, int]], terms: Mapping[str, Any]
-) -> Change | None:
-    for search in searches:
-        row = on.execute(search, terms).first()
-        if row is not None:
-            return Change(*row)
-    return None
-
-
 def _take(candidates: Select[int]) -> ReturningUpdate[int, int]:
     """Take the first candidate that nobody else is taking."""
     best = (
@@ -140,54 +144,27 @@ def _take(candidates: Select[int]) -> ReturningUpdate[int, int]:
             worker=bindparam("by_worker"),
             lease_until=now() + bindparam("lease", type_=Double()),
             started_at=now(),
+            alone=Job.crashes >= bindparam("alone_from"),
         )
         .returning(Job.id, Job.attempt)
     )
 
 
 def _queued() -> Select[int]:
-    return queued_on(bindparam("on_queue")).order_by(Job.priority, Job.deadline_at, Job.id)
-
-
-def _queued_for_loaded() -> Select[int]:
-    highest = _queued().with_only_columns(Job.priority).limit(at_most(1)).correlate(None)
-    return (
-        _ready(CLAIMABLE_BY_REVIEWER)
-        .where(
-            Job.reviewer_id == bindparam("loaded"),
-            Job.queue == bindparam("on_queue"),
-            Job.priority <= highest.scalar_subquery(),
-        )
-        .order_by(Job.priority, Job.deadline_at, Job.id)
-    )
-
-
-def _abandoned() -> Select[int]:
-    return (
-        select(Job.id)
-        .where(
-            text("state = 'running'"),
-            Job.lease_until < now(),
-            Job.queue == bindparam("on_queue"),
-            ~Job.held,
-            ~Job.cancel_requested,
-            Job.deadline_at > now(),
-            Job.attempt - Job.given_back < bindparam("most_attempts"),
-        )
-        .order_by(Job.lease_until)
-    )
+    fits = Job.crashes.between(bindparam("least_crashes"), bindparam("most_crashes"))
+    on_queue = queued_on(bindparam("on_queue")).where(fits)
+    return on_queue.order_by(Job.priority, Job.deadline_at, Job.id)
 
 
 # Built once: putting such a statement together takes longer than running it.
 _TAKE_QUEUED = _take(_queued())
-_TAKE_LOADED = _take(_queued_for_loaded())
-_TAKE_ABANDONED = _take(_abandoned())
 _DETAILS = (
     select(
         Batch.name.label("batch_name"),
-        *(Job.custom_id, Job.sample, Job.seed, Job.paper_id, Batch.allow_external),
+        *(Job.custom_id, Job.sample, Job.seed, Job.paper_id, Job.crashes, Batch.allow_external),
         *(Paper.sha256.label("paper_sha256"), Paper.title),
         func.coalesce(JobInput.text, Paper.body).label("body"),
+        (Job.started_at - Job.queued_at).label("waited"),
         *REVIEWER_COLUMNS,
     )
     .join_from(Job, Batch, Batch.id == Job.batch_id)

@@ -29,6 +29,7 @@ def status(batch: str | None, watch: bool, as_json: bool) -> None:
     database = ready_database()
 
     def look() -> list[Any]:
+        batches.expire_deadlines(database)
         return [batches.status(database, batch)] if batch else batches.statuses(database)
 
     if as_json:
@@ -120,9 +121,11 @@ def export(batch: str, file_format: str, output: Path | None) -> None:
     With -o reviews.csv the papers without a review are listed in reviews.errors.jsonl. openai is
     the output of OpenAI's Batch API, openai-input the prompts as its input.
     """
+    from db import batches
     from db.exporting import layout, write
 
     database = ready_database()
+    batches.expire_deadlines(database)
     if file_format.startswith("openai"):
         from worker import openai_batch
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from db.columns import storable
-from db.schema import Job, Paper
+from db.schema import Job, Paper, PurgedPaper
 from db.session import Database
 
 
@@ -62,9 +62,14 @@ def insert_or_ignore(on: Connection, table: type[Any]) -> Any:
 
 
 def store_papers(on: Connection, contents: Iterable[PaperContent]) -> dict[str, int]:
-    """Store the papers that are not there yet; return {sha256: paper id} for all of them."""
+    """Store the papers that are not there yet; return {sha256: paper id} for all of them.
+
+    A paper that was purged gets its text back.
+    """
     by_hash = {content.sha256: content for content in contents}
     known = _ids(on, by_hash)
+    if known:
+        _restore(on, known, by_hash)
     # Sorted: two transactions that store the same papers wait for each other in one order.
     missing = [_row(by_hash[sha256]) for sha256 in sorted(by_hash.keys() - known)]
     if not missing:
@@ -73,9 +78,23 @@ def store_papers(on: Connection, contents: Iterable[PaperContent]) -> dict[str, 
     return _ids(on, by_hash)
 
 
+def _restore(on: Connection, known: Mapping[str, int], by_hash: Mapping[str, PaperContent]) -> None:
+    query = delete(PurgedPaper).where(PurgedPaper.paper_id.in_(known.values()))
+    purged = set(on.scalars(query.returning(PurgedPaper.paper_id)))
+    for sha256, paper_id in known.items():
+        if paper_id in purged:
+            on.execute(update(Paper).where(Paper.id == paper_id).values(**_row(by_hash[sha256])))
+
+
 def _ids(on: Connection, hashes: Iterable[str]) -> dict[str, int]:
-    rows = on.execute(select(Paper.sha256, Paper.id).where(Paper.sha256.in_(list(hashes))))
-    return dict(rows.all())
+    # Locked against a purge, which would else empty what a new job is about to need.
+    query = (
+        select(Paper.sha256, Paper.id)
+        .where(Paper.sha256.in_(list(hashes)))
+        .order_by(Paper.id)
+        .with_for_update(read=True, key_share=True)
+    )
+    return dict(on.execute(query).all())
 
 
 def _row(content: PaperContent) -> dict[str, Any]:

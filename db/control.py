@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Connection, Select, case, func, null, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    case,
+    exists,
+    func,
+    null,
+    or_,
+    select,
+    update,
+)
 
 from db.columns import NEVER, now, storable
 from db.events import Change, record
 from db.opening import require_batch
-from db.outcomes import LIVE, close_finished, settle
-from db.schema import Batch, Job
+from db.outcomes import LIVE, OPEN, close_finished, settle
+from db.schema import Batch, Job, PurgedPaper
 from db.session import Database
 from errors import UserError
 
@@ -18,6 +29,10 @@ from errors import UserError
 _MOST_NAMED = 5
 
 _RETRIABLE = ("failed", "cancelled", "expired")
+
+_WITHOUT_TEXT = or_(
+    Job.paper_id.is_(None), exists().where(PurgedPaper.paper_id == Job.paper_id).correlate(Job)
+)
 
 
 def cancel(database: Database, name: str, custom_ids: Sequence[str] | None = None) -> int:
@@ -27,7 +42,7 @@ def cancel(database: Database, name: str, custom_ids: Sequence[str] | None = Non
     Raises UserError for an unknown batch or custom_id.
     """
     with database.write() as on:
-        batch_id, chosen = _choose(on, name, custom_ids)
+        batch_id, chosen = choose(on, name, custom_ids)
         if custom_ids is None:
             on.execute(
                 update(Batch)
@@ -61,12 +76,12 @@ def _cancel_jobs(on: Connection, chosen: Select[int]) -> int:
 def retry(database: Database, name: str, custom_ids: Sequence[str] | None = None) -> int:
     """Queue failed, cancelled and expired jobs again, with all their attempts; return how many.
 
-    Papers that could not be read stay failed (`unreadable` counts them). A deadline that has
+    Papers without a text stay as they are (`without_text` counts them). A deadline that has
     passed no longer holds. Raises UserError for an unknown batch or custom_id.
     """
     with database.write() as on:
-        batch_id, chosen = _choose(on, name, custom_ids)
-        chosen = chosen.where(Job.state.in_(_RETRIABLE), Job.paper_id.is_not(None))
+        batch_id, chosen = choose(on, name, custom_ids)
+        chosen = chosen.where(Job.state.in_(_RETRIABLE), ~_WITHOUT_TEXT)
         rows = on.execute(
             update(Job)
             .where(Job.id.in_(_in_order(chosen)), Job.state.in_(_RETRIABLE))
@@ -104,14 +119,20 @@ def _reopen(on: Connection, batch_id: int) -> None:
     )
 
 
-def unreadable(database: Database, name: str) -> int:
-    """Count the batch's jobs whose paper could not be read: only a new source helps them."""
+def without_text(database: Database, name: str) -> int:
+    """Count the batch's papers that only a new file helps: never read, or ended and purged."""
     with database.read() as on:
         batch_id = require_batch(on, name)
-        number = on.scalar(
-            select(func.count()).where(Job.batch_id == batch_id, Job.paper_id.is_(None))
-        )
-    return number or 0
+        which = (Job.batch_id == batch_id, Job.state.in_(_RETRIABLE), _WITHOUT_TEXT)
+        return on.scalar(select(func.count(Job.custom_id.distinct())).where(*which)) or 0
+
+
+def failed_custom_ids(database: Database, name: str) -> set[str]:
+    """Name the batch's papers that failed: those that new files may help."""
+    with database.read() as on:
+        batch_id = require_batch(on, name)
+        failed = select(Job.custom_id).where(Job.batch_id == batch_id, Job.state == "failed")
+        return set(on.scalars(failed.distinct()))
 
 
 def pause(database: Database, name: str) -> None:
@@ -124,10 +145,31 @@ def resume(database: Database, name: str) -> None:
     _hold(database, name, held=False)
 
 
+def pause_all(database: Database) -> list[str]:
+    """Pause every batch that is not over; name those that were not paused before."""
+    return _hold_all(database, held=True)
+
+
+def resume_all(database: Database) -> list[str]:
+    """Resume every paused batch; name them."""
+    return _hold_all(database, held=False)
+
+
+def _hold_all(database: Database, *, held: bool) -> list[str]:
+    open_ones = select(Batch.name).where(Batch.state.in_(OPEN), Batch.paused != held)
+    with database.read() as on:
+        names = list(on.scalars(open_ones.order_by(Batch.id)))
+    for name in names:
+        # A transaction each: workers get their turn between two large batches.
+        _hold(database, name, held=held)
+    return names
+
+
 def _hold(database: Database, name: str, *, held: bool) -> None:
     with database.write() as on:
         batch_id = require_batch(on, name)
         on.execute(update(Batch).where(Batch.id == batch_id).values(paused=held))
+        # Ended ones too: a retry in a paused batch waits for its resume.
         jobs = select(Job.id).where(Job.batch_id == batch_id, Job.held != held)
         rows = on.execute(
             update(Job)
@@ -138,7 +180,7 @@ def _hold(database: Database, name: str, *, held: bool) -> None:
         record(on, "paused" if held else "resumed", [Change(*row) for row in rows])
 
 
-def _choose(on: Connection, name: str, custom_ids: Sequence[str] | None) -> tuple[int, Select[int]]:
+def choose(on: Connection, name: str, custom_ids: Sequence[str] | None) -> tuple[int, Select[int]]:
     """Find the batch and a query for the ids of its jobs, or of those with these custom_ids."""
     batch_id = require_batch(on, name)
     jobs = select(Job.id).where(Job.batch_id == batch_id)

@@ -23,6 +23,7 @@ from sqlalchemy import (
 
 from db.claims import Claim
 from db.columns import at_most, now
+from db.crashes import CAUSE, CRASH, convicted, crash_values, most_alone
 from db.events import Change, record
 from db.outcomes import close_finished, settle
 from db.schema import Item, Job, Review
@@ -94,6 +95,21 @@ def release(
         return True
     used_up = f"{claim.max_attempts} attempts ended without a review; the last: {reason}"
     return fail(database, claim, kind="attempts", sentence=used_up)
+
+
+def crashed(database: Database, claim: Claim, *, reason: str) -> bool:
+    """Give the job back after the engine broke down with all that was in it.
+
+    One that was alone there too often fails with kind "crash". False: the job was lost before.
+    """
+    terms = {"most": most_alone(claim.max_attempts)}
+    with database.write() as on:
+        if _change(on, claim, "crashed", _CRASH, terms, {"reason": reason}):
+            return True
+    if _end_alone(database, claim, "cancelled", _CANCEL_ASKED):
+        return True
+    sentence = f"{claim.custom_id}{CAUSE} The last time: {reason}"
+    return fail(database, claim, kind=CRASH, sentence=sentence)
 
 
 def fail(database: Database, claim: Claim, *, kind: str, sentence: str) -> bool:
@@ -204,6 +220,11 @@ _RELEASE = _fenced(
     },
     ~Job.cancel_requested,
     Job.attempt - Job.given_back - bindparam("kept", type_=Integer()) < bindparam("most"),
+)
+_CRASH = _fenced(
+    {"state": "queued", "queued_at": now(), **crash_values()},
+    ~Job.cancel_requested,
+    ~convicted(bindparam("most", type_=Integer())),
 )
 _A_DUPLICATE = select(Job.id).where(Job.duplicate_of == bindparam("original")).limit(at_most(1))
 _STORE_REVIEW = insert(Review).returning(Review.id)

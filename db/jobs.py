@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from db.claims import Claim, Renewal, claim, renew, work_waits
-from db.endings import NewItem, NewReview, cancelled, commit_review, fail, release
+from db.claims import Claim, Renewal, Room, claim, renew, work_waits
+from db.endings import (
+    NewItem,
+    NewReview,
+    cancelled,
+    commit_review,
+    crashed,
+    fail,
+    release,
+)
 from db.events import Event, events, record_event
-from db.reconcile import reconcile
+from db.reconcile import reconcile, recover
 
 __all__ = [
     "Claim",
@@ -13,13 +21,16 @@ __all__ = [
     "NewItem",
     "NewReview",
     "Renewal",
+    "Room",
     "cancelled",
     "claim",
     "commit_review",
+    "crashed",
     "events",
     "fail",
     "reconcile",
     "record_event",
+    "recover",
     "release",
     "renew",
     "work_waits",

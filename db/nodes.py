@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from sqlalchemy import delete, func, insert, select, text, update
+from sqlalchemy.exc import IntegrityError
 
 from db.columns import now
 from db.schema import Job, NodeState
@@ -29,8 +30,18 @@ class WorkerNode:
     state: NodeState
     seen_at: float
     age_s: float
+    #: Why it stopped claiming by itself; None when it did not.
+    complaint: str | None
     #: Papers that it holds at this moment.
     running: int
+
+
+@dataclass(frozen=True)
+class GateCounts:
+    """Papers that were answered, and those whose first answer failed the gate."""
+
+    answers: int
+    rejections: int
 
 
 @dataclass(frozen=True)
@@ -55,8 +66,12 @@ def sign_on(
     code_version: str,
     reviewer: str = "",
     weights_sha256: str | None = None,
-) -> None:
-    """Enter a worker that has just started, in place of an earlier one of its name."""
+    in_place_of: int | None = None,
+) -> bool:
+    """Enter a worker that has just started, in place of an earlier one of its name.
+
+    `in_place_of` is that one's process id. False, and nothing done, when another has the name.
+    """
     values = {
         "host": host,
         "pid": pid,
@@ -68,13 +83,19 @@ def sign_on(
         "reviewer": reviewer,
         "weights_sha256": weights_sha256,
     }
-    with database.write() as on:
-        on.execute(delete(Row).where(Row.name == name))
-        on.execute(insert(Row).values(name=name, **values))
+    try:
+        with database.write() as on:
+            on.execute(delete(Row).where(Row.name == name, Row.pid == in_place_of))
+            on.execute(insert(Row).values(name=name, **values))
+    except IntegrityError:
+        return False
+    return True
 
 
-def sign_of_life(database: Database, name: str, *, reviewer: str) -> Standing | None:
-    """Note that the worker lives and what it has loaded; return what is asked of it.
+def sign_of_life(
+    database: Database, name: str, *, reviewer: str, gate: GateCounts | None = None
+) -> Standing | None:
+    """Note that the worker lives, what it has loaded and how it fares; return what is asked of it.
 
     None: the worker is not entered (any more) and should sign on.
     """
@@ -82,7 +103,7 @@ def sign_of_life(database: Database, name: str, *, reviewer: str) -> Standing | 
         row = on.execute(
             update(Row)
             .where(Row.name == name)
-            .values(seen_at=now(), reviewer=reviewer)
+            .values(seen_at=now(), reviewer=reviewer, **(vars(gate) if gate else {}))
             .returning(Row.state, Row.give_back_at - now())
         ).first()
     return None if row is None else Standing(cast(NodeState, row[0]), row[1])
@@ -106,8 +127,28 @@ def set_state(
         return on.execute(
             update(Row)
             .where((Row.name == name_or_host) | (Row.host == name_or_host))
-            .values(state=state, give_back_at=give_back_at)
+            .values(state=state, give_back_at=give_back_at, complaint=None)
         ).rowcount
+
+
+def complain(database: Database, name: str, complaint: str) -> None:
+    """Let a worker drain for a reason of its own, until an operator resumes it."""
+    with database.write() as on:
+        on.execute(
+            update(Row).where(Row.name == name).values(state="draining", complaint=complaint)
+        )
+
+
+def gate_counts_of_others(database: Database, name: str, queue: str) -> GateCounts:
+    """Sum up how the other workers of a queue fare, without those that complain."""
+    others = (Row.queue == queue, Row.name != name, Row.complaint.is_(None))
+    sums = (
+        func.coalesce(func.sum(Row.answers), 0),
+        func.coalesce(func.sum(Row.rejections), 0),
+    )
+    with database.read() as on:
+        answers, rejections = on.execute(select(*sums).where(*others)).one()
+    return GateCounts(answers or 0, rejections or 0)
 
 
 #: A worker's papers, found through the index of leases.
@@ -123,7 +164,7 @@ def listing(database: Database) -> list[WorkerNode]:
     """Give all workers that signed on and not off, by name; dead ones show by their age."""
     columns = (
         *(Row.name, Row.host, Row.pid, Row.gpu, Row.queue, Row.base, Row.slots, Row.reviewer),
-        *(Row.code_version, Row.state, Row.seen_at),
+        *(Row.code_version, Row.state, Row.seen_at, Row.complaint),
         func.round(now() - Row.seen_at).label("age_s"),
         _RUNNING.label("running"),
     )

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, insert, select, update
+from sqlalchemy import Connection, RowMapping, case, insert, null, select, update
 from sqlalchemy.exc import IntegrityError
 
 from db.columns import now
@@ -70,6 +70,29 @@ def open_batch(
         return open_batch(database, name, reviewer, options)
     assert opened is not None
     return opened
+
+
+def reopen_batch(database: Database, name: str) -> Batch:
+    """Open a batch for more papers as it is; a deadline that has passed no longer holds.
+
+    Raises UserError when there is none of that name, or when it was cancelled.
+    """
+    with database.write() as on:
+        require_batch(on, name)
+        found = _find(on, name)
+        assert found is not None
+        _refuse_other(found, found.reviewer, found.options)
+        passed = Row.deadline_at <= now()
+        on.execute(
+            update(Row)
+            .where(Row.id == found.id)
+            .values(
+                state="validating",
+                finished_at=None,
+                deadline_at=case((passed, null()), else_=Row.deadline_at),
+            )
+        )
+    return found
 
 
 def finish_submit(database: Database, batch: Batch) -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select, text, update
+from sqlalchemy import ColumnElement, Connection, Select, func, select, text, update
 
 from db.claims import queued_on
 from db.columns import at_most, now
+from db.crashes import CAUSE, CRASH, convicted, crash_values, most_alone
 from db.events import Change, record
-from db.outcomes import OPEN, close_finished, settle
+from db.outcomes import LIVE, OPEN, close_finished, settle
 from db.schema import Batch, Job, Reviewer
 from db.session import Database
 
@@ -31,8 +32,9 @@ def reconcile(
     """Put right what workers left behind; return {queue: claimable jobs, at most MOST_DUE}.
 
     Jobs whose lease ran out are queued again, if `may_take_over` says so once the database
-    answers; those without attempts left fail with kind "attempts". Queued jobs past their deadline
-    expire. Batches whose jobs have all ended are closed. Jobs that were queued less than
+    answers: what the caller knew before it waited may be old. Those that were alone in their worker
+    and ended it too often fail with kind "crash". Unfinished jobs past their deadline expire.
+    Batches whose jobs have all ended are closed. Jobs that were queued less than
     `grace_seconds` ago are not counted: the message that announced them is likely on its way.
     """
     with database.write() as on:
@@ -44,29 +46,59 @@ def reconcile(
         return _due(on, grace_seconds)
 
 
+def recover(database: Database, *, worker: str, max_attempts: int) -> int:
+    """Queue again what a worker of this name held when it died; return how many jobs.
+
+    For a worker that has just started in its place, and so knows that nobody holds them any more.
+    """
+    with database.write() as on:
+        touched = _abandon(on, "worker_died", Job.worker == worker, max_attempts)
+        settle(on, Job.duplicate_of.in_(touched), follow=("failed",))
+    close_finished(database)
+    return len(touched)
+
+
 def _expire_leases(on: Connection, max_attempts: int) -> list[int]:
-    run_out = select(Job.id).where(text("state = 'running'"), Job.lease_until < now())
-    used_up = Job.attempt - Job.given_back >= max_attempts
-    sentence = (
-        f"{max_attempts} attempts ended without a review: each time the worker died or froze "
-        "while it held this paper."
-    )
+    return _abandon(on, "lease_expired", Job.lease_until < now(), max_attempts)
+
+
+def _abandon(on: Connection, kind: str, which: ColumnElement[bool], max_attempts: int) -> list[int]:
+    """Take jobs from a worker that is gone; fail those that were alone in it once too often."""
+    left = select(Job.id).where(text("state = 'running'"), which)
     ended = {"lease_until": None, "finished_at": now()}
-    failed = {**ended, "state": "failed", "error_kind": "attempts", "error": sentence}
-    queued = {"state": "queued", "lease_until": None, "queued_at": now()}
+    failed = {**ended, "state": "failed", "error_kind": CRASH, "error": Job.custom_id + CAUSE}
+    queued = {"state": "queued", "lease_until": None, "queued_at": now(), **crash_values()}
+    # Each says all of its condition: a lease may run out between two of these statements.
+    wanted = left.where(~Job.cancel_requested)
+    guilty = convicted(most_alone(max_attempts))
     return [
         *_change(
-            on, "cancelled", run_out.where(Job.cancel_requested), {**ended, "state": "cancelled"}
+            on, "cancelled", left.where(Job.cancel_requested), {**ended, "state": "cancelled"}
         ),
-        *_change(on, "failed", run_out.where(used_up), failed),
-        *_change(on, "lease_expired", run_out.where(~Job.cancel_requested), queued),
+        *_change(on, "failed", wanted.where(guilty), failed),
+        *_change(on, kind, wanted.where(~guilty), queued),
     ]
 
 
+def expire_deadlines(database: Database) -> None:
+    """Expire what is past its deadline, as `reconcile` does, for when no worker runs."""
+    with database.read() as on:
+        if on.scalar(_LATE.limit(at_most(1))) is None:
+            return
+    with database.write() as on:
+        settle(on, Job.duplicate_of.in_(_expire_deadlines(on)), follow=("expired",))
+    close_finished(database)
+
+
+#: Open batches whose deadline has passed.
+_LATE = select(Batch.id).where(Batch.deadline_at <= now(), Batch.state.in_(OPEN))
+
+
 def _expire_deadlines(on: Connection) -> list[int]:
-    late = select(Batch.id).where(Batch.deadline_at <= now(), Batch.state.in_(OPEN))
-    waiting = select(Job.id).where(Job.batch_id.in_(late), Job.state == "queued")
-    return _change(on, "expired", waiting, {"state": "expired", "finished_at": now()})
+    # Running ones too: their worker finds at its next renewal that it has lost them.
+    unfinished = select(Job.id).where(Job.batch_id.in_(_LATE), Job.state.in_(LIVE))
+    ended = {"state": "expired", "lease_until": None, "finished_at": now()}
+    return _change(on, "expired", unfinished, {**ended, "cancel_requested": False})
 
 
 def _change(on: Connection, kind: str, which: Select[Any], values: dict[str, Any]) -> list[int]:

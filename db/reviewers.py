@@ -6,9 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, func, insert, select
+from sqlalchemy import (
+    Connection,
+    RowMapping,
+    ScalarSelect,
+    Select,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
+from db.columns import now
 from db.schema import Reviewer
 from db.session import Database
 
@@ -63,10 +74,43 @@ def _add(on: Connection, values: dict[str, Any]) -> ReviewerVersion:
 
 
 def newest(database: Database, name: str) -> ReviewerVersion | None:
-    """Give the name's newest version."""
-    query = select(*COLUMNS).where(Reviewer.name == name).order_by(Reviewer.version.desc()).limit(1)
+    """Give the name's version in force: the newest, unless another was put in force later."""
     with database.read() as on:
-        return _first(on, query)
+        return _first(on, select(*COLUMNS).where(Reviewer.id == _in_force(name)))
+
+
+def put_in_force(database: Database, reviewer_id: int) -> None:
+    """Give this version the batches to come; those that were submitted keep theirs."""
+    with database.write() as on:
+        on.execute(update(Reviewer).where(Reviewer.id == reviewer_id).values(in_force_at=now()))
+
+
+def take_back(database: Database, name: str) -> ReviewerVersion | None:
+    """Withdraw the name's version in force, so that the one before is in force again.
+
+    Returns the one that was withdrawn; None when there is no other, and nothing is changed.
+    """
+    others = select(func.count()).where(Reviewer.name == name, Reviewer.in_force_at.is_not(None))
+    with database.write() as on:
+        withdrawn = (
+            update(Reviewer)
+            .where(Reviewer.id == _in_force(name), others.correlate(None).scalar_subquery() > 1)
+            .values(in_force_at=None)
+            .returning(*COLUMNS)
+        )
+        row = on.execute(withdrawn).mappings().first()
+    return None if row is None else version_of(row)
+
+
+def _in_force(name: str) -> ScalarSelect[int]:
+    return (
+        select(Reviewer.id)
+        .where(Reviewer.name == name, Reviewer.in_force_at.is_not(None))
+        .order_by(Reviewer.in_force_at.desc(), Reviewer.version.desc())
+        .limit(1)
+        .correlate(None)
+        .scalar_subquery()
+    )
 
 
 def get(database: Database, reviewer_id: int) -> ReviewerVersion | None:
@@ -80,6 +124,30 @@ def listing(database: Database) -> list[ReviewerVersion]:
     query = select(*COLUMNS).order_by(Reviewer.name, Reviewer.version)
     with database.read() as on:
         return [version_of(row) for row in on.execute(query).mappings()]
+
+
+@dataclass(frozen=True)
+class Pins:
+    """Hashes that a version's reviews are written with; None is not pinned yet."""
+
+    template_sha256: str | None
+    weights_sha256: str | None
+
+
+def pin(database: Database, reviewer_id: int, mine: Pins) -> Pins:
+    """Pin what is not pinned yet to a worker's own hashes; return what holds for everyone."""
+    open_ones = or_(Reviewer.template_sha256.is_(None), Reviewer.weights_sha256.is_(None))
+    found = select(Reviewer.template_sha256, Reviewer.weights_sha256)
+    with database.write() as on:
+        on.execute(
+            update(Reviewer)
+            .where(Reviewer.id == reviewer_id, open_ones)
+            .values(
+                template_sha256=func.coalesce(Reviewer.template_sha256, mine.template_sha256),
+                weights_sha256=func.coalesce(Reviewer.weights_sha256, mine.weights_sha256),
+            )
+        )
+        return Pins(*on.execute(found.where(Reviewer.id == reviewer_id)).one())
 
 
 def version_of(row: RowMapping) -> ReviewerVersion:

@@ -32,12 +32,9 @@ NodeState = Literal["active", "draining"]
 
 #: Which jobs a worker may claim: duplicates follow their original and are never claimed.
 _CLAIMABLE = "state = 'queued' AND duplicate_of IS NULL AND NOT held"
-#: Predicates of the two indexes that serve the claim. Queries repeat them word for word, because
-#: SQLite uses a partial index only for the very same text. Each ends with something that is always
-#: true and that only its own query says: else PostgreSQL, before it has statistics of a fresh
-#: batch, may take the other index and sort all that waits (43 ms a claim instead of 2).
+#: Predicate of the index that serves the claim. Queries repeat it word for word, because SQLite
+#: uses a partial index only for the very same text.
 CLAIMABLE_ON_QUEUE = f"{_CLAIMABLE} AND priority >= 0"
-CLAIMABLE_BY_REVIEWER = f"{_CLAIMABLE} AND reviewer_id > 0"
 
 
 class Base(DeclarativeBase):
@@ -99,6 +96,17 @@ class Paper(Base):
     body: Mapped[str]
 
 
+class PurgedPaper(Base):
+    """A paper whose text was deleted; its hash and what happened to it are still there."""
+
+    __tablename__ = "purged_paper"
+
+    paper_id: Mapped[int] = mapped_column(
+        Id, ForeignKey("paper.id"), primary_key=True, autoincrement=False
+    )
+    purged_at: Mapped[float] = mapped_column(default=now())
+
+
 class Reviewer(Base):
     """One immutable version of what writes reviews."""
 
@@ -119,6 +127,11 @@ class Reviewer(Base):
     queue: Mapped[str]
     config: Mapped[Any] = mapped_column(CleanJson, nullable=False)
     created_at: Mapped[float] = mapped_column(default=now())
+    # What the first worker that served it had; any other that differs refuses its jobs.
+    template_sha256: Mapped[str | None]
+    weights_sha256: Mapped[str | None]
+    #: Of a name's versions the one put in force last gets the new batches; NULL: taken back.
+    in_force_at: Mapped[float | None] = mapped_column(default=now())
 
 
 class Batch(Base):
@@ -153,8 +166,10 @@ class Job(Base):
     """One custom_id (and sample) of a batch: the unit of work and, when failed, the dead letter.
 
     `attempt` only grows: it fences a job against workers that lost it. What counts against the
-    limit is `attempt - given_back`. `held` repeats the batch's `paused`, and queue, reviewer,
-    priority and deadline the batch's too, so that an index alone finds the next job.
+    limit is `attempt - given_back`. `crashes` counts the engines and workers that broke down while
+    they held it; `alone` says that nothing else may be in the engine with it now. `held` repeats
+    the batch's `paused`, and queue, reviewer, priority and deadline the batch's too, so that an
+    index alone finds the next job.
     """
 
     __tablename__ = "job"
@@ -166,6 +181,7 @@ class Job(Base):
         check("priority", "priority IN (0, 1, 2)"),
         check("seed", "seed >= 0 AND seed < 2147483648"),
         check("attempt", "attempt >= 0 AND given_back >= 0 AND given_back <= attempt"),
+        check("crashes", "crashes >= 0"),
         check("paper", "paper_id IS NOT NULL OR state = 'failed'"),
         check("lease", "(state = 'running') = (lease_until IS NOT NULL)"),
         check("worker", "state <> 'running' OR worker IS NOT NULL"),
@@ -181,14 +197,6 @@ class Job(Base):
         ),
         partial_index(
             "ix_job_claim", "queue", "priority", "deadline_at", "id", where=CLAIMABLE_ON_QUEUE
-        ),
-        partial_index(
-            "ix_job_claim_loaded",
-            "reviewer_id",
-            "priority",
-            "deadline_at",
-            "id",
-            where=CLAIMABLE_BY_REVIEWER,
         ),
         partial_index("ix_job_lease", "lease_until", where="state = 'running'"),
         partial_index("ix_job_duplicate", "duplicate_of", where="duplicate_of IS NOT NULL"),
@@ -213,6 +221,8 @@ class Job(Base):
     state: Mapped[str]
     attempt: Mapped[int] = mapped_column(default=0)
     given_back: Mapped[int] = mapped_column(default=0)
+    crashes: Mapped[int] = mapped_column(default=0)
+    alone: Mapped[bool] = mapped_column(default=False)
     worker: Mapped[str | None]
     lease_until: Mapped[float | None]
     not_before: Mapped[float] = mapped_column(default=0.0)
@@ -324,3 +334,8 @@ class WorkerNode(Base):
     seen_at: Mapped[float] = mapped_column(default=now())
     #: When a draining worker gives back what it still runs; never, unless an operator said so.
     give_back_at: Mapped[float | None]
+    #: Papers that it answered since its start, and those whose first answer failed the gate.
+    answers: Mapped[int | None]
+    rejections: Mapped[int | None]
+    #: Why it stopped claiming by itself; NULL when it did not.
+    complaint: Mapped[str | None]

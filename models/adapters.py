@@ -62,6 +62,12 @@ class Adapters:
         self.active = sha256
         self._restore()
 
+    def merged(self, sha256: str) -> Any:
+        """Merge an attached adapter into the weights for good and return the model without layers
+        of adapters; this object is of no use afterwards.
+        """
+        return self._peft.merge_and_unload(adapter_names=[sha256])
+
     def _restore(self) -> None:
         if self._peft is None:
             return

@@ -17,7 +17,7 @@ from threading import Event, Thread
 
 import torch
 
-from errors import EngineLost, MissingPart, RefereeError, RequestRefused
+from errors import EngineCrashed, EngineLost, MissingPart, RefereeError, RequestRefused
 from models.adapter_bank import AdapterBank
 from models.admission import admit
 from models.aspects import ASPECT_SETS
@@ -65,9 +65,10 @@ class _Seat:
 class ContinuousEngine:
     """Implements `models.engine.Engine` on one loaded model.
 
-    A failure that is one request's own fails that request alone. One of a whole step fails all that
-    are in a slot, and the cache is built anew, smaller after an out-of-memory error. Once the
-    device is lost the engine is not `alive` and its process must be replaced.
+    A failure that is one request's own fails that request alone, with EngineLost. One of a whole
+    step fails all that are in a slot, with EngineCrashed, and the cache is built anew, with fewer
+    slots after an out-of-memory error. Once the device is lost the engine is not `alive` and its
+    process must be replaced.
     """
 
     def __init__(
@@ -224,10 +225,13 @@ class ContinuousEngine:
     def _let_in(self) -> None:
         while len(self._seats) < self._capacity.slots:
             work = self._next or self._desk.take(wait=False)
-            self._next = work
-            if work is None or not self._seat(work):
-                return
+            # Not kept while it is seated: what a failure ends there must not be seated again.
             self._next = None
+            if work is None:
+                return
+            if not self._seat(work):
+                self._next = work
+                return
 
     def _seat(self, work: Work) -> bool:
         """Put a request into a slot; False when it has to wait for blocks."""
@@ -310,14 +314,14 @@ class ContinuousEngine:
         finally:
             seats, self._seats = self._seats, {}
             for seat in seats.values():
-                self._desk.end(seat.work, EngineLost(reason))
+                self._desk.end(seat.work, EngineCrashed(reason))
 
     def _rebuild(self, *, shrink: bool) -> None:
         # The old tensors go first, or there is no room for the new ones.
         del self._decoder, self._cache
         if self._loaded.device.type == "cuda":
             torch.cuda.empty_cache()
-        if shrink and self._loaded.device.type == "cuda":
+        if shrink:
             self._capacity = self._capacity.shrunk()
         self._bank.forget_rows()
         self._build()

@@ -157,6 +157,8 @@ class Decoder:
             return
         if self._graphs_for != self._bank.layout:
             self._graphs.clear()
+            # A pool dies with the last graph that was recorded in it.
+            self._pool = torch.cuda.graph_pool_handle()
             self._graphs_for = self._bank.layout
         if size not in self._graphs:
             self._graphs[size] = self._capture(size)

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from threading import Condition, Event
 
-from errors import EngineLost, RequestRefused
+from errors import NeverStarted, RequestRefused
 from models.engine import Generation, ReviewRequest
 from models.prompt import Prompt
 
@@ -61,7 +61,7 @@ class Desk:
             return _failed(refusal)
         with self._changed:
             if self._lost is not None:
-                return _failed(EngineLost(self._lost))
+                return _failed(NeverStarted(self._lost))
             self._open.add(work)
             self._waiting.append(work)
             self._changed.notify()
@@ -110,7 +110,7 @@ class Desk:
             works, self._open = self._open, set()
         for work in works:
             if work.future.running() or work.future.set_running_or_notify_cancel():
-                work.future.set_exception(EngineLost(self._lost))
+                work.future.set_exception(NeverStarted(self._lost))
 
     def _forget(self, work: Work) -> None:
         with self._changed:

@@ -6,6 +6,7 @@ Everything is read from a local folder: no network, no pickle, no code from a ch
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, GenerationConfig
 from transformers.utils import logging as transformers_logging
@@ -26,8 +28,11 @@ from models.precision import Precision, choose_precision
 from models.reviewer import BaseModel
 from models.store import load_tokenizer
 from models.templates import TEMPLATES, Template
+from models.weights_cache import WeightsCache
 
 Weights = Literal["nf4", "bf16"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -56,12 +61,14 @@ def load(
     device: torch.device,
     attention: AttentionChoice | None = None,
     precision: Precision | None = None,
+    cache: WeightsCache | None = None,
     fused: bool = True,
 ) -> LoadedModel:
     """Load the weights in `folder` as `base` says.
 
     `nf4` keeps the linear layers in NF4 with double quantisation; `bf16` dequantises those same NF4
-    values once, which costs memory and saves time. Embeddings and LM head are never quantised.
+    values once, which costs memory and saves time. With `cache` the NF4 weights are read from there
+    when they were quantised before, to the same bits. Embeddings and LM head are never quantised.
     `fused` False leaves the modules as transformers made them, for comparison.
     UserError when `template` does not fit the tokenizer; MissingPart when the folder does not load.
     """
@@ -69,7 +76,7 @@ def load(
     precision = precision or choose_precision(device)
     tokenizer = load_tokenizer(folder)
     TEMPLATES[template].check(tokenizer)
-    model = _load_nf4(folder, base, device, attention, precision)
+    model = _load_nf4(folder, base, device, attention, precision, cache)
     if weights == "bf16":
         model = model.dequantize(dtype=precision.dtype)
     model.eval()
@@ -97,8 +104,41 @@ def _load_nf4(
     device: torch.device,
     attention: AttentionChoice,
     precision: Precision,
+    cache: WeightsCache | None,
 ) -> Any:
+    """Read the quantised weights that were kept, or quantise them and keep them."""
     _quieten_libraries()
+    options = {
+        "dtype": precision.dtype,
+        "device_map": {"": device},
+        "attn_implementation": attention.name,
+        "local_files_only": True,
+        "use_safetensors": True,
+    }
+    if cache is None:
+        return _quantise(folder, base, precision, options)
+    entry = cache.entry(
+        {
+            "weights_sha256": weights_sha256(folder),
+            "format": "nf4, double quantisation",
+            "rope": base.rope_scaling,
+            "compute": precision.name,
+            "device": device.type,
+        }
+    )
+    if entry.is_dir():
+        cache.touch(entry)
+        try:
+            return AutoModelForCausalLM.from_pretrained(entry, **options)
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            log.warning("the kept weights in %s are not read: %s", entry, error)
+            shutil.rmtree(entry, ignore_errors=True)
+    model = _quantise(folder, base, precision, options)
+    cache.keep(model, entry)
+    return model
+
+
+def _quantise(folder: Path, base: BaseModel, precision: Precision, options: dict[str, Any]) -> Any:
     quantisation = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -110,11 +150,7 @@ def _load_nf4(
             folder,
             config=_config(folder, base),
             quantization_config=quantisation,
-            dtype=precision.dtype,
-            device_map={"": device},
-            attn_implementation=attention.name,
-            local_files_only=True,
-            use_safetensors=True,
+            **options,
         )
     except (OSError, ValueError) as error:
         raise MissingPart(f"the weights of {base.name} in {folder} do not load: {error}") from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import sqlite3
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import version
@@ -90,6 +91,21 @@ class ReadingCache:
                 self._commit()
         except (sqlite3.Error, OSError) as error:
             log.warning("reading cache: %s", error)
+
+    def forget(self, paths: Iterable[Path]) -> int:
+        """Delete what was remembered of the files, from the disk too; return how many."""
+        if self._connection is None:
+            return 0
+        keys = [(str(path.resolve()),) for path in paths]
+        try:
+            self._connection.execute("PRAGMA secure_delete = ON")
+            gone = self._connection.executemany("DELETE FROM reading WHERE path = ?", keys)
+            self._connection.commit()
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            return max(gone.rowcount, 0)
+        except (sqlite3.Error, OSError) as error:
+            log.warning("reading cache: %s", error)
+            return 0
 
     def close(self) -> None:
         """Write what is pending."""

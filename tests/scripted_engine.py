@@ -2,8 +2,9 @@
 
 `REFEREE_ENGINE=tests.scripted_engine:make` puts it into real worker processes. What it does with a
 paper is written in the paper: "SCRIPT: slow", "SCRIPT: takes 1.5" (seconds), "SCRIPT: hang",
-"SCRIPT: memory", "SCRIPT: drift", "SCRIPT: poison" (loses the engine), "SCRIPT: die" (takes the
-process along). Everything else gets a strict review after SCRIPTED_SECONDS.
+"SCRIPT: memory", "SCRIPT: drift", "SCRIPT: poison" (fails alone), "SCRIPT: crash" (takes all that
+is in the engine along), "SCRIPT: die" (takes the process along). Everything else gets a strict
+review after SCRIPTED_SECONDS, or with SCRIPTED_SICK an answer that no gate lets through.
 
 With SCRIPTED_LEDGER it writes every start and end of a generation to that file, whatever the
 database believes.
@@ -19,7 +20,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 
-from errors import EngineLost
+from errors import EngineCrashed, EngineLost
 from models.engine import Generation, ReviewRequest
 from models.parse import render
 from models.review import Item
@@ -55,6 +56,7 @@ class ScriptedEngine:
         self._ledger = ledger
         self._pool = ThreadPoolExecutor(slots, thread_name_prefix="scripted")
         self._stops: dict[str, threading.Event] = {}
+        self._crashed: set[str] = set()
         self._closed = threading.Event()
 
     @property
@@ -96,14 +98,22 @@ class ScriptedEngine:
     def _answer(self, request: ReviewRequest) -> Generation:
         seconds = _seconds(request.paper_text)
         if self._stops[request.id].wait(seconds):
+            if request.id in self._crashed:
+                raise EngineCrashed("a step failed")
             raise EngineLost() if self._closed.is_set() else CancelledError()
         if "SCRIPT: memory" in request.paper_text:
             raise MemoryError("scripted")
         if "SCRIPT: poison" in request.paper_text:
-            raise EngineLost("the paper kills the engine")
+            raise EngineLost("the paper cannot be generated")
+        if "SCRIPT: crash" in request.paper_text:
+            self._crashed |= self._stops.keys()
+            for stop in list(self._stops.values()):
+                stop.set()
+            raise EngineCrashed("a step failed")
         if "SCRIPT: die" in request.paper_text:
             os.kill(os.getpid(), signal.SIGKILL)
-        text = "Nothing of the sort." if "SCRIPT: drift" in request.paper_text else _review(request)
+        drifts = "SCRIPT: drift" in request.paper_text or "SCRIPTED_SICK" in os.environ
+        text = "Nothing of the sort." if drifts else _review(request)
         return Generation(text, (), "stop", 100, 50, 0, 0.0, max(seconds, 0.01))
 
 

@@ -52,13 +52,15 @@ class Site:
 
     home: Path
     environment: dict[str, str] = field(default_factory=dict)
+    #: Whose code runs; another than this project's is a version before it.
+    root: Path = ROOT
 
     def run(self, *arguments: str, timeout: float = 120, stdin: str | None = None) -> Finished:
         """Run a command to its end."""
         done = subprocess.run(
             [sys.executable, "-m", "cli", *arguments],
             env=self._env(),
-            cwd=ROOT,
+            cwd=self.root,
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -74,14 +76,15 @@ class Site:
         assert done.code == code, done
         return json.loads(done.out)
 
-    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """Start a command in the background; its output goes to a file in the home."""
+    def start(self, *arguments: str, **more: str) -> subprocess.Popen[bytes]:
+        """Start a command in the background, with more in its environment; its output goes to a
+        file in the home."""
         self.home.mkdir(parents=True, exist_ok=True)
-        with (self.home / f"{arguments[0]}.out").open("wb") as out:
+        with (self.home / f"{arguments[0]}.out").open("ab") as out:
             return subprocess.Popen(
                 [sys.executable, "-m", "cli", *arguments],
-                env=self._env(),
-                cwd=ROOT,
+                env=self._env() | more,
+                cwd=self.root,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
@@ -142,7 +145,8 @@ class Site:
 
     def _env(self) -> dict[str, str]:
         base = {k: v for k, v in os.environ.items() if not k.startswith("REFEREE_")}
-        mine = {"REFEREE_HOME": str(self.home), "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+        mine = {"REFEREE_HOME": str(self.home), "PYTHONPATH": str(self.root), "HF_HUB_OFFLINE": "1"}
+        mine["REFEREE_CACHE_WEIGHTS"] = "false"  # 160 MB a home
         return base | mine | self.environment
 
 

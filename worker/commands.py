@@ -128,14 +128,14 @@ def worker(
     from worker.logs import configure
     from worker.process import WorkerOptions, run
 
-    configure()
     settings = get_settings()
+    configure(settings.log_format)
     n_slots = _slots(slots)
     if cpu:
         sys.exit(run(WorkerOptions(None, n_slots, "nf4", exit_when_idle), settings))
     config = _local_or_api(reviewer_name or settings.reviewer)
     if gpus:
-        sys.exit(_run_on_gpus(gpus.split(","), config.name, slots, weights, exit_when_idle))
+        sys.exit(_run_on_gpus(_gpus(gpus), config.name, slots, weights, exit_when_idle))
     options = WorkerOptions(config, n_slots, weights or config.weights, exit_when_idle)
     sys.exit(run(options, settings))
 
@@ -145,22 +145,28 @@ def _run_on_gpus(
 ) -> int:
     from settings import get_settings
     from worker.supervisor import Supervisor
-    from worker.up import STOP_MARGIN_SECONDS, gpu_specs
+    from worker.up import STOP_MARGIN_SECONDS, gave_up, gpu_specs
 
     settings = get_settings()
     _treat_sigterm_as_ctrl_c()
     supervisor = Supervisor(stop_seconds=settings.drain_seconds + STOP_MARGIN_SECONDS)
     supervisor.start(gpu_specs(gpus, reviewer, slots, weights, exit_when_idle, settings))
+    told: set[str] = set()
     try:
-        while supervisor.failed() is None:
-            if supervisor.done():
-                return 0
+        # A card that fails does not take the others along.
+        while True:
+            for broken in supervisor.failed():
+                if broken.name not in told:
+                    told.add(broken.name)
+                    click.echo(f"referee: {gave_up(broken)}", err=True)
+            if supervisor.over():
+                break
             time.sleep(1.0)
     except KeyboardInterrupt:
         return 0
     finally:
         supervisor.stop()
-    return 3
+    return 3 if supervisor.failed() else 0
 
 
 @click.command(short_help="Give back what dead workers held and announce waiting work.")
@@ -218,6 +224,14 @@ def _slots(text: str) -> int | None:
     if not text.isdigit() or int(text) < 1:
         raise UserError(f"--slots is auto or a number from 1 on, not {text!r}.")
     return int(text)
+
+
+def _gpus(text: str) -> list[str]:
+    """GPUs as CUDA_VISIBLE_DEVICES names them: by number or by UUID."""
+    names = [name.strip() for name in text.split(",")]
+    if not all(names) or len(set(names)) < len(names):
+        raise UserError(f"--gpus is a list of different GPUs such as 0,1, not {text!r}.")
+    return names
 
 
 def _treat_sigterm_as_ctrl_c() -> None:

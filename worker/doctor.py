@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from sqlalchemy import select
 
@@ -27,6 +28,9 @@ from worker.up import gpu_indices
 
 #: Below this the next model or database growth fills the disk; in GiB.
 MIN_FREE_GIB = 2.0
+#: Weights on disk that a CPU still reviews with at a useful pace, in GiB.
+MAX_CPU_MODEL_GIB = 4.0
+_PCI_DEVICES = Path("/sys/bus/pci/devices")
 #: Clocks of one host and its database may differ by this much before leases look odd, in seconds.
 MAX_CLOCK_SKEW_SECONDS = 5.0
 
@@ -53,7 +57,7 @@ def examine(settings: Settings, reviewer_name: str | None = None) -> list[Check]
         _guard("broker", lambda: _broker(settings)),
         _guard("reviewer", lambda: _reviewer(name, config)),
         _guard("model", lambda: _model(config, settings)),
-        _guard("gpu", _gpu),
+        _guard("gpu", lambda: _gpu(config, settings)),
     ]
 
 
@@ -138,6 +142,10 @@ def _clock(database: Database) -> Check:
 
 def _workers(database: Database, settings: Settings) -> Check:
     alive = [node for node in nodes.listing(database) if node.age_s < settings.lease_seconds]
+    complaints = [f"{node.name}: {node.complaint}" for node in alive if node.complaint]
+    if complaints:
+        fix = "Mend what it complains of, then `referee workers resume NAME`."
+        return Check("workers", False, "; ".join(complaints), fix)
     names = ", ".join(node.name for node in alive)
     return Check(
         "workers", bool(alive), names or "none alive", "Start `referee up` or `referee worker`."
@@ -175,9 +183,15 @@ def _model(config: ReviewerConfig | None, settings: Settings) -> Check:
     return Check("model", True, f"{config.base.name} in {folder}")
 
 
-def _gpu() -> Check:
-    """A machine without a GPU is fine; a GPU that torch cannot use is not."""
+def _gpu(config: ReviewerConfig | None, settings: Settings) -> Check:
+    """A machine without a GPU is fine for a small model; a GPU that torch cannot use never is."""
     gpus = gpu_indices()
+    if not gpus and _has_nvidia_card():
+        fix = "Install NVIDIA's driver; `nvidia-smi` must list the card."
+        return Check("gpu", False, "an NVIDIA card is here, but the driver lists none", fix)
+    if not gpus and (large := _too_large_for_cpu(config, settings)):
+        fix = "Run `referee worker` where a GPU is; commands and `referee worker --cpu` run here."
+        return Check("gpu", False, f"no NVIDIA GPU here, and {large} needs one", fix)
     if not gpus:
         return Check("gpu", True, "no NVIDIA GPU here: models run on the CPU, slowly")
     # In a child process: a CUDA context made here would stay, and a broken driver may abort.
@@ -195,3 +209,28 @@ def _gpu() -> Check:
     detail = f"{len(gpus)} GPUs; attention: {lines[-1] if lines else 'no answer'}"
     fix = "Install the driver and the torch build that belong together; `nvidia-smi` must work."
     return Check("gpu", answer.returncode == 0, detail, fix)
+
+
+def _has_nvidia_card() -> bool:
+    """Whether the PCI bus has a display device of NVIDIA's, whatever drives it (Linux)."""
+    for device in _PCI_DEVICES.glob("*"):
+        try:
+            vendor = (device / "vendor").read_text().strip()
+            kind = (device / "class").read_text().strip()
+        except OSError:
+            continue
+        if vendor == "0x10de" and kind.startswith("0x03"):
+            return True
+    return False
+
+
+def _too_large_for_cpu(config: ReviewerConfig | None, settings: Settings) -> str | None:
+    """The base model's name when its files are more than a CPU is useful for."""
+    if config is None or config.base is None:
+        return None
+    try:
+        folder = store.resolve(config.base, settings.home)
+    except RefereeError:
+        return None  # the check of the model says so
+    size_gib = sum(file.stat().st_size for file in folder.glob("*") if file.is_file()) / 2**30
+    return config.base.name if size_gib > MAX_CPU_MODEL_GIB else None

@@ -7,6 +7,8 @@ from __future__ import annotations
 import importlib
 import os
 import threading
+from collections.abc import Callable
+from pathlib import Path
 from typing import Literal, Protocol
 
 from errors import MissingPart, RequestRefused, UserError
@@ -17,6 +19,8 @@ from models.reviewer import BaseModel, ReviewerConfig
 from settings import Settings
 
 Weights = Literal["nf4", "bf16"]
+#: Gives the folder of an adapter by its SHA-256, and has it on this machine then.
+FetchAdapter = Callable[[str], Path]
 
 
 class EnginePool(Protocol):
@@ -44,9 +48,10 @@ class EnginePool(Protocol):
 class LocalEngines:
     """One base model, loaded once; its reviewers differ in adapter, aspects and sampling."""
 
-    def __init__(self, base: str, engine: Engine) -> None:
+    def __init__(self, base: str, engine: Engine, fetch_adapter: FetchAdapter) -> None:
         self._base = base
         self._engine = engine
+        self._fetch_adapter = fetch_adapter
 
     @property
     def slots(self) -> int:
@@ -64,9 +69,15 @@ class LocalEngines:
         return float(getattr(self._engine, "seconds_without_progress", 0.0))
 
     def engine_for(self, sha256: str, config: ReviewerConfig, allow_external: bool) -> Engine:
-        """The one engine, for reviewers of its base."""
+        """The one engine, for reviewers of its base; their adapter is fetched if need be.
+
+        That is done here, in the thread of the one paper that waits for it, and not in the
+        engine's, where all would.
+        """
         if config.base is None or config.base.name != self._base:
             raise RequestRefused(f"This worker serves {self._base} only.", kind="wrong_base")
+        if config.adapter_sha256 is not None:
+            self._fetch_adapter(config.adapter_sha256)
         return self._engine
 
     def close(self) -> None:
@@ -127,7 +138,11 @@ class ApiEngines:
 
 
 def load_local(
-    config: ReviewerConfig, settings: Settings, weights: Weights, slots: int | None = None
+    config: ReviewerConfig,
+    settings: Settings,
+    fetch_adapter: FetchAdapter,
+    weights: Weights,
+    slots: int | None = None,
 ) -> LocalEngines:
     """Load a reviewer's base model into this process; slow.
 
@@ -140,7 +155,7 @@ def load_local(
         if settings.engine
         else _continuous(config, config.base, settings, weights, slots)
     )
-    return LocalEngines(config.base.name, engine)
+    return LocalEngines(config.base.name, engine, fetch_adapter)
 
 
 def _continuous(
@@ -150,10 +165,19 @@ def _continuous(
 
     from models.continuous import ContinuousEngine, EngineOptions
     from models.loading import load
+    from models.weights_cache import WeightsCache
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     folder = store.resolve(base, settings.home)
-    loaded = load(folder, base, template=config.template or "", weights=weights, device=device)
+    cache = WeightsCache(settings.home / "cache" / "weights") if settings.cache_weights else None
+    loaded = load(
+        folder,
+        base,
+        template=config.template or "",
+        weights=weights,
+        device=device,
+        cache=cache,
+    )
     return ContinuousEngine(
         loaded,
         find_adapter=lambda sha256: store.find_adapter(sha256, settings.home),

@@ -7,14 +7,15 @@ were cancelled, lost to another worker, or must be given back because the worker
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 
-from db.jobs import Claim
+from db.jobs import Claim, Room
 from models.engine import Engine, Generation, ReviewRequest
+from worker.company import Company
 
 
 class Stopped(Enum):
@@ -31,6 +32,8 @@ class _Held:
     engine: Engine | None = None
     request_id: str | None = None
     why: Stopped | None = None
+    #: The engine broke down with it, and it is about to go back to the queue.
+    crashed: bool = False
 
 
 @dataclass
@@ -40,15 +43,59 @@ class InFlight:
     _held: dict[int, _Held] = field(default_factory=dict)
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _draining: bool = False
-    #: An operator asked this worker to take nothing new for now.
-    paused: bool = False
+    #: The process ends: nothing may be waited for any more.
+    ending: bool = False
+    _paused: bool = False
+    #: Held by the one thread that is about to take a paper, so that it knows what is held.
+    _turn: threading.Lock = field(default_factory=threading.Lock)
     #: Papers taken since the start.
     taken: int = 0
 
     @property
     def closed(self) -> bool:
         """True when nothing new may be claimed."""
-        return self._draining or self.paused
+        return self._draining or self._paused
+
+    @property
+    def paused(self) -> bool:
+        """True while nothing new is taken for now."""
+        return self._paused
+
+    def pause(self, paused: bool) -> None:
+        """Take nothing new for now, or take papers again: an operator asked for it."""
+        with self._changed:
+            self._paused = paused
+            self._changed.notify_all()
+
+    @contextmanager
+    def turn(self, slots: Callable[[], int]) -> Iterator[Room | None]:
+        """Wait until a paper may be taken, and keep other threads from it while the block runs.
+
+        Yields which papers may; None: nothing new may be taken any more.
+        """
+        with self._turn:
+            with self._changed:
+                self._changed.wait_for(lambda: self.closed or self._room(slots()) is not None)
+                room = None if self.closed else self._room(slots())
+            yield room
+
+    def wait_for_suspects(self) -> None:
+        """Wait until nothing is held that was in a crash, or nothing new may be taken."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.closed or not any(self._crashes()))
+
+    def note_crash(self, claim: Claim) -> None:
+        """Take nothing until this paper has left: it and its company come first then."""
+        with self._changed:
+            self._held[claim.job_id].crashed = True
+
+    def _room(self, slots: int) -> Room | None:
+        if any(held.crashed for held in self._held.values()):
+            return None
+        return Company(slots).room(self._crashes())
+
+    def _crashes(self) -> list[int]:
+        return [held.claim.crashes for held in self._held.values()]
 
     @contextmanager
     def holding(self, claim: Claim) -> Iterator[None]:
@@ -103,7 +150,9 @@ class InFlight:
         """Claim nothing more; after `seconds` give back what is still running."""
         with self._changed:
             self._draining = True
+            self._changed.notify_all()
             self._changed.wait_for(lambda: not self._held, timeout=seconds)
+        self.ending = True
         self.give_back()
 
     def give_back(self) -> None:

@@ -22,8 +22,10 @@ from settings import Settings
 from worker.contact import Contact
 from worker.doorbell import ring, waiting
 from worker.engines import EnginePool
+from worker.gate_record import GateRecord
 from worker.idle import IdleWatch
 from worker.in_flight import InFlight, Stopped
+from worker.metrics import Metrics
 from worker.subscription import Subscription
 
 log = logging.getLogger("referee.keeper")
@@ -47,6 +49,7 @@ class Identity:
     slots: int
     reviewer: str
     code_version: str
+    weights_sha256: str | None = None
 
 
 class Keeper(threading.Thread):
@@ -63,6 +66,8 @@ class Keeper(threading.Thread):
         engines: EnginePool,
         contact: Contact,
         settings: Settings,
+        metrics: Metrics,
+        gate_record: GateRecord,
         idle_watch: IdleWatch | None = None,
     ) -> None:
         super().__init__(name="keeper", daemon=True)
@@ -74,6 +79,8 @@ class Keeper(threading.Thread):
         self._engines = engines
         self._contact = contact
         self._settings = settings
+        self._metrics = metrics
+        self._gate_record = gate_record
         self._idle_watch = idle_watch
         self._stop_event = threading.Event()
         self._next_reconcile = 0.0
@@ -102,34 +109,55 @@ class Keeper(threading.Thread):
         try:
             self._renew()
             self._sign()
+            self._complain_if_sick()
             self._reconcile_if_due()
             self._look_for_work()
         except DatabaseUnavailable as error:
             log.warning("%s", error)
             if self._idle_watch is not None:
                 self._idle_watch.reset()
+        self._metrics.state(
+            slots=self._identity.slots,
+            in_use=len(self._in_flight.attempts()),
+            draining=self._state == "draining",
+        )
 
     def _sign(self) -> None:
         """Show a sign of life, and learn whether an operator wants this worker to drain."""
         me = self._identity
-        standing = nodes.sign_of_life(self._database, me.name, reviewer=me.reviewer)
+        standing = nodes.sign_of_life(
+            self._database, me.name, reviewer=me.reviewer, gate=self._gate_record.counts()
+        )
         if standing is None:
-            nodes.sign_on(self._database, **asdict(me))
+            nodes.sign_on(self._database, **asdict(me), in_place_of=me.pid)
         self._obey(standing or ACTIVE)
         self._contact.answered()
 
     def _obey(self, standing: Standing) -> None:
         draining = standing.state == "draining"
         if standing.state != self._state:
+            self._gate_record.forget()
             about = {"action": standing.state, "worker": self._identity.name}
             log.info("%s", standing.state, extra={"about": about})
         self._state = standing.state
         self._subscription.listen(not draining)
-        self._in_flight.paused = draining
+        self._in_flight.pause(draining)
         left = math.inf if standing.give_back_in_s is None else standing.give_back_in_s
         self._give_back_at = time.monotonic() + left
         if left <= 0:
             self._in_flight.give_back()
+
+    def _complain_if_sick(self) -> None:
+        """A card that writes garbage stops taking papers and says so; resuming is a person's."""
+        if self._state == "draining" or not self._gate_record.suspicious():
+            return
+        me = self._identity
+        others = nodes.gate_counts_of_others(self._database, me.name, me.queue)
+        complaint = self._gate_record.complaint(others)
+        if complaint is not None:
+            nodes.complain(self._database, me.name, complaint)
+            log.error("%s", complaint, extra={"about": {"action": "sick", "worker": me.name}})
+            self._obey(Standing("draining", None))
 
     def _pause(self) -> float:
         """Seconds to the next beat: earlier when papers are to be given back before it."""

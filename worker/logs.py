@@ -1,9 +1,17 @@
-"""How a worker's log lines look: `time level logger action key=value ...`; knows nothing else."""
+"""How a worker's log lines look, for people or as JSON; knows nothing of what they say.
+
+What happened to a paper is in a record's `about`: action, job, attempt, and what else is known.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
+from datetime import UTC, datetime
+from typing import Literal
+
+Format = Literal["text", "json"]
 
 
 class KeyValueFormatter(logging.Formatter):
@@ -11,13 +19,47 @@ class KeyValueFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         line = super().format(record)
-        about: dict[str, object] = getattr(record, "about", {})
-        return " ".join([line, *(f"{key}={value!r}" for key, value in about.items())])
+        return " ".join([line, *(f"{key}={value!r}" for key, value in about(record).items())])
 
 
-def configure(level: int = logging.INFO) -> None:
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, worker, gpu, and all of `about`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.identity: dict[str, str] = {}
+
+    def format(self, record: logging.LogRecord) -> str:
+        document: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            **self.identity,
+            **about(record),
+        }
+        if record.exc_info:
+            document["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(document, ensure_ascii=False, default=str)
+
+
+def about(record: logging.LogRecord) -> dict[str, object]:
+    """What a record is about, besides its message."""
+    found: dict[str, object] = getattr(record, "about", {})
+    return found
+
+
+def configure(log_format: Format = "text", level: int = logging.INFO) -> None:
     """Log to stderr, one line an action."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(KeyValueFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    text = KeyValueFormatter("%(asctime)s %(levelname)s %(name)s %(message)s")
+    handler.setFormatter(text if log_format == "text" else JsonFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("referee").setLevel(level)
+
+
+def identify(worker: str, gpu: str) -> None:
+    """Let every JSON line from now on say which worker wrote it."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler.formatter, JsonFormatter):
+            handler.formatter.identity = {"worker": worker, "gpu": gpu}

@@ -39,7 +39,8 @@ def _line(node: Any) -> str:
     if node.age_s > get_settings().lease_seconds:
         seen += ": dead or cut off"
     papers = f"{node.running} of {node.slots} slots busy"
-    return f"{node.name}: {node.queue}, {papers}, {node.state}, {seen}"
+    line = f"{node.name}: {node.queue}, {papers}, {node.state}, {seen}"
+    return line if node.complaint is None else f"{line}\n    {node.complaint}"
 
 
 @workers.command()

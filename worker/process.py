@@ -15,24 +15,31 @@ import sys
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from celery import Celery, signals
 from celery.exceptions import Reject
 
-from db import nodes
+from db import jobs, nodes
 from db.session import Database, open_database, require_current
 from models.reviewer import ReviewerConfig
 from settings import Settings
+from worker.adapter_cache import AdapterCache
 from worker.app import CPU_QUEUE, REVIEW_TASK, make_app
 from worker.broker import require
 from worker.contact import Contact
 from worker.engines import ApiEngines, EnginePool, Weights, load_local
+from worker.gate_record import GateRecord
 from worker.idle import IdleWatch
 from worker.in_flight import InFlight
 from worker.keeper import Identity, Keeper
+from worker.logs import identify
+from worker.metrics import Metrics
+from worker.naming import sign_on
 from worker.reviewing import Reviewer
+from worker.sole_host import require_sole_host
 from worker.subscription import Subscription
 from worker.watchdog import watch
 
@@ -40,6 +47,8 @@ log = logging.getLogger("referee.worker")
 
 #: Set by a supervisor for its children: they end with it, even when it is killed.
 SUPERVISED = "REFEREE_SUPERVISED"
+#: Names the file by which a supervisor's child shows that it has ended a paper as it should.
+PROOF = "REFEREE_PROOF"
 #: Exit code of a worker whose engine is lost, so that its supervisor starts another.
 EXIT_ENGINE_LOST = 70
 _PR_SET_PDEATHSIG = 1
@@ -63,7 +72,8 @@ def run(options: WorkerOptions, settings: Settings) -> int:
     broker = require(settings)
     database = open_database(settings.database)
     require_current(database)
-    engines = _open_engines(options, settings)
+    require_sole_host(database, broker.url, lease_seconds=settings.lease_seconds)
+    engines = _open_engines(options, settings, database)
     try:
         return _consume(options, settings, database, engines, make_app(broker.url, settings))
     finally:
@@ -71,10 +81,11 @@ def run(options: WorkerOptions, settings: Settings) -> int:
         database.close()
 
 
-def _open_engines(options: WorkerOptions, settings: Settings) -> EnginePool:
+def _open_engines(options: WorkerOptions, settings: Settings, database: Database) -> EnginePool:
     if options.reviewer is None:
         return ApiEngines(settings)
-    return load_local(options.reviewer, settings, options.weights, options.slots)
+    cache = AdapterCache(database, settings.home)
+    return load_local(options.reviewer, settings, cache.folder, options.weights, options.slots)
 
 
 def _consume(
@@ -84,17 +95,23 @@ def _consume(
     engines: EnginePool,
     app: Celery,
 ) -> int:
-    identity = _identity(options, min(options.slots or engines.slots, engines.slots))
+    slots = min(options.slots or engines.slots, engines.slots)
+    identity = sign_on(database, _identity(options, slots, engines))
+    identify(identity.name, identity.gpu)
+    _recover(database, identity.name, settings.max_attempts)
+    metrics, gate_record = Metrics(settings, identity.gpu), GateRecord()
     in_flight = InFlight()
     contact = Contact(settings.lease_seconds)
     reviewer = Reviewer(
         database=database,
         engines=engines,
         in_flight=in_flight,
-        contact=contact,
         worker=identity.name,
         queue=identity.queue,
         settings=settings,
+        metrics=metrics,
+        gate_record=gate_record,
+        on_review=_prove,
     )
     keeper = Keeper(
         identity=identity,
@@ -105,6 +122,8 @@ def _consume(
         engines=engines,
         contact=contact,
         settings=settings,
+        metrics=metrics,
+        gate_record=gate_record,
         idle_watch=_idle_watch(options, database, identity.queue, in_flight),
     )
 
@@ -173,6 +192,20 @@ def _idle_watch(
     return IdleWatch(database, queue, in_flight, options.exit_when_idle_seconds)
 
 
+def _recover(database: Database, name: str, max_attempts: int) -> None:
+    """Queue again at once what this worker's former life held, instead of when its leases end."""
+    n_left = jobs.recover(database, worker=name, max_attempts=max_attempts)
+    if n_left:
+        about = {"action": "recover", "worker": name, "papers": n_left}
+        log.warning("recover", extra={"about": about})
+
+
+def _prove() -> None:
+    """Show the supervisor, if there is one, that this process can review."""
+    if PROOF in os.environ:
+        Path(os.environ[PROOF]).touch()
+
+
 def _stop_on(event: threading.Event, action: str, level: int) -> None:
     def watch() -> None:
         event.wait()
@@ -182,21 +215,36 @@ def _stop_on(event: threading.Event, action: str, level: int) -> None:
     threading.Thread(target=watch, name=f"watch for {action}", daemon=True).start()
 
 
-def _identity(options: WorkerOptions, slots: int) -> Identity:
+def _identity(options: WorkerOptions, slots: int, engines: EnginePool) -> Identity:
     config = options.reviewer
     queue = config.queue if config else CPU_QUEUE
     host = socket.gethostname()
+    gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "") if config else ""
     return Identity(
-        name=f"{queue.removeprefix('reviews.')}-{os.getpid()}@{host}",
+        name=f"{queue.removeprefix('reviews.')}{f'-gpu{gpu}' if gpu else ''}@{host}",
         host=host,
         pid=os.getpid(),
-        gpu=os.environ.get("CUDA_VISIBLE_DEVICES", ""),
+        gpu=gpu,
         queue=queue,
         base=config.base.name if config and config.base else "",
         slots=slots,
         reviewer=config.name if config else "",
-        code_version=version("referee"),
+        code_version=_code_version(),
+        weights_sha256=_weights_sha256(config, engines),
     )
+
+
+def _weights_sha256(config: ReviewerConfig | None, engines: EnginePool) -> str | None:
+    if config is None:
+        return None
+    return engines.engine_for(config.sha256, config, False).versions.get("weights_sha256")
+
+
+def _code_version() -> str:
+    try:
+        return version("referee")
+    except PackageNotFoundError:
+        return "source"  # run from its folder, uninstalled
 
 
 def _prepare_libraries() -> None:

@@ -11,20 +11,22 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import CancelledError
-from dataclasses import asdict
+from contextlib import ExitStack
 
-from db import events, jobs
+from db import events, jobs, nodes
 from db.session import Database, DatabaseUnavailable
-from errors import GiveUp, RetryLater
+from errors import EngineCrashed, GiveUp, NeverStarted, RetryLater
 from models import gate
 from models.engine import Generation, ReviewRequest
 from models.parse import parse
 from models.review import GateResult, Review
 from models.reviewer import ReviewerConfig, from_json
 from settings import Settings
-from worker.contact import Contact
 from worker.engines import EnginePool
+from worker.gate_record import GateRecord
+from worker.hash_check import HashCheck, OtherHashes
 from worker.in_flight import InFlight, Stopped
+from worker.metrics import Metrics
 
 log = logging.getLogger("referee.worker")
 
@@ -32,10 +34,14 @@ log = logging.getLogger("referee.worker")
 MAX_RESAMPLES = 2
 #: A re-sample needs some randomness to come out differently.
 RESAMPLE_TEMPERATURE = 0.7
+#: Outcome of a claim that this worker does not fit; the doorbell rings for another.
+REFUSED = "refused"
 #: Longest wait between two attempts at a job, in seconds.
 MAX_BACKOFF_SECONDS = 600.0
-#: Wait between two tries at a commit while the database is away, in seconds.
-COMMIT_RETRY_SECONDS = 1.0
+#: How long a thread that may claim nothing holds a doorbell before it gives it back, in seconds.
+PAUSED_SECONDS = 0.5
+#: Wait between two tries at a write while the database is away, in seconds.
+WRITE_RETRY_SECONDS = 1.0
 
 
 class Reviewer:
@@ -47,35 +53,60 @@ class Reviewer:
         database: Database,
         engines: EnginePool,
         in_flight: InFlight,
-        contact: Contact,
         worker: str,
         queue: str,
         settings: Settings,
+        metrics: Metrics,
+        gate_record: GateRecord,
+        on_review: Callable[[], None] = lambda: None,
     ) -> None:
         self._database = database
         self._engines = engines
         self._in_flight = in_flight
-        self._contact = contact
         self._worker = worker
         self._queue = queue
         self._settings = settings
+        self._metrics = metrics
+        self._gate_record = gate_record
+        self._on_review = on_review
+        self._hashes = HashCheck(database)
+        self._configs: dict[int, ReviewerConfig] = {}
 
     def review_next(self) -> bool:
         """Claim the best job of the queue, if there is one, and bring it to an end.
 
         False: this worker drains, and the doorbell should ring for another.
         """
-        if self._in_flight.closed:
-            return False
-        claim = self._claim() if self._engines.alive else None
-        if claim is None:
-            return True
-        self._log("claim", claim)
-        with self._in_flight.holding(claim):
-            self._settle(claim)
-            return self._in_flight.why_stopped(claim) is not Stopped.DRAINING
+        if self._in_flight.paused:
+            # Until the keeper unsubscribes, the same doorbell comes back at once.
+            time.sleep(PAUSED_SECONDS)
+        with ExitStack() as held:
+            claim = self._take(held)
+            if claim is None:
+                return not self._in_flight.closed
+            self._log("claim", claim)
+            self._metrics.claimed(claim.waited)
+            outcome = self._settle(claim)
+            self._metrics.ended(outcome)
+            return outcome != REFUSED and (
+                self._in_flight.why_stopped(claim) is not Stopped.DRAINING
+            )
 
-    def _claim(self) -> jobs.Claim | None:
+    def _take(self, held: ExitStack) -> jobs.Claim | None:
+        """Claim a paper that may join those in flight, and hold it."""
+        while True:
+            with self._in_flight.turn(lambda: self._engines.slots) as room:
+                if room is None or not self._engines.alive:
+                    return None
+                claim = self._claim(room)
+                if claim is not None:
+                    held.enter_context(self._in_flight.holding(claim))
+                if claim is not None or not room.least_crashes:
+                    return claim
+            # Papers that were in no crash may wait, but not join those that were.
+            self._in_flight.wait_for_suspects()
+
+    def _claim(self, room: jobs.Room) -> jobs.Claim | None:
         try:
             return jobs.claim(
                 self._database,
@@ -83,38 +114,47 @@ class Reviewer:
                 worker=self._worker,
                 lease_seconds=self._settings.lease_seconds,
                 max_attempts=self._settings.max_attempts,
-                may_take_over=self._contact.answered,
+                room=room,
             )
         except DatabaseUnavailable as error:
             # The doorbell is lost with this; reconcile rings again when the database is back.
             log.warning("%s", error)
             return None
 
-    def _settle(self, claim: jobs.Claim) -> None:
-        """Carry a job out and turn whatever happened into its next state."""
+    def _settle(self, claim: jobs.Claim) -> str:
+        """Carry a job out and turn whatever happened into its next state; say how it ended."""
         try:
-            review = self._write_review(claim)
-            self._commit(claim, review)
+            return self._commit(claim, self._write_review(claim))
         except CancelledError:
-            self._stopped(claim)
+            return self._stopped(claim)
         except GiveUp as error:
-            jobs.fail(self._database, claim, kind=error.kind, sentence=str(error))
-            self._log("fail", claim, reason=str(error))
+            return self._fail(claim, error)
+        except OtherHashes as error:
+            return self._refuse(claim, str(error))
+        except EngineCrashed as error:
+            return self._crashed(claim, str(error))
+        except NeverStarted as error:
+            return self._release(claim, str(error), keep_attempt=True)
         except RetryLater as error:
-            self._give_back(claim, str(error))
+            return self._give_back(claim, str(error))
         except BaseException as error:
             # A MemoryError or SystemExit that leaves a task costs celery's pool its thread.
-            self._give_back(claim, f"{type(error).__name__}: {error}", traceback.format_exc())
+            return self._give_back(
+                claim, f"{type(error).__name__}: {error}", traceback.format_exc()
+            )
 
     def _write_review(self, claim: jobs.Claim) -> jobs.NewReview:
         """Generate until the gate passes, at most MAX_RESAMPLES times again."""
-        config = from_json(claim.reviewer.config)
+        config = self._config(claim)
         engine = self._engines.engine_for(claim.reviewer.sha256, config, claim.allow_external)
+        self._hashes.require(claim.reviewer, config, engine.versions)
         for sample in range(1 + MAX_RESAMPLES):
             request = _request(config, claim, sample)
             generation = self._in_flight.wait(claim, engine, request)
             review = parse(generation.text, config.aspect_set)
             result = _check(config, claim, generation, review)
+            if sample == 0:
+                self._gate_record.note(passed=result.passed)
             if result.passed:
                 return _record(request, generation, review, result, dict(engine.versions))
             self._reject(claim, generation, result)
@@ -122,41 +162,107 @@ class Reviewer:
             f"{1 + MAX_RESAMPLES} answers failed the gate: {_failed(result)}.", kind="gate"
         )
 
+    def _config(self, claim: jobs.Claim) -> ReviewerConfig:
+        """A version's configuration, which never changes, read once."""
+        version = claim.reviewer
+        if version.id not in self._configs:
+            self._configs[version.id] = from_json(version.config)
+        return self._configs[version.id]
+
     def _reject(self, claim: jobs.Claim, generation: Generation, result: GateResult) -> None:
         detail = {"failed": _failed(result), "text": generation.text}
-        events.record_event(self._database, claim.job_id, claim.attempt, "rejected", detail)
+        job, attempt = claim.job_id, claim.attempt
+        self._persist(
+            claim, lambda: events.record_event(self._database, job, attempt, "rejected", detail)
+        )
+        self._metrics.rejected()
         self._log("reject", claim, reason=_failed(result))
 
-    def _commit(self, claim: jobs.Claim, review: jobs.NewReview) -> None:
-        """Write the review; wait out a database that is away, since the text cost minutes."""
-        committed = _patiently(
-            lambda: jobs.commit_review(self._database, claim, review), self._settings.lease_seconds
-        )
+    def _commit(self, claim: jobs.Claim, review: jobs.NewReview) -> str:
+        committed = self._persist(claim, lambda: jobs.commit_review(self._database, claim, review))
+        self._on_review()
         self._log("commit" if committed else "lost", claim, seconds=round(review.seconds, 2))
+        if committed:
+            self._metrics.reviewed(review.seconds, review.n_prompt_tokens, review.n_output_tokens)
+        return "committed" if committed else "lost"
 
-    def _stopped(self, claim: jobs.Claim) -> None:
+    def _fail(self, claim: jobs.Claim, error: GiveUp) -> str:
+        kind, sentence = error.kind, str(error)
+        self._persist(claim, lambda: jobs.fail(self._database, claim, kind=kind, sentence=sentence))
+        self._log("fail", claim, reason=sentence)
+        return "failed"
+
+    def _refuse(self, claim: jobs.Claim, sentence: str) -> str:
+        """Leave the paper, with its attempt and its doorbell, to workers that fit it."""
+        self._in_flight.pause(True)
+        log.error("%s", sentence, extra={"about": {"action": "refuse", "job": claim.job_id}})
+        self._release(claim, sentence, keep_attempt=True)
+        self._persist(claim, lambda: nodes.complain(self._database, self._worker, sentence))
+        return REFUSED
+
+    def _stopped(self, claim: jobs.Claim) -> str:
         """The engine cancelled the request: say why in the database."""
         match self._in_flight.why_stopped(claim):
             case Stopped.CANCELLED:
-                jobs.cancelled(self._database, claim)
+                self._persist(claim, lambda: jobs.cancelled(self._database, claim))
                 self._log("cancelled", claim)
+                return "cancelled"
             case Stopped.DRAINING:
-                jobs.release(self._database, claim, reason="worker draining", keep_attempt=True)
-                self._log("give back", claim, reason="worker draining")
+                return self._release(claim, "worker draining", keep_attempt=True)
             case Stopped.LOST:
                 self._log("lost", claim)
+                return "lost"
             case None:
-                self._give_back(claim, "the engine cancelled the paper unasked")
+                return self._give_back(claim, "the engine cancelled the paper unasked")
 
-    def _give_back(self, claim: jobs.Claim, reason: str, details: str = "") -> None:
+    def _crashed(self, claim: jobs.Claim, reason: str) -> str:
+        self._in_flight.note_crash(claim)
+        self._persist(claim, lambda: jobs.crashed(self._database, claim, reason=reason))
+        self._log("crash", claim, reason=reason, crashes=claim.crashes + 1)
+        return "given back"
+
+    def _give_back(self, claim: jobs.Claim, reason: str, details: str = "") -> str:
         if details:
             log.error("%s", details)
         delay = min(self._settings.retry_seconds * 2 ** (claim.attempt - 1), MAX_BACKOFF_SECONDS)
-        _patiently(
-            lambda: jobs.release(self._database, claim, reason=reason, delay_seconds=delay),
-            self._settings.lease_seconds,
+        return self._release(claim, reason, delay_seconds=delay)
+
+    def _release(
+        self,
+        claim: jobs.Claim,
+        reason: str,
+        *,
+        delay_seconds: float = 0.0,
+        keep_attempt: bool = False,
+    ) -> str:
+        self._persist(
+            claim,
+            lambda: jobs.release(
+                self._database,
+                claim,
+                reason=reason,
+                delay_seconds=delay_seconds,
+                keep_attempt=keep_attempt,
+            ),
         )
         self._log("give back", claim, reason=reason)
+        return "given back"
+
+    def _persist(self, claim: jobs.Claim, write: Callable[[], bool | None]) -> bool:
+        """Repeat a fenced write until the database takes it, however long it is away.
+
+        A text costs minutes, and the fence decides whether it still counts. Only a worker whose
+        drain is over leaves the job to its lease. False: nothing was written.
+        """
+        while True:
+            try:
+                return write() is not False
+            except DatabaseUnavailable as error:
+                stopped = self._in_flight.why_stopped(claim) is Stopped.DRAINING
+                if stopped or self._in_flight.ending:
+                    log.warning("%s", error)
+                    return False
+                time.sleep(WRITE_RETRY_SECONDS)
 
     def _log(self, action: str, claim: jobs.Claim, **more: object) -> None:
         about = {"action": action, "job": claim.job_id, "attempt": claim.attempt}
@@ -213,18 +319,6 @@ def _record(
         truncated_tokens=generation.truncated_tokens,
         finish=generation.finish,
         seconds=generation.seconds_generating,
-        gate=[asdict(check) for check in result.checks],
+        gate=[{**vars(check)} for check in result.checks],
         versions=versions,
     )
-
-
-def _patiently(write: Callable[[], bool], seconds: float) -> bool:
-    """Repeat a fenced write until the database takes it or the lease must have run out."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            return write()
-        except DatabaseUnavailable:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(COMMIT_RETRY_SECONDS)

@@ -27,14 +27,23 @@ def enlist(database: Database, config: ReviewerConfig) -> ReviewerVersion:
 
 
 def resolve(database: Database, name: str) -> tuple[ReviewerVersion, ReviewerConfig]:
-    """The newest version of a reviewer; one shipped with Referee is enlisted on first use."""
-    shipped = configurations.builtin().get(name)
-    if shipped is not None:
-        enlist(database, configurations.load(shipped))
+    """The version of a reviewer in force; one shipped with Referee is enlisted on first use.
+
+    A newer Referee's own configuration does not take a promoted adapter's place.
+    """
     version = reviewers.newest(database, name)
+    own = shipped(name)
+    if own is not None and (version is None or _adapter(version) == own.adapter_sha256):
+        enlist(database, own)
+        version = reviewers.newest(database, name)
     if version is None:
         raise UserError(f"There is no reviewer {name!r}. {known(database)}")
     return version, configurations.from_json(version.config)
+
+
+def _adapter(version: ReviewerVersion) -> str | None:
+    sha256: str | None = version.config.get("adapter_sha256")
+    return sha256
 
 
 def listing(database: Database) -> list[dict[str, Any]]:

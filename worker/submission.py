@@ -108,7 +108,7 @@ def _store(
 ) -> _Tally:
     tally, describer = _Tally(), Describer()
     for chunk in _chunks(papers, chunk_size):
-        new_papers = [_new_paper(reading) for reading in chunk]
+        new_papers = [new_paper(reading) for reading in chunk]
         added = batches.add_papers(database, batch, new_papers, replace=replace)
         tally.lines.extend(without_texts(describer.line(reading)) for reading in chunk)
         tally.new += added.new
@@ -124,7 +124,8 @@ def _chunks(papers: Iterable[Reading], size: int) -> Iterator[Sequence[Reading]]
         yield chunk
 
 
-def _new_paper(reading: Reading) -> NewPaper:
+def new_paper(reading: Reading) -> NewPaper:
+    """A reading as the database takes it."""
     return NewPaper(
         custom_id=reading.custom_id,
         source=reading.source,
@@ -146,7 +147,7 @@ def _content(paper: Paper) -> PaperContent:
 
 
 def ringer(settings: Settings, batch: Batch) -> Ring:
-    """A function that rings for n jobs; False when no broker can be reached now."""
+    """Give a function that rings for n jobs; False when no broker can be reached now."""
     found = broker.find(settings)
     if found is None or not found.answers():
         return lambda times: times == 0

@@ -15,15 +15,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from worker.process import SUPERVISED
+from worker.process import PROOF, SUPERVISED
 
 #: Seconds before a child that ended is started again, first and longest wait.
 FIRST_BACKOFF_SECONDS = 1.0
 LONGEST_BACKOFF_SECONDS = 60.0
-#: A child that ran this long is taken for healthy: its next failure waits the first back-off again.
-HEALTHY_SECONDS = 60.0
-#: A child that fails this often without ever being healthy will not heal by itself.
-MAX_FAST_FAILURES = 5
+#: A child that ran this long, or has proved itself, is taken for healthy: its next failure waits
+#: the first back-off again. Longer than a start, or a broken card would pass for healthy.
+HEALTHY_SECONDS = 600.0
+#: A child that fails this often without ever being healthy will not heal by itself. Two deadly
+#: papers at the head of a queue need 8 lives of a worker with 96 slots until they are convicted.
+MAX_FAST_FAILURES = 12
 #: How often children are looked at, in seconds.
 _POLL_SECONDS = 0.2
 
@@ -67,14 +69,13 @@ class Supervisor:
         self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
         self._thread.start()
 
-    def failed(self) -> ChildSpec | None:
-        """A child that ended too often to be started again; None while all is well."""
-        broken = (c for c in self._children if c.failures >= MAX_FAST_FAILURES)
-        return next((child.spec for child in broken), None)
+    def failed(self) -> list[ChildSpec]:
+        """The children that ended too often to be started again; empty while all is well."""
+        return [child.spec for child in self._children if child.failures >= MAX_FAST_FAILURES]
 
-    def done(self) -> bool:
-        """True when every child has ended that was allowed to, and so all have."""
-        return all(child.done for child in self._children)
+    def over(self) -> bool:
+        """True when no child runs or will be started again."""
+        return all(c.done or c.failures >= MAX_FAST_FAILURES for c in self._children)
 
     def pids(self) -> dict[str, int]:
         """Process ids of the living children by name."""
@@ -109,6 +110,8 @@ class Supervisor:
 def _spawn(child: _Child) -> None:
     child.spec.log.parent.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, **child.spec.environment, SUPERVISED: str(os.getpid())}
+    _proof(child.spec).unlink(missing_ok=True)
+    environment[PROOF] = str(_proof(child.spec))
     with child.spec.log.open("ab") as log:
         child.process = subprocess.Popen(
             [sys.executable, "-m", "cli", *child.spec.arguments],
@@ -122,11 +125,17 @@ def _spawn(child: _Child) -> None:
     child.started = time.monotonic()
 
 
+def _proof(spec: ChildSpec) -> Path:
+    """The file that a child makes once it has done what it is there for."""
+    return spec.log.with_suffix(".proof")
+
+
 def _note_end(child: _Child) -> None:
     if child.spec.may_end and child.process is not None and child.process.returncode == 0:
         child.done, child.process = True, None
         return
-    healthy = time.monotonic() - child.started > HEALTHY_SECONDS
+    aged = time.monotonic() - child.started > HEALTHY_SECONDS
+    healthy = aged or _proof(child.spec).exists()
     child.failures = 1 if healthy else child.failures + 1
     wait = min(FIRST_BACKOFF_SECONDS * 2 ** (child.failures - 1), LONGEST_BACKOFF_SECONDS)
     child.restart_at = time.monotonic() + wait

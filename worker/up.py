@@ -39,9 +39,8 @@ class Stack:
 
     def check(self) -> None:
         """Raise MissingPart when a worker cannot be kept running."""
-        broken = self.supervisor.failed()
-        if broken is not None:
-            raise MissingPart(f"Worker {broken.name} does not stay up: {_last_line(broken.log)}")
+        for broken in self.supervisor.failed():
+            raise MissingPart(gave_up(broken))
 
     def wait_until_ready(self, queue: str) -> None:
         """Block until a worker that serves a queue has signed on."""
@@ -149,6 +148,11 @@ def _only_one(home: Path) -> Iterator[None]:
         except BlockingIOError as error:
             raise UserError(f"`referee up` already runs on {home}.") from error
         yield
+
+
+def gave_up(child: ChildSpec) -> str:
+    """A sentence on a child that is not started again, with the last that it said."""
+    return f"Worker {child.name} does not stay up: {_last_line(child.log)}"
 
 
 def _last_line(log: Path) -> str:

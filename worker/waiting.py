@@ -32,6 +32,7 @@ def wait_for_batch(
     """
     alone_since = time.monotonic()
     while True:
+        batches.expire_deadlines(database)
         status = batches.status(database, name)
         progress(_n_terminal(status), status.counts["total"])
         if status.state in FINISHED:

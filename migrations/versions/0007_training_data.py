@@ -1,4 +1,4 @@
-"""Origins of training papers, flags of the cleaning, inputs of merging jobs; comes after 0004."""
+"""Origins of training papers, flags of the cleaning, inputs of merging jobs; comes after 0006."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0007"
-down_revision = "0004"
+down_revision = "0006"
 
 ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")

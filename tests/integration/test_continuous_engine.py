@@ -7,12 +7,13 @@ from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 import torch
 
-from errors import EngineLost, RequestRefused
+from errors import EngineCrashed, EngineLost, NeverStarted, RequestRefused
 from models.aspects import FOUR
 from models.continuous import ContinuousEngine, EngineOptions
 from models.engine import ReviewRequest, Suppression
@@ -27,6 +28,7 @@ from tests.engine_cases import (
     mixed_requests,
     write_adapters,
 )
+from tests.site import wait_until
 from tests.small_models import write_tiny_llama
 
 #: Seconds after which a future that has not ended is a failure.
@@ -105,11 +107,52 @@ def test_a_failure_of_a_step_fails_who_is_in_it_and_the_engine_goes_on(
         raise error
 
     monkeypatch.setattr(engine._decoder, "step", fail)
-    with pytest.raises(EngineLost, match=str(error)):
+    with pytest.raises(EngineCrashed, match=str(error)):
         engine.submit(GREEDY).result(DEADLINE)
-    # The slots were built anew.
+    # The slots were built anew, fewer if the memory was too small for them.
     assert engine.alive
     assert engine.submit(GREEDY).result(DEADLINE).n_output_tokens == 24
+    assert engine.slots == (3 if isinstance(error, torch.OutOfMemoryError) else 4)
+
+
+def test_what_breaks_down_in_a_prefill_is_not_seated_again(
+    engine: ContinuousEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a prompt for which the memory is too small, and others in the slots
+    enter = engine._decoder.enter
+
+    def fail_on_bad(slot: int, request: ReviewRequest, *rest: Any) -> None:
+        if request.id == "bad":
+            raise torch.OutOfMemoryError("out of memory")
+        enter(slot, request, *rest)
+
+    monkeypatch.setattr(engine._decoder, "enter", fail_on_bad)
+    long = [engine.submit(replace(REQUEST, id=str(n), max_new_tokens=400)) for n in range(2)]
+    bad = engine.submit(replace(GREEDY, id="bad"))
+    # Then all that were in fail together, and the rest of the queue is served
+    for future in (*long, bad):
+        with pytest.raises(EngineCrashed, match="out of memory"):
+            future.result(DEADLINE)
+    after = [engine.submit(replace(GREEDY, id=f"after {n}")) for n in range(5)]
+    assert {future.result(DEADLINE).n_output_tokens for future in after} == {24}
+
+
+def test_an_engine_that_writes_nothing_says_for_how_long(
+    engine: ContinuousEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck, step = Event(), engine._decoder.step
+
+    def hang(n_rows: int) -> Any:
+        stuck.wait(DEADLINE)
+        return step(n_rows)
+
+    monkeypatch.setattr(engine._decoder, "step", hang)
+    assert engine.seconds_without_progress == 0.0
+    future = engine.submit(GREEDY)
+    wait_until(lambda: engine.seconds_without_progress > 0.2, DEADLINE)
+    stuck.set()
+    assert future.result(DEADLINE).n_output_tokens == 24
+    assert engine.seconds_without_progress == 0.0
 
 
 def test_a_row_without_numbers_fails_alone(
@@ -138,9 +181,11 @@ def test_a_lost_device_ends_the_engine(
         raise error
 
     monkeypatch.setattr(engine._decoder, "step", fail)
-    with pytest.raises(EngineLost, match="illegal memory access"):
-        engine.submit(GREEDY).result(DEADLINE)
-    with pytest.raises(EngineLost):
+    # Four get a slot, two wait: those cannot be the cause.
+    futures = [engine.submit(replace(GREEDY, id=str(n))) for n in range(6)]
+    errors = [type(future.exception(DEADLINE)) for future in futures]
+    assert errors == [EngineCrashed] * 4 + [NeverStarted] * 2
+    with pytest.raises(NeverStarted):
         engine.submit(GREEDY).result(DEADLINE)
     assert not engine.alive
 

@@ -101,12 +101,14 @@ def _rules(on: Any, dialect: str) -> set[str]:
     statements = on.scalars(
         text("SELECT sql FROM sqlite_master WHERE type IN ('table', 'index') AND sql IS NOT NULL")
     )
-    # Alembic writes constraints in another order than the models do.
+    # Alembic writes constraints in another order than the models do, and ALTER TABLE writes all
+    # that it adds on the table's last line.
     lines = {
-        " ".join(line.strip(" ,\t").split())
+        " ".join(line.strip(" ,()\t").split())
         for statement in statements
         if "alembic_version" not in statement
-        for line in statement.splitlines()
+        for part in statement.splitlines()
+        for line in part.split(", ")
     }
     return {line.replace('"', "") for line in lines}
 
@@ -151,7 +153,12 @@ def test_a_migration_keeps_the_rows_and_their_children(database_url: str) -> Non
     """SQLite copies a table to alter it; with foreign keys on, that would empty its children."""
     database = open_database(database_url)
     with database.write() as on:
-        on.execute(text("INSERT INTO reviewer VALUES (1, 'r', 1, 's', 'local', 'q', '{}', 0)"))
+        on.execute(
+            text(
+                "INSERT INTO reviewer (id, name, version, sha256, kind, queue, config, created_at) "
+                "VALUES (1, 'r', 1, 's', 'local', 'q', '{}', 0)"
+            )
+        )
         on.execute(
             text(
                 "INSERT INTO batch (id, name, reviewer_id, state, paused, priority, samples, "

@@ -19,7 +19,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from db.schema import Batch, Job
+from db.schema import Batch, Job, Review, Reviewer
 from db.session import DatabaseUnavailable
 from tests.siege import books, plan
 from tests.siege.field import Field, prepare
@@ -43,6 +43,7 @@ def besiege(seed: int, size: plan.Size, dialect: str, folder: Path) -> dict[str,
         assert done.code == 0, done
         strikes = _fight(field, plan.strikes(seed, size))
         errors = [*field.wait(), *_open_batch(field), *_strange_deaths(field, size)]
+        errors += _other_versions(field)
         seconds = time.monotonic() - started
         balance = books.balance(_read(field, scripted))
         codes = field.fleet.stop(60)
@@ -102,6 +103,16 @@ def _open_batch(field: Field) -> list[str]:
     with field.database.read() as on:
         state = on.scalar(select(Batch.state))
     return [] if state in _OVER else [f"the batch is still {state}"]
+
+
+def _other_versions(field: Field) -> list[str]:
+    """A version that was made meanwhile is for later batches, and there is one."""
+    with field.database.read() as on:
+        newest = on.scalar(select(func.max(Reviewer.version)))
+        others = select(func.count(Review.id)).join(Reviewer).where(Reviewer.version != 1)
+        strange = on.scalar(others) or 0
+    missing = [] if newest == 2 else ["the reviewer has no second version"]
+    return missing + [f"{strange} reviews by another version"] * bool(strange)
 
 
 def _strange_deaths(field: Field, size: plan.Size) -> list[str]:

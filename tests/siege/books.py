@@ -124,15 +124,23 @@ def _doubled(books: Books) -> list[str]:
 
 
 def _wrong_ends(books: Books) -> list[str]:
-    """A bad paper may only fail, for its attempts; any other is reviewed or was cancelled."""
+    """A bad paper may only fail, for its attempts; any other is reviewed or was cancelled, unless
+    strikes took every attempt that it had."""
+    struck = Counter(attempt.job for attempt in frozenset[Attempt]().union(*books.struck))
     wrong = []
     for job in books.jobs:
-        allowed = ("failed", "cancelled") if job.custom_id in books.bad else _GOOD_ENDS
-        if job.state not in (*allowed, "queued", "running"):
+        allowed = ["cancelled", "queued", "running"]
+        if job.custom_id not in books.bad:
+            allowed.append("succeeded")
+        if job.custom_id in books.bad or struck[job.job] >= MOST_ATTEMPTS:
+            allowed.append("failed")
+        if job.state not in allowed:
             wrong.append(f"{job.custom_id} {job.state} ({job.error_kind})")
     return wrong
 
 
+#: Attempts that a job has, by the settings' default.
+MOST_ATTEMPTS = 3
 _GOOD_ENDS = ("succeeded", "cancelled")
 
 

@@ -11,21 +11,23 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
 import redis
-from sqlalchemy import select
+from sqlalchemy import Select, select
 
-from db.schema import Job
+from db.schema import Job, JobEvent, WorkerNode
 from db.session import Database, DatabaseUnavailable, open_database
+from models.reviewer import builtin, load
 from tests.servers import Postgres, Valkey, postgres
 from tests.siege.books import Attempt
 from tests.siege.fleet import Fleet, Worker, freeze, thaw
 from tests.siege.plan import CANCELLED_AT_ONCE
 from tests.siege.proxy import Loop, Proxy, Upstream
 from tests.site import SCRIPTED, Site
+from worker import roster
 
 T = TypeVar("T")
 
@@ -75,6 +77,7 @@ class Field:
             "freeze": self._freeze,
             "partition": self._partition,
             "cancel": self._cancel,
+            "promote": self._promote,
         }
         return strikes[kind]()
 
@@ -88,7 +91,8 @@ class Field:
         """Note what workers held that died by a deadly paper."""
         for death in self.fleet.deaths[self._accounted :]:
             self._accounted += 1
-            self.struck.append(self._held({death.pid}))
+            # Its successor may have been faster than we are.
+            self.struck.append(self._held({death.pid}) | self._recovered())
 
     def _kill(self) -> str:
         worker = self._any_worker()
@@ -167,6 +171,13 @@ class Field:
         self._later(0.0, lambda: self._run("cancel", "siege", *ids))
         return f"papers {chosen}"
 
+    def _promote(self) -> str:
+        """Make a new version of the reviewer, as promoting an adapter does: the running batch must
+        go on with the one that it was begun with."""
+        promoted = replace(load(builtin()["demo-7"]), temperature=0.5)
+        self._later(0.0, lambda: self._surely(lambda: roster.enlist(self.database, promoted)))
+        return "demo-7 version 2"
+
     def _run(self, *arguments: str) -> None:
         # The database may be away just now; an operator would try again.
         for _ in range(20):
@@ -197,16 +208,21 @@ class Field:
         """What the database says that these processes hold. They can claim nothing more."""
         time.sleep(0.1)  # a COMMIT that was on its way has arrived
 
-        def running() -> frozenset[Attempt]:
-            query = select(Job.id, Job.attempt, Job.worker).where(Job.state == "running")
-            with self.database.read() as on:
-                return frozenset(
-                    Attempt(job, attempt)
-                    for job, attempt, worker in on.execute(query)
-                    if int(str(worker).rsplit("@", 1)[0].rsplit("-", 1)[1]) in pids
-                )
+        named = select(WorkerNode.name).where(WorkerNode.pid.in_(pids))
+        query = select(Job.id, Job.attempt).where(Job.state == "running", Job.worker.in_(named))
+        return self._attempts(query)
 
-        return self._surely(running)
+    def _recovered(self) -> frozenset[Attempt]:
+        """What workers found that a former life of theirs had held, unless it was seen before."""
+        query = select(JobEvent.job_id, JobEvent.attempt).where(JobEvent.kind == "worker_died")
+        return self._attempts(query).difference(*self.struck)
+
+    def _attempts(self, query: Select[int, int]) -> frozenset[Attempt]:
+        def ask() -> frozenset[Attempt]:
+            with self.database.read() as on:
+                return frozenset(Attempt(job, attempt) for job, attempt in on.execute(query))
+
+        return self._surely(ask)
 
     def _surely(self, ask: Callable[[], T]) -> T:
         while True:

@@ -28,8 +28,8 @@ class Worker:
 
     host: str
     process: subprocess.Popen[bytes]
-    #: A strike ended it, or is about to.
-    expected: bool = False
+    #: Exit codes with which a strike may end it; none while no strike has chosen it.
+    expected: tuple[int, ...] = ()
 
     @property
     def pid(self) -> int:
@@ -38,7 +38,7 @@ class Worker:
 
 @dataclass(frozen=True)
 class Death:
-    """A worker that ended without a strike; a negative code is a signal."""
+    """A worker that ended otherwise than by a strike; a negative code is a signal."""
 
     pid: int
     code: int
@@ -80,14 +80,15 @@ class Fleet:
     def kill(self, worker: Worker) -> None:
         """kill -9."""
         with self._lock:
-            worker.expected = True
+            worker.expected = (-signal.SIGKILL,)
         worker.process.kill()
         worker.process.wait()
 
     def drain(self, worker: Worker) -> None:
         """SIGTERM; it ends in its own time."""
         with self._lock:
-            worker.expected = True
+            # The latter when it is still starting, and holds nothing.
+            worker.expected = (0, -signal.SIGTERM)
         worker.process.terminate()
 
     def stop(self, seconds: float) -> list[int]:
@@ -108,7 +109,8 @@ class Fleet:
                 self._replace(worker)
 
     def _replace(self, worker: Worker) -> None:
-        if not worker.expected:
+        # A worker that drains may still be killed by a deadly paper.
+        if worker.process.returncode not in worker.expected:
             self.deaths.append(Death(worker.pid, worker.process.returncode))
         if self._stop.wait(RESTART_SECONDS):
             return

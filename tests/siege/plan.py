@@ -38,6 +38,7 @@ class Size:
     freeze: int
     partition: int
     cancel: int
+    promote: int
 
 
 FULL = Size(
@@ -53,6 +54,7 @@ FULL = Size(
     freeze=1,
     partition=1,
     cancel=4,
+    promote=1,
 )
 SHORT = Size(
     papers=300,
@@ -67,11 +69,11 @@ SHORT = Size(
     freeze=1,
     partition=1,
     cancel=2,
+    promote=1,
 )
-# An adapter's promotion belongs here as soon as `referee adapter promote` is there, and `drain`
-# may then go by `referee workers drain` instead of SIGTERM.
 KINDS = (
     *("kill", "drain", "broker", "flush", "database", "drop", "freeze", "partition", "cancel"),
+    "promote",
 )
 
 

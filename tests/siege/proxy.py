@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 from collections.abc import Coroutine
 from contextlib import suppress
@@ -49,11 +50,15 @@ class Loop:
 
 
 class Proxy:
-    """Forwards connections from a port of its own, which it keeps while it is closed."""
+    """Forwards connections from a port of its own, which it keeps while it is closed.
 
-    def __init__(self, loop: Loop, upstream: Upstream) -> None:
+    With `tls` it speaks TLS to those who connect, and plainly to the server behind it.
+    """
+
+    def __init__(self, loop: Loop, upstream: Upstream, tls: ssl.SSLContext | None = None) -> None:
         self._loop = loop
         self._upstream = upstream
+        self._tls = tls
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -73,7 +78,9 @@ class Proxy:
         return self._loop.run(self._drop())
 
     async def _open(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(
+            self._serve, "127.0.0.1", self.port, ssl=self._tls
+        )
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _close(self) -> None:
@@ -125,5 +132,6 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         writer.write(data)
         await writer.drain()
     # What is written must leave before the connection is broken off.
-    writer.write_eof()
+    if writer.can_write_eof():
+        writer.write_eof()
     await writer.drain()

@@ -58,9 +58,13 @@ def submit(
 
 
 def claim(database: Database, worker: str = "w1", **options: Any) -> Claim | None:
-    """Claim the next job with a long lease and three attempts."""
+    """Claim the next job with a long lease; reconcile first when nothing is queued."""
     terms = {"queue": QUEUE, "lease_seconds": 60.0, "max_attempts": 3, **options}
-    return jobs.claim(database, worker=worker, **terms)
+    taken = jobs.claim(database, worker=worker, **terms)
+    if taken is None:
+        jobs.reconcile(database, max_attempts=terms["max_attempts"])
+        taken = jobs.claim(database, worker=worker, **terms)
+    return taken
 
 
 def must_claim(database: Database, worker: str = "w1", **options: Any) -> Claim:

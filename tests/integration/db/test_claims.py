@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from sqlalchemy import text
 
 from db import batches, claims, jobs
@@ -34,16 +33,11 @@ def test_priority_then_deadline_then_age_decides(database: Database) -> None:
     assert claim(database) is None
 
 
-def test_the_loaded_reviewer_comes_first_within_a_priority(database: Database) -> None:
-    loaded = a_reviewer(database, "loaded")
-    submit(database, "other", paper("o"), reviewer=a_reviewer(database, "other"))
-    submit(database, "mine", paper("m"), reviewer=loaded)
-    submit(database, "low", paper("low"), reviewer=loaded, priority=2)
-    submit(database, "high", paper("h"), reviewer=a_reviewer(database, "other"), priority=0)
-
-    order = [must_claim(database, loaded_reviewer_id=loaded.id).custom_id for _ in range(4)]
-
-    assert order == ["h", "m", "o", "low"]
+def test_reviewers_of_one_base_share_its_queue_by_age(database: Database) -> None:
+    submit(database, "first", paper("1"), reviewer=a_reviewer(database, "one"))
+    submit(database, "second", paper("2"), reviewer=a_reviewer(database, "two"))
+    submit(database, "third", paper("3"), reviewer=a_reviewer(database, "one"))
+    assert [must_claim(database).custom_id for _ in range(3)] == ["1", "2", "3"]
 
 
 def test_a_worker_sees_its_own_queue_only(database: Database) -> None:
@@ -114,9 +108,9 @@ def test_a_dead_workers_job_that_was_cancelled_is_not_taken_over(database: Datab
     assert claim(database, "w2") is None
 
 
-def test_takeover_ends_with_the_attempts(database: Database) -> None:
+def test_takeover_ends_with_the_second_crash(database: Database) -> None:
     submit(database, "b", paper("a"))
-    for _ in range(3):
+    for _ in range(2):
         must_claim(database, lease_seconds=-1.0)
     assert claim(database) is None
 
@@ -131,15 +125,11 @@ def test_two_holders_of_one_worker_name_are_told_apart_by_attempt(database: Data
     assert jobs.commit_review(database, new, a_review())
 
 
-@pytest.mark.parametrize("statement", [claims._TAKE_QUEUED, claims._TAKE_LOADED])
-def test_an_index_serves_the_claim(database: Database, statement: Any) -> None:
-    # Given two reviewers, so that the loaded one's jobs are the fewer
-    loaded = a_reviewer(database, "loaded")
+def test_an_index_serves_the_claim(database: Database) -> None:
     submit(database, "b", *(paper(str(n)) for n in range(50)))
-    submit(database, "mine", paper("m"), reviewer=loaded)
-    terms = {"on_queue": QUEUE, "by_worker": "w", "lease": 1.0, "loaded": loaded.id}
+    terms = {"on_queue": QUEUE, "by_worker": "w", "lease": 1.0, **vars(claims.ALONE)}
 
-    plan = _plan(database, statement, terms)
+    plan = _plan(database, claims._TAKE_QUEUED, terms)
 
     # Then an index in the claim's order finds the job, and nothing is sorted or read as a whole
     assert "ix_job_claim" in plan

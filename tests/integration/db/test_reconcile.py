@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import pytest
 from sqlalchemy import text
 
 from db import batches, jobs
+from db import reconcile as reconciling
 from db.reading import export
 from db.session import Database
 from tests.integration.db.content import (
     QUEUE,
     a_review,
     a_reviewer,
-    claim,
     must_claim,
     paper,
     review_all,
@@ -40,18 +42,17 @@ def test_a_process_that_was_cut_off_itself_leaves_leases_alone(database: Databas
     held = must_claim(database, lease_seconds=-1.0)
     # Whether it may judge is asked when the database has answered, not before.
     assert jobs.reconcile(database, max_attempts=3, may_take_over=lambda: False) == {}
-    assert claim(database, "w2", may_take_over=lambda: False) is None
     assert jobs.commit_review(database, held, a_review())
 
 
 def test_a_paper_that_kills_its_workers_becomes_a_dead_letter(database: Database) -> None:
     submit(database, "b", paper("poison"), paper("twin", "poison"))
-    for _ in range(3):
+    for _ in range(2):
         must_claim(database, lease_seconds=-1.0)
         reconcile(database)
     lines = list(export(database, "b"))
-    assert {(line.state, line.error_kind) for line in lines} == {("failed", "attempts")}
-    assert "3 attempts" in (lines[0].error or "")
+    assert {(line.state, line.error_kind) for line in lines} == {("failed", "crash")}
+    assert "poison was alone in the engine 2 times" in (lines[0].error or "")
     assert batches.status(database, "b").state == "completed"
     assert reconcile(database) == {}
 
@@ -123,11 +124,31 @@ def test_only_what_could_be_claimed_now_is_counted(database: Database) -> None:
 
 def test_many_workers_reconcile_at_once(database: Database) -> None:
     submit(database, "b", *(paper(str(n)) for n in range(40)))
-    while claim(database, lease_seconds=-1.0, max_attempts=1):
-        pass
+    for _ in range(40):
+        must_claim(database, lease_seconds=-1.0)
     with ThreadPoolExecutor(4) as pool:
         counts = list(pool.map(lambda _: reconcile(database), range(8)))
     assert counts[-1] == {QUEUE: 40}
     with database.read() as on:
         expired = text("SELECT count(*) FROM job_event WHERE kind = 'lease_expired'")
         assert on.scalar(expired) == 40
+
+
+def test_a_lease_that_runs_out_during_a_reconcile_gets_no_attempt_too_many(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a paper at its last attempt, whose lease runs out after the used-up ones were failed
+    submit(database, "b", paper("a"))
+    must_claim(database, lease_seconds=-1.0)
+    change = reconciling._change
+
+    def late(on: Any, kind: str, which: Any, values: dict[str, Any]) -> list[int]:
+        return change(on, kind, which, values) if kind == "lease_expired" else []
+
+    with monkeypatch.context() as patched:
+        patched.setattr(reconciling, "_change", late)
+        jobs.reconcile(database, max_attempts=1)
+    # Then it is not queued again, and the next reconcile fails it
+    assert states(database, "b") == {"a": "running"}
+    jobs.reconcile(database, max_attempts=1)
+    assert states(database, "b") == {"a": "failed"}

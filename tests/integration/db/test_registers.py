@@ -49,8 +49,10 @@ def test_many_may_register_at_once(database: Database) -> None:
     assert sorted({version.version for version in made}) == [1, 2, 3, 4]
 
 
-def sign_on(database: Database, name: str = "w1", host: str = "h1") -> None:
-    nodes.sign_on(
+def sign_on(
+    database: Database, name: str = "w1", host: str = "h1", in_place_of: int | None = None
+) -> bool:
+    return nodes.sign_on(
         database,
         name=name,
         host=host,
@@ -60,6 +62,7 @@ def sign_on(database: Database, name: str = "w1", host: str = "h1") -> None:
         base="tiny",
         slots=4,
         code_version="1",
+        in_place_of=in_place_of,
     )
 
 
@@ -89,7 +92,9 @@ def test_a_host_drains_as_a_whole(database: Database) -> None:
 def test_a_restarted_worker_is_active_again(database: Database) -> None:
     sign_on(database)
     nodes.set_state(database, "w1", "draining", give_back_after=0.0)
-    sign_on(database)
+    # Only who knows the process that has the name may take its place.
+    assert not sign_on(database, in_place_of=6)
+    assert sign_on(database, in_place_of=7)
     assert nodes.sign_of_life(database, "w1", reviewer="") == ACTIVE
 
 

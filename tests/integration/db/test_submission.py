@@ -119,7 +119,7 @@ def test_an_unreadable_paper_is_a_dead_letter_until_it_can_be_read(database: Dat
     batch = submit(database, "b", unreadable("a"))
     found = batches.status(database, "b")
     assert (found.state, found.errors) == ("completed", {"encrypted": 1})
-    assert batches.unreadable(database, "b") == 1
+    assert batches.without_text(database, "b") == 1
     assert batches.known_custom_ids(database, batch) == {}
 
     batch = submit(database, "b", paper("a"))

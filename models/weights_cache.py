@@ -1,0 +1,81 @@
+"""Keeps quantised weights on disk, so that a restart does not quantise again; knows no engine.
+
+An entry is a folder as transformers writes it, named after everything that could change a bit of
+it. It is safe to delete at any time, and by any process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+log = logging.getLogger(__name__)
+
+#: Entries that stay, most recently used first: 5.7 GB each for 8B.
+MOST_KEPT = 4
+#: Free space that must be left beside an entry, as a part of its size.
+_HEADROOM = 1.5
+#: Whatever else decides about the bits: how they are made is theirs to know.
+_LIBRARIES = ("torch", "transformers", "bitsandbytes")
+
+
+@dataclass(frozen=True)
+class WeightsCache:
+    """A folder of quantised models."""
+
+    folder: Path
+
+    def entry(self, facts: Mapping[str, Any]) -> Path:
+        """Where the weights lie, if they are kept, that `facts` and the libraries lead to."""
+        all_facts = {**facts, **{name: version(name) for name in _LIBRARIES}}
+        text = json.dumps(all_facts, sort_keys=True)
+        return self.folder / hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def touch(self, entry: Path) -> None:
+        """Note that an entry was used."""
+        try:
+            entry.touch()
+        except OSError:
+            log.debug("%s cannot be marked as used", entry)
+
+    def keep(self, model: Any, entry: Path) -> None:
+        """Store a model that was just quantised; without space or rights, go on without."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # One worker of a host writes; the others have no use for waiting.
+            with FileLock(entry.with_suffix(".lock"), timeout=0):
+                if not entry.is_dir() and self._has_space(model):
+                    self._write(model, entry)
+        except Timeout:
+            return
+        except OSError as error:
+            log.warning("the quantised weights are not kept in %s: %s", self.folder, error)
+
+    def _write(self, model: Any, entry: Path) -> None:
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".write.") as scratch:
+            made = Path(scratch) / "model"
+            model.save_pretrained(made)
+            made.rename(entry)
+        kept = sorted(self._entries(), key=lambda path: path.stat().st_mtime, reverse=True)
+        for old in kept[MOST_KEPT:]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def _entries(self) -> list[Path]:
+        return [path for path in self.folder.iterdir() if (path / "config.json").is_file()]
+
+    def _has_space(self, model: Any) -> bool:
+        needed = int(model.get_memory_footprint() * _HEADROOM)
+        enough = shutil.disk_usage(self.folder).free > needed
+        if not enough:
+            log.warning("the quantised weights are not kept: %s is too full", self.folder)
+        return enough

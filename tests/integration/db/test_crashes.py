@@ -1,0 +1,119 @@
+"""A paper that breaks the engine is found; those that were in it with the paper are not blamed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+
+from db import jobs
+from db.jobs import Claim
+from db.reading import export
+from db.session import Database
+from tests.integration.db.content import QUEUE, a_review, claim, must_claim, paper, states, submit
+from worker.company import Company
+
+
+class Worker:
+    """Keeps its slots as full as the rules allow, as a worker's threads do."""
+
+    def __init__(self, database: Database, slots: int) -> None:
+        self.database, self.company = database, Company(slots)
+        self.held: list[Claim] = []
+        self.crashes = 0
+
+    def fill(self) -> None:
+        """Claim until there is no room or no work."""
+        while (room := self.company.room([held.crashes for held in self.held])) is not None:
+            taken = jobs.claim(
+                self.database,
+                queue=QUEUE,
+                worker="w",
+                lease_seconds=60.0,
+                max_attempts=3,
+                room=room,
+            )
+            if taken is None:
+                return
+            self.held.append(taken)
+
+    def crash(self, how: Callable[[Database, list[Claim]], None]) -> None:
+        """Break down with all that is held."""
+        how(self.database, self.held)
+        self.held, self.crashes = [], self.crashes + 1
+
+
+def of_the_engine(database: Database, held: list[Claim]) -> None:
+    for each in held:
+        assert jobs.crashed(database, each, reason="a step failed")
+
+
+def of_the_process(database: Database, held: list[Claim]) -> None:
+    assert jobs.recover(database, worker="w", max_attempts=3) == len(held)
+
+
+@pytest.mark.parametrize("crash", [of_the_engine, of_the_process])
+def test_killers_are_found_among_many_and_nobody_else_fails(
+    database: Database, crash: Callable[[Database, list[Claim]], None]
+) -> None:
+    # Given sixty papers of which two break whatever they are in
+    names = [f"p{number:02}" for number in range(60)]
+    submit(database, "b", *(paper(name) for name in names))
+    killers, draw = {"p03", "p31"}, random.Random(4)
+    worker = Worker(database, slots=16)
+    # When a worker with 16 slots goes through them
+    while worker.fill() or worker.held:
+        if killers & {held.custom_id for held in worker.held}:
+            worker.crash(crash)
+        else:
+            done = worker.held.pop(draw.randrange(len(worker.held)))
+            assert jobs.commit_review(database, done, a_review())
+    # Then the two have failed, each by its name, and all others were reviewed
+    lines = {line.custom_id: line for line in export(database, "b")}
+    failed = {name for name, line in lines.items() if line.state == "failed"}
+    assert failed == killers
+    assert all(f"{name} was alone in the engine" in str(lines[name].error) for name in killers)
+    assert all(line.state == "succeeded" for name, line in lines.items() if name not in killers)
+    # Each costs a crash in company of 16 and of 4, and two alone
+    assert worker.crashes <= 2 * 4
+
+
+def test_a_crash_in_company_costs_no_attempt_and_one_alone_does(database: Database) -> None:
+    submit(database, "b", paper("a"))
+    company = Company(8)
+    used = []
+    for _ in range(4):
+        held = must_claim(database, room=company.room([]))
+        assert jobs.crashed(database, held, reason="a step failed")
+        with database.read() as on:
+            used.append(on.exec_driver_sql("SELECT attempt - given_back FROM job").scalar())
+    assert used == [0, 0, 1, 2]  # with up to 7 others, with 1 other, alone, alone
+    assert states(database, "b") == {"a": "failed"}
+
+
+def test_a_crash_of_what_was_to_be_cancelled_cancels_it(database: Database) -> None:
+    from db import batches
+
+    submit(database, "b", paper("a"))
+    held = must_claim(database)
+    batches.cancel(database, "b", ["a"])
+    assert jobs.crashed(database, held, reason="a step failed")
+    assert states(database, "b") == {"a": "cancelled"}
+    assert not jobs.crashed(database, held, reason="again")
+
+
+def test_what_was_in_no_crash_does_not_join_what_was(database: Database) -> None:
+    submit(database, "b", *(paper(name) for name in "abcdefgh"))
+    company = Company(8)
+    first = must_claim(database, room=company.room([]))
+    assert jobs.crashed(database, first, reason="x")
+    suspect = must_claim(database, room=company.room([]))
+    assert (suspect.custom_id, suspect.crashes) == ("a", 1)
+    assert claim(database, room=company.room([suspect.crashes])) is None
+    # Two are the limit after one crash, and then none may come.
+    assert company.room([1, 1]) is None
+    # A full worker leaves suspects to emptier ones, and takes others.
+    jobs.release(database, suspect, reason="x", keep_attempt=True)
+    assert must_claim(database, room=company.room([0, 0])).custom_id == "b"
+    assert must_claim(database, room=company.room([0])).custom_id == "a"

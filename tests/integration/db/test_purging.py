@@ -1,0 +1,154 @@
+"""A purge takes the words and leaves what happened; a submit brings the words back."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from db import batches, events, jobs
+from db.reading import export, find
+from db.session import Database, open_database
+from errors import UserError
+from tests.integration.db.content import (
+    a_review,
+    claim,
+    must_claim,
+    paper,
+    review_all,
+    states,
+    submit,
+)
+
+WORDS = "quixotic zeppelin"
+
+
+def numbers(database: Database) -> dict[str, Any]:
+    """How many rows each table has."""
+    tables = ("paper", "job", "job_event", "review", "item")
+    with database.read() as on:
+        return {t: on.scalar(text(f"SELECT count(*) FROM {t}")) for t in tables}
+
+
+def said(database: Database) -> str:
+    """Everything that the database can be read to say of a batch and its paper."""
+    lines = [str(line) for line in export(database, "b", with_text=True)]
+    history = [str(e) for line in export(database, "b") for e in events.events(database, line.job)]
+    return "\n".join([*lines, *history])
+
+
+def a_finished_batch(database: Database) -> None:
+    submit(database, "b", paper("a", WORDS), paper("b"))
+    taken = must_claim(database)
+    events.record_event(database, taken.job_id, 1, "rejected", {"failed": "x", "text": WORDS})
+    assert jobs.commit_review(database, taken, a_review(f"raw {WORDS}"))
+    review_all(database)
+
+
+def test_a_dry_run_says_what_would_go_and_deletes_nothing(database: Database) -> None:
+    a_finished_batch(database)
+    before = said(database)
+    found = batches.purge(database, "b", dry_run=True)
+    assert (found.papers, found.shared, found.reviews, found.rejected_answers) == (2, 0, 2, 1)
+    assert said(database) == before
+
+
+def test_a_purge_deletes_words_and_keeps_hashes_events_and_numbers(database: Database) -> None:
+    a_finished_batch(database)
+    before, rows = states(database, "b"), numbers(database)
+    hashes = [line.paper_sha256 for line in export(database, "b")]
+    assert batches.purge(database, "b").papers == 2
+    assert WORDS not in said(database)
+    assert "baseline" not in said(database)
+    assert states(database, "b") == before
+    assert numbers(database) == rows
+    assert [line.paper_sha256 for line in export(database, "b")] == hashes
+    # A second purge finds nothing left
+    assert batches.purge(database, "b") == batches.Purge()
+
+
+def test_deleted_words_are_gone_from_the_file_too(migrated_sqlite: Path, tmp_path: Path) -> None:
+    file = tmp_path / "referee.db"
+    shutil.copy(migrated_sqlite, file)
+    database = open_database(f"sqlite:///{file}")
+    a_finished_batch(database)
+    folder = [*file.parent.glob(file.name + "*")]
+    assert any(WORDS.encode() in part.read_bytes() for part in folder)
+    batches.purge(database, "b")
+    assert not any(WORDS.encode() in part.read_bytes() for part in folder if part.exists())
+    database.close()
+
+
+def test_papers_of_other_batches_keep_their_text(database: Database) -> None:
+    a_finished_batch(database)
+    submit(database, "other", paper("x", WORDS))
+    found = batches.purge(database, "b")
+    assert (found.papers, found.shared) == (1, 1)
+    assert must_claim(database).body == WORDS
+
+
+def test_single_papers_are_purged_and_may_keep_their_reviews(database: Database) -> None:
+    a_finished_batch(database)
+    found = batches.purge(database, "b", ["a"], keep_reviews=True)
+    assert (found.papers, found.reviews) == (1, 0)
+    a, b = export(database, "b", with_text=True)
+    assert (a.text, b.text) == ("", "b")
+    assert a.review is not None
+    assert a.review.raw == f"raw {WORDS}"
+
+
+def test_what_waits_or_runs_is_not_purged(database: Database) -> None:
+    submit(database, "b", paper("a"))
+    with pytest.raises(UserError, match="still wait or run"):
+        batches.purge(database, "b")
+
+
+def test_purged_papers_wait_for_their_text_and_get_it_from_a_submit(database: Database) -> None:
+    # Given a cancelled paper that was purged
+    submit(database, "b", paper("a", WORDS))
+    batches.cancel(database, "b", ["a"])
+    batches.purge(database, "b")
+    # Then it cannot be retried: there is nothing to review
+    assert batches.retry(database, "b") == 0
+    assert batches.without_text(database, "b") == 1
+    # When the file is submitted again
+    submit(database, "again", paper("a", WORDS))
+    # Then the paper has its text, for both batches
+    assert must_claim(database).body == WORDS
+    assert [p.title for p in find(database, "a")] == [f"On {WORDS}"]
+    assert batches.retry(database, "b") == 1
+
+
+def test_all_batches_are_paused_and_resumed_at_once(database: Database) -> None:
+    for name in ("one", "two", "over"):
+        submit(database, name, paper(name))
+    batches.cancel(database, "over")
+    batches.pause(database, "one")
+    assert batches.pause_all(database) == ["two"]
+    assert claim(database) is None
+    assert batches.resume_all(database) == ["one", "two"]
+    assert must_claim(database).batch_name == "one"
+
+
+def test_a_deadline_ends_what_waits_and_what_runs(database: Database) -> None:
+    # Given a finished, a running and a waiting paper, and a deadline that passes
+    batch = submit(database, "b", paper("a"), paper("b"), paper("c"), deadline_seconds=3600.0)
+    assert jobs.commit_review(database, must_claim(database), a_review())
+    running = must_claim(database)
+    with database.write() as on:
+        on.execute(text("UPDATE batch SET deadline_at = 1"))
+        on.execute(text("UPDATE job SET deadline_at = 1"))
+    # When nobody but a status looks
+    batches.expire_deadlines(database)
+    # Then the finished one stays, the others expire, and the late review is refused
+    assert states(database, "b") == {"a": "succeeded", "b": "expired", "c": "expired"}
+    assert batches.status(database, "b").state == "expired"
+    renewal = jobs.renew(database, worker="w1", held={running.job_id: 1}, lease_seconds=60)
+    assert renewal.lost == {running.job_id}
+    assert not jobs.commit_review(database, running, a_review())
+    # And a retry lets the deadline go
+    assert batches.retry(database, batch.name) == 2
+    assert len([claim(database), claim(database)]) == 2

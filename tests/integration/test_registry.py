@@ -1,0 +1,233 @@
+"""Adapters from a folder into the database, to a reviewer's version and to another machine."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sqlalchemy import insert, text, update
+
+from db import adapters, reviewers
+from db.schema_judging import Comparison, Verdict
+from db.schema_training import AdapterChunk
+from db.session import Database, open_database
+from errors import RequestRefused, UserError
+from models import reviewer as configurations
+from models.adapter_package import CONFIG, PROVENANCE, WEIGHTS
+from models.loading import load
+from models.reviewer import BaseModel, ReviewerConfig
+from tests.adapters import change, write_adapter
+from tests.integration.db.content import a_reviewer, paper, submit
+from tests.small_models import write_tiny_llama
+from worker import registry, roster
+from worker.adapter_cache import AdapterCache
+
+BASE = "tiny-llama"
+
+
+@pytest.fixture(scope="module")
+def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_llama(tmp_path_factory.mktemp("base") / BASE, "llama31")
+
+
+@pytest.fixture(scope="module")
+def trained(base_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("trained")
+    return [write_adapter(base_folder, folder / str(seed), BASE, seed) for seed in range(2)]
+
+
+def config(base_folder: Path) -> ReviewerConfig:
+    shipped = configurations.load(configurations.builtin()["llama31-4"])
+    base = BaseModel(BASE, str(base_folder), "main", 16384)
+    return replace(shipped, name="tiny-4", base=base, adapter_sha256=None)
+
+
+@pytest.fixture
+def site(database: Database, base_folder: Path) -> Database:
+    """A database that knows a reviewer of the tiny base."""
+    roster.enlist(database, config(base_folder))
+    return database
+
+
+def test_an_adapter_travels_whole_and_a_changed_byte_is_noticed(
+    site: Database, trained: list[Path], tmp_path: Path
+) -> None:
+    done = registry.register(site, trained[0])
+    assert done.new
+    assert not registry.register(site, trained[0]).new
+    stored = adapters.named(site, done.sha256[:8])
+    assert adapters.papers(site, stored) == {"a" * 64, "b" * 64}
+    registry.verify(site, stored)
+    # When another machine asks for it
+    folder = AdapterCache(site, tmp_path).folder(done.sha256)
+    # Then it has the same bytes, and asks the database no more
+    assert (folder / WEIGHTS).read_bytes() == (trained[0] / WEIGHTS).read_bytes()
+    with site.write() as on:
+        on.execute(update(AdapterChunk).values(data=b"other bytes"))
+    assert AdapterCache(site, tmp_path).folder(done.sha256) == folder
+    # But a third machine, and `verify`, refuse what is in the database now
+    for ask in (
+        lambda: AdapterCache(site, tmp_path / "third").folder(done.sha256),
+        lambda: registry.verify(site, stored),
+    ):
+        with pytest.raises(RequestRefused, match="SHA-256"):
+            ask()
+    assert not (tmp_path / "third" / "adapters" / done.sha256).exists()
+
+
+def test_a_broken_cache_is_filled_again(
+    site: Database, trained: list[Path], tmp_path: Path
+) -> None:
+    sha256 = registry.register(site, trained[0]).sha256
+    folder = AdapterCache(site, tmp_path).folder(sha256)
+    (folder / WEIGHTS).unlink()
+    assert (AdapterCache(site, tmp_path).folder(sha256) / WEIGHTS).is_file()
+    with pytest.raises(RequestRefused, match="neither on this machine nor in the database"):
+        AdapterCache(site, tmp_path).folder("0" * 64)
+
+
+def _pickled(folder: Path) -> None:
+    (folder / WEIGHTS).unlink()
+    torch.save({}, folder / "adapter_model.bin")
+
+
+def _torn(folder: Path) -> None:
+    (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:1000])
+
+
+def _changed(name: str, **changes: Any) -> Callable[[Path], None]:
+    return lambda folder: change(folder, name, **changes)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (_pickled, "is a pickle"),
+        (_torn, "cannot be read"),
+        (_changed(CONFIG, r=8), "its rank is 8"),
+        (_changed(CONFIG, peft_type="IA3"), "neither a LoRA nor a DoRA"),
+        (_changed(CONFIG, base_model_name_or_path="gpt2"), "on gpt2, not on tiny-llama"),
+        (_changed(PROVENANCE, base="gpt2"), "No reviewer has the base model 'gpt2'"),
+        (_changed(PROVENANCE, template_sha256="0" * 64), "another llama3 template"),
+        (_changed(PROVENANCE, prompt_sha256="0" * 64), "another prompt for 4 aspects"),
+        (_changed(PROVENANCE, aspects=None), "aspects: input should be a valid string"),
+        (lambda folder: (folder / PROVENANCE).unlink(), "has no provenance.json"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_sentence_and_not_stored(
+    spoil: Callable[[Path], Any],
+    sentence: str,
+    base_folder: Path,
+    trained: list[Path],
+    tmp_path: Path,
+    migrated_sqlite: Path,
+) -> None:
+    shutil.copy(migrated_sqlite, tmp_path / "db")
+    database = open_database(f"sqlite:///{tmp_path / 'db'}")
+    roster.enlist(database, config(base_folder))
+    folder = Path(shutil.copytree(trained[0], tmp_path / "adapter"))
+    spoil(folder)
+    with pytest.raises(UserError, match=sentence) as refusal:
+        registry.register(database, folder)
+    assert "\n" not in str(refusal.value)
+    assert adapters.listing(database) == []
+    database.close()
+
+
+def test_a_promoted_adapter_is_for_later_batches_and_can_be_taken_back(
+    site: Database, trained: list[Path], base_folder: Path
+) -> None:
+    first, second = (
+        adapters.named(site, registry.register(site, folder).sha256) for folder in trained
+    )
+    plain, _ = roster.resolve(site, "tiny-4")
+    running = submit(site, "running", paper("a"), reviewer=plain)
+    one = registry.promote(site, first, "tiny-4")
+    two = registry.promote(site, second, "tiny-4")
+    assert [one.version, two.version] == [2, 3]
+    assert roster.resolve(site, "tiny-4")[1].adapter_sha256 == second.sha256
+    # A batch that was there before keeps its version
+    assert submit(site, "running", paper("b"), reviewer=plain).reviewer == running.reviewer
+    # Only what is in force is protected, and marked
+    assert states(site) == ["registered", "promoted"]
+    with pytest.raises(UserError, match="used by a reviewer in force"):
+        registry.retire(site, second)
+    # Back twice, and not further
+    assert registry.roll_back(site, "tiny-4")[1] == one
+    assert registry.roll_back(site, "tiny-4") == (one, plain)
+    with pytest.raises(UserError, match="no earlier version"):
+        registry.roll_back(site, "tiny-4")
+    # A version that was taken back can be put in force again; a retired adapter cannot
+    assert registry.promote(site, second, "tiny-4") == two
+    registry.retire(site, first)
+    assert states(site) == ["retired", "promoted"]
+    with pytest.raises(UserError, match="is retired"):
+        registry.promote(site, first, "tiny-4")
+    with pytest.raises(UserError, match="trained for base model tiny-llama"):
+        registry.promote(site, second, "llama31-4")
+
+
+def test_an_evaluation_can_be_asked_for(site: Database, trained: list[Path]) -> None:
+    adapter = adapters.named(site, registry.register(site, trained[0]).sha256)
+    candidate = reviewers.register(
+        site,
+        name="candidate",
+        sha256="c",
+        kind="local",
+        queue="q",
+        config={**roster.resolve(site, "tiny-4")[1].to_json(), "adapter_sha256": adapter.sha256},
+    )
+    other, reference = a_reviewer(site, "other", "cpu"), a_reviewer(site, "human", "cpu")
+    with site.write() as on:
+        on.execute(text("UPDATE reviewer SET kind = 'human' WHERE name IN ('other', 'human')"))
+        on.execute(
+            insert(Comparison).values(
+                id=7,
+                a_id=other.id,
+                b_id=candidate.id,
+                reference_id=reference.id,
+                config={},
+                config_sha256="s",
+            )
+        )
+    submit(site, "b", paper("a"), paper("b"))
+    with pytest.raises(UserError, match="won 0 and lost 0"):
+        registry.promote(site, adapter, "tiny-4", evaluation=7)
+    with pytest.raises(UserError, match="There is no evaluation 8"):
+        registry.promote(site, adapter, "tiny-4", evaluation=8)
+    with site.write() as on:  # a lost, so the candidate, b, won
+        won = {"comparison_id": 7, "paper_id": 1, "shown_first": "a", "outcome": "lose"}
+        on.execute(insert(Verdict).values(**won))
+    assert registry.promote(site, adapter, "tiny-4", evaluation=7).version == 2
+
+
+def test_a_merged_model_gives_the_adapted_models_scores(
+    site: Database, trained: list[Path], base_folder: Path, tmp_path: Path
+) -> None:
+    adapter = adapters.named(site, registry.register(site, trained[0]).sha256)
+    registry.merge(site, adapter, tmp_path / "merged", tmp_path / "home")
+    cpu, base = torch.device("cpu"), config(base_folder).base
+    assert base is not None
+    adapted = load(base_folder, base, template="llama3", weights="bf16", device=cpu)
+    adapted.adapters.attach(trained[0], adapter.sha256)
+    adapted.adapters.activate(adapter.sha256)
+    from transformers import AutoModelForCausalLM
+
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    assert merged.dtype == torch.bfloat16
+    ids = torch.arange(50)[None]
+    with torch.no_grad():
+        found, expected = merged.float()(ids).logits, adapted.model.float()(ids).logits
+    # Rounding of the merged weights to bf16 is all that tells them apart.
+    assert (found - expected).abs().mean() < 0.02 * expected.abs().mean()
+    with pytest.raises(UserError, match="is there already"):
+        registry.merge(site, adapter, tmp_path / "merged", tmp_path / "home")
+
+
+def states(database: Database) -> list[str]:
+    return [adapter.state for adapter in adapters.listing(database)]

@@ -1,0 +1,56 @@
+"""What deploy/ says of the program is so."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from prometheus_client import REGISTRY
+
+from settings import PROJECT_ROOT, Settings
+from worker.metrics import Metrics
+
+DEPLOY = PROJECT_ROOT / "deploy"
+
+
+def names(tmp_path: Path) -> set[str]:
+    """Every series that a worker's endpoint has."""
+    metrics = Metrics(Settings(home=tmp_path), "0")
+    metrics.claimed(1.0)
+    metrics.ended("lost")
+    metrics.reviewed(1.0, 1, 1)
+    metrics.rejected()
+    metrics.state(slots=1, in_use=0, draining=False)
+    return {sample.name for family in metrics.registry.collect() for sample in family.samples}
+
+
+def test_alerts_and_docs_name_metrics_that_there_are(tmp_path: Path) -> None:
+    known = names(tmp_path)
+    rules = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yml").read_text())
+    for rule in rules["groups"][0]["rules"]:
+        used = set(re.findall(r"referee_\w+", rule["expr"]))
+        assert used <= known, rule["alert"]
+        assert rule["annotations"]["summary"]
+    page = (PROJECT_ROOT / "docs" / "operations.md").read_text()
+    for name in set(re.findall(r"`(referee_\w+)", page)):
+        assert any(each.startswith(name) for each in known), name
+    assert not any(name.startswith("referee_") for name in REGISTRY._names_to_collectors)
+
+
+@pytest.mark.parametrize("script", ["server/make-certs", "slurm/worker.sbatch"])
+def test_scripts_can_be_read_by_their_shell(script: str) -> None:
+    shell = (DEPLOY / script).read_text().splitlines()[0].removeprefix("#!")
+    subprocess.run([shell, "-n", DEPLOY / script], check=True)
+
+
+def test_settings_that_deployments_give_are_there() -> None:
+    known = {f"REFEREE_{name.upper()}" for name in Settings.model_fields}
+    # Read by compose files and units themselves.
+    known |= {f"REFEREE_{name}" for name in ("GPUS", "PAPERS", "ENV", "PRIVATE_ADDRESS")}
+    known |= {"REFEREE_BROKER_PASSWORD", "REFEREE_DATABASE_PASSWORD"}
+    for file in [PROJECT_ROOT / "docker-compose.yml", *DEPLOY.rglob("*")]:
+        if file.is_file() and "certs" not in file.parts:
+            assert set(re.findall(r"REFEREE_[A-Z_]+", file.read_text())) <= known, file

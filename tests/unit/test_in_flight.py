@@ -1,0 +1,88 @@
+"""Who may take a paper, and when, beside those that are in the engine."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from db.jobs import Claim, Room
+from db.reviewers import ReviewerVersion
+from worker.in_flight import InFlight
+
+DEADLINE = 30.0
+
+
+def claim(job_id: int, crashes: int = 0) -> Claim:
+    return Claim(
+        job_id=job_id,
+        attempt=1,
+        batch_name="b",
+        custom_id=str(job_id),
+        sample=0,
+        seed=0,
+        paper_id=job_id,
+        paper_sha256="s",
+        title="t",
+        body="b",
+        reviewer=ReviewerVersion(1, "r", 1, "s", "local", "q", {}),
+        allow_external=False,
+        worker="w",
+        max_attempts=3,
+        crashes=crashes,
+    )
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+
+
+def taken(in_flight: InFlight, waits: threading.Event | None = None) -> Room | None:
+    if waits is not None:
+        waits.set()
+    with in_flight.turn(lambda: 8) as room:
+        return room
+
+
+def test_a_worker_with_room_takes_whoever_may_come() -> None:
+    in_flight = InFlight()
+    assert taken(in_flight) == Room(0, 1 << 30, 2)
+    with in_flight.holding(claim(1)), in_flight.holding(claim(2)):
+        assert taken(in_flight) == Room(0, 0, 2)
+    with in_flight.holding(claim(1, crashes=1)):
+        assert taken(in_flight) == Room(1, 1, 2)
+
+
+@pytest.mark.parametrize("crashed", [False, True])
+def test_the_next_waits_until_a_paper_that_must_be_alone_or_has_crashed_is_gone(
+    pool: ThreadPoolExecutor, crashed: bool
+) -> None:
+    in_flight, waits = InFlight(), threading.Event()
+    alone = claim(1, crashes=0 if crashed else 2)
+    with in_flight.holding(alone):
+        if crashed:
+            in_flight.note_crash(alone)
+        room = pool.submit(taken, in_flight, waits)
+        waits.wait(DEADLINE)
+        assert not room.done()
+    assert room.result(DEADLINE) == Room(0, 1 << 30, 2)
+
+
+@pytest.mark.parametrize("end", ["pause", "drain"])
+def test_who_waits_for_room_leaves_when_nothing_new_may_be_taken(
+    pool: ThreadPoolExecutor, end: str
+) -> None:
+    in_flight, waits = InFlight(), threading.Event()
+    with in_flight.holding(claim(1, crashes=2)):
+        room = pool.submit(taken, in_flight, waits)
+        waits.wait(DEADLINE)
+        if end == "pause":
+            in_flight.pause(True)
+        else:
+            in_flight.drain(0.0)
+        assert room.result(DEADLINE) is None
+        in_flight.wait_for_suspects()

@@ -1,0 +1,52 @@
+"""Whether this worker writes what the reviewer's other reviews were written with.
+
+The first worker that serves a reviewer version pins the hashes of its template and base weights;
+every other must have the same. Knows neither templates nor weights, only their hashes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+
+from db import reviewers
+from db.reviewers import Pins, ReviewerVersion
+from db.session import Database
+from errors import RetryLater
+from models.reviewer import ReviewerConfig
+from models.templates import TEMPLATES
+
+
+class OtherHashes(RetryLater):
+    """This worker's template or base weights are not the reviewer's."""
+
+
+class HashCheck:
+    """Asks the database once for each reviewer version that a process serves."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._same: set[int] = set()
+
+    def require(
+        self, reviewer: ReviewerVersion, config: ReviewerConfig, versions: Mapping[str, str]
+    ) -> None:
+        """Raise OtherHashes unless the reviewer's hashes are this process's own."""
+        if reviewer.id in self._same or config.kind != "local":
+            return
+        template = TEMPLATES[config.template].sha256 if config.template else None
+        mine = Pins(template, versions.get("weights_sha256"))
+        pinned = reviewers.pin(self._database, reviewer.id, mine)
+        for part in fields(Pins):
+            ours, theirs = getattr(mine, part.name), getattr(pinned, part.name)
+            if ours is not None and ours != theirs:
+                raise OtherHashes(_sentence(reviewer, part.name, ours, theirs))
+        self._same.add(reviewer.id)
+
+
+def _sentence(reviewer: ReviewerVersion, name: str, ours: str, theirs: str) -> str:
+    what = {"template_sha256": "chat template", "weights_sha256": "base weights"}[name]
+    return (
+        f"{reviewer.name} v{reviewer.version} was begun with other {what} ({theirs[:12]}) than "
+        f"this worker has ({ours[:12]}): give it the same model revision and version of Referee"
+    )
