@@ -21,6 +21,7 @@ from models.grammar import GrammarTables
 from models.loading import load
 from models.parse import parse
 from models.reviewer import ReviewerConfig
+from settings import PROJECT_ROOT
 from tests.small_models import small_model_folder
 from tests.tokenizers import TOKENIZERS
 from tests.unit.generation.random_reviews import batches, generate, random_model
@@ -91,7 +92,8 @@ def open_engine(config: ReviewerConfig) -> GenerateEngine:
         template=config.template or "",
         device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
     )
-    return GenerateEngine(loaded)
+    adapter = PROJECT_ROOT / "adapters" / config.name
+    return GenerateEngine(loaded, find_adapter=lambda _: adapter)
 
 
 def check_random(name: str, answers: int) -> dict[str, Any]:

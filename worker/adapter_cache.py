@@ -1,6 +1,7 @@
-"""Gets an adapter onto this machine from the database; knows nothing of what it does.
+"""Gets an adapter onto this machine; knows nothing of what it does.
 
-A worker needs two URLs and nothing else: what its cache lacks is fetched, checked and kept.
+A worker needs two URLs and nothing else: what its cache lacks comes from the adapters that Referee
+is shipped with, or from the database, and is checked and kept.
 """
 
 from __future__ import annotations
@@ -21,13 +22,17 @@ from db.session import Database, DatabaseUnavailable
 from errors import RequestRefused, RetryLater
 from models.adapter_package import FILES
 from models.hashes import adapter_sha256
+from settings import PROJECT_ROOT
 
 log = logging.getLogger("referee.adapters")
+
+#: A folder for each adapter that comes with Referee.
+SHIPPED = PROJECT_ROOT / "adapters"
 
 
 @dataclass(frozen=True)
 class AdapterCache:
-    """`$REFEREE_HOME/adapters`, filled from the database."""
+    """`$REFEREE_HOME/adapters`, filled from what is shipped and from the database."""
 
     database: Database
     home: Path
@@ -49,19 +54,27 @@ class AdapterCache:
         return folder
 
     def _fetch(self, sha256: str, folder: Path) -> None:
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetch.") as scratch:
+            made = Path(scratch) / sha256
+            made.mkdir()
+            self._fill(made, sha256)
+            shutil.rmtree(folder, ignore_errors=True)
+            made.rename(folder)
+        log.info("fetched", extra={"about": {"action": "fetch adapter", "sha256": sha256}})
+
+    def _fill(self, folder: Path, sha256: str) -> None:
+        shipped = next((each for each in SHIPPED.glob("*/") if is_whole(each, sha256)), None)
+        if shipped is not None:
+            for name in FILES:
+                shutil.copy(shipped / name, folder)
+            return
         try:
             adapter = adapters.find(self.database, sha256)
             if adapter is None:
                 raise _refusal(sha256, "it is neither on this machine nor in the database")
-            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetch.") as scratch:
-                made = Path(scratch) / sha256
-                made.mkdir()
-                unpack(self.database, adapter, made)
-                shutil.rmtree(folder, ignore_errors=True)
-                made.rename(folder)
+            unpack(self.database, adapter, folder)
         except DatabaseUnavailable as error:
             raise RetryLater(f"adapter {sha256[:12]} cannot be fetched now: {error}") from error
-        log.info("fetched", extra={"about": {"action": "fetch adapter", "sha256": sha256}})
 
 
 def is_whole(folder: Path, sha256: str) -> bool:
