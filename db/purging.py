@@ -112,6 +112,7 @@ def _purge(
     rejected = [] if keep_reviews else _rejected(on, jobs)
     if not dry_run:
         _empty_papers(on, gone)
+        _empty_inputs(on, jobs, gone)
         on.execute(update(JobInput).where(JobInput.job_id.in_(jobs)).values(text=""))
         _empty_reviews(on, reviews)
         _empty_events(on, rejected)
@@ -149,6 +150,12 @@ def _empty_papers(on: Connection, papers: Sequence[int]) -> None:
     empty = {"title": "", "abstract": "", "body": "", "sections": [], "flags": []}
     on.execute(update(Paper).where(Paper.id.in_(papers)).values(**empty))
     on.execute(insert(PurgedPaper), [{"paper_id": paper_id} for paper_id in papers])
+
+
+def _empty_inputs(on: Connection, jobs: Sequence[int], papers: Sequence[int]) -> None:
+    """What jobs read in a paper's place goes with the paper."""
+    gone = select(Job.id).where(Job.id.in_(jobs), Job.paper_id.in_(papers))
+    on.execute(update(JobInput).where(JobInput.job_id.in_(gone)).values(text=""))
 
 
 def _empty_reviews(on: Connection, reviews: Sequence[tuple[int, str]]) -> None:
@@ -224,7 +231,7 @@ def _scrub(database: Database) -> None:
         driver: Any = connection.driver_connection
         driver.rollback()
         driver.autocommit = True
-        driver.execute("VACUUM paper, review, item, point, job_event")
+        driver.execute("VACUUM paper, job_input, review, item, point, job_event")
         driver.autocommit = False
     finally:
         connection.close()

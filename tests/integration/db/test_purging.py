@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import insert, select, text
 
 from db import batches, events, jobs
 from db.reading import export, find
+from db.schema_data import JobInput
 from db.session import Database, open_database
 from errors import UserError
 from tests.integration.db.content import (
@@ -37,12 +38,18 @@ def said(database: Database) -> str:
     """Everything that the database can be read to say of a batch and its paper."""
     lines = [str(line) for line in export(database, "b", with_text=True)]
     history = [str(e) for line in export(database, "b") for e in events.events(database, line.job)]
-    return "\n".join([*lines, *history])
+    with database.read() as on:
+        inputs = list(on.scalars(select(JobInput.text)))
+    return "\n".join([*lines, *history, *inputs])
 
 
 def a_finished_batch(database: Database) -> None:
     submit(database, "b", paper("a", WORDS), paper("b"))
     taken = must_claim(database)
+    with database.write() as on:
+        on.execute(
+            insert(JobInput).values(job_id=taken.job_id, sha256="f" * 64, text=f"read {WORDS}")
+        )
     events.record_event(database, taken.job_id, 1, "rejected", {"failed": "x", "text": WORDS})
     assert jobs.commit_review(database, taken, a_review(f"raw {WORDS}"))
     review_all(database)
