@@ -8,6 +8,7 @@ COPY cli.py settings.py errors.py ./
 COPY papers papers
 COPY models models
 COPY worker worker
+COPY judge judge
 COPY db db
 COPY migrations migrations
 COPY configs configs

@@ -48,10 +48,22 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "reviewer": ("models.commands", "List, show and add reviewers."),
     "adapter": ("models.adapter_commands", "Register, promote and merge adapters."),
     "model": ("models.commands", "List and fetch base models."),
+    "train": ("trainer.train_commands", "Train an adapter."),
     "import": ("models.commands", "Import reviews that were written elsewhere."),
+    "data": ("trainer.commands", "Make training data: import, clean, merge, build, stats."),
+    "judge": ("judge.commands", "Match and judge reviews against human ones."),
+    "eval": ("judge.commands", "Is NEW better than its rivals, held against human reviews?"),
+    "report": (
+        "judge.report_commands",
+        "Write a report of comparisons: HTML, charts, Markdown, JSON.",
+    ),
     "db": ("db.commands", "Create, upgrade and check the database."),
     "doctor": ("worker.commands", "Check every part and say how to mend what is broken."),
 }
+
+
+#: Commands whose names Python keeps for itself.
+_FUNCTIONS = {"import": "import_", "eval": "eval_"}
 
 
 class LazyGroup(click.Group):
@@ -64,7 +76,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(COMMANDS[cmd_name][0])
-        command: click.Command = getattr(module, cmd_name.replace("import", "import_"))
+        command: click.Command = getattr(module, _FUNCTIONS.get(cmd_name, cmd_name))
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

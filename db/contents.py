@@ -26,14 +26,35 @@ class PaperContent:
     flags: tuple[str, ...] = ()
 
 
+_COLUMNS = (Paper.sha256, Paper.title, Paper.abstract, Paper.body, Paper.sections, Paper.flags)
+#: Papers that one query reads.
+_CHUNK = 200
+
+
 def contents_named(database: Database, custom_id: str) -> list[PaperContent]:
-    """Give the papers that any batch has under this custom_id, by id."""
-    columns = (Paper.sha256, Paper.title, Paper.abstract, Paper.body, Paper.sections, Paper.flags)
-    named = select(Job.paper_id).where(Job.custom_id == storable(custom_id))
+    """Give the papers that any batch has under this custom_id, or whose SHA-256 it is, by id."""
+    name = storable(custom_id)
+    named = select(Job.paper_id).where(Job.custom_id == name)
     with database.read() as on:
-        query = select(*columns).where(Paper.id.in_(named)).order_by(Paper.id)
-        rows = on.execute(query).mappings()
-        return [PaperContent(**{**row, "flags": tuple(row["flags"])}) for row in rows]
+        query = select(*_COLUMNS).where(Paper.id.in_(named) | (Paper.sha256 == name))
+        rows = on.execute(query.order_by(Paper.id)).mappings()
+        return [_content_of(dict(row)) for row in rows]
+
+
+def contents_by_id(database: Database, paper_ids: Sequence[int]) -> dict[int, PaperContent]:
+    """Give {paper id: content} of the papers."""
+    found: dict[int, PaperContent] = {}
+    with database.read() as on:
+        for start in range(0, len(paper_ids), _CHUNK):
+            query = select(Paper.id, *_COLUMNS).where(Paper.id.in_(paper_ids[start:][:_CHUNK]))
+            for row in map(dict, on.execute(query).mappings()):
+                paper_id = row.pop("id")
+                found[paper_id] = _content_of(row)
+    return found
+
+
+def _content_of(row: dict[str, Any]) -> PaperContent:
+    return PaperContent(**{**row, "flags": tuple(row["flags"])})
 
 
 def insert_or_ignore(on: Connection, table: type[Any]) -> Any:

@@ -1,7 +1,7 @@
 """Papers, reviewers, batches, jobs and reviews as tables; knows the rules, not who obeys them.
 
-Every rule that a database can check is a constraint. `schema_training` and `schema_judging` hold
-the other tables on the same metadata.
+Every rule that a database can check is a constraint. `schema_training`, `schema_data` and
+`schema_judging` hold the other tables on the same metadata.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from db.columns import NEVER, CleanJson, CleanText, Id, SortedText, now
 
 #: The last migration, which makes this schema; a test compares it with the migrations.
-REVISION = "0006"
+REVISION = "0009"
 
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled", "expired"]
 BatchState = Literal[

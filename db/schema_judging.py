@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from sqlalchemy import ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
@@ -10,8 +10,15 @@ from sqlalchemy.orm import Mapped, mapped_column
 from db.columns import CleanJson, Id, now
 from db.schema import Base, check, check_one_of, partial_index
 
-Outcome = Literal["win", "tie", "lose"]
-ShownFirst = Literal["a", "b"]
+Outcome = Literal["win", "tie", "lose", "invalid"]
+#: Which review a judge saw first; counts of hits know no order.
+ShownFirst = Literal["a", "b", "neither"]
+#: Whose points are counted against whose: the rivals' against the paper's reference reviews, the
+#: same against another paper's (chance), and one reference review against another (people).
+Role = Literal["a", "b", "null_a", "null_b", "ceiling"]
+#: All points of the generated review, or as many as the rivals' shorter one has.
+Cut = Literal["full", "equal"]
+Exclusion = Literal["trained_hash", "trained_source", "trained_title"]
 
 
 class Point(Base):
@@ -32,13 +39,13 @@ class Point(Base):
 
 
 class Comparison(Base):
-    """Two reviewer versions held against a reference, under one judging configuration."""
+    """Two reviewer versions held against a reference, under one matching configuration.
+
+    `a_id` may equal `b_id`: a judge must find a reviewer equal to itself.
+    """
 
     __tablename__ = "comparison"
-    __table_args__ = (
-        UniqueConstraint("a_id", "b_id", "reference_id", "config_sha256"),
-        check("rivals", "a_id <> b_id"),
-    )
+    __table_args__ = (UniqueConstraint("a_id", "b_id", "reference_id", "config_sha256"),)
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     a_id: Mapped[int] = mapped_column(ForeignKey("reviewer.id"))
@@ -49,8 +56,43 @@ class Comparison(Base):
     created_at: Mapped[float] = mapped_column(default=now())
 
 
+class ComparedPaper(Base):
+    """A paper of a comparison with the reviews that stand for each side.
+
+    `matched_at` is NULL until all matches and counts of the paper are stored; a paper with
+    `excluded` is neither matched nor judged.
+    """
+
+    __tablename__ = "compared_paper"
+    __table_args__ = (
+        check(
+            "excluded",
+            f"excluded IS NULL OR excluded IN ({', '.join(map(repr, get_args(Exclusion)))})",
+        ),
+        check("matched", "excluded IS NULL OR matched_at IS NULL"),
+    )
+
+    comparison_id: Mapped[int] = mapped_column(
+        ForeignKey("comparison.id", ondelete="CASCADE"), primary_key=True
+    )
+    paper_id: Mapped[int] = mapped_column(ForeignKey("paper.id"), primary_key=True)
+    a_review_id: Mapped[int] = mapped_column(ForeignKey("review.id"))
+    b_review_id: Mapped[int] = mapped_column(ForeignKey("review.id"))
+    #: [review id], by id.
+    reference_review_ids: Mapped[Any] = mapped_column(CleanJson, nullable=False)
+    #: The other paper whose reference reviews give the chance level.
+    null_paper_id: Mapped[int | None] = mapped_column(ForeignKey("paper.id"))
+    excluded: Mapped[str | None]
+    matched_at: Mapped[float | None]
+
+
 class PointMatch(Base):
-    """How similar, from 0 to 10, a generated point is to one of the reference's."""
+    """How similar, from 0 to 10, a generated point is to one of the reference's.
+
+    `matched` says whether the matcher takes the two for the same point; pairs that came near, or
+    lost their partner to a better pair, are kept beside the matches. Pairs that are not here were
+    not similar.
+    """
 
     __tablename__ = "point_match"
     __table_args__ = (
@@ -62,41 +104,117 @@ class PointMatch(Base):
         check("similarity", "similarity >= 0 AND similarity <= 10"),
         check("votes", "votes >= 0"),
         Index("ix_point_match_generated", "generated_point_id"),
+        Index("ix_point_match_reference", "reference_point_id"),
     )
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
-    comparison_id: Mapped[int] = mapped_column(ForeignKey("comparison.id"))
-    reference_point_id: Mapped[int] = mapped_column(ForeignKey("point.id"))
-    generated_point_id: Mapped[int] = mapped_column(ForeignKey("point.id"))
+    comparison_id: Mapped[int] = mapped_column(ForeignKey("comparison.id", ondelete="CASCADE"))
+    reference_point_id: Mapped[int] = mapped_column(ForeignKey("point.id", ondelete="CASCADE"))
+    generated_point_id: Mapped[int] = mapped_column(ForeignKey("point.id", ondelete="CASCADE"))
     matcher: Mapped[str]
     similarity: Mapped[float]
+    matched: Mapped[bool]
     votes: Mapped[int] = mapped_column(default=1)
+    #: none, weak, medium or high, and less, same or more; from matchers that rate them.
+    relatedness: Mapped[str | None]
+    specificity: Mapped[str | None]
     rationale: Mapped[str] = mapped_column(default="")
     created_at: Mapped[float] = mapped_column(default=now())
 
 
+class MatchCount(Base):
+    """How many points of a generated and of a reference review have a partner in the other.
+
+    `reference_review_id` NULL is the union of the paper's reference reviews. `hits_reference` of
+    `n_reference` points and `hits_generated` of `n_generated` points are matched; `n_pairs` is the
+    size of the largest one-to-one matching among the pairs.
+    """
+
+    __tablename__ = "match_count"
+    __table_args__ = (
+        check_one_of("role", Role),
+        check_one_of("cut", Cut),
+        check("reference", "hits_reference >= 0 AND hits_reference <= n_reference"),
+        check("generated", "hits_generated >= 0 AND hits_generated <= n_generated"),
+        check("pairs", "n_pairs >= 0 AND n_pairs <= hits_reference AND n_pairs <= hits_generated"),
+        UniqueConstraint(
+            *("comparison_id", "paper_id", "role", "cut"),
+            *("generated_review_id", "reference_review_id"),
+            name="uq_match_count_review",
+        ),
+        partial_index(
+            "uq_match_count_union",
+            *("comparison_id", "paper_id", "role", "cut", "generated_review_id"),
+            where="reference_review_id IS NULL",
+            unique=True,
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    comparison_id: Mapped[int] = mapped_column(ForeignKey("comparison.id", ondelete="CASCADE"))
+    paper_id: Mapped[int] = mapped_column(ForeignKey("paper.id"))
+    role: Mapped[str]
+    cut: Mapped[str]
+    generated_review_id: Mapped[int] = mapped_column(ForeignKey("review.id"))
+    reference_review_id: Mapped[int | None] = mapped_column(ForeignKey("review.id"))
+    n_reference: Mapped[int]
+    n_generated: Mapped[int]
+    hits_reference: Mapped[int]
+    hits_generated: Mapped[int]
+    n_pairs: Mapped[int]
+
+
 class Verdict(Base):
-    """Who won on a paper, seen from reviewer a; `aspect` NULL means the whole review."""
+    """Who won on a paper, seen from reviewer a; `aspect` NULL means the whole review.
+
+    `method` is `match` (hits of all points), `match_equal` (at equal item counts, by a fixed rule)
+    or `judge:MODEL:PROMPT`, `judge_equal:MODEL:PROMPT` for a language model, PROMPT being a hash.
+    `invalid`: the judge's answer could not be read, the paper does not count.
+    """
 
     __tablename__ = "verdict"
     __table_args__ = (
         check_one_of("outcome", Outcome),
         check_one_of("shown_first", ShownFirst),
+        check("repetition", "repetition >= 0"),
         partial_index(
             "uq_verdict_whole",
-            *("comparison_id", "paper_id", "shown_first"),
+            *("comparison_id", "paper_id", "method", "shown_first", "repetition"),
             where="aspect IS NULL",
             unique=True,
         ),
-        UniqueConstraint("comparison_id", "paper_id", "aspect", "shown_first"),
+        UniqueConstraint(
+            *("comparison_id", "paper_id", "method", "aspect", "shown_first", "repetition"),
+            name="uq_verdict_aspect",
+        ),
     )
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
-    comparison_id: Mapped[int] = mapped_column(ForeignKey("comparison.id"))
+    comparison_id: Mapped[int] = mapped_column(ForeignKey("comparison.id", ondelete="CASCADE"))
     paper_id: Mapped[int] = mapped_column(ForeignKey("paper.id"))
+    method: Mapped[str]
     aspect: Mapped[str | None]
-    #: Which review the judge saw first: judges favour positions, so both orders are kept.
+    #: Judges favour positions, so both orders are asked and kept.
     shown_first: Mapped[str]
+    #: Above 0: asked again, to see how stable the judge is; counts for nothing else.
+    repetition: Mapped[int] = mapped_column(default=0)
     outcome: Mapped[str]
+    #: What the outcome was decided by, where it is a count: hits, and the items they came from.
+    a_score: Mapped[float | None]
+    b_score: Mapped[float | None]
+    a_items: Mapped[int | None]
+    b_items: Mapped[int | None]
     rationale: Mapped[str] = mapped_column(default="")
+    created_at: Mapped[float] = mapped_column(default=now())
+
+
+class SplitUse(Base):
+    """A comparison that looked at a split: looked at often, a test split is a test no more."""
+
+    __tablename__ = "split_use"
+    __table_args__ = (UniqueConstraint("split", "comparison_id"),)
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    split: Mapped[str]
+    comparison_id: Mapped[int] = mapped_column(ForeignKey("comparison.id", ondelete="CASCADE"))
     created_at: Mapped[float] = mapped_column(default=now())

@@ -72,25 +72,31 @@ JOIN reviewer ON reviewer.id = review.reviewer_id
 GROUP BY reviewer.id, reviewer.name, reviewer.version, counted.aspect
 """
 
-#: A paper judged in both orders counts once; two verdicts that contradict each other are a tie.
+#: A paper judged in both orders counts once: it is won by who won twice; a win and a tie, or two
+#: verdicts that contradict each other, are a tie. One unreadable answer makes the paper invalid.
 _PK_SUMMARY = """
 SELECT comparison.id AS comparison, a.name AS a, a.version AS a_version, b.name AS b,
        b.version AS b_version, r.name AS reference, r.version AS reference_version,
-       judged.aspect,
-       count(*) AS papers,
-       count(CASE WHEN judged.net > 0 THEN 1 END) AS win,
-       count(CASE WHEN judged.net = 0 THEN 1 END) AS tie,
-       count(CASE WHEN judged.net < 0 THEN 1 END) AS lose
+       judged.method, judged.aspect,
+       count(CASE WHEN judged.invalid = 0 THEN 1 END) AS papers,
+       count(CASE WHEN judged.invalid = 0 AND judged.net = judged.verdicts THEN 1 END) AS win,
+       count(CASE WHEN judged.invalid = 0 AND abs(judged.net) < judged.verdicts THEN 1 END) AS tie,
+       count(CASE WHEN judged.invalid = 0 AND judged.net = -judged.verdicts THEN 1 END) AS lose,
+       count(CASE WHEN judged.inconsistent = 1 THEN 1 END) AS inconsistent,
+       count(CASE WHEN judged.invalid = 1 THEN 1 END) AS invalid
 FROM (
-    SELECT comparison_id, paper_id, aspect,
+    SELECT comparison_id, paper_id, method, aspect, count(*) AS verdicts,
+           max(CASE outcome WHEN 'invalid' THEN 1 ELSE 0 END) AS invalid,
+           max(CASE outcome WHEN 'win' THEN 1 ELSE 0 END)
+               * max(CASE outcome WHEN 'lose' THEN 1 ELSE 0 END) AS inconsistent,
            sum(CASE outcome WHEN 'win' THEN 1 WHEN 'lose' THEN -1 ELSE 0 END) AS net
-    FROM verdict GROUP BY comparison_id, paper_id, aspect
+    FROM verdict WHERE repetition = 0 GROUP BY comparison_id, paper_id, method, aspect
 ) AS judged
 JOIN comparison ON comparison.id = judged.comparison_id
 JOIN reviewer AS a ON a.id = comparison.a_id
 JOIN reviewer AS b ON b.id = comparison.b_id
 JOIN reviewer AS r ON r.id = comparison.reference_id
-GROUP BY comparison.id, a.id, b.id, r.id, judged.aspect
+GROUP BY comparison.id, a.id, b.id, r.id, judged.method, judged.aspect
 """
 
 _ISO = {

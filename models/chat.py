@@ -39,7 +39,7 @@ class Reply:
 
 def chat_body(request: ReviewRequest, model: str) -> dict[str, Any]:
     """The body of a POST to /chat/completions."""
-    return {
+    body: dict[str, Any] = {
         "model": model,
         "messages": prompt_messages(request),
         "temperature": request.temperature,
@@ -47,6 +47,10 @@ def chat_body(request: ReviewRequest, model: str) -> dict[str, Any]:
         "max_tokens": request.max_new_tokens,
         "seed": request.seed,
     }
+    if request.answer_schema is not None:
+        schema = {"name": "answer", "strict": True, "schema": request.answer_schema}
+        body["response_format"] = {"type": "json_schema", "json_schema": schema}
+    return body
 
 
 def read_reply(response: httpx.Response) -> Reply:

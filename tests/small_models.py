@@ -15,7 +15,7 @@ from tokenizers.models import BPE
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.utils import logging as transformers_logging
 
-from models import reviewer, store
+from models import embedding, reviewer, store
 from models.reviewer import BaseModel
 from models.templates import TEMPLATES
 
@@ -126,3 +126,16 @@ def byte_tokenizer(template: str) -> Tokenizer:
         [AddedToken(token, special=True, normalized=False) for token in specials]
     )
     return tokenizer
+
+
+@lru_cache(maxsize=1)
+def embedding_folder() -> Path:
+    """The judge's embedding model; fetched once a machine, beside the small model."""
+    cache = os.environ.get("REFEREE_TEST_CACHE") or user_cache_path("referee-tests")
+    return embedding.fetch(Path(cache))
+
+
+def give_embedding_model(home: Path) -> None:
+    """Put the embedding model under a home."""
+    (home / "models").mkdir(parents=True, exist_ok=True)
+    (home / "models" / embedding.NAME).symlink_to(embedding_folder())

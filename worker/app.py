@@ -14,6 +14,8 @@ from worker.message_lease import RenewMessageLeases
 REVIEW_TASK = "referee.review"
 #: Queue of everything that needs no local model: API reviewers, merging, judging.
 CPU_QUEUE = "cpu"
+#: Modules whose tasks workers also carry out. By name: workers do not depend on them.
+_OTHERS_TASKS = ("judge.tasks",)
 
 #: Seconds without an answer after which a socket to the broker counts as dead.
 _HEALTH_CHECK_SECONDS = 10
@@ -28,6 +30,7 @@ def make_app(broker_url: str, settings: Settings) -> Celery:
         task_serializer="json",
         accept_content=["json"],
         task_default_queue=CPU_QUEUE,
+        imports=_OTHERS_TASKS,
         worker_prefetch_multiplier=1,
         worker_pool="threads",
         worker_send_task_events=False,

@@ -37,6 +37,9 @@ from worker.adapter_cache import AdapterCache, unpack
 #: What of its provenance an adapter's record keeps beside the columns.
 _TOLD = ("aspects", "template", "template_sha256", "prompt_sha256", "git_revision", "run")
 
+#: The way of judging that a claim is made by; a comparison may hold others beside it.
+_HEADLINE = "match_equal"
+
 
 @dataclass(frozen=True)
 class Registered:
@@ -120,11 +123,11 @@ def retire(database: Database, adapter: Adapter) -> None:
 
 
 def merge(database: Database, adapter: Adapter, output: Path, home: Path) -> None:
-    """Write the base model with the adapter merged in; see `models.merging.merge`."""
+    """Write the base model with the adapter merged in; see `models.adapter_merging.merge`."""
     base = _base(database, adapter.base)
     base_folder = store.resolve(base, home)
     folder = AdapterCache(database, home).folder(adapter.sha256)
-    from models import merging  # brings torch
+    from models import adapter_merging as merging  # brings torch
 
     template = _provenance(adapter).template
     merging.merge(base_folder, base, template, folder, adapter.sha256, output)
@@ -181,7 +184,7 @@ def _check_won(database: Database, adapter: Adapter, evaluation: int) -> None:
 
 
 def _score(database: Database, adapter: Adapter, evaluation: int) -> tuple[int, int]:
-    """Whole reviews that the adapter's reviewer won and lost in a comparison."""
+    """Whole reviews that the adapter's reviewer won and lost, by hits at equal item counts."""
     with database.read() as on:
         rivals = on.execute(
             select(Comparison.a_id, Comparison.b_id).where(Comparison.id == evaluation)
@@ -191,7 +194,11 @@ def _score(database: Database, adapter: Adapter, evaluation: int) -> tuple[int, 
             for outcome in ("win", "lose")
         )
         counts = on.execute(
-            select(won, lost).where(Verdict.comparison_id == evaluation, Verdict.aspect.is_(None))
+            select(won, lost).where(
+                Verdict.comparison_id == evaluation,
+                Verdict.method == _HEADLINE,
+                Verdict.aspect.is_(None),
+            )
         ).one()
     if rivals is None:
         raise UserError(f"There is no evaluation {evaluation}.")

@@ -201,8 +201,8 @@ def test_an_evaluation_can_be_asked_for(site: Database, trained: list[Path]) -> 
     with pytest.raises(UserError, match="There is no evaluation 8"):
         registry.promote(site, adapter, "tiny-4", evaluation=8)
     with site.write() as on:  # a lost, so the candidate, b, won
-        won = {"comparison_id": 7, "paper_id": 1, "shown_first": "a", "outcome": "lose"}
-        on.execute(insert(Verdict).values(**won))
+        won = {"comparison_id": 7, "paper_id": 1, "method": "match_equal", "outcome": "lose"}
+        on.execute(insert(Verdict).values(shown_first="neither", **won))
     assert registry.promote(site, adapter, "tiny-4", evaluation=7).version == 2
 
 

@@ -97,14 +97,46 @@ VALID: dict[str, dict[str, Any]] = {
         "generated_point_id": 1,
         "matcher": "m",
         "similarity": 7.0,
+        "matched": True,
     },
+    "compared_paper": {
+        "comparison_id": 1,
+        "paper_id": 1,
+        "a_review_id": 1,
+        "b_review_id": 1,
+        "reference_review_ids": [1],
+    },
+    "match_count": {
+        "comparison_id": 1,
+        "paper_id": 1,
+        "role": "a",
+        "cut": "full",
+        "generated_review_id": 1,
+        "reference_review_id": 1,
+        "n_reference": 3,
+        "n_generated": 2,
+        "hits_reference": 1,
+        "hits_generated": 1,
+        "n_pairs": 1,
+    },
+    "split_use": {"split": "test", "comparison_id": 1},
     "verdict": {
         "comparison_id": 1,
         "paper_id": 1,
+        "method": "match",
         "aspect": "idea",
         "shown_first": "a",
         "outcome": "win",
     },
+    "origin": {"source": "s", "source_id": "p", "paper_id": 1, "licence": "none stated"},
+    "data_flag": {
+        "paper_id": 1,
+        "review_id": 1,
+        "rule": "empty_review",
+        "excludes": True,
+        "detail": {},
+    },
+    "job_input": {"job_id": 1, "sha256": HASH, "text": "t"},
 }
 
 #: What breaks each rule: {constraint: the columns that a valid row is given instead}.
@@ -121,6 +153,7 @@ BREACHES: dict[str, dict[str, Any]] = {
     "ck_job_sample": {"sample": -1},
     "ck_job_priority": {"priority": -1},
     "ck_job_seed": {"seed": -1},
+    "ck_job_crashes": {"crashes": -1},
     "ck_job_attempt": {"attempt": 1, "given_back": 2},
     "ck_job_crashes": {"crashes": -1},
     "ck_job_paper": {"paper_id": None},
@@ -144,11 +177,21 @@ BREACHES: dict[str, dict[str, Any]] = {
     "ck_training_run_state": {"state": "lost"},
     "ck_training_metric_step": {"step": -1},
     "ck_point_position": {"position": -1},
-    "ck_comparison_rivals": {"b_id": 1},
+    "ck_compared_paper_excluded": {"excluded": "boring"},
+    "ck_compared_paper_matched": {"excluded": "trained_hash", "matched_at": 1.0},
+    "ck_match_count_role": {"role": "c"},
+    "ck_match_count_cut": {"cut": "half"},
+    "ck_match_count_reference": {"hits_reference": 4},
+    "ck_match_count_generated": {"hits_generated": 3},
+    "ck_match_count_pairs": {"n_pairs": 2},
+    "ck_verdict_repetition": {"repetition": -1},
     "ck_point_match_similarity": {"similarity": 10.5},
     "ck_point_match_votes": {"votes": -1},
     "ck_verdict_outcome": {"outcome": "draw"},
     "ck_verdict_shown_first": {"shown_first": "c"},
+    "ck_origin_source": {"source_id": ""},
+    "ck_data_flag_rule": {"rule": ""},
+    "ck_job_input_sha256": {"sha256": "short"},
 }
 
 #: Columns that keep a second row from breaking another UNIQUE rule than the one under test.
@@ -160,6 +203,8 @@ APART: dict[str, dict[str, Any]] = {
     "uq_review_job_id": {"external_id": "other"},
     "uq_review_reviewer_id_paper_id_external_id": {"job_id": 2},
     "uq_verdict_whole": {"aspect": None},
+    "uq_data_flag_paper": {"review_id": None},
+    "uq_match_count_union": {"reference_review_id": None},
 }
 
 #: Columns that set a row apart from those that are there, under every UNIQUE rule.
@@ -180,6 +225,12 @@ FRESH: dict[str, dict[str, Any]] = {
     "comparison": {"config_sha256": "fresh"},
     "point_match": {"matcher": "fresh"},
     "verdict": {"aspect": "fresh"},
+    "origin": {"source_id": "fresh"},
+    "data_flag": {"rule": "fresh"},
+    "job_input": {"job_id": 2},
+    "compared_paper": {"paper_id": 2},
+    "match_count": {"role": "b"},
+    "split_use": {"split": "fresh"},
 }
 
 #: Tables whose rows have a number.
@@ -228,6 +279,8 @@ def populated(database: Database) -> Database:
             if table not in ("paper", "reviewer", "batch", "job"):
                 put(on, table, **({"id": 1} if table in NUMBERED else {}))
         put(on, "verdict", id=2, aspect=None)
+        put(on, "data_flag", id=2, review_id=None)
+        put(on, "match_count", id=2, reference_review_id=None)
     return database
 
 

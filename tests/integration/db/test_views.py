@@ -110,16 +110,22 @@ def test_pk_summary_counts_a_paper_once_whatever_the_order(database: Database, u
             .values(a_id=1, b_id=2, reference_id=2, config={}, config_sha256="s")
             .returning(Comparison.id)
         )
-        # Paper 1: both orders agree. Paper 2: they contradict each other.
+        # Paper 1: both orders agree. 2: they contradict each other. 3: one is unreadable.
         for paper_id, first, outcome in (
             (1, "a", "win"),
             (1, "b", "win"),
             (2, "a", "win"),
             (2, "b", "lose"),
+            (3, "a", "win"),
+            (3, "b", "invalid"),
         ):
             on.execute(
                 insert(Verdict).values(
-                    comparison_id=comparison, paper_id=paper_id, shown_first=first, outcome=outcome
+                    comparison_id=comparison,
+                    paper_id=paper_id,
+                    method="judge:small:1",
+                    shown_first=first,
+                    outcome=outcome,
                 )
             )
     (row,) = rows(url, query_on("FROM pk_summary"))

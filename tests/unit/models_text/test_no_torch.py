@@ -9,7 +9,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-MODULES = ["templates", "prompt", "parse", "headings", "gate", "reviewer", "chat", "api"]
+MODULES = [
+    "templates",
+    "prompt",
+    "parse",
+    "headings",
+    "gate",
+    "reviewer",
+    "chat",
+    "api",
+    "embedding",
+    "cost",
+]
 
 
 @pytest.mark.parametrize("module", MODULES)

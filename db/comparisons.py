@@ -1,0 +1,259 @@
+"""Comparisons: opened once for a configuration, their papers chosen; knows nothing of judging."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, Select, select, update
+
+from db.columns import now
+from db.contents import insert_or_ignore
+from db.reviewers import ReviewerVersion
+from db.schema import Batch, Job, Paper, Review
+from db.schema_judging import ComparedPaper, SplitUse
+from db.schema_judging import Comparison as Row
+from db.session import Database
+from errors import UserError
+
+#: Keys in one IN list; SQLite takes 32,766 parameters at most.
+IN_LIST = 5000
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two reviewer versions against a reference, under one configuration."""
+
+    id: int
+    a: ReviewerVersion
+    b: ReviewerVersion
+    reference: ReviewerVersion
+    config: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A paper that both rivals and the reference have reviewed."""
+
+    paper_id: int
+    sha256: str
+    title: str
+    a_review: int
+    b_review: int
+    reference_reviews: tuple[int, ...]
+    null_paper_id: int | None = None
+    excluded: str | None = None
+
+
+@dataclass(frozen=True)
+class Side:
+    """Whose reviews: a version, or what one batch of it wrote."""
+
+    reviewer: ReviewerVersion
+    batch: str | None = None
+
+
+def open_comparison(
+    database: Database,
+    a: ReviewerVersion,
+    b: ReviewerVersion,
+    reference: ReviewerVersion,
+    config: Mapping[str, Any],
+) -> Comparison:
+    """Find the comparison of these versions under this configuration, or make it."""
+    canonical = json.dumps(config, sort_keys=True, separators=(",", ":"))
+    key = {
+        "a_id": a.id,
+        "b_id": b.id,
+        "reference_id": reference.id,
+        "config_sha256": hashlib.sha256(canonical.encode()).hexdigest(),
+    }
+    with database.write() as on:
+        on.execute(insert_or_ignore(on, Row).values(config=config, **key))
+        found = on.scalar(select(Row.id).filter_by(**key))
+    assert found is not None
+    return Comparison(found, a, b, reference, config)
+
+
+def add_papers(database: Database, comparison: Comparison, papers: Sequence[Candidate]) -> None:
+    """Store the papers that the comparison does not have yet; those it has keep their reviews."""
+    rows = [
+        {
+            "comparison_id": comparison.id,
+            "paper_id": paper.paper_id,
+            "a_review_id": paper.a_review,
+            "b_review_id": paper.b_review,
+            "reference_review_ids": list(paper.reference_reviews),
+            "null_paper_id": paper.null_paper_id,
+            "excluded": paper.excluded,
+        }
+        for paper in papers
+    ]
+    if rows:
+        with database.write() as on:
+            on.execute(insert_or_ignore(on, ComparedPaper), rows)
+
+
+def papers_of(
+    database: Database, comparison_id: int, paper_id: int | None = None
+) -> list[tuple[Candidate, bool]]:
+    """Give the papers of a comparison by id, or only the one, and whether each is matched."""
+    query = (
+        select(ComparedPaper, Paper.sha256, Paper.title)
+        .join(Paper, Paper.id == ComparedPaper.paper_id)
+        .where(ComparedPaper.comparison_id == comparison_id)
+        .order_by(ComparedPaper.paper_id)
+    )
+    if paper_id is not None:
+        query = query.where(ComparedPaper.paper_id == paper_id)
+    with database.read() as on:
+        rows = on.execute(query).mappings()
+        return [(_stored(row), row["matched_at"] is not None) for row in rows]
+
+
+def _stored(row: RowMapping) -> Candidate:
+    return Candidate(
+        paper_id=row["paper_id"],
+        sha256=row["sha256"],
+        title=row["title"],
+        a_review=row["a_review_id"],
+        b_review=row["b_review_id"],
+        reference_reviews=tuple(row["reference_review_ids"]),
+        null_paper_id=row["null_paper_id"],
+        excluded=row["excluded"],
+    )
+
+
+def candidates(
+    database: Database,
+    a: Side,
+    b: Side,
+    reference: ReviewerVersion,
+    only: Collection[str] | None = None,
+) -> list[Candidate]:
+    """Papers, by id, that all three have reviewed; `only` holds the sha256 of those wanted.
+
+    Of a rival counts its latest review (sample 0), of the reference every human review, or the
+    latest. A review never stands on two sides at once.
+    """
+    with database.read() as on:
+        of_a, of_b = _latest(on, a), _latest(on, b)
+        of_reference = _reference_reviews(on, reference)
+        shared = sorted(of_a.keys() & of_b.keys() & of_reference.keys())
+        papers = _papers(on, shared)
+    found = []
+    for paper_id in shared:
+        sha256, title = papers[paper_id]
+        held = tuple(r for r in of_reference[paper_id] if r not in (of_a[paper_id], of_b[paper_id]))
+        if held and (only is None or sha256 in only):
+            sides = (of_a[paper_id], of_b[paper_id], held)
+            found.append(Candidate(paper_id, sha256, title, *sides))
+    return found
+
+
+def _latest(on: Connection, side: Side) -> dict[int, int]:
+    """{paper: review}: the newest by a job's first sample, else the first of those imported."""
+    query = (
+        select(Review.paper_id, Review.id, Review.job_id)
+        .outerjoin(Job, Job.id == Review.job_id)
+        .where(
+            Review.reviewer_id == side.reviewer.id,
+            ~Review.is_meta,
+            Review.job_id.is_(None) | (Job.sample == 0),
+        )
+        .order_by(Review.id)
+    )
+    if side.batch is not None:
+        query = query.join(Batch, Batch.id == Job.batch_id).where(Batch.name == side.batch)
+    found: dict[int, int] = {}
+    for paper_id, review_id, job_id in on.execute(query):
+        if job_id is not None:
+            found[paper_id] = review_id
+        else:
+            found.setdefault(paper_id, review_id)
+    return found
+
+
+def _reference_reviews(on: Connection, reference: ReviewerVersion) -> dict[int, tuple[int, ...]]:
+    if reference.kind not in ("human", "imported"):
+        return {paper: (review,) for paper, review in _latest(on, Side(reference)).items()}
+    query = select(Review.paper_id, Review.id).where(
+        Review.reviewer_id == reference.id, ~Review.is_meta
+    )
+    found: dict[int, list[int]] = defaultdict(list)
+    for paper_id, review_id in on.execute(query.order_by(Review.id)):
+        found[paper_id].append(review_id)
+    return {paper: tuple(reviews) for paper, reviews in found.items()}
+
+
+def _papers(on: Connection, ids: Sequence[int]) -> dict[int, tuple[str, str]]:
+    found: dict[int, tuple[str, str]] = {}
+    for some in in_lists(ids):
+        query = select(Paper.id, Paper.sha256, Paper.title).where(Paper.id.in_(some))
+        found |= {row.id: (row.sha256, row.title) for row in on.execute(query)}
+    return found
+
+
+def in_lists(values: Sequence[Any]) -> list[Sequence[Any]]:
+    """Cut values into lists that one statement takes."""
+    return [values[start : start + IN_LIST] for start in range(0, len(values), IN_LIST)]
+
+
+def reviewed_by(database: Database, reference: ReviewerVersion) -> list[tuple[int, str]]:
+    """Papers, by id, that the reference has reviewed, as (id, sha256)."""
+    with database.read() as on:
+        ids = sorted(_reference_reviews(on, reference))
+        papers = _papers(on, ids)
+    return [(paper_id, papers[paper_id][0]) for paper_id in ids]
+
+
+def reviewed_papers(database: Database, side: Side) -> frozenset[int]:
+    """Ids of the papers that a side has reviewed."""
+    with database.read() as on:
+        return frozenset(_latest(on, side))
+
+
+def record_split_use(database: Database, comparison_id: int, split: str) -> int:
+    """Note that a comparison looks at a split; give how many have, this one included."""
+    with database.write() as on:
+        on.execute(insert_or_ignore(on, SplitUse).values(split=split, comparison_id=comparison_id))
+        return len(on.execute(_uses(split)).all())
+
+
+def _uses(split: str) -> Select[int]:
+    return select(SplitUse.id).where(SplitUse.split == split)
+
+
+def finish_paper(on: Connection, comparison_id: int, paper_id: int) -> bool:
+    """Mark a paper matched; False when another process has done so: then store nothing."""
+    done = on.execute(
+        update(ComparedPaper)
+        .where(
+            ComparedPaper.comparison_id == comparison_id,
+            ComparedPaper.paper_id == paper_id,
+            ComparedPaper.matched_at.is_(None),
+            ComparedPaper.excluded.is_(None),
+        )
+        .values(matched_at=now())
+    )
+    return done.rowcount == 1
+
+
+def find_comparison(database: Database, comparison_id: int) -> Comparison:
+    """Give a stored comparison. Raises UserError when there is none."""
+    from db import reviewers
+
+    query = select(Row.a_id, Row.b_id, Row.reference_id, Row.config).where(Row.id == comparison_id)
+    with database.read() as on:
+        row = on.execute(query).first()
+    if row is None:
+        raise UserError(f"There is no comparison {comparison_id}.")
+    a, b, reference = (reviewers.get(database, version) for version in row[:3])
+    assert a is not None
+    assert b is not None
+    assert reference is not None
+    return Comparison(comparison_id, a, b, reference, row.config)

@@ -1,0 +1,103 @@
+"""Points of reviews: the texts they are found in, and the points once found; knows no extractor."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select
+
+from db.comparisons import in_lists
+from db.contents import insert_or_ignore
+from db.schema import Item, Review
+from db.schema_judging import Point
+from db.session import Database
+
+
+@dataclass(frozen=True)
+class ReviewText:
+    """A review as it was parsed. `items` are (aspect, title, text), in the review's order."""
+
+    review_id: int
+    items: tuple[tuple[str, str, str], ...]
+    unplaced: str
+    raw: str
+
+
+@dataclass(frozen=True)
+class StoredPoint:
+    """A point of a review; `position` counts from 0 over the whole review."""
+
+    id: int
+    review_id: int
+    position: int
+    aspect: str | None
+    text: str
+
+
+@dataclass(frozen=True)
+class NewPoint:
+    """A point that was found; its place is its place in the list."""
+
+    aspect: str | None
+    text: str
+
+
+def read_reviews(database: Database, review_ids: Sequence[int]) -> list[ReviewText]:
+    """Give the texts of reviews, in the order of the ids."""
+    items: dict[int, list[tuple[str, str, str]]] = defaultdict(list)
+    texts: dict[int, tuple[str, str]] = {}
+    with database.read() as on:
+        for some in in_lists(sorted(set(review_ids))):
+            rows = select(Review.id, Review.unplaced, Review.raw).where(Review.id.in_(some))
+            texts |= {row.id: (row.unplaced, row.raw) for row in on.execute(rows)}
+            found = (
+                select(Item.review_id, Item.aspect, Item.title, Item.text)
+                .where(Item.review_id.in_(some))
+                .order_by(Item.id)
+            )
+            for review_id, *item in on.execute(found):
+                items[review_id].append((item[0], item[1], item[2]))
+    return [ReviewText(id, tuple(items[id]), *texts[id]) for id in review_ids]
+
+
+def store_points(
+    database: Database, extractor: str, found: Mapping[int, Sequence[NewPoint]]
+) -> None:
+    """Store {review id: points}; a review that has points of this extractor keeps them."""
+    rows = [
+        {
+            "review_id": review_id,
+            "extractor": extractor,
+            "position": position,
+            "aspect": point.aspect,
+            "text": point.text,
+        }
+        for review_id, points in sorted(found.items())
+        for position, point in enumerate(points)
+    ]
+    if rows:
+        with database.write() as on:
+            on.execute(insert_or_ignore(on, Point), rows)
+
+
+def read_points(
+    database: Database, extractor: str, review_ids: Sequence[int]
+) -> dict[int, tuple[StoredPoint, ...]]:
+    """Give {review id: points by position} of the reviews that have any."""
+    found: dict[int, list[StoredPoint]] = defaultdict(list)
+    with database.read() as on:
+        for some in in_lists(sorted(set(review_ids))):
+            for point in _points(on, extractor, some):
+                found[point.review_id].append(point)
+    return {review_id: tuple(points) for review_id, points in found.items()}
+
+
+def _points(on: Connection, extractor: str, review_ids: Sequence[int]) -> list[StoredPoint]:
+    query = (
+        select(Point.id, Point.review_id, Point.position, Point.aspect, Point.text)
+        .where(Point.extractor == extractor, Point.review_id.in_(review_ids))
+        .order_by(Point.review_id, Point.position)
+    )
+    return [StoredPoint(*row) for row in on.execute(query)]

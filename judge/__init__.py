@@ -1,0 +1,1 @@
+"""Holds reviews against human ones: points, matching, PK, statistics and reports."""

@@ -1,0 +1,238 @@
+"""A comparison carried out: papers chosen, points found, matches stored a few papers at a time.
+
+Run again it goes on where it stopped. Knows no command line and no model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar
+
+from db import comparisons, points, provenance
+from db.comparisons import Candidate, Comparison, Side
+from db.matches import MatchedPaper, store_matched
+from db.points import NewPoint, ReviewText
+from db.reviewers import ReviewerVersion
+from db.session import Database
+from errors import GiveUp, RetryLater, UserError
+from judge.exclusion import exclude
+from judge.matchers import Matcher
+from judge.paper_matching import Scene, match_paper
+from judge.points import PARSED, points_of
+from models.aspects import ASPECT_SETS
+
+Progress = Callable[[int, int], None]
+T = TypeVar("T")
+
+#: A PK on fewer papers says little: at 50, 50 % is 36 to 64 %.
+MIN_PAPERS = 50
+#: Papers that one transaction stores when matching is quick.
+_CHUNK = 20
+#: Reviews whose points are stored at once when finding them is quick.
+_QUICK_REVIEWS = 200
+
+
+class Extractor(Protocol):
+    """Finds the points of a review."""
+
+    @property
+    def name(self) -> str:
+        """Stored with every point."""
+
+    def extract(self, review: ReviewText) -> list[NewPoint]:
+        """The points, in the review's order."""
+
+
+class ParsedPoints:
+    """The items of a review, or its sentences."""
+
+    name = PARSED
+
+    def extract(self, review: ReviewText) -> list[NewPoint]:
+        """The points, in the review's order."""
+        return points_of(review)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which papers are compared: those with one of these hashes, or all; of which split."""
+
+    hashes: frozenset[str] | None = None
+    split: str | None = None
+
+    @property
+    def sha256(self) -> str | None:
+        """Names the selection in a comparison's configuration."""
+        if self.hashes is None:
+            return None
+        return hashlib.sha256("\n".join(sorted(self.hashes)).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Who is compared with whom, on what, how. `levels`: chance and ceiling are counted too."""
+
+    a: Side
+    b: Side
+    reference: ReviewerVersion
+    matcher: Matcher
+    extractor: Extractor
+    selection: Selection = Selection()
+    levels: bool = True
+    min_papers: int = MIN_PAPERS
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What tells this comparison from others of the same versions."""
+        return {
+            "extractor": self.extractor.name,
+            "matcher": dict(self.matcher.config),
+            "assign": self.matcher.assign,
+            "levels": self.levels,
+            "a_batch": self.a.batch,
+            "b_batch": self.b.batch,
+            "split": self.selection.split,
+            "papers": self.selection.sha256,
+            "min_papers": self.min_papers,
+        }
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A comparison with its papers. `split_uses` counts looks at its split, this one included."""
+
+    comparison: Comparison
+    n_papers: int
+    n_excluded: int
+    split_uses: int | None
+
+
+def prepare(database: Database, plan: Plan) -> Prepared:
+    """Open the comparison and choose its papers; those that a rival learnt from are marked.
+
+    Raises UserError when fewer than `min_papers` are left.
+    """
+    config = plan.config
+    found = comparisons.candidates(database, plan.a, plan.b, plan.reference, plan.selection.hashes)
+    a, b = plan.a.reviewer, plan.b.reviewer
+    seen = provenance.training_papers(database, _adapters((a, b)))
+    names = provenance.source_ids(database, [paper.paper_id for paper in found])
+    marked = exclude(found, seen, names)
+    n_left = sum(paper.excluded is None for paper in marked)
+    _refuse_few(plan, n_left, len(marked) - n_left)
+    comparison = comparisons.open_comparison(database, a, b, plan.reference, config)
+    comparisons.add_papers(database, comparison, with_nulls(marked))
+    split = plan.selection.split
+    uses = None if split is None else comparisons.record_split_use(database, comparison.id, split)
+    return Prepared(comparison, n_left, len(marked) - n_left, uses)
+
+
+def _refuse_few(plan: Plan, n_left: int, n_excluded: int) -> None:
+    if n_left >= max(plan.min_papers, 1):
+        return
+    learnt = f" ({n_excluded} more were left out: a rival was trained on them)" * bool(n_excluded)
+    raise UserError(
+        f"{plan.a.reviewer.name}, {plan.b.reviewer.name} and {plan.reference.name} have reviewed "
+        f"{n_left} papers in common{learnt}; a comparison needs {max(plan.min_papers, 1)}. "
+        "Submit more papers, or lower --min-papers, which the report then says."
+    )
+
+
+def _adapters(rivals: Iterable[ReviewerVersion]) -> list[str]:
+    return [str(sha) for rival in rivals if (sha := rival.config.get("adapter_sha256"))]
+
+
+def with_nulls(papers: Sequence[Candidate]) -> list[Candidate]:
+    """Give each paper another one for the level of chance: the next in the order of a hash."""
+    ring = sorted(papers, key=lambda paper: hashlib.sha256(paper.sha256.encode()).digest())
+    if len(ring) < 2:
+        return list(papers)
+    following = {p.paper_id: q.paper_id for p, q in zip(ring, [*ring[1:], ring[0]], strict=True)}
+    return [replace(paper, null_paper_id=following[paper.paper_id]) for paper in papers]
+
+
+def extract_points(database: Database, extractor: Extractor, review_ids: Collection[int]) -> None:
+    """Store the points of the reviews that have none by this extractor, a few at a time."""
+    known = points.read_points(database, extractor.name, sorted(review_ids))
+    # A model's points cost money: each review's are kept at once.
+    size = _QUICK_REVIEWS if extractor.name == PARSED else 1
+    for some in _chunks(sorted(set(review_ids) - known.keys()), size):
+        texts = points.read_reviews(database, some)
+        found = {text.review_id: extractor.extract(text) for text in texts}
+        points.store_points(database, extractor.name, found)
+
+
+@dataclass(frozen=True)
+class Matched:
+    """What a run of the matcher did; `problems` has a sentence for each paper left undone."""
+
+    new: int
+    problems: tuple[str, ...]
+
+
+def match(database: Database, prepared: Prepared, plan: Plan, progress: Progress) -> Matched:
+    """Match every paper that is not matched yet."""
+    listed = comparisons.papers_of(database, prepared.comparison.id)
+    every = {paper.paper_id: paper for paper, _ in listed}
+    pending = [paper for paper, done in listed if not done and paper.excluded is None]
+    scenes = _scenes(database, plan, pending, every)
+    plan.matcher.prepare(
+        [p.text for scene in scenes for some in scene.points.values() for p in some]
+    )
+    new, problems = 0, list[str]()
+    chunk = _CHUNK if plan.matcher.assign is not None else 1
+    for done, some in enumerate(_chunks(scenes, chunk)):
+        found = _match_some(some, plan, problems)
+        new += store_matched(database, prepared.comparison.id, found)
+        progress(min((done + 1) * chunk, len(scenes)), len(scenes))
+    return Matched(new, tuple(problems))
+
+
+def _match_some(scenes: Iterable[Scene], plan: Plan, problems: list[str]) -> list[MatchedPaper]:
+    found = []
+    for scene in scenes:
+        try:
+            found.append(match_paper(scene, plan.matcher, shared_aspects(plan)))
+        except (RetryLater, GiveUp) as error:
+            problems.append(f"{scene.paper.title}: {error}")
+    return found
+
+
+def shared_aspects(plan: Plan) -> tuple[str, ...]:
+    """Aspects that both rivals write under; none when they differ."""
+    names = {str(side.reviewer.config.get("aspects")) for side in (plan.a, plan.b)}
+    name = names.pop() if len(names) == 1 else ""
+    return ASPECT_SETS[name].keys if name in ASPECT_SETS else ()
+
+
+def _scenes(
+    database: Database, plan: Plan, pending: Sequence[Candidate], every: Mapping[int, Candidate]
+) -> list[Scene]:
+    nulls = {
+        paper.paper_id: every[paper.null_paper_id].reference_reviews
+        for paper in pending
+        if plan.levels and paper.null_paper_id in every and paper.null_paper_id is not None
+    }
+    needed = {r for paper in pending for r in _reviews(paper, nulls.get(paper.paper_id, ()))}
+    extract_points(database, plan.extractor, needed)
+    held = points.read_points(database, plan.extractor.name, sorted(needed))
+    return [
+        Scene(
+            paper,
+            {r: held.get(r, ()) for r in _reviews(paper, nulls.get(paper.paper_id, ()))},
+            nulls.get(paper.paper_id, ()),
+            with_ceiling=plan.levels,
+        )
+        for paper in pending
+    ]
+
+
+def _chunks(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(values), size):
+        yield values[start : start + size]
+
+
+def _reviews(paper: Candidate, nulls: Sequence[int]) -> list[int]:
+    return [paper.a_review, paper.b_review, *paper.reference_reviews, *nulls]

@@ -1,0 +1,174 @@
+"""`referee eval`: is a new reviewer better than others? Knows no command line.
+
+Missing reviews are written through the queue, everything is matched and judged; run again it goes
+on where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from db.comparisons import Side, reviewed_by
+from db.reviewers import ReviewerVersion
+from db.session import Database
+from judge.comparing import Extractor, Plan, Prepared, Selection, match, prepare
+from judge.errands import judge_all
+from judge.generating import Progress, ensure_reviews
+from judge.judging import JudgeOptions
+from judge.matchers import Matcher
+from judge.report.figures import ComparisonFigures, MethodFigures, figures, holm_over
+from judge.report.records import read_comparison
+from judge.statistics import papers_to_decide
+from settings import Settings
+
+#: Shows how far a named step is.
+Steps = Callable[[str], AbstractContextManager[Progress]]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be found out. `gate` is a score in percent that lower bounds must pass."""
+
+    new: Side
+    rivals: Sequence[Side]
+    reference: ReviewerVersion
+    selection: Selection
+    matcher: Matcher
+    extractor: Extractor
+    min_papers: int
+    gate: float = 50.0
+    judge: JudgeOptions | None = None
+    allow_external: bool = False
+    max_usd: float | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found about one rival. `papers_needed` would decide it, None when it is decided."""
+
+    rival: str
+    method: str
+    direction: str
+    score: float
+    low: float
+    high: float
+    n: int
+    passed: bool
+    p_holm: float
+    papers_needed: int | None
+    figures: ComparisonFigures
+
+
+def evaluate(
+    database: Database, settings: Settings, request: Request, steps: Steps
+) -> tuple[list[Finding], list[str]]:
+    """Hold the new reviewer against each rival; findings, and a sentence for each problem."""
+    for side in (request.new, *request.rivals):
+        _review(database, settings, request, side, steps)
+    problems: list[str] = []
+    found = []
+    for rival in request.rivals:
+        plan = plan_of(request, rival)
+        ready = prepare(database, plan)
+        problems += carry_out(database, settings, plan, ready, request.judge, steps)
+        found.append(figures(read_comparison(database, ready.comparison.id)))
+    adjusted = holm_over(found)
+    return [_finding(request, f, adjusted[f.record.id]) for f in found], problems
+
+
+def _review(
+    database: Database, settings: Settings, request: Request, side: Side, steps: Steps
+) -> None:
+    wanted = request.selection.hashes
+    papers = [
+        i for i, sha in reviewed_by(database, request.reference) if wanted is None or sha in wanted
+    ]
+    if side.batch is not None:
+        return
+    scope = (request.selection.sha256 or "all")[:8]
+    name = f"eval-{side.reviewer.name}-v{side.reviewer.version}-{request.reference.name}-{scope}"
+    with steps(f"reviewing by {side.reviewer.name}") as advance:
+        ensure_reviews(
+            database,
+            settings,
+            side.reviewer,
+            papers,
+            batch_name=name,
+            progress=advance,
+            allow_external=request.allow_external,
+            max_usd=request.max_usd,
+        )
+
+
+def plan_of(request: Request, rival: Side) -> Plan:
+    """The comparison of the new reviewer with one rival."""
+    return Plan(
+        a=request.new,
+        b=rival,
+        reference=request.reference,
+        matcher=request.matcher,
+        extractor=request.extractor,
+        selection=request.selection,
+        levels=request.matcher.assign is not None,
+        min_papers=request.min_papers,
+    )
+
+
+def carry_out(
+    database: Database,
+    settings: Settings,
+    plan: Plan,
+    ready: Prepared,
+    judge: JudgeOptions | None,
+    steps: Steps,
+) -> list[str]:
+    """Match, and judge when a judge is named; a sentence for each paper left undone."""
+    with steps("matching") as advance:
+        problems = list(match(database, ready, plan, advance).problems)
+    if judge is not None:
+        with steps("judging") as advance:
+            problems += judge_all(database, settings, ready.comparison, judge, advance)
+    return problems
+
+
+def _finding(request: Request, found: ComparisonFigures, p_holm: float) -> Finding:
+    method = deciding(found, request.judge)
+    score = method.total.score
+    gate = request.gate / 100.0
+    needed = None
+    if score.low <= gate <= score.high:
+        needed = _papers_needed(score.value, method.total.deviation, gate)
+    return Finding(
+        rival=found.record.b.label,
+        method=method.method,
+        direction=method.total.direction,
+        score=score.value,
+        low=score.low,
+        high=score.high,
+        n=method.total.n,
+        passed=score.low > gate,
+        p_holm=p_holm,
+        papers_needed=needed,
+        figures=found,
+    )
+
+
+def _papers_needed(score: float, deviation: float, gate: float) -> int | None:
+    """Papers that would decide on which side of the gate the score lies; None when on it."""
+    if score == gate:
+        return None
+    if score < gate:
+        score, gate = 1.0 - score, 1.0 - gate
+    return papers_to_decide(score, deviation, gate)
+
+
+def deciding(found: ComparisonFigures, judge: JudgeOptions | None) -> MethodFigures:
+    """The method that decides: the judge's where one was asked, else hits at equal counts."""
+    wanted = judge.method if judge is not None else None
+    for method in found.methods:
+        if method.method == wanted:
+            return method
+    assert found.headline is not None, "a comparison that was matched has verdicts"
+    return found.headline

@@ -1,0 +1,92 @@
+"""Reviews that a comparison misses, written through the queue; knows no judge.
+
+The batch's name says what it is for: run again it goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from db import batches
+from db.batches import BatchOptions, NewPaper
+from db.comparisons import Side, reviewed_papers
+from db.contents import contents_by_id
+from db.reviewers import ReviewerVersion
+from db.session import Database
+from errors import UserError
+from models.cost import most_usd
+from models.reviewer import from_json
+from settings import Settings
+from worker import broker, roster
+from worker.app import make_app
+from worker.doorbell import ring
+from worker.waiting import wait_for_batch
+
+Progress = Callable[[int, int], None]
+
+#: Kinds of reviewers that can be asked for more reviews.
+GENERATING = ("local", "api", "merged")
+#: Papers that one transaction stores.
+_CHUNK = 100
+
+
+def missing(database: Database, version: ReviewerVersion, paper_ids: Sequence[int]) -> list[int]:
+    """Papers that a version has not reviewed, in the given order."""
+    there = reviewed_papers(database, Side(version))
+    return [paper_id for paper_id in paper_ids if paper_id not in there]
+
+
+def ensure_reviews(
+    database: Database,
+    settings: Settings,
+    version: ReviewerVersion,
+    paper_ids: Sequence[int],
+    *,
+    batch_name: str,
+    progress: Progress,
+    allow_external: bool = False,
+    max_usd: float | None = None,
+) -> int:
+    """Have a version review the papers that it has not reviewed; give how many there were.
+
+    Waits for the workers. Raises UserError when papers may not be sent or would cost too much,
+    MissingPart when no worker serves the queue. Reviewers that cannot write stay as they are.
+    """
+    wanted = missing(database, version, paper_ids)
+    if not wanted or version.kind not in GENERATING:
+        return 0
+    config = from_json(version.config)
+    roster.check_may_send(config, settings, allow_external)
+    contents = contents_by_id(database, wanted)
+    n_chars = sum(len(content.body) for content in contents.values())
+    _refuse_dear(version, most_usd(config, n_chars, len(wanted)), max_usd)
+    batch = batches.open_batch(
+        database, batch_name, version, BatchOptions(allow_external=allow_external)
+    )
+    papers = [NewPaper(c.sha256[:16], "the database", c) for c in contents.values()]
+    for start in range(0, len(papers), _CHUNK):
+        added = batches.add_papers(database, batch, papers[start : start + _CHUNK])
+        _ring(settings, version, len(added.job_ids), batch_name)
+    batches.finish_submit(database, batch)
+    wait_for_batch(
+        database,
+        batch_name,
+        queue=version.queue,
+        progress=progress,
+        patience_seconds=settings.lease_seconds,
+    )
+    return len(wanted)
+
+
+def _refuse_dear(version: ReviewerVersion, usd: float | None, max_usd: float | None) -> None:
+    if usd is not None and max_usd is not None and usd > max_usd:
+        raise UserError(
+            f"Reviews by {version.name} would cost up to ${usd:.2f}, over the limit of "
+            f"${max_usd:.2f}: raise --max-usd or name fewer papers."
+        )
+
+
+def _ring(settings: Settings, version: ReviewerVersion, times: int, batch: str) -> None:
+    found = broker.find(settings)
+    if found is not None and times:
+        ring(make_app(found.url, settings), version.queue, times, batch=batch)

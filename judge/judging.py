@@ -1,0 +1,197 @@
+"""Judge-PK over a stored comparison: what is left to ask, and one question at a time.
+
+Each verdict is committed under its unique key before the next is asked for: a killed run repeats
+none. Knows no command line and no queue.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from db import comparisons, points
+from db.comparisons import Candidate, Comparison
+from db.matches import judged_orders, store_verdicts
+from db.points import ReviewText, StoredPoint
+from db.session import Database
+from errors import GiveUp, RetryLater, UserError
+from judge.asking import Asker, open_asker
+from judge.comparing import Progress
+from judge.pairwise import Contest, Order, judge, method_of
+from judge.points import equal_cut
+from models.api import endpoint_allowed
+from models.aspects import ASPECT_SETS
+from models.reviewer import Endpoint
+from settings import Settings
+
+#: One paper in so many is asked about twice, to see how stable the judge is.
+_REPEATED = 10
+
+
+@dataclass(frozen=True)
+class JudgeOptions:
+    """Who judges and how. `equal`: as many points of each, without headings."""
+
+    url: str
+    model: str
+    concurrency: int = 4
+    requests_per_minute: int = 600
+    timeout_s: float = 300.0
+    equal: bool = False
+    allow_external: bool = False
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where the judge is."""
+        return Endpoint(
+            self.url, self.model, self.concurrency, self.requests_per_minute, self.timeout_s
+        )
+
+    @property
+    def method(self) -> str:
+        """The name under which its verdicts are stored."""
+        return method_of(self.model, equal=self.equal)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One question: a paper of a comparison, in one order. Travels as a message."""
+
+    comparison_id: int
+    paper_id: int
+    shown_first: Order
+    repetition: int
+    options: JudgeOptions
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON types; `ask_of` is the inverse."""
+        return asdict(self)
+
+
+def ask_of(document: dict[str, Any]) -> Ask:
+    """Read a message. ValueError when it is none."""
+    try:
+        options = JudgeOptions(**document["options"])
+        return Ask(**{**document, "options": options})
+    except (KeyError, TypeError) as error:
+        names = ", ".join(part.name for part in fields(Ask))
+        raise ValueError(f"a question has {names}") from error
+
+
+def check_may_send(options: JudgeOptions, settings: Settings) -> None:
+    """Refuse a judge that reviews may not be sent to. UserError."""
+    allowed = options.allow_external or settings.allow_external
+    endpoint_allowed(options.url, allowed, settings.allowed_hosts)
+
+
+def pending(
+    database: Database, comparison: Comparison, options: JudgeOptions, *, repeat: bool = True
+) -> list[Ask]:
+    """Every question that has no verdict yet, by paper."""
+    done = judged_orders(database, comparison.id, options.method)
+    orders: tuple[Order, Order] = ("a", "b")
+    return [
+        Ask(comparison.id, paper.paper_id, order, repetition, options)
+        for paper, _ in comparisons.papers_of(database, comparison.id)
+        if paper.excluded is None
+        for repetition in ((0, 1) if repeat and _is_repeated(paper) else (0,))
+        for order in orders
+        if (paper.paper_id, order, repetition) not in done
+    ]
+
+
+def _is_repeated(paper: Candidate) -> bool:
+    digest = hashlib.sha256(f"repeat {paper.sha256}".encode()).digest()
+    return digest[0] % _REPEATED == 0
+
+
+class Judge:
+    """Answers questions of one judge model."""
+
+    def __init__(self, database: Database, settings: Settings, options: JudgeOptions) -> None:
+        """Raises UserError when reviews may not be sent to the endpoint."""
+        check_may_send(options, settings)
+        self._database = database
+        self._options = options
+        self._asker: Asker = open_asker(options.endpoint, settings.api_key.get_secret_value())
+
+    def answer(self, ask: Ask) -> None:
+        """Ask and store. Raises RetryLater or GiveUp when the judge cannot be asked."""
+        comparison = comparisons.find_comparison(self._database, ask.comparison_id)
+        contest = read_contest(self._database, comparison, ask.paper_id, equal=ask.options.equal)
+        verdicts = judge(
+            contest,
+            self._asker,
+            ask.shown_first,
+            equal=ask.options.equal,
+            repetition=ask.repetition,
+        )
+        store_verdicts(self._database, ask.comparison_id, ask.paper_id, verdicts)
+
+    def answer_all(self, asks: Sequence[Ask], progress: Progress) -> list[str]:
+        """Answer many at the same time; a sentence for each that could not be."""
+        problems: list[str] = []
+        with ThreadPoolExecutor(self._options.concurrency) as pool:
+            futures = {pool.submit(self.answer, ask): ask for ask in asks}
+            for done, future in enumerate(as_completed(futures), start=1):
+                error = future.exception()
+                if isinstance(error, RetryLater | GiveUp):
+                    problems.append(f"paper {futures[future].paper_id}: {error}")
+                elif error is not None:
+                    raise error
+                progress(done, len(asks))
+        return problems
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._asker.close()
+
+
+def read_contest(
+    database: Database, comparison: Comparison, paper_id: int, *, equal: bool
+) -> Contest:
+    """What the judge reads of a paper. UserError when the comparison has no such paper."""
+    listed = comparisons.papers_of(database, comparison.id, paper_id)
+    if not listed:
+        raise UserError(f"Comparison {comparison.id} has no paper {paper_id}.")
+    ((paper, _),) = listed
+    extractor = str(comparison.config["extractor"])
+    ids = [paper.a_review, paper.b_review, *paper.reference_reviews]
+    found = points.read_points(database, extractor, ids)
+    texts = points.read_reviews(database, ids)
+    of_a, of_b = found.get(paper.a_review, ()), found.get(paper.b_review, ())
+    n = min(len(of_a), len(of_b))
+    if equal:
+        a, b = _listed(equal_cut(of_a, n)), _listed(equal_cut(of_b, n))
+    else:
+        a, b = _as_written(texts[0]), _as_written(texts[1])
+    sizes = (n, n) if equal else (len(of_a), len(of_b))
+    aspects = () if equal else _shared_aspects(comparison)
+    return Contest(paper_id, [_as_written(text) for text in texts[2:]], a, b, *sizes, aspects)
+
+
+def _listed(chosen: Sequence[StoredPoint]) -> str:
+    return "\n".join(f"- {point.text}" for point in chosen)
+
+
+def _as_written(review: ReviewText) -> str:
+    if not review.items:
+        return review.raw.strip()
+    headings = {a.key: a.heading for known in ASPECT_SETS.values() for a in known.aspects}
+    lines: list[str] = []
+    last = None
+    for aspect, title, text in review.items:
+        if aspect != last:
+            lines.append(f"[{headings.get(aspect, aspect)}]")
+            last = aspect
+        lines.append(f"- {title}: {text}" if title else f"- {text}")
+    return "\n".join(lines)
+
+
+def _shared_aspects(comparison: Comparison) -> tuple[str, ...]:
+    names = {str(version.config.get("aspects")) for version in (comparison.a, comparison.b)}
+    name = names.pop() if len(names) == 1 else ""
+    return ASPECT_SETS[name].keys if name in ASPECT_SETS else ()

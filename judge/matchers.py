@@ -1,0 +1,83 @@
+"""The seam between a comparison and what finds pairs of points; the offline matcher.
+
+Knows no SQL and no paper: a matcher sees two lists of texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from judge.embedding import CachedEmbedder, cosines
+from judge.matching import NEAR, THRESHOLD, Pair, embedding_pairs
+from models.embedding import NAME, WEIGHTS_SHA256, Vectors
+
+
+class Matcher(Protocol):
+    """Finds the pairs of points that say the same."""
+
+    @property
+    def name(self) -> str:
+        """Stored with every pair."""
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """All that can change a pair; part of the comparison's configuration."""
+
+    @property
+    def assign(self) -> float | None:
+        """Threshold from 0 to 10 when a point may have one partner only; None: many."""
+
+    def prepare(self, texts: Sequence[str]) -> None:
+        """Hear of all texts beforehand."""
+
+    def pairs(self, reference: Sequence[str], generated: Sequence[str]) -> list[Pair]:
+        """Pairs of two lists. RetryLater or GiveUp when they cannot be had."""
+
+
+class EmbeddingMatcher:
+    """Cosine of sentence embeddings above a threshold, one to one. The same on every machine."""
+
+    name = "embedding"
+
+    def __init__(self, home: Path, threshold: float = THRESHOLD) -> None:
+        self._embedder = CachedEmbedder(home)
+        self._threshold = threshold
+        self._vectors: dict[str, Vectors] = {}
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The model's weights and the threshold, as a cosine."""
+        return {
+            "name": self.name,
+            "model": NAME,
+            "weights_sha256": WEIGHTS_SHA256,
+            "threshold": self._threshold,
+            "near": NEAR,
+        }
+
+    @property
+    def assign(self) -> float:
+        """The threshold on the scale of stored similarities."""
+        return 10.0 * self._threshold
+
+    def prepare(self, texts: Sequence[str]) -> None:
+        """Embed the texts, all at once: one by one it takes several times as long."""
+        new = sorted(set(texts) - self._vectors.keys())
+        if new:
+            self._vectors |= dict(zip(new, self._embedder.embed(new), strict=True))
+
+    def pairs(self, reference: Sequence[str], generated: Sequence[str]) -> list[Pair]:
+        """Matches and near misses."""
+        if not reference or not generated:
+            return []
+        self.prepare([*reference, *generated])
+        return embedding_pairs(
+            cosines(self._stack(reference), self._stack(generated)), self._threshold
+        )
+
+    def _stack(self, texts: Sequence[str]) -> Vectors:
+        import numpy as np
+
+        return np.stack([self._vectors[text] for text in texts])

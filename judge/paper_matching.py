@@ -1,0 +1,126 @@
+"""One paper matched: rivals against the reference, chance and ceiling beside them. Knows no SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from db.comparisons import Candidate
+from db.matches import MatchedPaper, NewCount, NewMatch, NewVerdict
+from db.points import StoredPoint
+from judge.counting import MatchVerdict, Reading, counts_of, verdicts
+from judge.matchers import Matcher
+from judge.matching import Pair, count
+
+Points = Sequence[StoredPoint]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """All reviews that a paper is matched on, as {review id: points}, and those of chance."""
+
+    paper: Candidate
+    points: Mapping[int, Points]
+    #: Reference reviews of another paper; empty when chance is not asked for.
+    null_reviews: tuple[int, ...] = ()
+    with_ceiling: bool = True
+
+    def of(self, review_id: int) -> Points:
+        """Points of a review; it may have none."""
+        return self.points.get(review_id, ())
+
+
+def match_paper(scene: Scene, matcher: Matcher, aspects: Collection[str]) -> MatchedPaper:
+    """Match a paper. Raises what the matcher raises."""
+    paper = scene.paper
+    book = _Book(scene, matcher)
+    a = book.reading(paper.a_review, paper.reference_reviews)
+    b = book.reading(paper.b_review, paper.reference_reviews)
+    n = min(len(a.points), len(b.points))
+    counts = [
+        *_counts("a", paper.a_review, a, n),
+        *_counts("b", paper.b_review, b, n),
+    ]
+    if scene.null_reviews:
+        for role, review in (("null_a", paper.a_review), ("null_b", paper.b_review)):
+            counts += _counts(role, review, book.reading(review, scene.null_reviews), n)
+    if scene.with_ceiling:
+        counts += book.ceiling()
+    found = [_verdict(v) for v in verdicts(a, b, aspects)]
+    return MatchedPaper(paper.paper_id, book.matches(), counts, found)
+
+
+class _Book:
+    """Asks the matcher once for each two reviews and keeps what it said."""
+
+    def __init__(self, scene: Scene, matcher: Matcher) -> None:
+        self._scene = scene
+        self._matcher = matcher
+        self._pairs: dict[tuple[int, int], Sequence[Pair]] = {}
+
+    def pairs(self, reference: int, generated: int) -> Sequence[Pair]:
+        key = (reference, generated)
+        if key not in self._pairs:
+            texts = [[point.text for point in self._scene.of(review)] for review in key]
+            self._pairs[key] = self._matcher.pairs(*texts) if all(texts) else []
+        return self._pairs[key]
+
+    def reading(self, generated: int, references: Sequence[int]) -> Reading:
+        return Reading(
+            points=self._scene.of(generated),
+            references={review: self._scene.of(review) for review in references},
+            pairs={review: self.pairs(review, generated) for review in references},
+            assign=self._matcher.assign,
+        )
+
+    def ceiling(self) -> list[NewCount]:
+        """Each reference review against each other one of the same paper."""
+        reviews = self._scene.paper.reference_reviews
+        found = []
+        for generated in reviews:
+            for reference in reviews:
+                if generated != reference:
+                    pairs = self.pairs(reference, generated)
+                    matches = [(p.reference, p.generated) for p in pairs if p.matched]
+                    sizes = len(self._scene.of(reference)), len(self._scene.of(generated))
+                    overlap = asdict(count(matches, *sizes))
+                    found.append(NewCount("ceiling", "full", generated, reference, **overlap))
+        return found
+
+    def matches(self) -> list[NewMatch]:
+        """Every pair, by the points' ids."""
+        return [
+            NewMatch(
+                reference_point_id=self._scene.of(reference)[pair.reference].id,
+                generated_point_id=self._scene.of(generated)[pair.generated].id,
+                matcher=self._matcher.name,
+                similarity=pair.similarity,
+                matched=pair.matched,
+                votes=pair.votes,
+                relatedness=pair.relatedness,
+                specificity=pair.specificity,
+                rationale=pair.rationale,
+            )
+            for (reference, generated), pairs in self._pairs.items()
+            for pair in pairs
+        ]
+
+
+def _counts(role: str, review: int, reading: Reading, n_equal: int) -> list[NewCount]:
+    return [
+        NewCount(role, cut, review, reference, **asdict(overlap))
+        for cut, of_references in counts_of(reading, n_equal).items()
+        for reference, overlap in of_references.items()
+    ]
+
+
+def _verdict(found: MatchVerdict) -> NewVerdict:
+    return NewVerdict(
+        method=found.method,
+        aspect=found.aspect,
+        outcome=found.outcome,
+        a_score=found.a_hits,
+        b_score=found.b_hits,
+        a_items=found.a_items,
+        b_items=found.b_items,
+    )

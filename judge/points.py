@@ -1,0 +1,100 @@
+"""Points of a review: its items, or the sentences of a free text; knows no model and no SQL."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from db.points import NewPoint, ReviewText, StoredPoint
+
+#: Name under which these points are stored; changes when the rules below do.
+PARSED = "parsed"
+
+#: A sentence of fewer words says too little to be matched: it goes with its neighbour.
+MIN_WORDS = 6
+#: Sentences that only tell what the paper is about are no point about it.
+_SUMMARY = re.compile(
+    r"(?i)^(?:in )?(?:this|the) (?:paper|work|article|submission|authors?|manuscript)\b.{0,40}?\b"
+    r"(?:propos|present|introduc|stud(?:y|ies)|describ|investigat|consider|address|develop|"
+    r"aims?\b|tackl|explor)"
+)
+_MARKERS = re.compile(
+    r"(?i)^[\W_]*(?:no related terms?|n/?a|none|nothing|not applicable|see above|-)[\W_]*$"
+)
+_BREAK = re.compile(r"\n\s*\n|\n(?=\s*(?:[-*•+–]|\(?\d{1,2}[.)])\s)|\s(?=\(?\d{1,2}[.)]\s+[A-Z])")
+_BULLET = re.compile(r"^\s*(?:[-*•+–]|\(?\d{1,2}[.)])\s+")
+#: An end of a sentence: not after an abbreviation, an initial or within a number.
+_END = re.compile(
+    r"(?<!\be\.g)(?<!\bi\.e)(?<!\bcf)(?<!\bal)(?<!\bvs)(?<!\bFig)(?<!\bEq)(?<!\bSec)(?<!\b[A-Z])"
+    r"[.!?][\"')\]]*\s+(?=[A-Z(\"'\[])"
+)
+_WORD = re.compile(r"[^\W_]+")
+
+
+def points_of(review: ReviewText) -> list[NewPoint]:
+    """The review's points: its items, unless most of its text is in none; then its sentences.
+
+    An item without a title is free text under an aspect: its sentences are the points. An empty
+    aspect's marker is never one.
+    """
+    items = [
+        NewPoint(aspect, point)
+        for aspect, title, text in review.items
+        for point in ([f"{title}: {text}"] if title else sentences(text))
+        if not is_marker(title or text)
+    ]
+    in_items = sum(len(point.text) for point in items)
+    if in_items >= len(review.unplaced.strip()):
+        return items
+    return [NewPoint(None, sentence) for sentence in sentences(review.raw)]
+
+
+def sentences(text: str) -> list[str]:
+    """Sentences of a free-text review that say something about the paper, in order."""
+    blocks = (_joined(_sentences(_BULLET.sub("", block))) for block in _BREAK.split(text))
+    return [sentence for block in blocks for sentence in block if _says_something(sentence)]
+
+
+def _joined(sentences: Iterable[str]) -> list[str]:
+    """Put sentences that are too short to the one before, at a block's start to the one after."""
+    found: list[str] = []
+    for sentence in sentences:
+        if found and (_is_short(sentence) or _is_short(found[-1])):
+            found[-1] = f"{found[-1]} {sentence}"
+        else:
+            found.append(sentence)
+    return found
+
+
+def _is_short(sentence: str) -> bool:
+    return len(_WORD.findall(sentence)) < MIN_WORDS
+
+
+def _sentences(block: str) -> Iterator[str]:
+    start = 0
+    for end in _END.finditer(block):
+        yield " ".join(block[start : end.end()].split())
+        start = end.end()
+    if rest := " ".join(block[start:].split()):
+        yield rest
+
+
+def _says_something(sentence: str) -> bool:
+    return not _is_short(sentence) and not _SUMMARY.match(sentence) and not is_marker(sentence)
+
+
+def is_marker(text: str) -> bool:
+    """Does this text only say that there is nothing to say?"""
+    return _MARKERS.match(text) is not None
+
+
+def equal_cut(points: Sequence[StoredPoint], n: int) -> list[StoredPoint]:
+    """`n` of a review's points by a fixed rule that looks at no text: the smallest hashes of
+    review id and position."""
+    chosen = sorted(points, key=_rank)[:n]
+    return sorted(chosen, key=lambda point: point.position)
+
+
+def _rank(point: StoredPoint) -> bytes:
+    return hashlib.sha256(f"{point.review_id}:{point.position}".encode()).digest()

@@ -1,0 +1,105 @@
+"""Geometry of the win/tie/lose bars; knows no colour and writes no markup."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from judge.standings import Standing
+from judge.statistics import Estimate
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Measures of a chart in SVG units: labels stand beside the bars, or above them."""
+
+    width: int
+    label_width: int
+    row_height: int
+
+    @property
+    def stacked(self) -> bool:
+        """Whether labels stand above their bars."""
+        return self.label_width == 0
+
+
+#: For a desk and for a phone, whose text must not shrink with the drawing.
+WIDE = Layout(width=860, label_width=230, row_height=54)
+NARROW = Layout(width=344, label_width=0, row_height=76)
+#: Room on the right for the figures, in the wide layout.
+_FIGURES = 150
+_BAR_HEIGHT = 22
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One colour of a bar: kind is win, tie or lose."""
+
+    kind: str
+    x: float
+    width: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A row: its segments, and its score with the interval on the same axis."""
+
+    label: str
+    y: float
+    segments: tuple[Segment, ...]
+    score: Estimate
+    score_x: float
+    low_x: float
+    high_x: float
+    emphasised: bool
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawing of bars; the middle of the axis is where neither is better."""
+
+    layout: Layout
+    height: int
+    left: float
+    right: float
+    bar_height: int
+    bars: tuple[Bar, ...]
+
+    @property
+    def middle(self) -> float:
+        """The place of 50 %."""
+        return (self.left + self.right) / 2
+
+
+def chart(rows: Sequence[tuple[str, Standing]], layout: Layout) -> Chart:
+    """Lay out a bar a row, the last one being the total; rows without papers are left out."""
+    left = float(layout.label_width)
+    right = float(layout.width - (0 if layout.stacked else _FIGURES))
+    told = [(label, each) for label, each in rows if each.n]
+    return Chart(
+        layout=layout,
+        height=len(told) * layout.row_height + 24,
+        left=left,
+        right=right,
+        bar_height=_BAR_HEIGHT,
+        bars=tuple(
+            _bar(label, each, left, right, place * layout.row_height, place == len(told) - 1)
+            for place, (label, each) in enumerate(told)
+        ),
+    )
+
+
+def _bar(
+    label: str, standing: Standing, left: float, right: float, y: float, emphasised: bool
+) -> Bar:
+    length, x, segments = right - left, left, []
+    for kind, count in (("win", standing.win), ("tie", standing.tie), ("lose", standing.lose)):
+        width = length * count / standing.n
+        segments.append(Segment(kind, x, width, count))
+        x += width
+    score, low, high = (
+        left + length * share
+        for share in (standing.score.value, standing.score.low, standing.score.high)
+    )
+    return Bar(label, y, tuple(segments), standing.score, score, low, high, emphasised)

@@ -1,0 +1,129 @@
+"""The report as HTML pages and SVG charts; knows no SQL and works nothing out.
+
+Titles and reviews are hostile text: every template is escaped by default, a Content-Security-Policy
+forbids scripts and requests, and control characters are replaced before they reach a page.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from judge.metrics import METRICS
+from judge.report import words
+from judge.report.charts import NARROW, WIDE, Chart, Layout, chart
+from judge.report.figures import ComparisonFigures, MethodFigures, config_text
+from judge.report.records import PaperRecord
+from judge.report.texts import Match, PaperTexts
+
+_TEMPLATES = Path(__file__).parent / "templates"
+#: Not allowed in XML, and of no use in HTML.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
+
+
+def index_page(comparisons: Sequence[ComparisonFigures], holm: Mapping[int, float]) -> str:
+    """The report's first page."""
+    template = _environment().get_template("index.html")
+    return template.render(comparisons=comparisons, holm=holm, metric_names=list(METRICS))
+
+
+def paper_page(comparison: ComparisonFigures, paper: PaperRecord, texts: PaperTexts) -> str:
+    """One paper's reviews side by side."""
+    settled = comparison.outcomes.get(paper.id, {})
+    outcomes = {m.method: settled[m.method] for m in comparison.methods if m.method in settled}
+    template = _environment().get_template("paper.html")
+    return template.render(
+        record=comparison.record,
+        paper=paper,
+        texts=texts,
+        outcomes=outcomes,
+        links=_links(texts),
+    )
+
+
+def chart_file(comparison: ComparisonFigures, method: MethodFigures) -> str:
+    """One method's bars as an SVG file of its own, light or dark as its viewer is."""
+    module = _environment().get_template("drawing.svg").module
+    record = comparison.record
+    title = (
+        f"{record.a.label} (left) against {record.b.label} (right): "
+        f"{words.method_name(method.method)}"
+    )
+    palette = _own_text("style.css").partition("* {")[0] + _own_text("drawing.css")
+    drawing: Any = module.drawing  # type: ignore[attr-defined]
+    markup = drawing(bars(method, WIDE), title, "file", Markup(palette))
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{markup}\n'
+
+
+def bars(method: MethodFigures, layout: Layout) -> Chart:
+    """Lay out a method's aspects, and the total below them."""
+    rows = [(words.aspect_name(key), each) for key, each in method.aspects.items()]
+    return chart([*rows, ("Whole review", method.total)], layout)
+
+
+def page_path(paper: PaperRecord, comparison: ComparisonFigures) -> str:
+    """Where a paper's page is, from the report's folder."""
+    return f"comparison-{comparison.record.id}/paper-{paper.id}.html"
+
+
+def aspect_keys(comparison: ComparisonFigures) -> list[str]:
+    """Every aspect that any side has, in the order of the prompts."""
+    return list(comparison.aspect_keys)
+
+
+def compared(comparison: ComparisonFigures) -> list[PaperRecord]:
+    """The papers that figures are made of, by title."""
+    papers = [p for p in comparison.record.papers if p.excluded is None and p.matched]
+    return sorted(papers, key=lambda paper: (paper.title.lower(), paper.id))
+
+
+def _links(texts: PaperTexts) -> dict[int, list[tuple[str, Match]]]:
+    """From each matched point to its partners' places on the page."""
+    found: dict[int, list[tuple[str, Match]]] = {}
+    for row in texts.rows:
+        for side, pairs in (("a", row.a), ("b", row.b)):
+            for point, match in pairs:
+                found.setdefault(row.reference.id, []).append((f"{side}{point.number}", match))
+                found.setdefault(point.id, []).append((f"h{row.reference.number}", match))
+    return found
+
+
+_FILTERS: tuple[Callable[..., object], ...] = (
+    *(words.number, words.percent, words.interval, words.bounds, words.p_value),
+    *(words.aspect_name, words.metric_name, words.method_name, words.role_name),
+    *(words.exclusion, words.verdict, words.disagreement, words.lowered, words.bracket),
+    *(page_path, aspect_keys, compared, config_text),
+)
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_printable,
+    )
+    environment.filters |= {filter.__name__: filter for filter in _FILTERS}
+    environment.filters["wide"] = lambda method: bars(method, WIDE)
+    environment.filters["narrow"] = lambda method: bars(method, NARROW)
+    environment.globals["style"] = Markup(_own_text("style.css") + _own_text("drawing.css"))
+    return environment
+
+
+def _own_text(name: str) -> str:
+    return (_TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _printable(value: object) -> object:
+    if isinstance(value, Markup):
+        return value
+    return _CONTROLS.sub("\ufffd", value) if isinstance(value, str) else value

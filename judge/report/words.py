@@ -1,0 +1,155 @@
+"""How figures, methods and roles are put into words; knows no page format."""
+
+from __future__ import annotations
+
+import math
+
+from judge.report.figures import HEADLINE, RAW, ComparisonFigures
+from judge.standings import Standing
+from judge.statistics import Estimate, papers_to_decide
+
+#: A PK of fewer papers is refused unless somebody insists.
+MIN_PAPERS = 50
+
+_ASPECTS = {
+    "idea": "Idea",
+    "novelty": "Difference from earlier work",
+    "experiments": "Experimental results",
+    "significance": "Significance and novelty",
+    "acceptance": "Reasons for acceptance",
+    "rejection": "Reasons for rejection",
+    "suggestions": "Suggestions",
+    "other": "Other comments",
+}
+_METRICS = {
+    "recall": "Recall",
+    "precision": "Precision (hit rate)",
+    "f1": "F1",
+    "jaccard": "Jaccard",
+    "dice": "Dice",
+    "szymkiewicz_simpson": "Szymkiewicz-Simpson",
+    "pseudo_jaccard": "Pseudo-Jaccard",
+}
+_EXCLUDED = {
+    "trained_hash": "a contestant was trained on the same text",
+    "trained_source": "a contestant was trained on the same source",
+    "trained_title": "a contestant was trained on a paper of nearly the same title",
+}
+
+
+def aspect_name(key: str) -> str:
+    """A short name of an aspect."""
+    return _ASPECTS.get(key, key)
+
+
+def metric_name(key: str) -> str:
+    """A set metric's usual name."""
+    return _METRICS[key]
+
+
+def exclusion(key: str) -> str:
+    """Why papers were left out."""
+    return _EXCLUDED.get(key, key)
+
+
+def method_name(method: str) -> str:
+    """What a verdict was reached by."""
+    if method == HEADLINE:
+        return "Human points hit, equal item counts"
+    if method == RAW:
+        return "Human points hit, all items"
+    kind, _, rest = method.partition(":")
+    model = rest.rpartition(":")[0] or rest
+    length = ", equal length" if kind == "judge_equal" else ""
+    return f"Judge {model}, both orders{length}" if rest else method
+
+
+def role_name(role: str, comparison: ComparisonFigures) -> str:
+    """Who was held against what."""
+    record = comparison.record
+    return {
+        "a": record.a.label,
+        "b": record.b.label,
+        "null_a": f"Chance: {record.a.label} against another paper",
+        "null_b": f"Chance: {record.b.label} against another paper",
+        "ceiling": "People: one human reviewer against another",
+    }[role]
+
+
+def number(value: float | None, digits: int = 1) -> str:
+    """A number, or a dash where there is none."""
+    return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"
+
+
+def percent(value: float | None) -> str:
+    """A share as a percentage."""
+    return "–" if value is None or math.isnan(value) else f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
+
+
+def interval(estimate: Estimate) -> str:
+    """An interval of a share, in percent."""
+    if math.isnan(estimate.low) or math.isnan(estimate.high):
+        return ""
+    return f"[{100 * estimate.low:.1f},\N{NO-BREAK SPACE}{100 * estimate.high:.1f}]"
+
+
+def bounds(estimate: Estimate) -> str:
+    """An interval of a number."""
+    if math.isnan(estimate.low) or math.isnan(estimate.high):
+        return ""
+    return f"[{estimate.low:.2f},\N{NO-BREAK SPACE}{estimate.high:.2f}]"
+
+
+def p_value(p: float) -> str:
+    """A p-value; what is smaller than one in a thousand is said so."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def verdict(comparison: ComparisonFigures) -> str:
+    """The headline as one sentence."""
+    a, b = comparison.record.a.label, comparison.record.b.label
+    if comparison.headline is None or not comparison.headline.total.n:
+        return f"{a} and {b} have not been judged yet."
+    total = comparison.headline.total
+    claim = {
+        "better": f"{a} is better than {b}",
+        "worse": f"{a} is worse than {b}",
+        "undecided": f"{a} against {b} is undecided",
+    }[total.direction]
+    return (
+        f"{claim}: score {percent(total.score.value)}, 95 % interval {interval(total.score)}, "
+        f"over {total.n} papers.{_what_would_decide(total)}"
+    )
+
+
+def _what_would_decide(total: Standing) -> str:
+    if total.direction != "undecided" or total.score.value == 0.5:
+        return ""
+    ahead = max(total.score.value, 1 - total.score.value)
+    needed = papers_to_decide(ahead, total.deviation, 0.5)
+    return f" Were this the true score, about {max(needed, total.n + 1)} papers would decide."
+
+
+def lowered(comparison: ComparisonFigures) -> str | None:
+    """Say that a PK of fewer papers than usual was allowed; None when it was not."""
+    allowed = comparison.record.config.get("min_papers")
+    if not isinstance(allowed, int) or allowed >= MIN_PAPERS:
+        return None
+    return f"a PK of under {MIN_PAPERS} papers was allowed (--min-papers {allowed})"
+
+
+def disagreement(comparison: ComparisonFigures) -> str | None:
+    """Name the ways of judging that point the other way than the headline; None when none does."""
+    if not comparison.disagreements:
+        return None
+    others = "; ".join(method_name(method) for method in comparison.disagreements)
+    return f"Not all ways of judging agree. The other way than the headline points: {others}."
+
+
+def bracket(comparison: ComparisonFigures) -> str | None:
+    """Say whether chance and people bracket the rivals; None when there is nothing to say."""
+    if comparison.bracketed is None:
+        return None
+    if comparison.bracketed:
+        return "Both rivals lie above chance and not above people: the figures are in their place."
+    return "A rival lies outside the range from chance to people: read the figures with care."

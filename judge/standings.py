@@ -1,0 +1,141 @@
+"""From verdicts on papers to a standing with its uncertainty; knows no database and no judge.
+
+Everything is seen from reviewer a. A paper judged in both orders is won by who wins both times.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from judge.bootstrap import mean_share
+from judge.statistics import Estimate, PairedTest, mcnemar, share
+
+Outcome = Literal["win", "tie", "lose", "invalid"]
+Direction = Literal["better", "worse", "undecided"]
+
+#: What a settled paper is worth to a.
+WORTH: Mapping[str, float] = {"win": 1.0, "tie": 0.5, "lose": 0.0}
+#: Strata with fewer papers are resampled together: a paper alone in one would never vary.
+MIN_STRATUM = 5
+
+
+@dataclass(frozen=True)
+class Ballot:
+    """One answer of a judge: its outcome for a, and whose review it saw first."""
+
+    shown_first: Literal["a", "b", "neither"]
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What became of a paper; `inconsistent` when the two orders named different winners."""
+
+    outcome: Outcome
+    inconsistent: bool = False
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Wins, ties and losses of a over `n` valid papers.
+
+    `score` is (wins + ties / 2) / n with its bootstrap interval over papers; `decisive` the wins
+    among decided papers and `win_share` the wins among all, both with Wilson's. `test` is
+    McNemar's on wins against losses.
+    """
+
+    n: int
+    win: int
+    tie: int
+    lose: int
+    inconsistent: int
+    invalid: int
+    score: Estimate
+    decisive: Estimate
+    win_share: Estimate
+    test: PairedTest
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the papers' scores."""
+        second_moment = (self.win + self.tie / 4) / self.n
+        return math.sqrt(max(0.0, second_moment - self.score.value**2))
+
+    @property
+    def direction(self) -> Direction:
+        """Better or worse when the score's interval lies on one side of a half."""
+        if self.score.low > 0.5:
+            return "better"
+        return "worse" if self.score.high < 0.5 else "undecided"
+
+
+@dataclass(frozen=True)
+class Position:
+    """How a judge that saw both orders treats the order.
+
+    `consistent`: share of papers with the same verdict in both; `first_preferred`: share of decided
+    answers that went to the review shown first, 0.5 when position does not matter.
+    """
+
+    consistent: Estimate
+    first_preferred: Estimate
+
+
+def complete(ballots: Sequence[Ballot]) -> bool:
+    """Whether a paper is judged: by counting, in both orders, or with an unreadable answer."""
+    seen = {ballot.shown_first for ballot in ballots}
+    unreadable = any(ballot.outcome == "invalid" for ballot in ballots)
+    return unreadable or "neither" in seen or seen == {"a", "b"}
+
+
+def settle(ballots: Sequence[Ballot]) -> Settled:
+    """Settle a paper: won if won every time; a win and a tie, and opposites, are a tie."""
+    outcomes = {ballot.outcome for ballot in ballots}
+    if "invalid" in outcomes or not outcomes:
+        return Settled("invalid")
+    if len(outcomes) == 1:
+        return Settled(ballots[0].outcome)
+    return Settled("tie", inconsistent={"win", "lose"} <= outcomes)
+
+
+def standing(settled: Sequence[Settled], strata: Sequence[Hashable] | None = None) -> Standing:
+    """Count settled papers, one each; invalid ones are counted and otherwise left out."""
+    valid = [i for i, paper in enumerate(settled) if paper.outcome != "invalid"]
+    tally = Counter(settled[i].outcome for i in valid)
+    win, tie, lose = tally["win"], tally["tie"], tally["lose"]
+    groups = merge_small([strata[i] for i in valid]) if strata is not None else None
+    return Standing(
+        *(len(valid), win, tie, lose),
+        inconsistent=sum(paper.inconsistent for paper in settled),
+        invalid=len(settled) - len(valid),
+        score=mean_share([WORTH[settled[i].outcome] for i in valid], groups),
+        decisive=share(win, win + lose),
+        win_share=share(win, len(valid)),
+        test=mcnemar(win, lose),
+    )
+
+
+def position(papers: Sequence[Sequence[Ballot]]) -> Position | None:
+    """Look at the papers judged in both orders; None when there are none."""
+    both = [
+        ballots
+        for ballots in papers
+        if {b.shown_first for b in ballots} == {"a", "b"}
+        and all(b.outcome != "invalid" for b in ballots)
+    ]
+    if not both:
+        return None
+    same = sum(len({b.outcome for b in ballots}) == 1 for ballots in both)
+    decided = [b for ballots in both for b in ballots if b.outcome != "tie"]
+    to_first = sum((b.shown_first == "a") == (b.outcome == "win") for b in decided)
+    return Position(share(same, len(both)), share(to_first, len(decided)))
+
+
+def merge_small(strata: Sequence[Hashable]) -> list[Hashable]:
+    """Put the papers of strata under MIN_STRATUM into one."""
+    sizes = Counter(strata)
+    return [stratum if sizes[stratum] >= MIN_STRATUM else None for stratum in strata]

@@ -1,0 +1,127 @@
+"""Intervals and tests for counts of wins, hits and agreements; knows no reviewer and no paper.
+
+What scipy has is scipy's. Resampling over papers is in `judge.bootstrap`, agreement between judges
+and rank correlations are in `judge.agreement`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scipy.stats import binom, binomtest, norm
+
+#: Confidence of every interval that is printed.
+LEVEL = 0.95
+#: Chance of seeing a true effect that a sample size is worked out for.
+POWER = 0.8
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A confidence interval; `low <= high`."""
+
+    low: float
+    high: float
+
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its interval, over `n` papers."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """Two-sided p-values of a paired comparison: McNemar's exact one and its mid-p form."""
+
+    exact: float
+    mid_p: float
+
+
+def wilson(successes: int, n: int, level: float = LEVEL) -> Interval:
+    """Give Wilson's score interval of a share; [0, 1] when nothing was counted."""
+    if n == 0:
+        return Interval(0.0, 1.0)
+    found = binomtest(successes, n).proportion_ci(level, method="wilson")
+    return Interval(float(found.low), float(found.high))
+
+
+def share(successes: int, n: int) -> Estimate:
+    """Give a share with Wilson's interval; NaN of nothing."""
+    interval = wilson(successes, n)
+    return Estimate(successes / n if n else math.nan, interval.low, interval.high, n)
+
+
+def mcnemar(only_a: int, only_b: int) -> PairedTest:
+    """Test whether two contestants succeed on equally many papers.
+
+    `only_a` counts the papers where a succeeded and b did not. With wins and losses of a PK, ties
+    left out, this is the sign test. The mid-p form is Fagerland, Lydersen and Laake's (BMC Medical
+    Research Methodology 13:91, 2013): the exact test is conservative, its mid-p is not.
+    """
+    discordant = only_a + only_b
+    if discordant == 0:
+        return PairedTest(1.0, 1.0)
+    exact = float(binomtest(only_a, discordant).pvalue)
+    if only_a == only_b:
+        # Doubling one tail would count the middle twice.
+        return PairedTest(1.0, 1.0 - 0.5 * float(binom.pmf(only_a, discordant, 0.5)))
+    return PairedTest(exact, exact - float(binom.pmf(only_a, discordant, 0.5)))
+
+
+def sign_test(wins: int, losses: int) -> float:
+    """Give the exact two-sided p-value of wins against losses; ties say nothing."""
+    return mcnemar(wins, losses).exact
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust p-values for having tested several rivals (Holm 1979), in the order given."""
+    count = len(p_values)
+    order = sorted(range(count), key=p_values.__getitem__)
+    adjusted, highest = [0.0] * count, 0.0
+    for rank, index in enumerate(order):
+        highest = max(highest, min(1.0, (count - rank) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted
+
+
+def half_width(p: float, n: int, level: float = LEVEL) -> float:
+    """Give half the width of the large-sample interval of a share `p` of `n`."""
+    return float(norm.isf((1 - level) / 2)) * math.sqrt(p * (1 - p) / n)
+
+
+def decisive_pairs(p: float, *, null: float = 0.5, power: float = POWER) -> int:
+    """Count the decided papers at which a two-sided test sees a true share `p` against `null`.
+
+    The large-sample formula of a one-sample test of a proportion.
+    """
+    spread = _z_level() * math.sqrt(null * (1 - null)) + _z_power(power) * math.sqrt(p * (1 - p))
+    return math.ceil((spread / (p - null)) ** 2)
+
+
+def papers_to_decide(score: float, deviation: float, gate: float, *, power: float = POWER) -> int:
+    """Count the papers at which the lower bound would pass the gate, were the score the true one.
+
+    `deviation` is the standard deviation of the papers' scores. Raises ValueError unless the score
+    is above the gate: no number of papers lifts a lower bound over it then.
+    """
+    if score <= gate:
+        raise ValueError("a score at or under the gate never passes it")
+    return max(2, math.ceil(((_z_level() + _z_power(power)) * deviation / (score - gate)) ** 2))
+
+
+def _z_level() -> float:
+    return float(norm.isf((1 - LEVEL) / 2))
+
+
+def _z_power(power: float) -> float:
+    return float(norm.ppf(power))

@@ -1,0 +1,1 @@
+"""Whether a judge is right: its matcher and its verdicts held against published labels."""

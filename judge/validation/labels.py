@@ -1,0 +1,137 @@
+"""Published labels read from JSON lines, plain or gzipped; knows no judge.
+
+Each reader says what of a line it needs and ignores the rest.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from errors import UserError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A review and its rebuttal (APE, Cheng and others 2020); equal keys are one issue."""
+
+    paper: str
+    review: Mapping[str, str]
+    reply: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class ShippedReview:
+    """What MARG's authors counted for one reference review."""
+
+    recall: float
+    precision: float
+    pseudo_jaccard: float
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """MARG's result of one system on one paper, for one group of its comments.
+
+    `pairs` holds (reference comment, generated comment) by text: the published ids do not index the
+    lists.
+    """
+
+    paper: str
+    system: str
+    group: str
+    references: tuple[tuple[str, ...], ...]
+    generated: tuple[str, ...]
+    pairs: frozenset[tuple[str, str]]
+    shipped: tuple[ShippedReview, ...]
+
+
+@dataclass(frozen=True)
+class RatedReview:
+    """A human review whose quality people rated from 0 to 100 (RottenReviews)."""
+
+    paper: str
+    title: str
+    abstract: str
+    text: str
+    quality: float
+
+
+def read_passages(path: Path) -> list[Passage]:
+    """Read APE's review-rebuttal passages."""
+    return [
+        Passage(str(line["submission_id"]), dict(line["review_args"]), dict(line["reply_args"]))
+        for line in _lines(path, ("submission_id", "review_args", "reply_args"))
+    ]
+
+
+def read_alignments(path: Path) -> list[Alignment]:
+    """Read MARG's comments, alignments and metrics."""
+    needed = ("doc_id", "setting", "reference_comments", "generated_comments", "alignments")
+    return [
+        _alignment(line, group)
+        for line in _lines(path, (*needed, "metrics_for_reviews"))
+        for group in line["alignments"]
+    ]
+
+
+def read_rated(path: Path) -> list[RatedReview]:
+    """Read the reviews of RottenReviews that people rated."""
+    return [
+        RatedReview(
+            *(str(line["paper_id"]), str(line.get("title") or ""), str(line.get("abstract") or "")),
+            *(str(line["review_text"]), float(line["Human_Overall_Quality"])),
+        )
+        for line in _lines(path, ("paper_id", "review_text", "Human_Overall_Quality"))
+        if line["Human_Overall_Quality"] is not None
+    ]
+
+
+READERS: Mapping[str, Callable[[Path], Sequence[object]]] = {
+    "ape": read_passages,
+    "marg": read_alignments,
+    "rotten": read_rated,
+}
+
+
+def _alignment(line: Mapping[str, Any], group: str) -> Alignment:
+    return Alignment(
+        paper=str(line["doc_id"]),
+        system=str(line["setting"]),
+        group=group,
+        references=tuple(map(tuple, line["reference_comments"])),
+        generated=tuple(line["generated_comments"][group]),
+        pairs=frozenset(
+            (pair["reference_comment"], pair["predicted_comment"])
+            for pair in line["alignments"][group]
+        ),
+        shipped=tuple(
+            ShippedReview(each["recall"], each["precision"], each["pseudo_jaccard"])
+            for each in line["metrics_for_reviews"][group]
+        ),
+    )
+
+
+def _lines(path: Path, needed: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+    """Give the objects of a file. Raises UserError for what is not such a file."""
+    opened = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rt", encoding="utf-8") as stream:
+            for number, text in enumerate(stream, 1):
+                if not text.strip():
+                    continue
+                line = json.loads(text)
+                if not isinstance(line, dict) or not set(needed) <= line.keys():
+                    missing = ", ".join(needed)
+                    raise UserError(f"{path}, line {number}: expected an object with {missing}.")
+                yield line
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {error}.") from error
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}, line {number}: not JSON ({error.msg}).") from error

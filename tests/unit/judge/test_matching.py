@@ -1,0 +1,109 @@
+"""Assignment, counts and match-PK."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import hypothesis.strategies as st
+import numpy as np
+from hypothesis import given, settings
+
+from db.points import StoredPoint
+from judge.counting import Reading, counts_of, verdicts
+from judge.matching import Pair, count, embedding_pairs, one_to_one, restrict
+
+MATRICES = st.integers(0, 4).flatmap(
+    lambda n: st.integers(0, 4).flatmap(
+        lambda m: st.lists(
+            st.lists(st.integers(0, 100), min_size=m, max_size=m), min_size=n, max_size=n
+        ).map(lambda rows: np.array(rows, dtype=np.float32).reshape(n, m) / 100)
+    )
+)
+
+
+def best_sum(matrix: np.ndarray, threshold: float) -> float:
+    """The greatest sum of a one-to-one choice of entries over the threshold, by trying all."""
+    n, m = matrix.shape
+    if n > m:
+        return best_sum(matrix.T, threshold)
+    gains = np.where(matrix >= threshold, matrix, 0)
+    return max(
+        (sum(float(gains[i, j]) for i, j in enumerate(p)) for p in permutations(range(m), n)),
+        default=0.0,
+    )
+
+
+@settings(max_examples=60)
+@given(MATRICES, st.sampled_from([0.2, 0.5, 0.8]))
+def test_the_assignment_is_the_best_there_is(matrix: np.ndarray, threshold: float) -> None:
+    found = one_to_one(matrix, threshold)
+    assert len({i for i, _ in found}) == len({j for _, j in found}) == len(found)
+    assert all(matrix[i, j] >= threshold for i, j in found)
+    total = sum(float(matrix[i, j]) for i, j in found)
+    assert abs(total - best_sum(matrix, threshold)) < 1e-5
+
+
+def test_near_misses_and_rivals_of_a_match_are_kept_beside_it() -> None:
+    pairs = embedding_pairs(np.array([[0.9, 0.6], [0.45, 0.1]], dtype=np.float32), 0.5)
+    assert [(p.reference, p.generated, p.similarity, p.matched) for p in pairs] == [
+        (0, 0, 9.0, True),
+        (0, 1, 6.0, False),
+        (1, 0, 4.5, False),
+    ]
+
+
+def test_a_point_whose_better_rival_is_cut_away_is_matched() -> None:
+    pairs = embedding_pairs(np.array([[0.9, 0.6]], dtype=np.float32), 0.5)
+    assert restrict(pairs, {1}, assign=5.0) == [(0, 1)]
+    # A model's own matches are not decided anew.
+    assert restrict(pairs, {1}, assign=None) == []
+
+
+def test_counts_of_many_to_many_matches() -> None:
+    found = count([(0, 0), (0, 1), (1, 0), (2, 2)], n_reference=5, n_generated=4)
+    assert (found.hits_reference, found.hits_generated, found.n_pairs) == (3, 3, 3)
+
+
+def reading(review: int, hits: dict[int, int], n_points: int, n_reference: int = 6) -> Reading:
+    """A review of `n_points` alternating aspects; `hits` maps its points to reference points."""
+    points = [
+        StoredPoint(100 * review + i, review, i, ("idea", "rejection")[i % 2], f"{i}")
+        for i in range(n_points)
+    ]
+    reference = [StoredPoint(i, 9, i, None, f"{i}") for i in range(n_reference)]
+    pairs = [Pair(row, column, 9.0, True) for column, row in hits.items()]
+    return Reading(points, {9: reference}, {9: pairs}, assign=5.0)
+
+
+def test_more_hits_win_and_equal_counts_decide_at_equal_length() -> None:
+    # Given a review that hits two points with eight items, and one that hits one with one item
+    long, short = reading(1, {0: 0, 4: 1}, 8), reading(2, {0: 3}, 1)
+    # When they are compared
+    found = {(v.method, v.aspect): v for v in verdicts(long, short, ("idea", "rejection"))}
+    # Then the long one wins by hits, and not at one item each
+    raw, equal = found["match", None], found["match_equal", None]
+    assert (raw.outcome, raw.a_hits, raw.b_hits, raw.a_items) == ("win", 2, 1, 8)
+    assert (equal.a_items, equal.b_items, equal.b_hits) == (1, 1, 1)
+    assert equal.a_hits <= 1
+    # And under each aspect only its items count
+    assert found["match", "rejection"].outcome == "tie"
+
+
+@settings(max_examples=40)
+@given(st.dictionaries(st.integers(0, 7), st.integers(0, 5), max_size=6))
+def test_a_review_ties_with_itself_in_every_way(hits: dict[int, int]) -> None:
+    same = reading(1, hits, 8)
+    assert {v.outcome for v in verdicts(same, same, ("idea", "rejection"))} == {"tie"}
+
+
+def test_counts_are_given_for_each_reference_review_and_their_union() -> None:
+    made = reading(1, {0: 0, 1: 1}, 4)
+    two = Reading(
+        made.points, {9: made.references[9], 8: made.references[9]}, {**made.pairs, 8: []}, 5.0
+    )
+    found = counts_of(two, 2)
+    assert set(found) == {"full", "equal"}
+    assert found["full"][9].hits_reference == 2
+    assert found["full"][8].hits_reference == 0
+    assert (found["full"][None].n_reference, found["full"][None].hits_reference) == (12, 2)
+    assert found["equal"][None].n_generated == 2
