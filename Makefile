@@ -5,9 +5,9 @@ VENV   := .venv
 TEST_PROCESSES ?= 2
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-FILES  := cli.py settings.py errors.py papers models worker judge db migrations tests benchmarks docs
+FILES  := cli.py settings.py errors.py papers models worker judge db trainer migrations tests benchmarks docs
 
-.PHONY: help setup demo test lint fix siege siege-short scale fleet bench check-parse docs compose-check gpu-test clean
+.PHONY: help setup demo test lint fix siege siege-short scale fleet bench bench-data check-parse docs compose-check gpu-test clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -67,6 +67,11 @@ check-parse: setup
 ## make bench        what suppression does on real prefixes; needs ../shared/data
 bench: setup
 	$(BIN)/python -m benchmarks.suppression_effect --json benchmarks/results/suppression_effect.json
+
+## make bench-data   training data from the shared sets, timed; needs ../shared/data
+bench-data: setup
+	$(BIN)/python -m benchmarks.training_data --json benchmarks/results/training_data.json
+	$(BIN)/python -m benchmarks.sentence_stances --json benchmarks/results/sentence_stances.json
 
 ## make docs         docs/cli.md from the program's own --help
 docs: setup

@@ -48,6 +48,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "reviewer": ("models.commands", "List, show and add reviewers."),
     "adapter": ("models.adapter_commands", "Register, promote and merge adapters."),
     "model": ("models.commands", "List and fetch base models."),
+    "train": ("trainer.train_commands", "Train an adapter."),
     "import": ("models.commands", "Import reviews that were written elsewhere."),
     "judge": ("judge.commands", "Match and judge reviews against human ones."),
     "eval": ("judge.commands", "Is NEW better than its rivals, held against human reviews?"),
@@ -55,6 +56,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "judge.report_commands",
         "Write a report of comparisons: HTML, charts, Markdown, JSON.",
     ),
+    "data": ("trainer.commands", "Make training data: import, clean, merge, build, stats."),
     "db": ("db.commands", "Create, upgrade and check the database."),
     "doctor": ("worker.commands", "Check every part and say how to mend what is broken."),
 }

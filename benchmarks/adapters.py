@@ -17,8 +17,7 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from benchmarks.installation import REVIEWER, Installation, Shape, installation, write_papers
-from benchmarks.llama_shape import ANSWER_TOKENS
+from benchmarks.installation import REVIEWER, Installation, add_options, installation
 from benchmarks.measured import report
 from models import reviewer
 from models.adapter_package import CONFIG, PROVENANCE, WEIGHTS, prompt_sha256
@@ -43,31 +42,28 @@ _CHUNK = 8
 def main() -> None:
     """Measure one batch alone, then two by turns."""
     options = _options()
-    shape = Shape(options.tiny, options.scale, options.answer)
     with (
         tempfile.TemporaryDirectory() as scratch,
-        installation(Path(scratch), shape, options.tokenizer) as site,
+        installation(Path(scratch), options) as site,
     ):
-        results = measure(site, Path(scratch), options)
+        results = measure(site, options)
     report(results, options.json)
     print(f"two adapters by turns reach {results['ratio']:.1%} of one adapter's rate")
     for name, each in results["waits"].items():
         print(f"{name:12} waited {each['mean']:.1f} s on average, {each['longest']:.1f} at most")
 
 
-def measure(site: Installation, scratch: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """The same worker serves the one batch and then the two."""
+def measure(site: Installation, options: argparse.Namespace) -> dict[str, Any]:
+    """A worker serves the one batch, another the two, which wait for it when it starts."""
     for number in range(2):
-        _add_reviewer(site, scratch, number)
-    n_papers = options.papers
-    first = write_papers(scratch / "one.jsonl", scratch / "model", n_papers, options.scale)
+        _add_reviewer(site, number)
+    first = site.papers("one", options.papers)
     site.run("submit", str(first), "--batch", "one", "--reviewer", "bench-0")
     slots = ("--slots", str(options.slots)) if options.slots else ()
     with site.worker("", *slots):
         site.finish("one")
-        site.run("pause", "--all")
-        _submit_by_turns(site, scratch, options)
-        site.run("resume", "--all")
+    _submit_by_turns(site, options.papers)
+    with site.worker("", *slots):
         site.finish("turns-0", "turns-1")
     one, two = site.rate("one"), site.rate("turns-0", "turns-1")
     waits = {batch: _waits(site, batch, "turns-0", "turns-1") for batch in ("turns-0", "turns-1")}
@@ -75,16 +71,14 @@ def measure(site: Installation, scratch: Path, options: argparse.Namespace) -> d
     return {"one": asdict(one), "two": asdict(two), "ratio": ratio, "waits": waits}
 
 
-def _submit_by_turns(site: Installation, scratch: Path, options: argparse.Namespace) -> None:
-    for start in range(0, options.papers // 2, _CHUNK):
-        n_papers = min(_CHUNK, options.papers // 2 - start)
+def _submit_by_turns(site: Installation, papers: int) -> None:
+    for start in range(0, papers // 2, _CHUNK):
+        n_papers = min(_CHUNK, papers // 2 - start)
         for number in range(2):
             batch = f"turns-{number}"
-            file = scratch / f"{batch}-{start}.jsonl"
             offset = 1000 * (1 + number) + start
-            write_papers(file, scratch / "model", n_papers, options.scale, first=offset)
+            file = site.papers(f"{batch}-{start}", n_papers, first=offset)
             site.run("submit", str(file), "--batch", batch, "--reviewer", f"bench-{number}")
-            site.run("pause", batch)
 
 
 def _waits(site: Installation, batch: str, *batches: str) -> dict[str, float]:
@@ -100,14 +94,16 @@ def _waits(site: Installation, batch: str, *batches: str) -> dict[str, float]:
     return {"mean": mean, "longest": longest}
 
 
-def _add_reviewer(site: Installation, scratch: Path, number: int) -> None:
+def _add_reviewer(site: Installation, number: int) -> None:
     """A reviewer of its own name with a registered adapter of its own."""
-    folder = write_adapter(scratch / f"adapter-{number}", scratch / "model", number)
+    folder = write_adapter(site.scratch / f"adapter-{number}", site.model, number)
     sha256 = site.run("adapter", "register", str(folder)).split()[0]
     config = replace(
-        reviewer.load(scratch / f"{REVIEWER}.yaml"), name=f"bench-{number}", adapter_sha256=sha256
+        reviewer.load(site.scratch / f"{REVIEWER}.yaml"),
+        name=f"bench-{number}",
+        adapter_sha256=sha256,
     )
-    path = scratch / f"bench-{number}.yaml"
+    path = site.scratch / f"bench-{number}.yaml"
     path.write_text(yaml.safe_dump(config.to_json()))
     site.run("reviewer", "add", str(path))
 
@@ -156,12 +152,7 @@ def write_adapter(folder: Path, model: Path, seed: int) -> Path:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--papers", type=int, default=192, help="of the one batch and of the two")
-    parser.add_argument("--slots", type=int)
-    parser.add_argument("--scale", type=float, default=1.0, help="of the papers' lengths")
-    parser.add_argument("--answer", type=int, default=ANSWER_TOKENS)
-    parser.add_argument("--tokenizer", type=Path, help="Llama 3's tokenizer.json, or .json.xz")
-    parser.add_argument("--tiny", action="store_true", help="a tiny model, to try it on a CPU")
-    parser.add_argument("--json", type=Path)
+    add_options(parser)
     return parser.parse_args()
 
 

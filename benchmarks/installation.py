@@ -5,8 +5,10 @@ Knows nothing of what is measured. Runs from the source folder, without an insta
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -21,11 +23,18 @@ from typing import Any
 import yaml
 from sqlalchemy import text
 
-from benchmarks.llama_shape import ANSWER_TOKENS, LLAMA31_8B, TINY, Papers, write_random_llama
+from benchmarks.llama_shape import (
+    ANSWER_TOKENS,
+    LENGTHS,
+    LLAMA31_8B,
+    Papers,
+    write_random_llama,
+)
 from benchmarks.tokenizer import tokenizer_file
 from db import nodes
 from db.session import open_database
 from models import reviewer
+from models.reviewer import MAX_PROMPT_TOKENS
 from models.store import load_tokenizer
 from settings import PROJECT_ROOT
 from tests.servers import Valkey
@@ -43,9 +52,23 @@ _POLL_SECONDS = 0.1
 class Shape:
     """How large model, papers and answers are."""
 
+    #: A tiny model whose tokens are bytes, to try a measurement out on a CPU.
     tiny: bool
+    #: Of the papers' lengths.
     scale: float = 1.0
     answer_tokens: int = ANSWER_TOKENS
+
+    @classmethod
+    def of(cls, options: argparse.Namespace) -> Shape:
+        """What the options of `add_options` ask for."""
+        if options.tiny:
+            return cls(tiny=True, scale=0.05, answer_tokens=600)
+        return cls(False, options.scale, options.answer)
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of the longest prompt; system prompt and template are always whole."""
+        return 2_000 if self.tiny else max(800, int(MAX_PROMPT_TOKENS * self.scale))
 
 
 @dataclass(frozen=True)
@@ -68,8 +91,31 @@ class Rate:
 class Installation:
     """One home, and the environment of every command that runs on it."""
 
-    home: Path
+    scratch: Path
+    shape: Shape
     environment: dict[str, str]
+
+    @property
+    def home(self) -> Path:
+        """REFEREE_HOME of every command."""
+        return self.scratch / "home"
+
+    @property
+    def model(self) -> Path:
+        """The folder of the random weights."""
+        return self.scratch / "model"
+
+    def papers(self, name: str, count: int, first: int = 0) -> Path:
+        """Write `count` papers of a conference's lengths as JSONL, numbered from `first`."""
+        path = self.scratch / f"{name}.jsonl"
+        text_of = _bytes if self.shape.tiny else _words(self.model)
+        with path.open("w") as file:
+            for number in range(first, first + count):
+                body = text_of(number, self.shape.scale)
+                name = f"paper-{number:04}"
+                line = {"id": name, "title": name, "abstract": name, "text": body}
+                file.write(json.dumps(line) + "\n")
+        return path
 
     def run(self, *arguments: str) -> str:
         """Run a command to its end; returns what it printed. RuntimeError when it fails."""
@@ -188,63 +234,79 @@ def wait(
 
 
 @contextmanager
-def installation(
-    scratch: Path, shape: Shape, tokenizer: Path | None, database_url: str = ""
-) -> Iterator[Installation]:
+def installation(scratch: Path, options: argparse.Namespace) -> Iterator[Installation]:
     """A home with a model of random weights and a reviewer of it, and a running broker."""
-    model = _write_model(scratch, tokenizer_file(tokenizer, scratch), shape)
+    shape, database_url = Shape.of(options), options.database_url
+    _write_model(scratch, options.tokenizer, shape)
     broker = Valkey(scratch / "valkey")
     environment = {"REFEREE_BROKER_URL": broker.url}
     if database_url:
         environment["REFEREE_DATABASE_URL"] = database_url
-    made = Installation(scratch / "home", environment)
+    made = Installation(scratch, shape, environment)
     made.home.mkdir()
     try:
         made.run("db", "upgrade")
-        made.run("reviewer", "add", str(_reviewer_file(scratch, model, shape)))
+        made.run("reviewer", "add", str(_reviewer_file(made)))
         yield made
     finally:
         broker.stop()
 
 
-def _write_model(scratch: Path, tokenizer: Path, shape: Shape) -> Path:
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What every measurement of a whole installation takes."""
+    parser.add_argument("--slots", type=int)
+    parser.add_argument("--scale", type=float, default=1.0, help="of the papers' lengths")
+    parser.add_argument("--answer", type=int, default=ANSWER_TOKENS)
+    parser.add_argument("--tokenizer", type=Path, help="Llama 3's tokenizer.json, or .json.xz")
+    parser.add_argument("--database-url", default="", help="a PostgreSQL; default: SQLite")
+    parser.add_argument("--tiny", action="store_true", help="a tiny model, to try it on a CPU")
+    parser.add_argument("--json", type=Path)
+
+
+def _write_model(scratch: Path, tokenizer: Path | None, shape: Shape) -> None:
     """Write random weights in a process of its own: this one must hold no memory of a GPU."""
-    folder, sizes = scratch / "model", TINY if shape.tiny else LLAMA31_8B
-    arguments = (folder, tokenizer, sizes)
+    folder = scratch / "model"
+    if shape.tiny:
+        from tests.small_models import write_tiny_llama
+
+        write_tiny_llama(folder, "llama31")
+        return
+    arguments = (folder, tokenizer_file(tokenizer, scratch), LLAMA31_8B)
     writer = get_context("spawn").Process(target=write_random_llama, args=arguments)
     writer.start()
     writer.join()
     if writer.exitcode:
         raise RuntimeError("the random weights were not written")
-    return folder
 
 
-def _reviewer_file(scratch: Path, model: Path, shape: Shape) -> Path:
+def _reviewer_file(site: Installation) -> Path:
     """The recipe's reviewer on the random model, greedy; its gate passes any text."""
     shipped = reviewer.load(reviewer.builtin()["llama31-7"])
     assert shipped.base is not None
-    base = replace(shipped.base, name="bench-llama", hub=str(model))
+    base = replace(shipped.base, name="bench-llama", hub=str(site.model))
     config = replace(
         shipped,
         name=REVIEWER,
         base=base,
         temperature=0.0,
-        max_prompt_tokens=max(800, int(shipped.max_prompt_tokens * shape.scale)),
-        max_new_tokens=shape.answer_tokens,
+        max_prompt_tokens=site.shape.prompt_tokens,
+        max_new_tokens=site.shape.answer_tokens,
         gate=replace(shipped.gate, fatal=()),
     )
-    path = scratch / "bench.yaml"
+    path = site.scratch / f"{REVIEWER}.yaml"
     path.write_text(yaml.safe_dump(config.to_json()))
     return path
 
 
-def write_papers(path: Path, model: Path, count: int, scale: float, first: int = 0) -> Path:
-    """Write `count` papers of a conference's lengths as JSONL, numbered from `first`."""
+def _words(model: Path) -> Callable[[int, float], str]:
+    """Text of paper `number`, of words that are one token each."""
     papers = Papers.of(load_tokenizer(model))
-    with path.open("w") as file:
-        for number in range(first, first + count):
-            body = papers.request(number, scale=scale).paper_text
-            name = f"paper-{number:04}"
-            line = {"id": name, "title": name, "abstract": name, "text": body}
-            file.write(json.dumps(line) + "\n")
-    return path
+    return lambda number, scale: papers.request(number, scale=scale).paper_text
+
+
+def _bytes(number: int, scale: float) -> str:
+    """Text of paper `number`, a token a byte."""
+    draw = random.Random(number)
+    low, mode, high = (int(length * scale) for length in LENGTHS)
+    letters = "".join(draw.choices("etaoin shrdlu", k=int(draw.triangular(low, high, mode))))
+    return f"{number} {letters}"

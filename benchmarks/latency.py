@@ -14,24 +14,21 @@ from typing import Any
 from benchmarks.installation import (
     BATCH_SECONDS,
     Installation,
-    Shape,
+    add_options,
     installation,
     wait,
-    write_papers,
 )
-from benchmarks.llama_shape import ANSWER_TOKENS
 from benchmarks.measured import report
 
 
 def main() -> None:
     """Measure both and print them."""
     options = _options()
-    shape = Shape(options.tiny, options.scale, options.answer)
     with (
         tempfile.TemporaryDirectory() as scratch,
-        installation(Path(scratch), shape, options.tokenizer) as site,
+        installation(Path(scratch), options) as site,
     ):
-        results = measure(site, Path(scratch), options)
+        results = measure(site, options)
     report(results, options.json)
     for name in ("idle", "full"):
         print(
@@ -40,29 +37,23 @@ def main() -> None:
         )
 
 
-def measure(site: Installation, scratch: Path, options: argparse.Namespace) -> dict[str, Any]:
+def measure(site: Installation, options: argparse.Namespace) -> dict[str, Any]:
     """One paper in an idle worker, then one when all slots are busy and as many papers wait."""
     slots = ("--slots", str(options.slots)) if options.slots else ()
     with site.worker("", *slots):
         ((n_slots,),) = site.rows("SELECT slots FROM worker_node")
-        _urgent(site, scratch, options, "warm", 0)
-        idle = _urgent(site, scratch, options, "idle", 1)
-        crowd = write_papers(
-            scratch / "crowd.jsonl", scratch / "model", 2 * n_slots, options.scale, first=100
-        )
+        _urgent(site, "warm", 0)
+        idle = _urgent(site, "idle", 1)
+        crowd = site.papers("crowd", 2 * n_slots, first=100)
         site.submit(crowd, "crowd")
         running = "SELECT count(*) FROM job WHERE state = 'running'"
         wait(lambda: site.rows(running)[0][0] >= n_slots, BATCH_SECONDS)
-        full = _urgent(site, scratch, options, "full", 2)
+        full = _urgent(site, "full", 2)
     return {"slots": n_slots, "idle": idle, "full": full}
 
 
-def _urgent(
-    site: Installation, scratch: Path, options: argparse.Namespace, batch: str, number: int
-) -> dict[str, float]:
-    file = write_papers(
-        scratch / f"{batch}.jsonl", scratch / "model", 1, options.scale, first=number
-    )
+def _urgent(site: Installation, batch: str, number: int) -> dict[str, float]:
+    file = site.papers(batch, 1, first=number)
     site.submit(file, batch, "--priority", "high")
     site.finish(batch)
     ((whole, claimed),) = site.rows(
@@ -74,12 +65,7 @@ def _urgent(
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--slots", type=int)
-    parser.add_argument("--scale", type=float, default=1.0, help="of the papers' lengths")
-    parser.add_argument("--answer", type=int, default=ANSWER_TOKENS)
-    parser.add_argument("--tokenizer", type=Path, help="Llama 3's tokenizer.json, or .json.xz")
-    parser.add_argument("--tiny", action="store_true", help="a tiny model, to try it on a CPU")
-    parser.add_argument("--json", type=Path)
+    add_options(parser)
     return parser.parse_args()
 
 

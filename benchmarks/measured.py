@@ -26,9 +26,15 @@ _SETS = ("treereview", "disapere_fulltext", "iclr2017")
 
 def paper_texts(count: int) -> list[tuple[str, str]]:
     """Id and laid-out text of the first `count` papers; ends the program without the data set."""
+    data_folder()
+    return list(islice(_papers(), count))
+
+
+def data_folder() -> Path:
+    """Where the shared data set lies; ends the program when it is not there."""
     if not _DATA.is_dir():
         sys.exit("The shared data set is not there: expected it at ../shared/data.")
-    return list(islice(_papers(), count))
+    return _DATA
 
 
 def _papers() -> Iterator[tuple[str, str]]:

@@ -17,8 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.installation import Installation, Shape, installation, write_papers
-from benchmarks.llama_shape import ANSWER_TOKENS
+from benchmarks.installation import Installation, add_options, installation
 from benchmarks.measured import report
 
 SYSTEMS = ("queue", "engine", "gpus")
@@ -30,27 +29,26 @@ def main() -> None:
     if options.engine_alone:
         print(json.dumps(engine_alone(options.engine_alone, options.slots)))
         return
-    shape = Shape(options.tiny, options.scale, options.answer)
     with (
         tempfile.TemporaryDirectory() as scratch,
-        installation(Path(scratch), shape, options.tokenizer, options.database_url) as site,
+        installation(Path(scratch), options) as site,
     ):
-        results = measure(site, Path(scratch), options)
+        results = measure(site, options)
     report(results, options.json)
     print(summary(results))
     sys.exit(not all(r["once_each"] for r in results.values() if isinstance(r, dict)))
 
 
-def measure(site: Installation, scratch: Path, options: argparse.Namespace) -> dict[str, Any]:
+def measure(site: Installation, options: argparse.Namespace) -> dict[str, Any]:
     """The systems that --only names, in one run."""
     gpus = options.gpus.split(",") if options.gpus else []
     results: dict[str, Any] = {"database": site.database_url.split(":")[0]}
     if "queue" in options.only:
         first = gpus[0] if gpus else ""
-        results["queue"] = queue(site, scratch, options, "queue", first, options.papers)
+        results["queue"] = queue(site, options, "queue", first, options.papers)
     if "gpus" in options.only and len(gpus) > 1:
         n_papers = options.papers * len(gpus)
-        results["gpus"] = queue(site, scratch, options, "gpus", options.gpus, n_papers)
+        results["gpus"] = queue(site, options, "gpus", options.gpus, n_papers)
         results["gpus"]["gpus"] = len(gpus)
     if "engine" in options.only:
         chosen = ("--slots", str(options.slots)) if options.slots else ()
@@ -62,14 +60,13 @@ def measure(site: Installation, scratch: Path, options: argparse.Namespace) -> d
 
 def queue(
     site: Installation,
-    scratch: Path,
     options: argparse.Namespace,
     batch: str,
     gpus: str,
     n_papers: int,
 ) -> dict[str, Any]:
     """Submit everything, then start the workers and wait until they are done."""
-    file = write_papers(scratch / f"{batch}.jsonl", scratch / "model", n_papers, options.scale)
+    file = site.papers(batch, n_papers)
     started = time.monotonic()
     site.submit(file, batch)
     submitting = time.monotonic() - started
@@ -152,13 +149,7 @@ def _options() -> argparse.Namespace:
         "--gpus", default="", metavar="0,1", help="which; default: the first or CPU"
     )
     parser.add_argument("--only", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
-    parser.add_argument("--slots", type=int)
-    parser.add_argument("--scale", type=float, default=1.0, help="of the papers' lengths")
-    parser.add_argument("--answer", type=int, default=ANSWER_TOKENS)
-    parser.add_argument("--tokenizer", type=Path, help="Llama 3's tokenizer.json, or .json.xz")
-    parser.add_argument("--database-url", default="", help="a PostgreSQL; default: SQLite")
-    parser.add_argument("--tiny", action="store_true", help="a tiny model, to try it on a CPU")
-    parser.add_argument("--json", type=Path)
+    add_options(parser)
     parser.add_argument("--engine-alone", metavar="BATCH", help=argparse.SUPPRESS)
     return parser.parse_args()
 

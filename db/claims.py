@@ -10,6 +10,7 @@ from sqlalchemy import (
     Double,
     Select,
     bindparam,
+    func,
     select,
     text,
     update,
@@ -21,12 +22,16 @@ from db.events import Change, record
 from db.reviewers import COLUMNS as REVIEWER_COLUMNS
 from db.reviewers import ReviewerVersion, version_of
 from db.schema import CLAIMABLE_ON_QUEUE, Batch, Job, Paper, Reviewer
+from db.schema_data import JobInput
 from db.session import Database
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A job that a worker holds until its lease ends. `attempt` is the fencing number."""
+    """A job that a worker holds until its lease ends. `attempt` is the fencing number.
+
+    `body` is what the model reads: the job's own input if it has one, else the paper's text.
+    """
 
     job_id: int
     attempt: int
@@ -157,13 +162,15 @@ _DETAILS = (
     select(
         Batch.name.label("batch_name"),
         *(Job.custom_id, Job.sample, Job.seed, Job.paper_id, Job.crashes, Batch.allow_external),
-        *(Paper.sha256.label("paper_sha256"), Paper.title, Paper.body),
+        *(Paper.sha256.label("paper_sha256"), Paper.title),
+        func.coalesce(JobInput.text, Paper.body).label("body"),
         (Job.started_at - Job.queued_at).label("waited"),
         *REVIEWER_COLUMNS,
     )
     .join_from(Job, Batch, Batch.id == Job.batch_id)
     .join(Paper, Paper.id == Job.paper_id)
     .join(Reviewer, Reviewer.id == Job.reviewer_id)
+    .outerjoin(JobInput, JobInput.job_id == Job.id)
     .where(Job.id == bindparam("job_id"))
 )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, insert
@@ -35,6 +35,8 @@ class FrozenReview:
     confidence: float | None = None
     is_meta: bool = False
     fields: Mapping[str, Any] | None = None
+    gate: Sequence[Mapping[str, Any]] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,6 @@ def _import(on: Connection, reviewer: ReviewerVersion, rows: Sequence[FrozenRevi
             .values(
                 paper_id=papers[row.paper.sha256],
                 reviewer_id=reviewer.id,
-                gate=[],
-                versions={},
                 **{name: value for name, value in vars(row).items() if name not in _APART},
             )
             .returning(Review.id)

@@ -18,7 +18,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import CheckConstraint, Connection, MetaData, event, inspect, text
 
-from db import schema_judging, schema_training
+from db import schema_data, schema_judging, schema_training
 from db.schema import Base
 from db.session import Database, open_database, schema_revision
 from db.views import create_views, drop_views, missing_views
@@ -29,6 +29,7 @@ from settings import PROJECT_ROOT
 def metadata() -> MetaData:
     """All tables, including those of the modules that only register themselves."""
     assert schema_training.Adapter.metadata is schema_judging.Point.metadata
+    assert schema_data.Origin.metadata is schema_judging.Point.metadata
     return Base.metadata
 
 

@@ -13,6 +13,7 @@ from db.columns import at_most, storable
 from db.endings import NewItem
 from db.opening import require_batch
 from db.schema import Batch, Item, Job, Paper, Review, Reviewer
+from db.schema_data import JobInput
 from db.session import Database
 
 #: Jobs that one query of an export fetches.
@@ -200,11 +201,12 @@ def _lines(batch_id: int, with_text: bool) -> Select[*tuple[Any, ...]]:
             *(Batch.name.label("batch"), Job.custom_id, Job.sample, Job.id.label("job")),
             *(Job.state, Job.error_kind, Job.error, Job.source, Job.seed),
             *(Paper.title.label("paper_title"), Paper.sha256.label("paper_sha256")),
-            (Paper.body if with_text else null()).label("text"),
+            (func.coalesce(JobInput.text, Paper.body) if with_text else null()).label("text"),
             Review.id.label("review_id"),
         )
         .join_from(Job, Batch, Batch.id == Job.batch_id)
         .outerjoin(Paper, Paper.id == Job.paper_id)
+        .outerjoin(JobInput, JobInput.job_id == Job.id)
         .outerjoin(
             Review,
             (Review.job_id == func.coalesce(Job.duplicate_of, Job.id)) & (Job.state == "succeeded"),

@@ -1,7 +1,7 @@
 """Papers, reviewers, batches, jobs and reviews as tables; knows the rules, not who obeys them.
 
-Every rule that a database can check is a constraint. `schema_training` and `schema_judging` hold
-the other tables on the same metadata.
+Every rule that a database can check is a constraint. `schema_training`, `schema_data` and
+`schema_judging` hold the other tables on the same metadata.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ changes nothing.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -13,10 +14,11 @@ from typing import NamedTuple
 from sqlalchemy import Connection, select
 
 from db.columns import storable
-from db.contents import PaperContent, store_papers
+from db.contents import PaperContent, insert_or_ignore, store_papers
 from db.intake import Queued, Task, bury, enqueue, supersede, terms_of
 from db.opening import Batch
 from db.schema import Job
+from db.schema_data import JobInput
 from db.session import Database
 
 #: Papers that one transaction stores at most: more would hold SQLite's write lock too long.
@@ -32,6 +34,8 @@ class NewPaper:
     content: PaperContent | None
     error_kind: str | None = None
     error: str | None = None
+    #: What the model reads in the paper's place, if it is not the paper.
+    input: str | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,28 @@ def add_papers(
         bury(on, batch, terms, _letters(batch, fates.unreadable))
         tasks = _tasks(batch, fates.superseding + fates.readable, stored, paper_ids)
         queued = enqueue(on, batch, terms, tasks)
+        _store_inputs(on, batch, chunk)
     return _added(batch, fates, queued)
+
+
+def _store_inputs(on: Connection, batch: Batch, chunk: Sequence[NewPaper]) -> None:
+    """Keep the inputs of the chunk's jobs, duplicates' too; one that is there stays."""
+    inputs = {paper.custom_id: paper.input for paper in chunk if paper.input is not None}
+    jobs = on.execute(
+        select(Job.id, Job.custom_id).where(
+            Job.batch_id == batch.id, Job.custom_id.in_(inputs), Job.paper_id.is_not(None)
+        )
+    ).all()
+    rows = [
+        {
+            "job_id": job_id,
+            "sha256": hashlib.sha256((inputs[custom_id] or "").encode()).hexdigest(),
+            "text": inputs[custom_id],
+        }
+        for job_id, custom_id in jobs
+    ]
+    if rows:
+        on.execute(insert_or_ignore(on, JobInput), rows)
 
 
 def known_custom_ids(database: Database, batch: Batch) -> dict[str, str]:

@@ -14,6 +14,9 @@ from models.review import Check, GateResult, Review
 #: All checks, in the order in which they are made.
 CHECKS = ("headings", "not_all_empty", "loop", "echo", "refusal", "length", "language")
 
+#: Checks that are made only for reviewers which name them as fatal.
+ON_DEMAND = ("complete", "grounded")
+
 #: Words of a run that is counted for the loop check: longer than stock phrases of reviews.
 _LOOP_WORDS = 8
 #: Letters and words below which nothing is said about the language: too few to count.
@@ -26,6 +29,11 @@ _COMMON_WORDS = (
     "some than there such other only between about when if no paper authors"
 )
 _COMMON = frozenset(_COMMON_WORDS.split())
+#: Share of an item's longer words that the source must hold, for the check `grounded`.
+MIN_GROUNDED = 0.4
+#: Letters of a word that are compared, so that "compare" and "comparison" are one, and those up to
+#: which a word says too little to count.
+_STEM, _SHORT = 6, 3
 _WORD = re.compile(r"\w+")
 #: A refusal opens a line; in the middle of one it is a quotation, for papers are about such models.
 _REFUSAL = re.compile(
@@ -83,7 +91,7 @@ def check(
         "loop": _loop(review, raw, config.loop_repeats),
         "echo": _echo(raw, f"{system}\n{paper_text}", config.echo_words),
         "refusal": _refusal(review),
-        "language": _language(said, config),
+        "language": wrong_language(said, config),
     }
     checks = {
         name: Check(name, not text, name in config.fatal, text) for name, text in found.items()
@@ -94,7 +102,26 @@ def check(
         "length" in config.fatal,
         f"{n_words} words, {n_output_tokens} tokens{stopped}",
     )
-    return GateResult(tuple(checks[name] for name in CHECKS))
+    wanted = [name for name in ON_DEMAND if name in config.fatal]
+    for name in wanted:
+        text = _cut_off(finish) if name == "complete" else _ungrounded(review, paper_text)
+        checks[name] = Check(name, not text, True, text)
+    return GateResult(tuple(checks[name] for name in (*CHECKS, *wanted)))
+
+
+def _cut_off(finish: Finish) -> str:
+    return "" if finish == "stop" else f"the answer did not end by itself ({finish})"
+
+
+def _ungrounded(review: Review, source: str) -> str:
+    """The first item of which too many words stand nowhere in what the model read."""
+    known = {word[:_STEM] for word in _words(source)}
+    for item in review.items:
+        words = [w[:_STEM] for w in _words(item.text) if w not in _COMMON and len(w) > _SHORT]
+        n_known = sum(word in known for word in words)
+        if n_known < MIN_GROUNDED * len(words):
+            return f"{n_known} of {len(words)} words come from the source: {_short(item.text)}"
+    return ""
 
 
 def _loop(review: Review, raw: str, n_repeats: int) -> str:
@@ -120,7 +147,8 @@ def _refusal(review: Review) -> str:
     return _short(found[0].strip()) if found else ""
 
 
-def _language(said: str, config: GateConfig) -> str:
+def wrong_language(said: str, config: GateConfig) -> str:
+    """What shows that a text is not English prose; empty when it is, or is too short to tell."""
     words = _words(said)
     letters = [character for character in said if character.isalpha()]
     n_ascii = sum(map(str.isascii, letters))

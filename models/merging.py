@@ -1,44 +1,66 @@
-"""Writes a model with an adapter merged in, for servers that know no adapters of this kind."""
+"""How a model is told to merge a paper's human reviews into one; knows no reviews and no model.
+
+The prompt is ours. Its text is part of a reviewer's hash, so a change makes a new reviewer version
+and merges of two prompts are never mixed up.
+"""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-import torch
+from models.aspects import EMPTY_LINE, AspectSet
 
-from errors import UserError
-from models.loading import load
-from models.reviewer import BaseModel
+#: Identity of the merger without a model; raise the number when its output changes.
+STRUCTURED = "structured merging, version 1"
+#: Number of the prompt, for people: the hash tells versions apart.
+PROMPT_VERSION = 1
 
-#: What of a base's folder describes its tokenizer and templates, and goes along.
-_COPIED = ("tokenizer*", "special_tokens_map.json", "chat_template*")
+_PROMPT = """\
+You prepare training data. You are given all reviews that human reviewers wrote of one paper. \
+Write one review that holds what they say, sorted under fixed headings. (Prompt version {version})
+
+Rules:
+1. Use exactly these headings, each on its own line in square brackets, in this order:
+{headings}
+2. Under a heading write one line per point: <Short title> followed by one to three sentences. \
+The title has two to six words and holds no angle brackets. A point takes one line.
+3. Points that several reviewers make become one line. Put first what most reviewers say. \
+At most four lines under a heading, about two are usual.
+4. Where reviewers disagree, keep both sides and say that opinions differ.
+5. When no reviewer says anything under a heading, write exactly this line and nothing else there:
+{empty}
+6. Say nothing that no reviewer says. Add no judgement, no fact and no suggestion of your own.
+7. Leave out scores, thanks, reviewers' names and numbers, and everything about a rebuttal, a \
+discussion or a later version of the paper.
+8. One empty line between headings. No text before the first heading and none after the last point.
+9. Stay below {words} words in all."""
+
+#: Words that fit the recipe's 1,150 tokens with room for headings.
+_WORDS = 700
 
 
-def merge(
-    base_folder: Path, base: BaseModel, template: str, adapter: Path, sha256: str, output: Path
-) -> None:
-    """Merge the adapter into the base's NF4 weights, dequantised to bf16, and save the model.
+def merging_prompt(aspects: AspectSet) -> str:
+    """The system prompt of a merger for these aspects."""
+    return _PROMPT.format(
+        version=PROMPT_VERSION,
+        headings="\n".join(f"[{aspect.heading}]" for aspect in aspects.aspects),
+        empty=EMPTY_LINE,
+        words=_WORDS,
+    )
 
-    Those weights, and not the original ones, are what it was trained on. UserError when `output`
-    is there already; RequestRefused when the adapter does not fit.
-    """
-    if output.exists():
-        raise UserError(f"{output} is there already: name a folder that is not.")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    loaded = load(base_folder, base, template=template, weights="bf16", device=device)
-    loaded.adapters.attach(adapter, sha256)
-    model = loaded.adapters.merged(sha256).to(torch.bfloat16)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    # Beside the output, so that a full disk leaves nothing half-written under its name.
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as scratch:
-        made = Path(scratch) / "model"
-        try:
-            model.save_pretrained(made)
-            for pattern in _COPIED:
-                for path in base_folder.glob(pattern):
-                    shutil.copyfile(path, made / path.name)
-        except OSError as error:
-            raise UserError(f"{output} cannot be written: {error}.") from error
-        made.rename(output)
+
+@dataclass(frozen=True)
+class HumanText:
+    """One human review as the merger reads it: (part's name, text) in order."""
+
+    parts: Sequence[tuple[str, str]]
+
+
+def merging_input(title: str, reviews: Sequence[HumanText]) -> str:
+    """What stands in the paper's place: the title, for orientation, and the reviews."""
+    blocks = [f"Paper: {title}"]
+    for number, review in enumerate(reviews, start=1):
+        lines = [f"{name.capitalize()}: {text}" for name, text in review.parts]
+        blocks.append("\n".join([f"=== Review {number} ===", *lines]))
+    return "\n\n".join(blocks)

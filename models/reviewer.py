@@ -20,10 +20,13 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from errors import UserError
 from models.aspects import ASPECT_SETS, AspectSet
 from models.engine import ReviewRequest, Suppression
-from models.gate import CHECKS, GateConfig
+from models.gate import CHECKS, ON_DEMAND, GateConfig
+from models.merging import STRUCTURED, merging_prompt
 from models.templates import TEMPLATES
 
 Kind = Literal["local", "api", "human", "merged", "imported"]
+#: Kinds that may run on this site's own weights.
+_OWN_MODEL = ("local", "merged")
 
 #: Tokens of the whole prompt, the recipe's `max_prompt_length`; with the next one 12,288.
 MAX_PROMPT_TOKENS = 11_138
@@ -60,7 +63,10 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class ReviewerConfig:
-    """One version of a reviewer. `local` needs `base` and `template`, `api` needs `endpoint`."""
+    """One version of a reviewer. `local` needs `base` and `template`, `api` needs `endpoint`.
+
+    `merged` reads a paper's human reviews: with a base or an endpoint, or without any model.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(
         extra="forbid", strict=True, allow_inf_nan=False
@@ -88,9 +94,17 @@ class ReviewerConfig:
         return ASPECT_SETS[self.aspects]
 
     @property
+    def system_prompt(self) -> str:
+        """What the model is told to do; a merger without a model is known by its method's name."""
+        if self.kind != "merged":
+            return self.aspect_set.system_prompt
+        has_model = self.base is not None or self.endpoint is not None
+        return merging_prompt(self.aspect_set) if has_model else STRUCTURED
+
+    @property
     def queue(self) -> str:
         """The queue whose workers can serve this reviewer."""
-        return f"reviews.{self.base.name}" if self.kind == "local" and self.base else "cpu"
+        return f"reviews.{self.base.name}" if self.base and self.kind in _OWN_MODEL else "cpu"
 
     @property
     def sha256(self) -> str:
@@ -99,7 +113,7 @@ class ReviewerConfig:
         aspects = self.aspect_set
         fields = self.to_json() | {
             "name": None,
-            "prompt_sha256": hashlib.sha256(aspects.system_prompt.encode()).hexdigest(),
+            "prompt_sha256": hashlib.sha256(self.system_prompt.encode()).hexdigest(),
             "headings": [aspect.heading for aspect in aspects.aspects],
             "template_sha256": template,
         }
@@ -122,7 +136,7 @@ class ReviewerConfig:
         """The request for one review of one paper; `temperature` is the gate's second try."""
         return ReviewRequest(
             id=id,
-            system=self.aspect_set.system_prompt,
+            system=self.system_prompt,
             paper_text=paper_text,
             aspects=self.aspect_set,
             template=self.template or "",
@@ -196,8 +210,8 @@ def _problems(config: ReviewerConfig) -> list[tuple[str, str]]:
     n_context = config.base.max_context if config.base else None
     n_tokens = config.max_prompt_tokens + config.max_new_tokens
     coefficient = config.suppression.coefficient if config.suppression else 1.0
-    unknown_checks = sorted(set(config.gate.fatal) - set(CHECKS))
-    local = config.kind == "local"
+    unknown_checks = sorted(set(config.gate.fatal) - {*CHECKS, *ON_DEMAND})
+    local = config.kind == "local" or (config.kind == "merged" and config.base is not None)
     rules = [
         ("name", bool(config.name.strip()), "a reviewer needs a name"),
         ("aspects", config.aspects in ASPECT_SETS, f"must be one of {', '.join(ASPECT_SETS)}"),
@@ -209,8 +223,13 @@ def _problems(config: ReviewerConfig) -> list[tuple[str, str]]:
         ),
         (
             "endpoint",
-            (config.endpoint is not None) == (config.kind == "api"),
-            "an api reviewer needs an endpoint and no other kind has one",
+            config.kind == "merged" or (config.endpoint is not None) == (config.kind == "api"),
+            "an api reviewer needs an endpoint; besides it only a merged one may have one",
+        ),
+        (
+            "endpoint",
+            config.endpoint is None or config.base is None,
+            "reviews come from a base model or from an endpoint, not from both",
         ),
         ("guided", local or not config.guided, "only a local reviewer can be guided"),
         (

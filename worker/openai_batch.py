@@ -36,7 +36,7 @@ def layout(database: Database, batch: str, file_format: str) -> Layout:
             failure=lambda line: _dump(error_line(line)),
             apart=True,
         )
-    if config.kind not in ("local", "api"):
+    if config.base is None and config.endpoint is None:
         raise UserError(f"Reviewer {version.name} is {config.kind} and sends no prompts.")
     return Layout(
         _writer(lambda line: input_line(line, config)),

@@ -123,11 +123,11 @@ def retire(database: Database, adapter: Adapter) -> None:
 
 
 def merge(database: Database, adapter: Adapter, output: Path, home: Path) -> None:
-    """Write the base model with the adapter merged in; see `models.merging.merge`."""
+    """Write the base model with the adapter merged in; see `models.adapter_merging.merge`."""
     base = _base(database, adapter.base)
     base_folder = store.resolve(base, home)
     folder = AdapterCache(database, home).folder(adapter.sha256)
-    from models import merging  # brings torch
+    from models import adapter_merging as merging  # brings torch
 
     template = _provenance(adapter).template
     merging.merge(base_folder, base, template, folder, adapter.sha256, output)

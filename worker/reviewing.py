@@ -287,7 +287,7 @@ def _check(
         review,
         aspects=config.aspect_set,
         raw=generation.text,
-        system=config.aspect_set.system_prompt,
+        system=config.system_prompt,
         paper_text=claim.body,
         finish=generation.finish,
         n_output_tokens=generation.n_output_tokens,

@@ -1,4 +1,4 @@
-"""Papers, counts and split uses of comparisons; comes after 0006."""
+"""Papers, counts and split uses of comparisons; comes after 0007."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0009"
-down_revision = "0006"
+down_revision = "0007"
 
 ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")

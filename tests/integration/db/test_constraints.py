@@ -128,6 +128,15 @@ VALID: dict[str, dict[str, Any]] = {
         "shown_first": "a",
         "outcome": "win",
     },
+    "origin": {"source": "s", "source_id": "p", "paper_id": 1, "licence": "none stated"},
+    "data_flag": {
+        "paper_id": 1,
+        "review_id": 1,
+        "rule": "empty_review",
+        "excludes": True,
+        "detail": {},
+    },
+    "job_input": {"job_id": 1, "sha256": HASH, "text": "t"},
 }
 
 #: What breaks each rule: {constraint: the columns that a valid row is given instead}.
@@ -144,6 +153,7 @@ BREACHES: dict[str, dict[str, Any]] = {
     "ck_job_sample": {"sample": -1},
     "ck_job_priority": {"priority": -1},
     "ck_job_seed": {"seed": -1},
+    "ck_job_crashes": {"crashes": -1},
     "ck_job_attempt": {"attempt": 1, "given_back": 2},
     "ck_job_paper": {"paper_id": None},
     "ck_job_lease": {"lease_until": 1.0},
@@ -178,6 +188,9 @@ BREACHES: dict[str, dict[str, Any]] = {
     "ck_point_match_votes": {"votes": -1},
     "ck_verdict_outcome": {"outcome": "draw"},
     "ck_verdict_shown_first": {"shown_first": "c"},
+    "ck_origin_source": {"source_id": ""},
+    "ck_data_flag_rule": {"rule": ""},
+    "ck_job_input_sha256": {"sha256": "short"},
 }
 
 #: Columns that keep a second row from breaking another UNIQUE rule than the one under test.
@@ -190,6 +203,7 @@ APART: dict[str, dict[str, Any]] = {
     "uq_review_reviewer_id_paper_id_external_id": {"job_id": 2},
     "uq_verdict_whole": {"aspect": None},
     "uq_match_count_union": {"reference_review_id": None},
+    "uq_data_flag_paper": {"review_id": None},
 }
 
 #: Columns that set a row apart from those that are there, under every UNIQUE rule.
@@ -213,6 +227,9 @@ FRESH: dict[str, dict[str, Any]] = {
     "compared_paper": {"paper_id": 2},
     "match_count": {"role": "b"},
     "split_use": {"split": "fresh"},
+    "origin": {"source_id": "fresh"},
+    "data_flag": {"rule": "fresh"},
+    "job_input": {"job_id": 2},
 }
 
 #: Tables whose rows have a number.
@@ -262,6 +279,7 @@ def populated(database: Database) -> Database:
                 put(on, table, **({"id": 1} if table in NUMBERED else {}))
         put(on, "verdict", id=2, aspect=None)
         put(on, "match_count", id=2, reference_review_id=None)
+        put(on, "data_flag", id=2, review_id=None)
     return database
 
 

@@ -12,7 +12,7 @@ import yaml
 from errors import UserError
 from models.aspects import ASPECT_SETS, SEVEN
 from models.engine import Suppression
-from models.reviewer import ReviewerConfig, builtin, from_json, load
+from models.reviewer import MAX_PROMPT_TOKENS, ReviewerConfig, builtin, from_json, load
 
 DESIGNED = {
     "demo-7": ("reviews.smollm2-135m", 3_072, 512),
@@ -25,6 +25,12 @@ DESIGNED = {
     "llama2-4": ("reviews.llama2-7b", 11_138, 1_150),
     "gpt4-1106-7": ("cpu", 11_138, 1_150),
     "gpt4-1106-4": ("cpu", 11_138, 1_150),
+}
+#: Mergers of human reviews and their queues.
+MERGERS = {
+    **{f"merged-structured-{aspects}": "cpu" for aspects in "74"},
+    **{f"merged-api-{aspects}": "cpu" for aspects in "74"},
+    **{f"merged-local-{aspects}": "reviews.llama31-8b" for aspects in "74"},
 }
 
 
@@ -52,7 +58,7 @@ def test_builtin_reviewer_has_its_designed_queue_and_limits(name: str) -> None:
 def test_no_builtin_reviewer_is_undesigned_and_all_differ() -> None:
     configs = [load(path) for path in builtin().values()]
 
-    assert {config.name for config in configs} == set(DESIGNED)
+    assert {config.name for config in configs} == {*DESIGNED, *MERGERS}
     assert len({config.sha256 for config in configs}) == len(configs)
 
 
@@ -60,8 +66,20 @@ def test_local_reviewers_are_guided_and_suppressed_as_the_recipe_says() -> None:
     for path in builtin().values():
         config = load(path)
         local = config.kind == "local"
-        assert config.guided is local
+        assert config.guided is (config.base is not None)
         assert config.suppression == (Suppression("logit", 0.95) if local else None)
+
+
+@pytest.mark.parametrize("name", MERGERS)
+def test_a_merger_has_its_queue_and_a_prompt_of_its_own(name: str) -> None:
+    config = load(builtin()[name])
+
+    assert (config.kind, config.queue) == ("merged", MERGERS[name])
+    assert config.max_request_tokens <= MAX_PROMPT_TOKENS + 1_500
+    assert config.system_prompt != config.aspect_set.system_prompt
+    if "structured" not in name:
+        assert all(f"[{a.heading}]" in config.system_prompt for a in config.aspect_set.aspects)
+        assert {"complete", "grounded"} <= set(config.gate.fatal)
 
 
 def test_llama2_is_stretched_to_12288_positions() -> None:
@@ -152,7 +170,10 @@ BAD = [
     ({"max_new_tokens": 1.5}, r"max_new_tokens: .*integer"),
     ({"weights": "int8"}, r"weights: .*'nf4'"),
     ({"gate": {"fatal": ["typo"]}}, r"gate\.fatal: unknown checks: typo"),
-    ({"endpoint": {"url": "http://x", "model": "m"}}, r"endpoint: .*no other kind has one"),
+    (
+        {"endpoint": {"url": "http://x", "model": "m"}},
+        r"endpoint: .*only a merged one may have one",
+    ),
     ({"guided": "yes"}, r"guided: .*boolean"),
 ]
 

@@ -1,0 +1,365 @@
+"""Tokens a second of training: our QLoRA and QDoRA beside TRL's SFTTrainer as it comes.
+
+Llama 3.1 8B's shape with random weights; samples of 12,288 tokens of which 1,150 are the answer's.
+Every system runs in a process of its own, so that none inherits another's memory, and reports the
+median of its steps after two for warming up. `--gpus 1 2` measures ours on one and on two GPUs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import BPE
+
+from benchmarks.llama_shape import LLAMA31_8B, TINY, write_random_llama
+from benchmarks.measured import report, save
+from models.store import is_complete
+from models.templates import LLAMA3
+from trainer.tokens import Sample
+
+#: Steps that are not counted: kernels are compiled and chosen in them.
+WARM_UP = 2
+#: Rates that one H200 was seen to reach: dense bf16 products and attention's.
+LINEAR_FLOPS, ATTENTION_FLOPS = 700e12, 480e12
+#: 15.4 GiB for PyTorch leave half a GiB of 16 for CUDA itself.
+OURS = {
+    "qlora_16gib": {"memory_gib": 15.4},
+    "qlora_44gib": {"memory_gib": 44.0},
+    "qlora": {},
+    "qdora": {"dora": True},
+}
+TRL = {"trl_qlora": {}, "trl_qdora": {"dora": True}}
+SYSTEMS = (*OURS, *TRL)
+
+
+def main() -> None:
+    """Measure what --only names, in one run."""
+    options = _options()
+    if options.child:
+        _child(options)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = _model(Path(scratch), options)
+        results: dict[str, Any] = {}
+        for name in options.only:
+            for n_gpus in options.gpus if name in OURS else [1]:
+                key = name if n_gpus == 1 else f"{name}_{n_gpus}_gpus"
+                results[key] = _in_process(name, n_gpus, folder, Path(scratch), options)
+                # What was measured stays, should the time run out.
+                save(results, options.json)
+    results["limit_tokens_per_second"] = {
+        "with_recomputation": round(limit(options.tokens, 3)),
+        "without": round(limit(options.tokens, 2)),
+    }
+    report(results, options.json)
+    for key, result in results.items():
+        if "tokens_per_second" in result:
+            print(
+                f"{key:18} {result['tokens_per_second']:9,.0f} tokens/s  peak "
+                f"{result['peak_allocated_gib']:5.1f} GiB (reserved "
+                f"{result['peak_reserved_gib']:5.1f})  {result.get('plan', '')}"
+            )
+        elif "error" in result:
+            print(f"{key:18} failed: {result['error'][-300:]}")
+
+
+def limit(n_tokens: int, passes: int) -> float:
+    """Tokens a second at the card's rates: `passes` products a weight, attention's forward and
+    backward pass (and its forward once more when activations are recomputed)."""
+    linear = passes * 2 * 6.98e9 * n_tokens
+    forward = 2 * 32 * 4096 * n_tokens**2
+    attention = forward * (2.5 + passes - 1)
+    return n_tokens / (linear / LINEAR_FLOPS + attention / ATTENTION_FLOPS)
+
+
+def _in_process(
+    name: str, n_gpus: int, folder: Path, scratch: Path, options: argparse.Namespace
+) -> dict[str, Any]:
+    """Run one system in its own process, or in one a GPU."""
+    out = scratch / f"{name}-{n_gpus}.json"
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={n_gpus}"]
+    command = [sys.executable, *(launcher if n_gpus > 1 else []), "-m", "benchmarks.training"]
+    passed = [f"--{key}={getattr(options, key)}" for key in ("steps", "batch", "tokens", "answer")]
+    flags = [flag for flag in ("--tiny", "--profile") if getattr(options, flag[2:])]
+    if options.memory_gib:
+        passed.append(f"--memory-gib={options.memory_gib}")
+    started = time.monotonic()
+    done = subprocess.run(
+        [*command, f"--child={name}", f"--model={folder}", f"--json={out}", *passed, *flags],
+        # The same allocator for all, unless the environment says otherwise.
+        env={"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"} | os.environ,
+        capture_output=not options.profile,
+        text=True,
+        check=False,
+    )
+    if done.returncode or not out.exists():
+        error = (done.stderr or "").strip()[-2000:]
+        return {"error": error or f"exit code {done.returncode}"}
+    result: dict[str, Any] = json.loads(out.read_text())
+    print(f"{name} on {n_gpus}: {result['tokens_per_second']:,.0f} tokens/s", flush=True)
+    return result | {"seconds_in_all": round(time.monotonic() - started, 1)}
+
+
+def _child(options: argparse.Namespace) -> None:
+    settings = OURS.get(options.child) or TRL.get(options.child) or {}
+    measure = _ours if options.child in OURS else _trl
+    result = measure(options, **settings)
+    if result:
+        options.json.write_text(json.dumps(result))
+
+
+def _ours(
+    options: argparse.Namespace, *, memory_gib: float = 0.0, dora: bool = False
+) -> Mapping[str, Any]:
+    """The product's own loop on samples made up here."""
+    from models.attention import AttentionChoice
+    from models.loading import load
+    from models.reviewer import builtin
+    from models.reviewer import load as load_reviewer
+    from trainer.checkpoints import Checkpoints
+    from trainer.parts import make_trainable
+    from trainer.processes import join_processes
+    from trainer.recipe import Lora, Recipe
+    from trainer.training import Training
+
+    processes = join_processes()
+    base = load_reviewer(builtin()["llama31-7"]).base
+    assert base is not None
+    unused = AttentionChoice("sdpa", "not used")
+    loaded = load(options.model, base, template="llama3", device=processes.device, attention=unused)
+    recipe = Recipe(
+        name="benchmark",
+        reviewer="llama31-7",
+        dataset="-",
+        lora=Lora(rank=16, alpha=32, dora=dora),
+        batch=options.batch,
+        epochs=1,
+        save_every=10**6,
+    )
+    model, sentence = make_trainable(
+        recipe, loaded, options.memory_gib or memory_gib, n_tokens=options.tokens
+    )
+    speeds = _Speeds()
+    n_samples = options.steps * options.batch
+    with tempfile.TemporaryDirectory() as scratch:
+        training = Training(
+            model,
+            recipe,
+            train=_samples(options, n_samples),
+            validation=[],
+            checkpoints=Checkpoints(Path(scratch)),
+            identity={},
+            processes=processes,
+            listener=speeds,
+        )
+        if options.profile:
+            _profiled(lambda: model.backward(_samples(options, 1)[0], 1.0, 0))
+        training.run()
+    processes.leave()
+    if not processes.first:
+        return {}
+    return {
+        **_summary(speeds.tokens_per_second, speeds.losses),
+        "plan": str(model.plan),
+        "choices": sentence,
+        "batch": options.batch,
+    }
+
+
+def _trl(options: argparse.Namespace, *, dora: bool = False) -> Mapping[str, Any]:
+    """SFTTrainer with its defaults: checkpointing on, fused head, bf16."""
+    import datasets
+    from peft import LoraConfig
+    from transformers import (
+        AutoModelForCausalLM,
+        BitsAndBytesConfig,
+        PreTrainedTokenizerFast,
+        TrainerCallback,
+    )
+    from trl import SFTConfig, SFTTrainer
+
+    on_gpu = torch.cuda.is_available()
+    dtype = torch.bfloat16 if on_gpu else torch.float32
+    model = AutoModelForCausalLM.from_pretrained(
+        options.model,
+        quantization_config=BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        ),
+        dtype=dtype,
+        device_map={"": 0 if on_gpu else "cpu"},
+    )
+    samples = _samples(options, options.steps * options.batch)
+    rows = {
+        "input_ids": [[*s.prompt_ids, *s.response_ids] for s in samples],
+        "labels": [[-100] * len(s.prompt_ids) + [*s.response_ids] for s in samples],
+    }
+    # Named by hand: the name that `datasets` would make up needs every class it meets to pickle.
+    table = datasets.table.InMemoryTable.from_pydict(rows)
+    dataset = datasets.Dataset(table, fingerprint="benchmark")
+    times: list[float] = []
+
+    class Clock(TrainerCallback):  # type: ignore[misc, unused-ignore]
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            _wait()
+            self.started = time.monotonic()
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            _wait()
+            times.append(time.monotonic() - self.started)
+
+    with tempfile.TemporaryDirectory() as scratch:
+        config = SFTConfig(
+            output_dir=scratch,
+            per_device_train_batch_size=1,
+            gradient_accumulation_steps=options.batch,
+            max_steps=options.steps,
+            max_length=None,
+            dataset_kwargs={"skip_prepare_dataset": True},
+            learning_rate=1e-4,
+            save_strategy="no",
+            logging_steps=1,
+            report_to=[],
+            use_cpu=not on_gpu,
+            bf16=on_gpu,
+        )
+        trainer = SFTTrainer(
+            model=model,
+            args=config,
+            train_dataset=dataset,
+            processing_class=PreTrainedTokenizerFast(
+                tokenizer_object=byte_tokenizer(), eos_token="<|eot_id|>", pad_token="<|eot_id|>"
+            ),
+            peft_config=LoraConfig(
+                r=16,
+                lora_alpha=32,
+                target_modules="all-linear",
+                use_dora=dora,
+                task_type="CAUSAL_LM",
+            ),
+            callbacks=[Clock()],
+        )
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats()
+        trainer.train()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    tokens = options.batch * options.tokens
+    return {**_summary([tokens / each for each in times], losses), "batch": options.batch}
+
+
+class _Speeds:
+    """Keeps what every step tells."""
+
+    def __init__(self) -> None:
+        self.tokens_per_second: list[float] = []
+        self.losses: list[float] = []
+
+    def stepped(self, step: int, n_steps: int, values: Mapping[str, float]) -> None:
+        """Note a step."""
+        self.tokens_per_second.append(values["tokens_per_second"])
+        self.losses.append(values["loss"])
+
+    def said(self, sentence: str) -> None:
+        """Nobody listens."""
+
+
+def _samples(options: argparse.Namespace, count: int) -> list[Sample]:
+    draw = random.Random(0)
+    n_prompt = options.tokens - options.answer
+
+    def ids(n: int) -> tuple[int, ...]:
+        return tuple(draw.choices(range(256), k=n))
+
+    return [Sample(ids(n_prompt), ids(options.answer), 0, 0) for _ in range(count)]
+
+
+def _summary(speeds: list[float], losses: list[float]) -> dict[str, Any]:
+    counted = speeds[WARM_UP:] or speeds
+    on_gpu = torch.cuda.is_available()
+    peak = torch.cuda.max_memory_allocated() if on_gpu else 0
+    reserved = torch.cuda.max_memory_reserved() if on_gpu else 0
+    return {
+        "tokens_per_second": round(statistics.median(counted), 1),
+        "slowest_and_fastest": [round(min(counted), 1), round(max(counted), 1)],
+        "steps": len(speeds),
+        "peak_allocated_gib": round(peak / 2**30, 2),
+        "peak_reserved_gib": round(reserved / 2**30, 2),
+        "first_and_last_loss": [round(losses[0], 4), round(losses[-1], 4)] if losses else [],
+    }
+
+
+def _profiled(act: Any) -> None:
+    """Print which kernels one sample's time goes to."""
+    from torch.profiler import ProfilerActivity, profile
+
+    act()
+    _wait()
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:
+        act()
+        _wait()
+    by = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
+    print(seen.key_averages().table(sort_by=by, row_limit=28, max_name_column_width=70))
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def byte_tokenizer() -> Tokenizer:
+    """A token a byte, and the special tokens of Llama 3's template."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(BPE(vocab={char: i for i, char in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(
+        [AddedToken(token, special=True, normalized=False) for token in LLAMA3.special_tokens]
+    )
+    return tokenizer
+
+
+def _model(scratch: Path, options: argparse.Namespace) -> Path:
+    """The folder that --model names, written now if it is not there yet."""
+    folder: Path = options.model or scratch / "model"
+    if is_complete(folder):
+        return folder
+    tokenizer = scratch / "tokenizer.json"
+    byte_tokenizer().save(str(tokenizer))
+    shape = TINY if options.tiny else LLAMA31_8B
+    return write_random_llama(folder, tokenizer, shape)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parser.add_argument("--steps", type=int, default=5, help="optimiser steps of each system")
+    parser.add_argument("--batch", type=int, default=4, help="samples of an optimiser step")
+    parser.add_argument("--tokens", type=int, default=12_288, help="of a sample")
+    parser.add_argument("--answer", type=int, default=1_150, help="of them the answer's")
+    parser.add_argument("--memory-gib", type=float, default=0.0, help="cap instead of a system's")
+    parser.add_argument("--gpus", type=int, nargs="+", default=[1], help="run ours on so many")
+    parser.add_argument("--model", type=Path, help="folder of a Llama; random weights if empty")
+    parser.add_argument("--profile", action="store_true", help="print one sample's kernels")
+    parser.add_argument("--tiny", action="store_true", help="try it without a GPU")
+    parser.add_argument("--child", choices=SYSTEMS, help=argparse.SUPPRESS)
+    parser.add_argument("--json", type=Path)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

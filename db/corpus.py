@@ -1,0 +1,254 @@
+"""Papers of training data with their human reviews and the flags of cleaning; knows no rule.
+
+The corpus is what has an origin: papers that were imported for training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, case, delete, func, insert, select, update
+
+from db.contents import PaperContent, insert_or_ignore, store_papers
+from db.schema import Item, Paper, Review, Reviewer
+from db.schema_data import DataFlag, JobInput, Origin
+from db.session import Database
+
+#: Licence of a source whose importer gave none.
+NO_LICENCE = "none stated"
+#: Rows that one query or transaction touches.
+CHUNK = 200
+
+
+@dataclass(frozen=True)
+class NewOrigin:
+    """A paper as a source has it. `licence` is the source's own word; None leaves what is known."""
+
+    source: str
+    source_id: str
+    licence: str | None
+    content: PaperContent
+    venue: str | None = None
+    year: int | None = None
+    decision: str | None = None
+    version_choice: str | None = None
+
+
+@dataclass(frozen=True)
+class CorpusPaper:
+    """A paper of the corpus under one of its names."""
+
+    id: int
+    sha256: str
+    source: str
+    source_id: str
+    licence: str
+    title: str
+    abstract: str
+    venue: str | None
+    decision: str | None
+    version_choice: str | None
+    n_chars: int
+
+
+@dataclass(frozen=True)
+class HumanReview:
+    """A review, or another note on a paper, that people wrote; `fields` as they were imported."""
+
+    id: int
+    paper_id: int
+    external_id: str
+    text: str
+    rating: float | None
+    confidence: float | None
+    is_meta: bool
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class NewFlag:
+    """What a rule found. `review_id` None speaks of the paper; spans are [start, end) of text."""
+
+    paper_id: int
+    review_id: int | None
+    rule: str
+    excludes: bool
+    reason: str
+    spans: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class MergedReview:
+    """A stored merged review; `items` are (aspect, title, text) in order."""
+
+    id: int
+    paper_id: int
+    items: tuple[tuple[str, str, str], ...]
+
+
+def store_origins(database: Database, origins: Sequence[NewOrigin]) -> int:
+    """Store papers with their names; return how many names were not there before.
+
+    A name that comes with another text than before moves to it; the old text stays.
+    """
+    new = 0
+    for start in range(0, len(origins), CHUNK):
+        chunk = origins[start : start + CHUNK]
+        with database.write() as on:
+            papers = store_papers(on, [origin.content for origin in chunk])
+            new += sum(_store_origin(on, origin, papers[origin.content.sha256]) for origin in chunk)
+    return new
+
+
+def _store_origin(on: Connection, origin: NewOrigin, paper_id: int) -> bool:
+    # What an earlier source or a submit said of the paper stays.
+    known = {
+        name: func.coalesce(getattr(Paper, name), getattr(origin, name))
+        for name in ("venue", "year", "decision", "version_choice")
+        if getattr(origin, name) is not None
+    }
+    if known:
+        on.execute(update(Paper).where(Paper.id == paper_id).values(**known))
+    name = {"source": origin.source, "source_id": origin.source_id}
+    licence = origin.licence or NO_LICENCE
+    values: dict[str, Any] = {"paper_id": paper_id, "licence": licence}
+    made = on.execute(insert_or_ignore(on, Origin).values(**name, **values)).rowcount
+    if not made:
+        values["licence"] = origin.licence or Origin.licence
+        on.execute(update(Origin).filter_by(**name).values(**values))
+    return bool(made)
+
+
+def corpus_papers(database: Database, sources: Sequence[str] = ()) -> list[CorpusPaper]:
+    """All papers of the corpus, or of the named sources, each once, by its first name."""
+    query = (
+        select(
+            *(Paper.id, Paper.sha256, Origin.source, Origin.source_id, Origin.licence),
+            *(Paper.title, Paper.abstract, Paper.venue, Paper.decision, Paper.version_choice),
+            func.length(Paper.body).label("n_chars"),
+        )
+        .join(Origin, Origin.paper_id == Paper.id)
+        .order_by(Origin.id)
+    )
+    if sources:
+        query = query.where(Origin.source.in_(sources))
+    found: dict[int, CorpusPaper] = {}
+    with database.read() as on:
+        for row in on.execute(query).mappings():
+            found.setdefault(row["id"], CorpusPaper(**row))
+    return list(found.values())
+
+
+def source_names(database: Database) -> list[str]:
+    """The sources that papers were imported from."""
+    with database.read() as on:
+        return list(on.scalars(select(Origin.source).distinct().order_by(Origin.source)))
+
+
+def bodies(database: Database, paper_ids: Sequence[int]) -> Iterator[tuple[int, str]]:
+    """(paper id, laid-out text) of the papers, a chunk in memory at a time."""
+    for start in range(0, len(paper_ids), CHUNK):
+        chunk = paper_ids[start : start + CHUNK]
+        with database.read() as on:
+            rows = on.execute(select(Paper.id, Paper.body).where(Paper.id.in_(chunk))).all()
+        texts = dict(rows)
+        yield from ((paper_id, texts[paper_id]) for paper_id in chunk)
+
+
+def human_reviews(database: Database, paper_ids: Sequence[int]) -> dict[int, list[HumanReview]]:
+    """What people wrote on each of the papers, in the order in which it was stored."""
+    found: dict[int, list[HumanReview]] = {paper_id: [] for paper_id in paper_ids}
+    columns = (
+        *(Review.id, Review.paper_id, Review.external_id, Review.raw.label("text")),
+        *(Review.rating, Review.confidence, Review.is_meta, Review.fields),
+    )
+    with database.read() as on:
+        for chunk in _chunks(paper_ids):
+            query = (
+                select(*columns)
+                .join(Reviewer, Reviewer.id == Review.reviewer_id)
+                .where(Reviewer.kind == "human", Review.paper_id.in_(chunk))
+                .order_by(Review.id)
+            )
+            for row in on.execute(query).mappings():
+                values = {**row, "fields": row["fields"] or {}}
+                found[row["paper_id"]].append(HumanReview(**values))
+    return found
+
+
+def replace_flags(database: Database, paper_ids: Sequence[int], flags: Sequence[NewFlag]) -> None:
+    """Let `flags` be all that is said of these papers and their reviews."""
+    with database.write() as on:
+        for chunk in _chunks(paper_ids):
+            on.execute(delete(DataFlag).where(DataFlag.paper_id.in_(chunk)))
+        for start in range(0, len(flags), CHUNK):
+            rows = [_flag_row(flag) for flag in flags[start : start + CHUNK]]
+            on.execute(insert(DataFlag), rows)
+
+
+def _flag_row(flag: NewFlag) -> dict[str, Any]:
+    row = vars(flag) | {"detail": {"reason": flag.reason, "spans": flag.spans}}
+    return {key: row[key] for key in ("paper_id", "review_id", "rule", "excludes", "detail")}
+
+
+def flags_of(database: Database, paper_ids: Iterable[int]) -> list[NewFlag]:
+    """All flags of these papers and their reviews."""
+    wanted = set(paper_ids)
+    with database.read() as on:
+        rows = on.execute(select(DataFlag.__table__).order_by(DataFlag.id)).mappings().all()
+    return [_flag_of(dict(row)) for row in rows if row["paper_id"] in wanted]
+
+
+def _flag_of(row: Mapping[str, Any]) -> NewFlag:
+    spans = tuple((start, end) for start, end in row["detail"]["spans"])
+    names = ("paper_id", "review_id", "rule", "excludes")
+    return NewFlag(**{n: row[n] for n in names}, reason=row["detail"]["reason"], spans=spans)
+
+
+def merged_reviews(database: Database, reviewer_id: int) -> list[MergedReview]:
+    """The newest review of each paper by this reviewer version, with its items in order."""
+    newest = (
+        select(func.max(Review.id))
+        .where(Review.reviewer_id == reviewer_id)
+        .group_by(Review.paper_id)
+    )
+    with database.read() as on:
+        heads = on.execute(
+            select(Review.id, Review.paper_id).where(Review.id.in_(newest)).order_by(Review.id)
+        ).all()
+        query = (
+            select(Item.review_id, Item.aspect, Item.title, Item.text)
+            .where(Item.review_id.in_(newest))
+            .order_by(Item.review_id, Item.aspect, Item.position)
+        )
+        items: dict[int, list[tuple[str, str, str]]] = {review_id: [] for review_id, _ in heads}
+        for review_id, aspect, title, text in on.execute(query):
+            items[review_id].append((aspect, title, text))
+    return [MergedReview(head, paper, tuple(items[head])) for head, paper in heads]
+
+
+def merged_inputs(database: Database, reviewer_id: int) -> set[str]:
+    """Hashes of the inputs of which this reviewer version has written reviews."""
+    query = (
+        select(JobInput.sha256)
+        .join(Review, Review.job_id == JobInput.job_id)
+        .where(Review.reviewer_id == reviewer_id)
+    )
+    with database.read() as on:
+        return set(on.scalars(query))
+
+
+def flag_counts(database: Database) -> list[tuple[str, int, int]]:
+    """(rule, papers, reviews) that each rule flagged, by name."""
+    reviews = func.sum(case((DataFlag.review_id.is_(None), 0), else_=1))
+    papers = func.sum(case((DataFlag.review_id.is_(None), 1), else_=0))
+    query = select(DataFlag.rule, papers, reviews).group_by(DataFlag.rule).order_by(DataFlag.rule)
+    with database.read() as on:
+        return [(rule, int(p), int(r)) for rule, p, r in on.execute(query)]
+
+
+def _chunks(ids: Sequence[int]) -> Iterator[Sequence[int]]:
+    for start in range(0, len(ids), CHUNK):
+        yield ids[start : start + CHUNK]

@@ -1,0 +1,83 @@
+"""Training on an NVIDIA GPU computes what it computes on the CPU, and keeps to its memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.loading import load
+from models.precision import Precision
+from tests.small_models import FAMILIES, write_tiny_llama
+from trainer.attention import choose_attention
+from trainer.elementwise import choose_elementwise
+from trainer.llama import TrainableLlama, head_shape
+from trainer.low_rank import LoraSettings
+from trainer.memory import fit
+from trainer.recomputation import Plan
+from trainer.tokens import Sample
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no NVIDIA GPU"),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_llama(
+        tmp_path_factory.mktemp("llama31"), "llama31", hidden_size=512, num_attention_heads=8
+    )
+
+
+def trainable(folder: Path, device: str, *, dora: bool = False) -> TrainableLlama:
+    family, target = FAMILIES["llama31"], torch.device(device)
+    precision = Precision(torch.float32 if device == "cpu" else torch.bfloat16, "test")
+    model = load(
+        folder, family.base, template=family.template, device=target, precision=precision
+    ).model
+    attention = choose_attention(target, precision.dtype, head_shape(model), 512)
+    made = TrainableLlama(
+        model,
+        LoraSettings(8, 16, dora=dora),
+        attention=attention,
+        elementwise=choose_elementwise(target),
+        seed=1,
+    )
+    draw = torch.Generator().manual_seed(2)
+    for name, parameter in made.adapter.named():
+        if "lora_B" in name:
+            values = 0.05 * torch.randn(parameter.shape, generator=draw)
+            parameter.data.copy_(values)
+    made.adapter.refresh()
+    return made
+
+
+def gradients(model: TrainableLlama) -> dict[str, torch.Tensor]:
+    ids = torch.randint(0, 250, (500,), generator=torch.Generator().manual_seed(3)).tolist()
+    for _, parameter in model.adapter.named():
+        parameter.grad = None
+    loss = model.backward(Sample(tuple(ids[:300]), tuple(ids[300:]), 0, 0), 1 / 200, 0)
+    named = dict(model.adapter.named())
+    found = {name: p.grad.float().cpu() for name, p in named.items() if p.grad is not None}
+    return found | {"loss": loss.float().cpu()}
+
+
+@pytest.mark.parametrize("dora", [False, True], ids=["LoRA", "DoRA"])
+def test_gradients_are_the_cpus_whatever_is_recomputed(folder: Path, dora: bool) -> None:
+    expected = gradients(trainable(folder, "cpu", dora=dora))
+    ours = trainable(folder, "cuda", dora=dora)
+    for plan in (Plan(0, 0, 2), Plan(0, 2, 0), Plan(2, 0, 0), Plan(0, 0, 2, dense=True)):
+        ours.follow(plan)
+        found = gradients(ours)
+        for name, wanted in expected.items():
+            error = (found[name] - wanted).norm() / wanted.norm()
+            assert error < 0.05, (str(plan), name, float(error))
+
+
+def test_the_plan_is_rehearsed(folder: Path) -> None:
+    ours = trainable(folder, "cuda")
+    plan = fit(ours, 2_048, 256)
+    assert plan.stored == 2
+    assert all(parameter.grad is None for _, parameter in ours.adapter.named())

@@ -1,0 +1,266 @@
+"""Runs that are killed, stopped, or spread over processes end where an undisturbed one ends."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import random
+import resource
+import signal
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from errors import UserError
+from models.adapters import Adapters
+from models.aspects import FOUR
+from models.hashes import adapter_sha256
+from models.loading import load
+from models.precision import Precision
+from tests.small_models import FAMILIES, write_tiny_llama
+from trainer.checkpoints import Checkpoints
+from trainer.dataset import Card, CutRule, Pair, Source, write
+from trainer.processes import Processes, join_processes
+from trainer.recipe import Lora, Recipe
+from trainer.run import Options, Run, Trained
+
+FORK = multiprocessing.get_context("fork")
+RECIPE = Recipe(
+    name="tiny",
+    reviewer="llama31-4",
+    dataset="tiny",
+    lora=Lora(rank=4, alpha=8, dropout=0.1),
+    batch=4,
+    learning_rate=1e-2,
+    epochs=2,
+    save_every=2,
+    keep=2,
+    warmup_steps=2,
+    seed=1,
+)
+
+
+class Quiet:
+    """Hears everything; `act` is called at every step."""
+
+    def __init__(self, act: Callable[[int], Any] = lambda step: None) -> None:
+        self._act = act
+
+    def stepped(self, step: int, n_steps: int, values: Mapping[str, float]) -> None:
+        self._act(step)
+
+    def said(self, sentence: str) -> None:
+        pass
+
+
+def pair(number: int) -> Pair:
+    draw = random.Random(number)
+    paper = f"[TITLE]\nPaper {number}\n" + "".join(
+        draw.choices("abcdefgh ", k=40 + number * 7 % 60)
+    )
+    review = "".join(f"[{a.heading}]\n<Point {number}> It is so.\n\n" for a in FOUR.aspects)
+    return Pair(f"p{number}", hashlib.sha256(paper.encode()).hexdigest(), paper, review)
+
+
+def write_home(home: Path) -> None:
+    """Make a home with a tiny base model and a data set of 12 pairs."""
+    write_tiny_llama(home / "models" / "llama31-8b", "llama31")
+    pairs = [pair(number) for number in range(12)]
+    card = Card(
+        name="tiny",
+        aspects="4",
+        reviewer="merged v1",
+        tokenizer="bytes",
+        cut=CutRule("llama3", 11_138, 1_150),
+        lengths={},
+        rules={},
+        sources=(Source("made up", "CC0-1.0", 12),),
+        seed=1,
+        split_rule="by number",
+        code_version="0",
+    )
+    (home / "datasets").mkdir()
+    write(
+        home / "datasets" / "tiny", card, train=pairs[:8], validation=pairs[8:10], test=pairs[10:]
+    )
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("home")
+    write_home(home)
+    return home
+
+
+def train(home: Path, name: str, listener: Quiet | None = None, **options: Any) -> Trained:
+    processes = options.pop("processes", Processes())
+    recipe = options.pop("recipe", RECIPE)
+    options = {"resume": False, "full_precision": True} | options
+    run = Run(recipe, Options(home, name, **options), processes)
+    return run.train(listener or Quiet())
+
+
+@pytest.fixture(scope="module")
+def whole(home: Path) -> Trained:
+    """A run that nothing disturbs: 4 steps of 4 samples."""
+    return train(home, "whole")
+
+
+def assert_same(home: Path, name: str, whole: Trained, trained: Trained) -> None:
+    """Loss curve and last state are those of the undisturbed run, to 1e-4."""
+    curves = [
+        [(values["step"], values["loss"]) for values in each.outcome.position.history]
+        for each in (trained, whole)
+    ]
+    assert curves[0] == [(step, pytest.approx(loss, abs=1e-4)) for step, loss in curves[1]]
+    states = [
+        Checkpoints(home / "training" / each / "checkpoints").newest() for each in (name, "whole")
+    ]
+    assert states[0] is not None
+    assert states[1] is not None
+    for part, values in states[1].adapter.items():
+        assert torch.allclose(states[0].adapter[part], values, atol=1e-4), part
+
+
+def test_a_run_that_is_killed_and_resumed_ends_as_the_undisturbed_one(
+    home: Path, whole: Trained
+) -> None:
+    # Given a process that is killed in the middle of a step after its first checkpoint
+    def die(step: int) -> None:
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    process = FORK.Process(target=train, args=(home, "killed", Quiet(die)))
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+    # When it is resumed
+    trained = train(home, "killed", resume=True)
+    # Then nothing tells the two runs apart
+    assert_same(home, "killed", whole, trained)
+
+
+def test_sigterm_saves_within_a_step_and_resume_goes_on_there(home: Path, whole: Trained) -> None:
+    # Given a run that gets SIGTERM while it takes samples in
+    run = Run(RECIPE, Options(home, "stopped", full_precision=True), Processes())
+    seen = []
+    backward = run._model.backward
+
+    def counted(*arguments: Any) -> torch.Tensor:
+        seen.append(arguments)
+        if len(seen) == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return backward(*arguments)
+
+    run._model.backward = counted  # type: ignore[method-assign]
+    stopped = run.train(Quiet())
+    # Then it has saved the two samples of the second step, and no adapter
+    position = stopped.outcome.position
+    assert (stopped.adapter, position.step, position.n_samples) == (None, 1, 2)
+    # And it goes on with the third
+    assert_same(home, "stopped", whole, train(home, "stopped", resume=True))
+
+
+def _one_of_two(home: Path, rank: int, port: int, name: str) -> None:
+    torch.set_num_threads(1)
+    variables = {"RANK": rank, "WORLD_SIZE": 2, "LOCAL_RANK": rank, "MASTER_PORT": port}
+    os.environ.update({"MASTER_ADDR": "127.0.0.1"} | {k: str(v) for k, v in variables.items()})
+    processes = join_processes()
+    train(home, name, processes=processes)
+    processes.leave()
+
+
+def test_two_processes_train_as_one(home: Path, whole: Trained) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    both = [FORK.Process(target=_one_of_two, args=(home, rank, port, "two")) for rank in (0, 1)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(120)
+    assert [process.exitcode for process in both] == [0, 0]
+    assert_same(home, "two", whole, train(home, "two", resume=True))
+
+
+def test_the_adapter_knows_what_it_was_made_of_and_loads(home: Path, whole: Trained) -> None:
+    assert whole.adapter is not None
+    record = json.loads((whole.adapter / "provenance.json").read_text())
+    assert record["papers"] == sorted(pair(number).paper_sha256 for number in range(10))
+    assert [each["id"] for each in record["sources"]["validation"]] == ["p8", "p9"]
+    assert (
+        record["metrics"]["step"]
+        == whole.step
+        == min(whole.outcome.validation, key=whole.outcome.validation.__getitem__)
+    )
+    family = FAMILIES["llama31"]
+    loaded = load(
+        home / "models" / "llama31-8b",
+        family.base,
+        template=family.template,
+        device=torch.device("cpu"),
+        precision=Precision(torch.float32, "test"),
+    )
+    adapters = Adapters(loaded.model, family.base)
+    adapters.attach(whole.adapter, adapter_sha256(whole.adapter))
+    assert {t.dtype for t in load_file(whole.adapter / "adapter_model.safetensors").values()} == {
+        torch.bfloat16
+    }
+
+
+def test_another_step_can_be_chosen_afterwards(home: Path, whole: Trained) -> None:
+    chosen = train(home, "whole", resume=True, step=4)
+    assert chosen.step == 4
+    with pytest.raises(UserError, match="no checkpoint of step 3; there are: 2, 4"):
+        train(home, "whole", resume=True, step=3)
+
+
+def _on_a_full_disk(home: Path, answers: Any) -> None:
+    run = Run(RECIPE, Options(home, "full", full_precision=True), Processes())
+    # A file that may not grow past 64 KiB fails as one on a full disk does.
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, resource.RLIM_INFINITY))
+    try:
+        run.train(Quiet())
+    except UserError as error:
+        answers.put(str(error))
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(home: Path) -> None:
+    answers = FORK.Queue()
+    process = FORK.Process(target=_on_a_full_disk, args=(home, answers))
+    process.start()
+    sentence = answers.get(timeout=120)
+    process.join(60)
+    assert "step-000002 could not be written" in sentence
+    assert "--resume" in sentence
+    assert list((home / "training" / "full" / "checkpoints").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"reviewer": "llama31-7"}, "has reviews of 4 aspects, and reviewer llama31-7 writes 7"),
+        ({"reviewer": "llama2-4"}, "made for template llama3, and reviewer llama2-4 uses llama2"),
+        ({"dataset": "nowhere"}, "There is no data set nowhere"),
+        ({"learning_rate": 1.0}, "the recipe is not the one it was started with"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(
+    home: Path, whole: Trained, change: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(UserError, match=sentence):
+        train(home, "whole", resume=True, recipe=replace(RECIPE, **change))
+
+
+def test_a_run_is_not_begun_twice(home: Path, whole: Trained) -> None:
+    with pytest.raises(UserError, match="There is a run whole in"):
+        train(home, "whole")

@@ -1,0 +1,48 @@
+"""Checks that only mergers ask for: an answer ended by itself and says what its source says."""
+
+from __future__ import annotations
+
+import pytest
+
+from models import gate
+from models.aspects import FOUR
+from models.engine import Finish
+from models.gate import GateConfig
+from models.parse import parse, render
+from models.review import GateResult, Item
+
+SOURCE = "The comparisons with recent baselines are weak. The novelty of the pruning is limited."
+
+
+def result(text: str, finish: Finish = "stop", *fatal: str) -> GateResult:
+    raw = render([Item("rejection", 0, "On it", text)], FOUR)
+    return gate.check(
+        parse(raw, FOUR),
+        aspects=FOUR,
+        raw=raw,
+        system="",
+        paper_text=SOURCE,
+        finish=finish,
+        n_output_tokens=10,
+        config=GateConfig(fatal=fatal),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "finish", "passes"),
+    [
+        ("Comparing with recent baselines shows weaknesses.", "stop", True),
+        ("Comparing with recent baselines shows weaknesses.", "length", False),
+        ("Quantum annealers surpass photonic chips in navigation.", "stop", False),
+    ],
+)
+def test_a_merge_must_end_by_itself_and_be_grounded(
+    text: str, finish: Finish, passes: bool
+) -> None:
+    assert result(text, finish, "complete", "grounded").passed is passes
+
+
+def test_nobody_else_is_checked_for_it() -> None:
+    names = {check.name for check in result("Quantum annealers.", "length").checks}
+
+    assert names == set(gate.CHECKS)

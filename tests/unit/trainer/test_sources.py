@@ -1,0 +1,261 @@
+"""Sources are read as they come: OpenReview v1 and v2, PeerRead, tables and pairs."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from errors import UserError
+from models.aspects import FOUR
+from models.parse import render
+from models.review import Item
+from papers.text import read_text
+from trainer import openreview
+from trainer.forms import load_forms
+from trainer.importing import detect
+from trainer.openreview import choose_file, read_forums, source_paper, texts
+from trainer.peerread import read_peerread
+from trainer.records import Problem, SourcePaper
+from trainer.tables import read_pairs, read_tables
+
+FORMS = load_forms()
+DAY = 86_400_000
+
+
+def v1(note_id: str, invitation: str, when: int, content: Any, **more: Any) -> dict[str, Any]:
+    return {
+        "id": note_id,
+        "forum": "F1",
+        "replyto": None if note_id == "F1" else "F1",
+        "invitation": f"ICLR.cc/2020/Conference/{invitation}",
+        "tcdate": when,
+        "content": content,
+        **more,
+    }
+
+
+V1 = [
+    v1("F1", "-/Blind_Submission", 10 * DAY, {"title": "T", "abstract": "A"}, tmdate=90 * DAY)
+    | {
+        "details": {
+            "directReplies": [
+                v1(
+                    "R1",
+                    "Paper1/-/Official_Review",
+                    30 * DAY,
+                    {"review": "Good.", "rating": "6: ok"},
+                ),
+                v1("R2", "Paper1/-/Official_Review", 31 * DAY, {"review": "Bad.", "rating": "3"}),
+                v1(
+                    "C1",
+                    "Paper1/-/Official_Comment",
+                    50 * DAY,
+                    {"comment": "We thank the reviewer."},
+                    signatures=["ICLR.cc/2020/Conference/Paper1/Authors"],
+                ),
+                v1("C2", "Paper1/-/Public_Comment", 51 * DAY, {"comment": "Code?"}),
+                v1("D1", "Paper1/-/Decision", 99 * DAY, {"decision": "Accept (Poster)"}),
+            ]
+        }
+    },
+    {"id": "E1", "referent": "F1", "invitation": "x/-/Revision", "tcdate": 12 * DAY, "content": {}},
+    {"id": "E2", "referent": "F1", "invitation": "x/-/Revision", "tcdate": 60 * DAY, "content": {}},
+]
+
+
+def v2(note_id: str, invitation: str, when: int, **content: Any) -> dict[str, Any]:
+    return {
+        "id": note_id,
+        "forum": "F1",
+        "replyto": None if note_id == "F1" else "F1",
+        "invitations": [f"ICLR.cc/2024/Conference/{invitation}", "ICLR.cc/2024/Conference/-/Edit"],
+        "cdate": when,
+        "content": {name: {"value": value} for name, value in content.items()},
+    }
+
+
+V2 = [
+    v2("F1", "-/Submission", 10 * DAY, title="T"),
+    v2(
+        "R1",
+        "Submission1/-/Official_Review",
+        30 * DAY,
+        summary="S.",
+        strengths="Strong.",
+        weaknesses="Weak.",
+        questions="Why?",
+        soundness="3 good",
+        rating="8: accept",
+        confidence=4,
+    ),
+    v2("M1", "Submission1/-/Meta_Review", 80 * DAY, metareview="Fine."),
+    v2("D1", "Submission1/-/Decision", 99 * DAY, decision="Reject"),
+]
+
+
+def forum_of(notes: list[dict[str, Any]], tmp_path: Path) -> openreview.Forum:
+    file = tmp_path / "notes.jsonl"
+    file.write_text("".join(json.dumps(note) + "\n" for note in notes))
+    forums, problems = read_forums(file)
+    assert problems == []
+    return forums[0]
+
+
+def test_notes_of_api_1_become_reviews_replies_comments_and_a_decision(tmp_path: Path) -> None:
+    found = source_paper(forum_of(V1, tmp_path), read_text("T\n\nBody."), "why", FORMS)
+
+    kinds = [(note.id, note.kind) for note in found.notes]
+    assert kinds == [
+        ("R1", "review"),
+        ("R2", "review"),
+        ("C1", "author_reply"),
+        ("C2", "public_comment"),
+        ("D1", "decision"),
+    ]
+    assert (found.decision, found.year) == ("Accept (Poster)", 2020)
+    assert [note.rating for note in found.notes[:2]] == [6.0, 3.0]
+
+
+def test_notes_of_api_2_keep_the_fields_of_their_form(tmp_path: Path) -> None:
+    (tmp_path / "notes.json").write_text(json.dumps({"notes": V2}))
+    forums, _ = read_forums(tmp_path / "notes.json")
+
+    found = source_paper(forums[0], read_text("T\n\nBody."), "why", FORMS)
+
+    review = found.notes[0]
+    assert dict(review.parts) == {
+        "summary": "S.",
+        "strengths": "Strong.",
+        "weaknesses": "Weak.",
+        "questions": "Why?",
+    }
+    assert (review.rating, review.confidence, found.decision) == (8.0, 4.0, "Reject")
+    assert review.extra == {"soundness": "3 good"}
+    assert [note.kind for note in found.notes] == ["review", "meta_review", "decision"]
+
+
+@pytest.mark.parametrize(
+    ("files", "chosen", "why"),
+    [
+        (["F1_E1", "F1_E2"], "F1_E1", "last version before the first review"),
+        (["F1_E2"], "F1_E2", "anonymous submission"),
+        (["F1"], "F1", "anonymous submission"),
+    ],
+)
+def test_the_version_that_the_reviewers_saw_is_chosen(
+    files: list[str], chosen: str, why: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for name in files:
+        (folder / f"{name}.md").write_text("# T\n\nBody.")
+
+    choice = choose_file(forum_of(V1, tmp_path), texts(folder), FORMS)
+
+    assert choice is not None
+    assert (choice.version.content.stem, choice.why) == (chosen, why)
+
+
+def test_a_version_that_may_be_later_is_said_to_be_unknown(tmp_path: Path) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    (folder / "F1.md").write_text("# T\n\nBody.")
+
+    choice = choose_file(forum_of(V2, tmp_path), texts(folder), FORMS)
+
+    assert choice is not None
+    assert choice.why.startswith("unknown")
+
+
+def test_a_new_venue_is_a_new_file(tmp_path: Path) -> None:
+    form = "name: w\ninvitation: ^W/\nnotes: {review: Opinion$}\nparts: {strengths: [liked]}\n"
+    (tmp_path / "w.yaml").write_text(form)
+    reply = {"id": "R", "invitation": "W/-/Opinion", "content": {"liked": "All of it."}}
+    forum = openreview.Forum("F", {"id": "F", "invitation": "W/-/S", "content": {}}, [reply])
+
+    found = source_paper(forum, read_text("T\n\nBody."), "why", load_forms(tmp_path))
+
+    assert dict(found.notes[0].parts) == {"strengths": "All of it."}
+    (tmp_path / "w.yaml").write_text(form + "colour: red\n")
+    with pytest.raises(UserError, match=r"w\.yaml: colour: "):
+        load_forms(tmp_path)
+
+
+def test_peerread_folders_are_read(tmp_path: Path) -> None:
+    for name in ("reviews", "parsed_pdfs"):
+        (tmp_path / "acl_2017" / "dev" / name).mkdir(parents=True)
+    reviews = {
+        "id": "7",
+        "title": "T",
+        "abstract": "We study.",
+        "accepted": True,
+        "reviews": [
+            {"comments": "- Strengths: fine.", "RECOMMENDATION": "4", "REVIEWER_CONFIDENCE": "3"},
+            {"comments": "Accept.", "IS_META_REVIEW": True},
+        ],
+    }
+    parsed = {"metadata": {"authors": [], "sections": [{"heading": None, "text": "Body."}]}}
+    (tmp_path / "acl_2017/dev/reviews/7.json").write_text(json.dumps(reviews))
+    (tmp_path / "acl_2017/dev/parsed_pdfs/7.pdf.json").write_text(json.dumps(parsed))
+    (tmp_path / "acl_2017/dev/reviews/8.json").write_text("{}")
+    (tmp_path / "acl_2017/dev/parsed_pdfs/8.pdf.json").write_text("{}")
+
+    found, problem = read_peerread(tmp_path)
+
+    assert detect(tmp_path) == "peerread"
+    assert isinstance(found, SourcePaper)
+    assert (found.id, found.decision, found.version_choice) == (
+        "acl_2017_7",
+        "Accept",
+        "anonymous submission",
+    )
+    assert [note.kind for note in found.notes] == ["review", "meta_review"]
+    assert isinstance(problem, Problem)
+
+
+def test_tables_are_read_gzipped_and_broken_rows_are_named(tmp_path: Path) -> None:
+    papers = [{"id": "a", "title": "T", "sections": [{"heading": "", "text": "Body."}]}]
+    with gzip.open(tmp_path / "papers.jsonl.gz", "wt") as stream:
+        stream.write(json.dumps(papers[0]) + "\nnot json\n" + '{"title": "no id"}\n')
+    rows = [
+        {"paper_id": "a", "review_id": "r", "comments": "Fine.", "aspects": {"strengths": "S."}},
+        {"paper_id": "a", "is_meta": True, "comments": "Yes.", "decision": "Accept"},
+    ]
+    (tmp_path / "reviews.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    found, *problems = read_tables(tmp_path)
+
+    assert isinstance(found, SourcePaper)
+    assert dict(found.notes[0].parts) == {"strengths": "S."}
+    assert (found.notes[1].kind, found.decision) == ("meta_review", "Accept")
+    assert [p.sentence for p in problems if isinstance(p, Problem)] == [
+        "papers.jsonl.gz, line 2: not JSON.",
+        "papers.jsonl.gz, line 3: id is missing.",
+    ]
+
+
+def test_a_ready_pair_is_merged_when_its_review_is_in_the_grammar(tmp_path: Path) -> None:
+    ready = render([Item("acceptance", 0, "Clear", "It is clear.")], FOUR)
+    rows = [{"id": "a", "paper": "T\n\nBody.", "review": ready}]
+    rows += [{"paper": "T\n\nBody.", "review": "I like it."}, {"paper": "T"}]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    merged, free, problem = read_pairs(tmp_path / "pairs.jsonl")
+
+    assert isinstance(merged, SourcePaper)
+    assert isinstance(free, SourcePaper)
+    assert (merged.ready, merged.notes) == (ready, ())
+    assert (free.ready, free.notes[0].text) == (None, "I like it.")
+    assert problem == Problem('pairs.jsonl, line 3: "review" is missing or empty.')
+
+
+def test_what_is_no_source_is_refused_with_what_would_be(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text('{"a": 1}\n')
+
+    for path in (tmp_path, tmp_path / "x.jsonl"):
+        with pytest.raises(UserError, match="is none of: a file of OpenReview notes"):
+            detect(path)

@@ -1,0 +1,1 @@
+"""From human reviews to data sets, from data sets to adapters. Workers never import it."""

@@ -1,0 +1,143 @@
+"""Checkpoints of a run as folders that are there whole or not at all; knows nothing of models.
+
+Only safetensors and JSON: what is read back cannot run code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from errors import UserError
+
+_PARTIAL = ".partial"
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a run is: `step` optimiser steps done, and samples of the next one taken in.
+
+    `history` has every step's values so far; the keys are `step`, `loss` and so on.
+    """
+
+    step: int
+    n_samples: int = 0
+    loss: float = 0.0
+    history: tuple[Mapping[str, float], ...] = ()
+    #: What must be the same when the run goes on.
+    identity: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Sorts as the positions do."""
+        within = f"-{self.n_samples:03}" if self.n_samples else ""
+        return f"step-{self.step:06}{within}"
+
+
+@dataclass(frozen=True)
+class State:
+    """A position with the tensors that belong to it, by name."""
+
+    position: Position
+    adapter: Mapping[str, Tensor]
+    optimiser: Mapping[str, Tensor]
+    #: Summed gradients of the samples taken in; empty between steps.
+    gradients: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class Checkpoints:
+    """The checkpoints of one run, in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def save(self, state: State) -> Path:
+        """Write a checkpoint. UserError when the disk takes no more; then nothing is left of it."""
+        target = self.folder / state.position.name
+        scratch = self.folder / (state.position.name + _PARTIAL)
+        try:
+            shutil.rmtree(scratch, ignore_errors=True)
+            scratch.mkdir(parents=True)
+            for name in ("adapter", "optimiser", "gradients"):
+                save_file(dict(getattr(state, name)), scratch / f"{name}.safetensors")
+            _write(scratch / "position.json", json.dumps(asdict(state.position)))
+            _sync(scratch)
+            shutil.rmtree(target, ignore_errors=True)
+            scratch.rename(target)
+        except (OSError, SafetensorError) as error:
+            shutil.rmtree(scratch, ignore_errors=True)
+            raise UserError(
+                f"Checkpoint {state.position.name} could not be written to {self.folder}: "
+                f"{_reason(error)}. The checkpoints before it are whole: make room and go on with "
+                "`referee train CONFIG --resume`."
+            ) from error
+        return target
+
+    def all(self) -> list[Path]:
+        """Folders of the whole checkpoints, oldest first."""
+        return sorted(
+            path for path in self.folder.glob("step-*") if not path.name.endswith(_PARTIAL)
+        )
+
+    def newest(self) -> State | None:
+        """The last one; None before the first."""
+        found = self.all()
+        return self.read(found[-1]) if found else None
+
+    def at(self, step: int) -> Path:
+        """The one after `step` steps; UserError, naming those that there are."""
+        path = self.folder / Position(step).name
+        if not path.is_dir():
+            there = ", ".join(str(int(p.name[5:11])) for p in self.all()) or "none"
+            raise UserError(f"There is no checkpoint of step {step}; there are: {there}.")
+        return path
+
+    @staticmethod
+    def read(path: Path) -> State:
+        """Read a checkpoint; UserError when it is damaged."""
+        try:
+            fields = json.loads((path / "position.json").read_text(encoding="utf-8"))
+            position = replace(Position(**fields), history=tuple(fields["history"]))
+            names = ("adapter", "optimiser", "gradients")
+            tensors = [load_file(path / f"{name}.safetensors") for name in names]
+        except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
+            raise UserError(f"The checkpoint {path} cannot be read: {error}.") from error
+        return State(position, *tensors)
+
+    def prune(self, keep: int, steps: Collection[int]) -> None:
+        """Remove all but the newest `keep` and those of `steps`, and what a crash left behind."""
+        wanted = {Position(step).name for step in steps}
+        for path in self.all()[:-keep]:
+            if path.name not in wanted:
+                shutil.rmtree(path, ignore_errors=True)
+        for path in self.folder.glob(f"*{_PARTIAL}"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _sync(folder: Path) -> None:
+    """Bring files and folder to the disk before the rename says that they are there."""
+    for path in (*folder.iterdir(), folder):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            with contextlib.suppress(OSError):
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _reason(error: Exception) -> Any:
+    return getattr(error, "strerror", None) or str(error).split("\n", 1)[0]

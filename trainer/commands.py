@@ -1,0 +1,336 @@
+"""The commands about training data: parse, call, print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cli import echo_json, json_option, progress, ready_database
+from errors import UserError
+
+_source_option = click.option(
+    "--source", "sources", multiple=True, metavar="NAME", help="Only papers of this source."
+)
+
+
+@click.group(short_help="Make training data: import, clean, merge, build, stats.")
+def data() -> None:
+    """Make training data: import, clean, merge, build, stats.
+
+    \b
+    referee data import ../shared/data/treereview
+    referee data clean
+    referee data merge --engine structured
+    referee data build sets/demo-7 --reviewer demo-7
+    """
+
+
+@data.command("import")
+@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@click.option("--source", "name", metavar="NAME", help="Name of the source [default: PATH's].")
+@click.option("--licence", metavar="NAME", help="The source's licence [default: none stated].")
+@click.option(
+    "--format",
+    "layout",
+    type=click.Choice(["openreview", "peerread", "jsonl", "pairs"]),
+    help="Layout of the source [default: found out].",
+)
+@click.option(
+    "--texts",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder with the papers of OpenReview notes: FORUM.pdf, or FORUM_VERSION.pdf.",
+)
+@json_option
+def import_data(
+    path: Path,
+    name: str | None,
+    licence: str | None,
+    layout: str | None,
+    texts: Path | None,
+    as_json: bool,
+) -> None:
+    """Import papers with their human reviews; running it again adds nothing.
+
+    PATH is a file of OpenReview notes (API v1 or v2), a folder with papers.jsonl and reviews.jsonl,
+    a PeerRead folder, or a file of {"paper", "review"} lines. Of a paper's versions the one that
+    its reviewers saw is taken, and why is recorded.
+    """
+    from settings import get_settings
+    from trainer.importing import Source, import_source
+
+    source = Source(path, name or path.name.split(".")[0], licence, layout, texts)
+    with progress("reading") as advance:
+        done = import_source(ready_database(), source, get_settings(), advance)
+    if as_json:
+        echo_json(vars(done))
+    else:
+        _print_import(done)
+    for sentence in done.problems:
+        click.echo(f"referee: {sentence}", err=True)
+    if done.problems:
+        raise click.exceptions.Exit(1)
+
+
+def _print_import(done: Any) -> None:
+    notes = ", ".join(f"{count} {kind}" for kind, count in sorted(done.notes.items()))
+    click.echo(
+        f"{done.source} ({done.layout}): {done.papers} papers, {done.new_papers} of them new"
+    )
+    click.echo(f"  notes: {notes or 'none'}; {done.new_reviews} of them new")
+    for why, count in sorted(done.versions.items()):
+        click.echo(f"  version: {why}: {count}")
+
+
+@data.command("clean")
+@click.option(
+    "--min-reviews", default=2, show_default=True, help="Usable reviews that a paper needs."
+)
+@click.option(
+    "--short-percentile",
+    default=1.0,
+    show_default=True,
+    help="Papers shorter than this percentile are kept out.",
+)
+@click.option(
+    "--long-percentile",
+    default=99.0,
+    show_default=True,
+    help="Papers longer than this percentile are kept out.",
+)
+@json_option
+def clean(min_reviews: int, short_percentile: float, long_percentile: float, as_json: bool) -> None:
+    """Flag what must not be learnt from, by named rules; nothing is deleted."""
+    from trainer.cleaning import Thresholds
+    from trainer.corpus_cleaning import clean_corpus
+
+    thresholds = Thresholds(min_reviews, short_percentile, long_percentile)
+    _print_stats(clean_corpus(ready_database(), thresholds), as_json=as_json)
+
+
+@data.command("stats")
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Draw the table and the lengths as an SVG file.",
+)
+@json_option
+def stats(plot: Path | None, as_json: bool) -> None:
+    """Show what training data there is, what was kept and why."""
+    from trainer.corpus_cleaning import statistics
+
+    found = statistics(ready_database())
+    _print_stats(found, as_json=as_json)
+    if plot is not None:
+        from trainer.figure import draw
+
+        plot.write_text(draw(found), encoding="utf-8")
+        click.echo(f"Drawn: {plot}", err=True)
+
+
+def _print_stats(found: Any, *, as_json: bool) -> None:
+    if as_json:
+        echo_json(found.to_json())
+    else:
+        from trainer.display import print_tables
+
+        print_tables(found.tables())
+
+
+@data.command("merge")
+@click.option(
+    "--engine",
+    type=click.Choice(["structured", "api", "local"]),
+    default="structured",
+    show_default=True,
+    help="Without a model, by an endpoint, or by this site's GPU workers.",
+)
+@click.option(
+    "--reviewer",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="Merged reviewer [default: merged-ENGINE-7 and, without a model, -4 too].",
+)
+@_source_option
+@click.option("--batch", "batch_name", metavar="NAME", help="Name of the jobs' batch.")
+@click.option("--allow-external", is_flag=True, help="Reviews may leave this site.")
+@click.option("--dry-run", is_flag=True, help="Say what it would cost; queue nothing.")
+@click.option("--wait", is_flag=True, help="Return when every paper is done.")
+@json_option
+def merge(
+    engine: str,
+    names: tuple[str, ...],
+    sources: tuple[str, ...],
+    batch_name: str | None,
+    allow_external: bool,
+    dry_run: bool,
+    wait: bool,
+    as_json: bool,
+) -> None:
+    """Merge the human reviews of each paper into one, by aspect."""
+    from trainer.inputs import merge_inputs
+
+    database = ready_database()
+    inputs = merge_inputs(database, sources)
+    if engine == "structured":
+        _merge_structured(database, inputs, names, as_json=as_json)
+        return
+    if len(names) > 1:
+        raise UserError("Jobs are one reviewer's: name a single --reviewer.")
+    name = names[0] if names else f"merged-{engine}-7"
+    found = _plan(database, inputs, name, batch_name, allow_external)
+    click.echo(f"{name}: {len(found.todo)} papers to merge, {found.cached} merged before", err=True)
+    click.echo(f"estimate, at most: {found.estimate}", err=True)
+    if dry_run or not found.todo:
+        echo_json(found.to_json()) if as_json else None
+        return
+    _queue_merges(database, found, name, allow_external, wait=wait, as_json=as_json)
+
+
+def _plan(
+    database: Any, inputs: Any, name: str, batch_name: str | None, allow_external: bool
+) -> Any:
+    from settings import get_settings
+    from trainer.merge_jobs import plan
+    from worker import roster
+
+    version, config = roster.resolve(database, name)
+    if config.kind != "merged" or not (config.base or config.endpoint):
+        raise UserError(f"{name} is not a merged reviewer with a model.")
+    roster.check_may_send(config, get_settings(), allow_external)
+    return plan(database, inputs, version, config, batch_name)
+
+
+def _queue_merges(
+    database: Any, found: Any, name: str, allow_external: bool, *, wait: bool, as_json: bool
+) -> None:
+    from functools import partial
+
+    from db import batches
+    from settings import get_settings
+    from trainer.merge_jobs import cost, submit
+    from worker import roster
+    from worker.submission import ringer
+    from worker.waiting import wait_for_batch
+
+    settings = get_settings()
+    version, config = roster.resolve(database, name)
+    ring = partial(ringer, settings)
+    told = submit(database, found, version, allow_external=allow_external, ringer=ring)
+    if not told:
+        click.echo("referee: No broker was reached; a worker will find the jobs.", err=True)
+    if wait:
+        patience = settings.lease_seconds
+        with progress("merging") as advance:
+            wait_for_batch(
+                database,
+                found.batch,
+                queue=version.queue,
+                progress=advance,
+                patience_seconds=patience,
+            )
+    status = batches.status(database, found.batch)
+    spent = cost(config, status.prompt_tokens, status.output_tokens)
+    if as_json:
+        echo_json(found.to_json() | {"counts": status.counts, "spent": vars(spent)})
+    else:
+        click.echo(f"Batch {found.batch}: {status.state}, {_in_words(status.counts)}.")
+        click.echo(f"spent on accepted answers: {spent}")
+    if status.counts["failed"]:
+        hint = f"`referee retry {found.batch}` tries them again"
+        click.echo(f"referee: {status.counts['failed']} merges failed: {hint}.", err=True)
+        raise click.exceptions.Exit(1)
+
+
+def _in_words(counts: dict[str, int]) -> str:
+    shown = ("succeeded", "failed", "running", "queued")
+    return ", ".join(f"{counts[state]} {state}" for state in shown if counts[state])
+
+
+def _merge_structured(database: Any, inputs: Any, names: tuple[str, ...], *, as_json: bool) -> None:
+    from trainer.display import print_tables
+    from trainer.merging import merge_structured, tables
+    from worker import roster
+
+    chosen = names or ("merged-structured-7", "merged-structured-4")
+    mergers = [roster.resolve(database, name) for name in chosen]
+    for version, config in mergers:
+        if config.kind != "merged" or config.base or config.endpoint:
+            raise UserError(f"{version.name} does not merge without a model.")
+    with progress("merging") as advance:
+        done = merge_structured(database, inputs, [version for version, _ in mergers], advance)
+    if as_json:
+        echo_json([vars(each) for each in done])
+    else:
+        print_tables(tables(done))
+
+
+@data.command("build")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--reviewer",
+    "reviewer_name",
+    required=True,
+    metavar="NAME",
+    help="Local reviewer that will learn: its template, tokenizer and limits count.",
+)
+@click.option(
+    "--merged",
+    "merged_name",
+    metavar="NAME",
+    help="Whose reviews are learnt [default: merged-structured-ASPECTS].",
+)
+@_source_option
+@click.option(
+    "--splits",
+    "split_files",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="JSON with the papers of train, dev and test; papers not named there are left out.",
+)
+@click.option("--validation-share", default=0.1, show_default=True, help="Part of the papers.")
+@click.option("--test-share", default=0.1, show_default=True, help="Part of the papers.")
+@click.option("--seed", default=42, show_default=True, help="Of the random split.")
+@click.option("--name", metavar="NAME", help="Name of the data set [default: FOLDER's].")
+@click.option("--replace", is_flag=True, help="A data set in FOLDER gives way.")
+@json_option
+def build(
+    folder: Path,
+    reviewer_name: str,
+    merged_name: str | None,
+    validation_share: float,
+    test_share: float,
+    name: str | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Write papers and merged reviews as a data set, split by paper, with a card.
+
+    Without --source, sources with a non-commercial licence are left out.
+    """
+    from settings import get_settings
+    from trainer.building import BuildOptions, build
+    from trainer.display import print_tables
+    from trainer.readme import tables
+    from trainer.splitting import Shares
+    from trainer.targets import target_of
+    from worker import roster
+
+    database = ready_database()
+    _, config = roster.resolve(database, reviewer_name)
+    target = target_of(config, get_settings())
+    merged, _ = roster.resolve(database, merged_name or f"merged-structured-{config.aspects}")
+    shares = Shares(validation_share, test_share)
+    made = build(
+        database,
+        merged,
+        target,
+        BuildOptions(folder, name or folder.name, shares=shares, **options),
+    )
+    if as_json:
+        echo_json({"folder": str(folder), "sha256": made.card.sha256, "counts": made.card.counts})
+    else:
+        print_tables(tables(made.card))
+        click.echo(f"{folder}: sha256 {made.card.sha256}")
