@@ -50,13 +50,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "model": ("models.commands", "List and fetch base models."),
     "train": ("trainer.train_commands", "Train an adapter."),
     "import": ("models.commands", "Import reviews that were written elsewhere."),
+    "data": ("trainer.commands", "Make training data: import, clean, merge, build, stats."),
     "judge": ("judge.commands", "Match and judge reviews against human ones."),
     "eval": ("judge.commands", "Is NEW better than its rivals, held against human reviews?"),
     "report": (
         "judge.report_commands",
         "Write a report of comparisons: HTML, charts, Markdown, JSON.",
     ),
-    "data": ("trainer.commands", "Make training data: import, clean, merge, build, stats."),
     "db": ("db.commands", "Create, upgrade and check the database."),
     "doctor": ("worker.commands", "Check every part and say how to mend what is broken."),
 }

@@ -22,6 +22,7 @@ from db.events import Change, record
 from db.opening import require_batch
 from db.outcomes import LIVE, OPEN, close_finished, settle
 from db.schema import Batch, Job, PurgedPaper
+from db.schema_data import JobInput
 from db.session import Database
 from errors import UserError
 
@@ -31,7 +32,9 @@ _MOST_NAMED = 5
 _RETRIABLE = ("failed", "cancelled", "expired")
 
 _WITHOUT_TEXT = or_(
-    Job.paper_id.is_(None), exists().where(PurgedPaper.paper_id == Job.paper_id).correlate(Job)
+    Job.paper_id.is_(None),
+    exists().where(PurgedPaper.paper_id == Job.paper_id).correlate(Job),
+    exists().where(JobInput.job_id == Job.id, JobInput.text == "").correlate(Job),
 )
 
 

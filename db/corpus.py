@@ -114,11 +114,12 @@ def _store_origin(on: Connection, origin: NewOrigin, paper_id: int) -> bool:
     name = {"source": origin.source, "source_id": origin.source_id}
     licence = origin.licence or NO_LICENCE
     values: dict[str, Any] = {"paper_id": paper_id, "licence": licence}
-    made = on.execute(insert_or_ignore(on, Origin).values(**name, **values)).rowcount
+    insertion = insert_or_ignore(on, Origin).values(**name, **values)
+    made = on.scalar(insertion.returning(Origin.id)) is not None
     if not made:
         values["licence"] = origin.licence or Origin.licence
         on.execute(update(Origin).filter_by(**name).values(**values))
-    return bool(made)
+    return made
 
 
 def corpus_papers(database: Database, sources: Sequence[str] = ()) -> list[CorpusPaper]:

@@ -1,7 +1,7 @@
 """Deletes what papers and reviews say and keeps what happened; knows no file and no cache.
 
 Hashes, events, counts, scores and ids stay; the words go: papers' texts, raw answers, items, the
-points and reasons that judges drew from them, answers that the gate rejected.
+points and reasons that judges drew from them, answers that the gate rejected, inputs of mergers.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, Connection, bindparam, func, insert, null,
 from db.control import choose
 from db.outcomes import LIVE
 from db.schema import Item, Job, JobEvent, Paper, PurgedPaper, Review
+from db.schema_data import JobInput
 from db.schema_judging import Point, PointMatch, Verdict
 from db.session import Database
 from errors import UserError
@@ -111,6 +112,7 @@ def _purge(
     rejected = [] if keep_reviews else _rejected(on, jobs)
     if not dry_run:
         _empty_papers(on, gone)
+        on.execute(update(JobInput).where(JobInput.job_id.in_(jobs)).values(text=""))
         _empty_reviews(on, reviews)
         _empty_events(on, rejected)
     return Purge(len(gone), len(shared), len(reviews), len(rejected))

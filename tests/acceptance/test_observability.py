@@ -36,11 +36,11 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 
 @contextmanager
-def workers(site: Site, *environments: dict[str, str]) -> Iterator[list[int]]:
+def workers(site: Site, *environments: dict[str, str]) -> Iterator[None]:
     """A worker for each environment."""
     running = [site.start("worker", "--reviewer", "demo-7", **more) for more in environments]
     try:
-        yield [process.pid for process in running]
+        yield
     finally:
         for process in running:
             process.terminate()
@@ -80,7 +80,7 @@ def test_a_sick_worker_stops_and_says_so_and_a_host_has_one_endpoint(
     papers = write_papers(tmp_path / "papers", 160)
     site.run("submit", str(papers), "--batch", "night", "--reviewer", "demo-7")
     site.run("pause", "--all")
-    with workers(site, {}, {"SCRIPTED_SICK": "1"}) as pids:
+    with workers(site, {}, {"SCRIPTED_SICK": "1"}):
         wait_until(lambda: signed_on(site) == 2)
         site.run("resume", "--all")
         # When the sick one has failed enough papers that others would pass
@@ -108,9 +108,7 @@ def test_a_sick_worker_stops_and_says_so_and_a_host_has_one_endpoint(
         assert sick["level"] == "ERROR"
         commit = next(line for line in lines if line.get("action") == "commit")
         assert {"time", "action", "job", "attempt", "worker", "gpu", "custom_id"} <= commit.keys()
-        assert {line["worker"].split("-")[-1].split("@")[0] for line in lines if "job" in line} == {
-            str(pid) for pid in pids
-        }
+        assert len({line["worker"] for line in lines if "job" in line}) == 2
     assert scrape(port) == {}
 
 

@@ -24,6 +24,7 @@ VALID: dict[str, dict[str, Any]] = {
         "flags": [],
         "n_flags": 0,
     },
+    "purged_paper": {"paper_id": 1},
     "reviewer": {
         "name": "r",
         "version": 1,
@@ -202,13 +203,14 @@ APART: dict[str, dict[str, Any]] = {
     "uq_review_job_id": {"external_id": "other"},
     "uq_review_reviewer_id_paper_id_external_id": {"job_id": 2},
     "uq_verdict_whole": {"aspect": None},
-    "uq_match_count_union": {"reference_review_id": None},
     "uq_data_flag_paper": {"review_id": None},
+    "uq_match_count_union": {"reference_review_id": None},
 }
 
 #: Columns that set a row apart from those that are there, under every UNIQUE rule.
 FRESH: dict[str, dict[str, Any]] = {
     "paper": {"sha256": "f" * 64},
+    "purged_paper": {"paper_id": 2},
     "reviewer": {"name": "fresh"},
     "batch": {"name": "fresh"},
     "job": {"custom_id": "fresh", "sample": 1},
@@ -224,12 +226,12 @@ FRESH: dict[str, dict[str, Any]] = {
     "comparison": {"config_sha256": "fresh"},
     "point_match": {"matcher": "fresh"},
     "verdict": {"aspect": "fresh"},
-    "compared_paper": {"paper_id": 2},
-    "match_count": {"role": "b"},
-    "split_use": {"split": "fresh"},
     "origin": {"source_id": "fresh"},
     "data_flag": {"rule": "fresh"},
     "job_input": {"job_id": 2},
+    "compared_paper": {"paper_id": 2},
+    "match_count": {"role": "b"},
+    "split_use": {"split": "fresh"},
 }
 
 #: Tables whose rows have a number.
@@ -278,8 +280,8 @@ def populated(database: Database) -> Database:
             if table not in ("paper", "reviewer", "batch", "job"):
                 put(on, table, **({"id": 1} if table in NUMBERED else {}))
         put(on, "verdict", id=2, aspect=None)
-        put(on, "match_count", id=2, reference_review_id=None)
         put(on, "data_flag", id=2, review_id=None)
+        put(on, "match_count", id=2, reference_review_id=None)
     return database
 
 
