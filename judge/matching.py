@@ -83,10 +83,13 @@ def restrict(
 def _assign(pairs: Sequence[Pair]) -> list[tuple[int, int]]:
     references = sorted({pair.reference for pair in pairs})
     generated = sorted({pair.generated for pair in pairs})
+    if len(references) == len(generated) == len(pairs):
+        return sorted((pair.reference, pair.generated) for pair in pairs)
+    rows = {reference: row for row, reference in enumerate(references)}
+    columns = {place: column for column, place in enumerate(generated)}
     matrix = np.zeros((len(references), len(generated)), dtype=np.float32)
     for pair in pairs:
-        row, column = references.index(pair.reference), generated.index(pair.generated)
-        matrix[row, column] = pair.similarity
+        matrix[rows[pair.reference], columns[pair.generated]] = pair.similarity
     chosen = one_to_one(matrix, float(np.finfo(np.float32).tiny))
     return [(references[row], generated[column]) for row, column in chosen]
 
@@ -104,4 +107,4 @@ def count(matches: Collection[tuple[int, int]], n_reference: int, n_generated: i
 
 def _largest_matching(matches: Collection[tuple[int, int]]) -> int:
     pairs = [Pair(reference, generated, 1.0, True) for reference, generated in set(matches)]
-    return len(_assign(pairs))
+    return len(_assign(pairs))  # weights of 1: the greatest sum has the most pairs

@@ -24,6 +24,7 @@ VALID: dict[str, dict[str, Any]] = {
         "flags": [],
         "n_flags": 0,
     },
+    "purged_paper": {"paper_id": 1},
     "reviewer": {
         "name": "r",
         "version": 1,
@@ -210,6 +211,7 @@ APART: dict[str, dict[str, Any]] = {
 #: Columns that set a row apart from those that are there, under every UNIQUE rule.
 FRESH: dict[str, dict[str, Any]] = {
     "paper": {"sha256": "f" * 64},
+    "purged_paper": {"paper_id": 2},
     "reviewer": {"name": "fresh"},
     "batch": {"name": "fresh"},
     "job": {"custom_id": "fresh", "sample": 1},
