@@ -9,9 +9,11 @@ COPY papers papers
 COPY models models
 COPY worker worker
 COPY judge judge
+COPY trainer trainer
 COPY db db
 COPY migrations migrations
 COPY configs configs
+COPY adapters adapters
 COPY examples examples
 RUN pip install --no-cache-dir "$(sed -n '/^torch==/p' constraints.txt)" \
  && pip install --no-cache-dir -c constraints.txt -e .
