@@ -150,7 +150,7 @@ def calibrate_command(as_json: bool, **options: Any) -> None:
     click.echo(f"Closest to {found.reference.label}: {found.best.setting.label}.")
 
 
-@click.command("eval")
+@click.command("eval", short_help="Is NEW better than its rivals, held against human reviews?")
 @click.argument("new")
 @click.option("--against", "rivals", multiple=True, required=True, metavar="OLD", help="A rival.")
 @click.option(

@@ -29,6 +29,7 @@ def claim(job_id: int, crashes: int = 0) -> Claim:
         body="b",
         reviewer=ReviewerVersion(1, "r", 1, "s", "local", "q", {}),
         allow_external=False,
+        waited=0.0,
         worker="w",
         max_attempts=3,
         crashes=crashes,
