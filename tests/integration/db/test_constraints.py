@@ -53,7 +53,6 @@ VALID: dict[str, dict[str, Any]] = {
         "seed": 1,
         "state": "queued",
     },
-    "purged_paper": {"paper_id": 1},
     "job_event": {"job_id": 1, "attempt": 0, "kind": "k"},
     "review": {
         "paper_id": 1,
