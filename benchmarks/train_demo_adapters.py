@@ -21,7 +21,7 @@ import time
 import zipfile
 from pathlib import Path
 
-#: Bytes of a piece: a call of a lent machine takes 64 MiB.
+#: Bytes of a piece: small enough for most transfers.
 PIECE = 48 << 20
 NAMES = ("demo-7", "demo-4")
 
