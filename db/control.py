@@ -96,6 +96,7 @@ def retry(database: Database, name: str, custom_ids: Sequence[str] | None = None
                 queued_at=now(),
                 not_before=0.0,
                 given_back=Job.attempt,
+                crashes_alone=0,
                 cancel_requested=False,
                 deadline_at=case((Job.deadline_at <= now(), NEVER), else_=Job.deadline_at),
             )

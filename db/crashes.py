@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case
+from sqlalchemy import ColumnElement, and_, case, or_
 
 from db.schema import Job
 
@@ -25,15 +25,19 @@ CAUSE = (
 
 def crash_values() -> dict[str, Any]:
     """What a job that goes back to the queue after a crash gets."""
-    not_counted = case((Job.alone, 0), else_=1)
-    return {"crashes": Job.crashes + 1, "given_back": Job.given_back + not_counted}
+    return {
+        "crashes": Job.crashes + 1,
+        "crashes_alone": Job.crashes_alone + case((Job.alone, 1), else_=0),
+        "given_back": Job.given_back + case((Job.alone, 0), else_=1),
+    }
 
 
-def most_alone(max_attempts: int) -> int:
-    """How many counted attempts a job may have that is alone in a crash."""
-    return min(max_attempts, MOST_CRASHES_ALONE)
+def convicted() -> ColumnElement[bool]:
+    """Whether a running job whose engine is gone is taken for the cause."""
+    return and_(Job.alone, Job.crashes_alone + 1 >= MOST_CRASHES_ALONE)
 
 
-def convicted(most: int | ColumnElement[int]) -> ColumnElement[bool]:
-    """Whether a running job whose engine is gone has to fail; `most` is `most_alone`'s."""
-    return and_(Job.alone, Job.attempt - Job.given_back >= most)
+def ended_by_crash(max_attempts: int | ColumnElement[int]) -> ColumnElement[bool]:
+    """Whether such a job has to fail: it is the cause, or this was the last of its attempts."""
+    used_up = and_(Job.alone, Job.attempt - Job.given_back >= max_attempts)
+    return or_(convicted(), used_up)

@@ -23,7 +23,7 @@ from sqlalchemy import (
 
 from db.claims import Claim
 from db.columns import at_most, now
-from db.crashes import CAUSE, CRASH, convicted, crash_values, most_alone
+from db.crashes import CAUSE, CRASH, convicted, crash_values, ended_by_crash
 from db.events import Change, record
 from db.outcomes import close_finished, settle
 from db.schema import Item, Job, Review
@@ -93,29 +93,37 @@ def release(
             return True
     if _end_alone(database, claim, "cancelled", _CANCEL_ASKED):
         return True
-    used_up = f"{claim.max_attempts} attempts ended without a review; the last: {reason}"
-    return fail(database, claim, kind="attempts", sentence=used_up)
+    return fail(database, claim, kind="attempts", sentence=_used_up(claim.max_attempts, reason))
 
 
 def crashed(database: Database, claim: Claim, *, reason: str) -> bool:
     """Give the job back after the engine broke down with all that was in it.
 
-    One that was alone there too often fails with kind "crash". False: the job was lost before.
+    One that was alone there too often fails with kind "crash", one without attempts left with kind
+    "attempts". False: the job was lost before.
     """
-    terms = {"most": most_alone(claim.max_attempts)}
+    terms = {"most": claim.max_attempts}
     with database.write() as on:
         if _change(on, claim, "crashed", _CRASH, terms, {"reason": reason}):
             return True
     if _end_alone(database, claim, "cancelled", _CANCEL_ASKED):
         return True
-    sentence = f"{claim.custom_id}{CAUSE} The last time: {reason}"
-    return fail(database, claim, kind=CRASH, sentence=sentence)
+    cause = f"{claim.custom_id}{CAUSE} The last time: {reason}"
+    detail = {"kind": CRASH, "error": cause}
+    guilty = {"kind": CRASH, "sentence": cause}
+    if _end_alone(database, claim, "failed", _CONVICT, guilty, detail):
+        return True
+    return fail(database, claim, kind="attempts", sentence=_used_up(claim.max_attempts, reason))
 
 
 def fail(database: Database, claim: Claim, *, kind: str, sentence: str) -> bool:
     """Put the job among the dead letters, with its duplicates. False: the job was lost before."""
     terms = {"kind": kind, "sentence": sentence}
     return _end_alone(database, claim, "failed", _FAIL, terms, {"kind": kind, "error": sentence})
+
+
+def _used_up(max_attempts: int, reason: str) -> str:
+    return f"{max_attempts} attempts ended without a review; the last: {reason}"
 
 
 def cancelled(database: Database, claim: Claim) -> bool:
@@ -209,6 +217,7 @@ _FAIL = _fenced(
         "error": bindparam("sentence"),
     }
 )
+_CONVICT = _FAIL.where(convicted())
 _CANCEL = _fenced({"state": "cancelled", "finished_at": now()})
 _CANCEL_ASKED = _CANCEL.where(Job.cancel_requested)
 _RELEASE = _fenced(
@@ -224,7 +233,7 @@ _RELEASE = _fenced(
 _CRASH = _fenced(
     {"state": "queued", "queued_at": now(), **crash_values()},
     ~Job.cancel_requested,
-    ~convicted(bindparam("most", type_=Integer())),
+    ~ended_by_crash(bindparam("most", type_=Integer())),
 )
 _A_DUPLICATE = select(Job.id).where(Job.duplicate_of == bindparam("original")).limit(at_most(1))
 _STORE_REVIEW = insert(Review).returning(Review.id)

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Select, func, select, text, up
 
 from db.claims import queued_on
 from db.columns import at_most, now
-from db.crashes import CAUSE, CRASH, convicted, crash_values, most_alone
+from db.crashes import CAUSE, CRASH, convicted, crash_values, ended_by_crash
 from db.events import Change, record
 from db.outcomes import LIVE, OPEN, close_finished, settle
 from db.schema import Batch, Job, Reviewer
@@ -66,17 +66,23 @@ def _abandon(on: Connection, kind: str, which: ColumnElement[bool], max_attempts
     """Take jobs from a worker that is gone; fail those that were alone in it once too often."""
     left = select(Job.id).where(text("state = 'running'"), which)
     ended = {"lease_until": None, "finished_at": now()}
-    failed = {**ended, "state": "failed", "error_kind": CRASH, "error": Job.custom_id + CAUSE}
+    failed = {**ended, "state": "failed"}
+    cause = {**failed, "error_kind": CRASH, "error": Job.custom_id + CAUSE}
+    sentence = (
+        f"{max_attempts} attempts ended without a review; the last: its worker died or froze."
+    )
+    used_up = {**failed, "error_kind": "attempts", "error": sentence}
     queued = {"state": "queued", "lease_until": None, "queued_at": now(), **crash_values()}
     # Each says all of its condition: a lease may run out between two of these statements.
     wanted = left.where(~Job.cancel_requested)
-    guilty = convicted(most_alone(max_attempts))
+    over = ended_by_crash(max_attempts)
     return [
         *_change(
             on, "cancelled", left.where(Job.cancel_requested), {**ended, "state": "cancelled"}
         ),
-        *_change(on, "failed", wanted.where(guilty), failed),
-        *_change(on, kind, wanted.where(~guilty), queued),
+        *_change(on, "failed", wanted.where(convicted()), cause),
+        *_change(on, "failed", wanted.where(over, ~convicted()), used_up),
+        *_change(on, kind, wanted.where(~over), queued),
     ]
 
 

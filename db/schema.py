@@ -167,7 +167,8 @@ class Job(Base):
 
     `attempt` only grows: it fences a job against workers that lost it. What counts against the
     limit is `attempt - given_back`. `crashes` counts the engines and workers that broke down while
-    they held it; `alone` says that nothing else may be in the engine with it now. `held` repeats
+    they held it, and `crashes_alone` those of them since the last retry in which nothing else was
+    held; `alone` says that nothing else may be in the engine with it now. `held` repeats
     the batch's `paused`, and queue, reviewer, priority and deadline the batch's too, so that an
     index alone finds the next job.
     """
@@ -181,7 +182,7 @@ class Job(Base):
         check("priority", "priority IN (0, 1, 2)"),
         check("seed", "seed >= 0 AND seed < 2147483648"),
         check("attempt", "attempt >= 0 AND given_back >= 0 AND given_back <= attempt"),
-        check("crashes", "crashes >= 0"),
+        check("crashes", "crashes_alone >= 0 AND crashes_alone <= crashes"),
         check("paper", "paper_id IS NOT NULL OR state = 'failed'"),
         check("lease", "(state = 'running') = (lease_until IS NOT NULL)"),
         check("worker", "state <> 'running' OR worker IS NOT NULL"),
@@ -222,6 +223,7 @@ class Job(Base):
     attempt: Mapped[int] = mapped_column(default=0)
     given_back: Mapped[int] = mapped_column(default=0)
     crashes: Mapped[int] = mapped_column(default=0)
+    crashes_alone: Mapped[int] = mapped_column(default=0)
     alone: Mapped[bool] = mapped_column(default=False)
     worker: Mapped[str | None]
     lease_until: Mapped[float | None]

@@ -28,18 +28,25 @@ def upgrade() -> None:
     none, no = sa.text("0"), sa.false()
     with op.batch_alter_table("job") as table:
         table.add_column(sa.Column("crashes", sa.Integer(), nullable=False, server_default=none))
+        table.add_column(
+            sa.Column("crashes_alone", sa.Integer(), nullable=False, server_default=none)
+        )
         table.add_column(sa.Column("alone", sa.Boolean(), nullable=False, server_default=no))
     with op.batch_alter_table("job") as table:
         # Only the rows that were there needed a value.
         table.alter_column("crashes", server_default=None)
+        table.alter_column("crashes_alone", server_default=None)
         table.alter_column("alone", server_default=None)
-        table.create_check_constraint(op.f("ck_job_crashes"), "crashes >= 0")
+        table.create_check_constraint(
+            op.f("ck_job_crashes"), "crashes_alone >= 0 AND crashes_alone <= crashes"
+        )
 
 
 def downgrade() -> None:
     with op.batch_alter_table("job") as table:
         table.drop_constraint(op.f("ck_job_crashes"), type_="check")
         table.drop_column("alone")
+        table.drop_column("crashes_alone")
         table.drop_column("crashes")
     op.create_index(
         "ix_job_claim_loaded",

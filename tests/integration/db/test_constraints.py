@@ -154,7 +154,7 @@ BREACHES: dict[str, dict[str, Any]] = {
     "ck_job_sample": {"sample": -1},
     "ck_job_priority": {"priority": -1},
     "ck_job_seed": {"seed": -1},
-    "ck_job_crashes": {"crashes": -1},
+    "ck_job_crashes": {"crashes_alone": 1},
     "ck_job_attempt": {"attempt": 1, "given_back": 2},
     "ck_job_paper": {"paper_id": None},
     "ck_job_lease": {"lease_until": 1.0},

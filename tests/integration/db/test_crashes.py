@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from db import jobs
+from db import batches, jobs
 from db.jobs import Claim
 from db.reading import export
 from db.session import Database
@@ -92,9 +92,24 @@ def test_a_crash_in_company_costs_no_attempt_and_one_alone_does(database: Databa
     assert states(database, "b") == {"a": "failed"}
 
 
-def test_a_crash_of_what_was_to_be_cancelled_cancels_it(database: Database) -> None:
-    from db import batches
+def test_attempts_that_ended_otherwise_make_nobody_the_cause_of_a_crash(database: Database) -> None:
+    # Given a paper that was given back twice, and whose third and last worker dies
+    submit(database, "b", paper("a"))
+    for _ in range(2):
+        jobs.release(database, must_claim(database), reason="the endpoint timed out")
+    held = must_claim(database)
+    assert jobs.crashed(database, held, reason="the worker died")
+    # Then it has used its attempts up, which is what it says
+    (line,) = export(database, "b")
+    assert (line.state, line.error_kind) == ("failed", "attempts")
+    # And when it is queued again, a first crash does not end it
+    batches.retry(database, "b")
+    must_claim(database, lease_seconds=-1.0)
+    jobs.reconcile(database, max_attempts=3)
+    assert states(database, "b") == {"a": "queued"}
 
+
+def test_a_crash_of_what_was_to_be_cancelled_cancels_it(database: Database) -> None:
     submit(database, "b", paper("a"))
     held = must_claim(database)
     batches.cancel(database, "b", ["a"])

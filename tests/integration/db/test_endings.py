@@ -251,7 +251,7 @@ def test_unknown_batches_and_ids_are_named(database: Database, verb: object) -> 
 def test_every_change_of_state_leaves_an_event(database: Database) -> None:
     submit(database, "b", paper("a"))
     first = must_claim(database)
-    jobs.release(database, first, reason="engine lost", keep_attempt=True)
+    jobs.release(database, first, reason="engine lost")
     must_claim(database, lease_seconds=-1.0)
     jobs.reconcile(database, max_attempts=3)
     batches.pause(database, "b")
