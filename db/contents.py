@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+import papers.paper
 from db.columns import storable
 from db.schema import Job, Paper, PurgedPaper
 from db.session import Database
@@ -24,6 +25,18 @@ class PaperContent:
     body: str
     sections: Sequence[Any]
     flags: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, paper: papers.paper.Paper) -> PaperContent:
+        """Take from a paper what is stored of it."""
+        return cls(
+            sha256=paper.sha256,
+            title=paper.title,
+            abstract=paper.abstract,
+            body=paper.text,
+            sections=tuple({"heading": s.heading, "n_chars": len(s.text)} for s in paper.sections),
+            flags=tuple(str(flag) for flag in paper.flags),
+        )
 
 
 _COLUMNS = (Paper.sha256, Paper.title, Paper.abstract, Paper.body, Paper.sections, Paper.flags)

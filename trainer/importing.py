@@ -203,22 +203,11 @@ def _origin(source: Source, each: SourcePaper) -> NewOrigin:
         source=source.name,
         source_id=each.id,
         licence=source.licence,
-        content=_content(each.paper),
+        content=PaperContent.of(each.paper),
         venue=each.venue,
         year=each.year,
         decision=each.decision,
         version_choice=each.version_choice,
-    )
-
-
-def _content(paper: Paper) -> PaperContent:
-    return PaperContent(
-        sha256=paper.sha256,
-        title=paper.title,
-        abstract=paper.abstract,
-        body=paper.text,
-        sections=tuple({"heading": s.heading, "n_chars": len(s.text)} for s in paper.sections),
-        flags=tuple(str(flag) for flag in paper.flags),
     )
 
 
@@ -228,7 +217,7 @@ def _frozen(each: SourcePaper, note: Note) -> FrozenReview:
         fields["created_ms"] = note.created_ms
     return FrozenReview(
         external_id=note.id,
-        paper=_content(each.paper),
+        paper=PaperContent.of(each.paper),
         raw=note.text,
         rating=note.rating,
         confidence=note.confidence,
@@ -242,7 +231,7 @@ def _frozen_ready(each: SourcePaper, aspects: str) -> FrozenReview:
     review = parse(raw, ASPECT_SETS[aspects])
     return FrozenReview(
         external_id=each.id,
-        paper=_content(each.paper),
+        paper=PaperContent.of(each.paper),
         raw=raw,
         items=tuple(NewItem(i.aspect, i.position, i.title, i.text) for i in review.items),
         empty_aspects=review.empty_aspects,

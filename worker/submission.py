@@ -18,7 +18,6 @@ from db.batches import Batch, BatchOptions, NewPaper, PaperContent
 from db.session import Database
 from papers.cache import ReadingCache
 from papers.intake import Entry, Reading, discover, read_all
-from papers.paper import Paper
 from papers.sandbox import PdfLimits
 from settings import Settings
 from worker import broker, roster
@@ -129,20 +128,9 @@ def new_paper(reading: Reading) -> NewPaper:
     return NewPaper(
         custom_id=reading.custom_id,
         source=reading.source,
-        content=None if reading.paper is None else _content(reading.paper),
+        content=None if reading.paper is None else PaperContent.of(reading.paper),
         error_kind=reading.error_kind,
         error=reading.error,
-    )
-
-
-def _content(paper: Paper) -> PaperContent:
-    return PaperContent(
-        sha256=paper.sha256,
-        title=paper.title,
-        abstract=paper.abstract,
-        body=paper.text,
-        sections=tuple({"heading": s.heading, "n_chars": len(s.text)} for s in paper.sections),
-        flags=tuple(str(flag) for flag in paper.flags),
     )
 
 
