@@ -126,19 +126,17 @@ def plain_generate(loaded: LoadedModel, options: argparse.Namespace, size: int) 
         longest = max(map(len, prompts))
         ids = torch.tensor([[0] * (longest - len(p)) + p for p in prompts], device=DEVICE)
         mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
-        seconds.append(
-            _seconds(
-                lambda ids=ids, mask=mask: loaded.model.generate(  # type: ignore[misc]
-                    ids,
-                    attention_mask=mask.to(DEVICE),
-                    min_new_tokens=options.answer,
-                    max_new_tokens=options.answer,
-                    do_sample=False,
-                    pad_token_id=0,
-                    eos_token_id=0,
-                )
-            )
+        generate = partial(
+            loaded.model.generate,
+            ids,
+            attention_mask=mask.to(DEVICE),
+            min_new_tokens=options.answer,
+            max_new_tokens=options.answer,
+            do_sample=False,
+            pad_token_id=0,
+            eos_token_id=0,
         )
+        seconds.append(_seconds(generate))
     return {"papers_per_hour": 3600 * size / sorted(seconds)[len(seconds) // 2], "runs": seconds}
 
 
@@ -202,8 +200,12 @@ def our_engine(loaded: LoadedModel, options: argparse.Namespace, kind: CacheKind
 
 def _prompt_seconds(engine: ContinuousEngine, requests: list[ReviewRequest]) -> float:
     """Read prompts one after the other and answer with a single token."""
+
+    def read(request: ReviewRequest) -> Generation:
+        return engine.submit(request).result()
+
     short = [replace(request, max_new_tokens=1, guided=False) for request in requests]
-    return median(_seconds(lambda r=r: engine.submit(r).result()) for r in short)  # type: ignore[misc]
+    return median(_seconds(partial(read, request)) for request in short)
 
 
 def _steady(generations: list[Generation], admitted: list[float]) -> dict[str, Any]:

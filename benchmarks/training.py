@@ -181,40 +181,14 @@ def _ours(
 
 def _trl(options: argparse.Namespace, *, dora: bool = False) -> Mapping[str, Any]:
     """SFTTrainer with its defaults: checkpointing on, fused head, bf16."""
-    import datasets
     from peft import LoraConfig
-    from transformers import (
-        AutoModelForCausalLM,
-        BitsAndBytesConfig,
-        PreTrainedTokenizerFast,
-        TrainerCallback,
-    )
+    from transformers import PreTrainedTokenizerFast, TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
     on_gpu = torch.cuda.is_available()
-    dtype = torch.bfloat16 if on_gpu else torch.float32
-    model = AutoModelForCausalLM.from_pretrained(
-        options.model,
-        quantization_config=BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=dtype,
-        ),
-        dtype=dtype,
-        device_map={"": 0 if on_gpu else "cpu"},
-    )
-    samples = _samples(options, options.steps * options.batch)
-    rows = {
-        "input_ids": [[*s.prompt_ids, *s.response_ids] for s in samples],
-        "labels": [[-100] * len(s.prompt_ids) + [*s.response_ids] for s in samples],
-    }
-    # Named by hand: the name that `datasets` would make up needs every class it meets to pickle.
-    table = datasets.table.InMemoryTable.from_pydict(rows)
-    dataset = datasets.Dataset(table, fingerprint="benchmark")
     times: list[float] = []
 
-    class Clock(TrainerCallback):  # type: ignore[misc, unused-ignore]
+    class Clock(TrainerCallback):  # type: ignore[misc, unused-ignore]  # TRL may be absent
         def on_step_begin(self, *_: Any, **__: Any) -> None:
             _wait()
             self.started = time.monotonic()
@@ -239,9 +213,9 @@ def _trl(options: argparse.Namespace, *, dora: bool = False) -> Mapping[str, Any
             bf16=on_gpu,
         )
         trainer = SFTTrainer(
-            model=model,
+            model=_model_in_nf4(options.model),
             args=config,
-            train_dataset=dataset,
+            train_dataset=_rows_for_trl(_samples(options, options.steps * options.batch)),
             processing_class=PreTrainedTokenizerFast(
                 tokenizer_object=byte_tokenizer(), eos_token="<|eot_id|>", pad_token="<|eot_id|>"
             ),
@@ -260,6 +234,37 @@ def _trl(options: argparse.Namespace, *, dora: bool = False) -> Mapping[str, Any
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     tokens = options.batch * options.tokens
     return {**_summary([tokens / each for each in times], losses), "batch": options.batch}
+
+
+def _model_in_nf4(folder: Path) -> Any:
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    on_gpu = torch.cuda.is_available()
+    dtype = torch.bfloat16 if on_gpu else torch.float32
+    quantisation = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+    return AutoModelForCausalLM.from_pretrained(
+        folder,
+        quantization_config=quantisation,
+        dtype=dtype,
+        device_map={"": 0 if on_gpu else "cpu"},
+    )
+
+
+def _rows_for_trl(samples: list[Sample]) -> Any:
+    import datasets
+
+    rows = {
+        "input_ids": [[*s.prompt_ids, *s.response_ids] for s in samples],
+        "labels": [[-100] * len(s.prompt_ids) + [*s.response_ids] for s in samples],
+    }
+    # Named by hand: the name that `datasets` would make up needs every class it meets to pickle.
+    table = datasets.table.InMemoryTable.from_pydict(rows)
+    return datasets.Dataset(table, fingerprint="benchmark")
 
 
 class _Speeds:

@@ -109,8 +109,10 @@ def store_comparison(
 
 
 def _reviewer(database: Database, name: str, kind: str) -> ReviewerVersion:
-    given = {"kind": kind, "queue": "reviews.tiny", "config": {}}
-    return reviewers.register(database, name=name, sha256=f"sha of {name}", **given)  # type: ignore[arg-type]
+    sha256 = f"sha of {name}"
+    return reviewers.register(
+        database, name=name, sha256=sha256, kind=kind, queue="reviews.tiny", config={}
+    )
 
 
 def _paper(number: int, texts: Texts) -> PaperContent:

@@ -146,7 +146,7 @@ def peft_config(settings: LoraSettings, base: str) -> Any:
 
     return LoraConfig(
         r=settings.rank,
-        lora_alpha=settings.alpha,  # type: ignore[arg-type, unused-ignore]
+        lora_alpha=settings.alpha,  # type: ignore[arg-type, unused-ignore]  # PEFT takes floats
         lora_dropout=settings.dropout,
         use_dora=settings.dora,
         target_modules=sorted(TARGETS),

@@ -165,7 +165,7 @@ def test_a_matcher_that_cannot_be_asked_leaves_its_paper_for_the_next_run(
     database: Database, rivals: dict[str, ReviewerVersion], home: Path
 ) -> None:
     class Flaky(EmbeddingMatcher):
-        assign = None  # type: ignore[assignment]
+        assign = None  # type: ignore[assignment]  # it fails before it assigns
         broken = True
 
         def pairs(self, reference: Any, generated: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -45,11 +46,8 @@ def comparison(database: Database) -> Comparison:
     return made
 
 
-def options_of(server: ChatServer, **changes: object) -> JudgeOptions:
-    return replace(
-        JudgeOptions(server.url, "some-judge", requests_per_minute=60_000),
-        **changes,  # type: ignore[arg-type]
-    )
+def options_of(server: ChatServer, **changes: Any) -> JudgeOptions:
+    return replace(JudgeOptions(server.url, "some-judge", requests_per_minute=60_000), **changes)
 
 
 def ask_all(database: Database, comparison: Comparison, options: JudgeOptions) -> int:

@@ -148,7 +148,9 @@ def test_a_run_that_is_killed_and_resumed_ends_as_the_undisturbed_one(
     assert_same(home, "killed", whole, trained)
 
 
-def test_sigterm_saves_within_a_step_and_resume_goes_on_there(home: Path, whole: Trained) -> None:
+def test_sigterm_saves_within_a_step_and_resume_goes_on_there(
+    home: Path, whole: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given a run that gets SIGTERM while it takes samples in
     run = Run(RECIPE, Options(home, "stopped", full_precision=True), Processes())
     seen = []
@@ -160,7 +162,7 @@ def test_sigterm_saves_within_a_step_and_resume_goes_on_there(home: Path, whole:
             os.kill(os.getpid(), signal.SIGTERM)
         return backward(*arguments)
 
-    run._model.backward = counted  # type: ignore[method-assign]
+    monkeypatch.setattr(run._model, "backward", counted)
     stopped = run.train(Quiet())
     # Then it has saved the two samples of the second step, and no adapter
     position = stopped.outcome.position
