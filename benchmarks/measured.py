@@ -60,6 +60,14 @@ def save(results: dict[str, Any], path: Path | None) -> str:
     return text
 
 
+def earlier(path: Path | None) -> dict[str, Any]:
+    """What a file already holds of a measurement that is taken in parts: its systems' results."""
+    if path is None or not path.exists():
+        return {}
+    document = json.loads(path.read_text())
+    return {name: each for name, each in document.items() if isinstance(each, dict)}
+
+
 def _machine() -> dict[str, Any]:
     return {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",

@@ -2,7 +2,8 @@
 against the engine alone, on the same papers; with several GPUs also what they give together.
 
 Rates run from the first paper's start to the last one's end, so both pay for filling and emptying
-the slots. Needs a GPU for Llama 3.1 8B's shape; --tiny shows on a CPU that it runs.
+the slots. What --json already holds of other systems stays. Needs a GPU for Llama 3.1 8B's shape;
+--tiny shows on a CPU that it runs.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.installation import Installation, add_options, installation
-from benchmarks.measured import report
+from benchmarks.measured import earlier, report
 
 SYSTEMS = ("queue", "engine", "gpus")
 
@@ -33,7 +34,7 @@ def main() -> None:
         tempfile.TemporaryDirectory() as scratch,
         installation(Path(scratch), options) as site,
     ):
-        results = measure(site, options)
+        results = earlier(options.json) | measure(site, options)
     report(results, options.json)
     print(summary(results))
     sys.exit(not all(r["once_each"] for r in results.values() if isinstance(r, dict)))
@@ -65,13 +66,15 @@ def queue(
     gpus: str,
     n_papers: int,
 ) -> dict[str, Any]:
-    """Submit everything, then start the workers and wait until they are done."""
+    """Submit everything, let all workers begin at once when they are ready, wait for the end."""
     file = site.papers(batch, n_papers)
     started = time.monotonic()
     site.submit(file, batch)
     submitting = time.monotonic() - started
     slots = ("--slots", str(options.slots)) if options.slots else ()
+    site.run("pause", batch)
     with site.worker(gpus, *slots) as seconds_until_ready:
+        site.run("resume", batch)
         site.finish(batch)
     rate = site.rate(batch)
     return {
