@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 
 import psutil
 from sqlalchemy import func, select
@@ -24,7 +25,10 @@ from db.nodes import listing
 from db.progress import status
 from db.schema import JobEvent
 from db.session import Database, open_database
+from tests.command_server import RunningCommand, command_server
 
+Running = subprocess.Popen[bytes] | RunningCommand
+Streams = tuple[IO[bytes], IO[bytes], IO[bytes]]
 ROOT = Path(__file__).resolve().parent.parent
 #: Short times, so that a lease runs out within a test.
 FAST = {
@@ -55,20 +59,21 @@ class Site:
     #: Whose code runs; another than this project's is a version before it.
     root: Path = ROOT
 
-    def run(self, *arguments: str, timeout: float = 120, stdin: str | None = None) -> Finished:
-        """Run a command to its end."""
-        done = subprocess.run(
-            [sys.executable, "-m", "cli", *arguments],
-            env=self._env(),
-            cwd=self.root,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            input=stdin,
-            check=False,
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        return Finished(done.returncode, done.stdout, done.stderr)
+    def run(
+        self, *arguments: str, timeout: float = 120, stdin: str = "", fresh: bool = False
+    ) -> Finished:
+        """Run a command to its end, in a process of its own: a fork, or a fresh interpreter."""
+        with TemporaryFile() as given, TemporaryFile() as out, TemporaryFile() as err:
+            given.write(stdin.encode())
+            given.seek(0)
+            process = self._begin(arguments, {}, (given, out, err), fresh)
+            try:
+                code = process.wait(timeout)
+            finally:
+                process.kill()
+            done = Finished(code, *(_read(stream) for stream in (out, err)))
+        assert "Traceback" not in done.err, done.err
+        return done
 
     def json(self, *arguments: str, code: int = 0) -> Any:
         """Run a command with --json and read its one document."""
@@ -76,25 +81,33 @@ class Site:
         assert done.code == code, done
         return json.loads(done.out)
 
-    def start(self, *arguments: str, **more: str) -> subprocess.Popen[bytes]:
+    def start(self, *arguments: str, fresh: bool = True, **more: str) -> Running:
         """Start a command in the background, with more in its environment; its output goes to a
         file in the home."""
         self.home.mkdir(parents=True, exist_ok=True)
-        with (self.home / f"{arguments[0]}.out").open("ab") as out:
-            return subprocess.Popen(
-                [sys.executable, "-m", "cli", *arguments],
-                env=self._env() | more,
-                cwd=self.root,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                start_new_session=True,
-            )
+        with (self.home / f"{arguments[0]}.out").open("ab") as out, open(os.devnull, "rb") as none:
+            return self._begin(arguments, more, (none, out, out), fresh)
+
+    def _begin(
+        self, arguments: tuple[str, ...], more: dict[str, str], streams: Streams, fresh: bool
+    ) -> Running:
+        environment = self._env() | more
+        if not fresh and self.root == ROOT:
+            return command_server().start(arguments, environment, streams)
+        return subprocess.Popen(
+            [sys.executable, "-m", "cli", *arguments],
+            env=environment,
+            cwd=self.root,
+            stdin=streams[0],
+            stdout=streams[1],
+            stderr=streams[2],
+            start_new_session=True,
+        )
 
     @contextmanager
-    def up(self, reviewer: str = "demo-7") -> Iterator[subprocess.Popen[bytes]]:
+    def up(self, reviewer: str = "demo-7") -> Iterator[Running]:
         """Run `referee up` until the block ends; ready when its workers have signed on."""
-        process = self.start("up", "--reviewer", reviewer)
+        process = self.start("up", "--reviewer", reviewer, fresh=False)
         try:
             wait_until(lambda: self.workers_of(process), 60)
             yield process
@@ -103,7 +116,7 @@ class Site:
                 process.send_signal(signal.SIGTERM)
             process.wait(timeout=90)
 
-    def workers_of(self, up: subprocess.Popen[bytes]) -> list[int]:
+    def workers_of(self, up: Running) -> list[int]:
         """Process ids of the signed-on workers that serve local models under this `up`."""
         assert up.poll() is None, self.output("up")
         children = {child.pid for child in psutil.Process(up.pid).children(recursive=True)}
@@ -157,6 +170,11 @@ class Finished:
     code: int
     out: str
     err: str
+
+
+def _read(stream: IO[bytes]) -> str:
+    stream.seek(0)
+    return stream.read().decode()
 
 
 def write_papers(folder: Path, n: int, text: str = "") -> Path:
