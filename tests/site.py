@@ -12,22 +12,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, Any
+from typing import IO, Any, get_args
 
 import psutil
 from sqlalchemy import func, select
 
 from db.nodes import listing
-from db.progress import status
-from db.schema import JobEvent
+from db.schema import Batch, Job, JobEvent, JobState
 from db.session import Database, open_database
 from tests.command_server import RunningCommand, command_server
 
-Running = subprocess.Popen[bytes] | RunningCommand
+Process = subprocess.Popen[bytes] | RunningCommand
 Streams = tuple[IO[bytes], IO[bytes], IO[bytes]]
 ROOT = Path(__file__).resolve().parent.parent
 #: Short times, so that a lease runs out within a test.
@@ -46,7 +45,7 @@ def wait_until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
     while time.monotonic() < deadline:
         if value := condition():
             return value
-        time.sleep(0.02)
+        time.sleep(0.05)
     raise AssertionError(f"still not so after {seconds} s: {condition}")
 
 
@@ -75,13 +74,13 @@ class Site:
         assert "Traceback" not in done.err, done.err
         return done
 
-    def json(self, *arguments: str, code: int = 0) -> Any:
+    def json(self, *arguments: str, code: int = 0, fresh: bool = False) -> Any:
         """Run a command with --json and read its one document."""
-        done = self.run(*arguments, "--json")
+        done = self.run(*arguments, "--json", fresh=fresh)
         assert done.code == code, done
         return json.loads(done.out)
 
-    def start(self, *arguments: str, fresh: bool = True, **more: str) -> Running:
+    def start(self, *arguments: str, fresh: bool = True, **more: str) -> Process:
         """Start a command in the background, with more in its environment; its output goes to a
         file in the home."""
         self.home.mkdir(parents=True, exist_ok=True)
@@ -90,7 +89,7 @@ class Site:
 
     def _begin(
         self, arguments: tuple[str, ...], more: dict[str, str], streams: Streams, fresh: bool
-    ) -> Running:
+    ) -> Process:
         environment = self._env() | more
         if not fresh and self.root == ROOT:
             return command_server().start(arguments, environment, streams)
@@ -105,35 +104,43 @@ class Site:
         )
 
     @contextmanager
-    def up(self, reviewer: str = "demo-7") -> Iterator[Running]:
+    def up(self, reviewer: str = "demo-7") -> Iterator[Process]:
         """Run `referee up` until the block ends; ready when its workers have signed on."""
         process = self.start("up", "--reviewer", reviewer, fresh=False)
         try:
-            wait_until(lambda: self.workers_of(process), 60)
+            wait_until(lambda: self._is_up(process))
+            with self.database() as database:
+                wait_until(lambda: _signed_on(database, process))
             yield process
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
             process.wait(timeout=90)
 
-    def workers_of(self, up: Running) -> list[int]:
-        """Process ids of the signed-on workers that serve local models under this `up`."""
+    def _is_up(self, up: Process) -> bool:
         assert up.poll() is None, self.output("up")
-        children = {child.pid for child in psutil.Process(up.pid).children(recursive=True)}
-        if "Running." not in self.output("up"):
-            return []  # it is still making the database
+        return "Running." in self.output("up")  # until then it makes the database
+
+    def workers_of(self, up: Process) -> list[int]:
+        """Process ids of the signed-on workers that serve local models under this `up`."""
         with self.database() as database:
-            nodes = listing(database)
-        return [n.pid for n in nodes if n.pid in children and n.queue != "cpu"]
+            return _signed_on(database, up)
 
     def output(self, command: str) -> str:
         """What a background command printed so far."""
         return (self.home / f"{command}.out").read_text()
 
     def counts(self, batch: str) -> dict[str, int]:
-        """The counts of a batch, read beside the program: a poll must not cost a start of it."""
+        """Jobs of a batch by their state, asked beside the program: it must not cost a start."""
         with self.database() as database:
-            return status(database, batch).counts
+            return _counts(database, batch)
+
+    def wait_for(
+        self, batch: str, condition: Callable[[dict[str, int]], Any], seconds: float = 60.0
+    ) -> None:
+        """Wait until a batch's counts are as they should be; fail after a deadline."""
+        with self.database() as database:
+            wait_until(lambda: condition(_counts(database, batch)), seconds)
 
     def exported(self, batch: str) -> list[dict[str, Any]]:
         """The lines of a batch's JSONL export."""
@@ -170,6 +177,26 @@ class Finished:
     code: int
     out: str
     err: str
+
+
+def _counts(database: Database, batch: str) -> dict[str, int]:
+    of_batch = select(Job.state, func.count()).join(Batch, Job.batch_id == Batch.id)
+    with database.read() as on:
+        rows = on.execute(of_batch.where(Batch.name == batch).group_by(Job.state))
+        counts = {str(state): n for state, n in rows}
+    return dict.fromkeys(get_args(JobState), 0) | counts | {"total": sum(counts.values())}
+
+
+def _signed_on(database: Database, up: Process) -> list[int]:
+    """Process ids of the local models' workers that are children of `up`."""
+    pids = [node.pid for node in listing(database) if node.queue != "cpu"]
+    return [pid for pid in pids if _parent(pid) == up.pid]
+
+
+def _parent(pid: int) -> int | None:
+    with suppress(psutil.NoSuchProcess):
+        return int(psutil.Process(pid).ppid())
+    return None
 
 
 def _read(stream: IO[bytes]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.site import FAST, SCRIPTED, Site, wait_until, write_papers
+from tests.site import FAST, SCRIPTED, Site, write_papers
 
 #: Every special token of the templates we know, and the prompt's own suffix and marks.
 HOSTILE = (
@@ -173,9 +173,9 @@ def test_cancel_stops_queued_papers_at_once_and_running_ones_soon(
     papers = write_papers(tmp_path / "papers", 3, "SCRIPT: hang")
     with site.up():
         site.run(*submit(site, papers))
-        wait_until(lambda: site.counts("b")["running"])
+        site.wait_for("b", lambda n: n["running"])
         assert site.run("cancel", "b").code == 0
-        wait_until(lambda: site.counts("b")["cancelled"] == 3)
+        site.wait_for("b", lambda n: n["cancelled"] == 3)
     assert site.json("status", "b")["state"] == "cancelled"
     assert site.run("retry", "b").code == 0
     assert site.counts("b")["queued"] == 3

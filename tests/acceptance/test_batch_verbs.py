@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.site import FAST, SCRIPTED, Site, wait_until, write_papers
+from tests.site import FAST, SCRIPTED, Site, write_papers
 
 
 def submitted(tmp_path: Path) -> Site:
@@ -89,7 +89,7 @@ def test_an_urgent_batch_overtakes_what_waits(tmp_path: Path) -> None:
     assert site.run("submit", str(papers), "--batch", "many", *common).code == 0
     assert site.run("submit", str(urgent), "--batch", "now", *more).code == 0
     with site.up():
-        wait_until(lambda: site.counts("many")["succeeded"] == 10)
+        site.wait_for("many", lambda n: n["succeeded"] == 10)
         # Then both of its jobs started first, and each has a review with a seed of its own
         query = "SELECT batch_id FROM job ORDER BY started_at LIMIT 2"
         first = json.loads(site.run("sql", query, "--format", "json").out)

@@ -33,7 +33,7 @@ def test_kill_9_of_everything_in_the_middle_of_a_review_loses_nothing(tmp_path: 
     papers = write_papers(tmp_path / "papers", 6, "SCRIPT: slow")
     with site.up() as up:
         assert site.run("submit", str(papers), "--batch", "night", "--reviewer", "demo-7").code == 0
-        wait_until(lambda: site.counts("night")["running"])
+        site.wait_for("night", lambda n: n["running"])
         # When the worker and its supervisor are killed
         for pid in (up.pid, *site.workers_of(up)):
             os.kill(pid, signal.SIGKILL)
@@ -41,7 +41,7 @@ def test_kill_9_of_everything_in_the_middle_of_a_review_loses_nothing(tmp_path: 
     assert site.counts("night")["succeeded"] < 6
     # Then `referee up` again finishes the batch, each paper once
     with site.up():
-        wait_until(lambda: site.counts("night")["succeeded"] == 6)
+        site.wait_for("night", lambda n: n["succeeded"] == 6)
     assert_each_reviewed_once(site, "night", 6)
 
 
@@ -50,9 +50,9 @@ def test_a_killed_worker_is_replaced_and_its_papers_are_done_once(tmp_path: Path
     papers = write_papers(tmp_path / "papers", 6, "SCRIPT: slow")
     with site.up() as up:
         site.run("submit", str(papers), "--batch", "night", "--reviewer", "demo-7")
-        wait_until(lambda: site.counts("night")["running"])
+        site.wait_for("night", lambda n: n["running"])
         os.kill(site.workers_of(up)[0], signal.SIGKILL)
-        wait_until(lambda: site.counts("night")["succeeded"] == 6)
+        site.wait_for("night", lambda n: n["succeeded"] == 6)
     assert_each_reviewed_once(site, "night", 6)
 
 
@@ -62,7 +62,7 @@ def test_sigterm_gives_running_papers_back_without_using_an_attempt(tmp_path: Pa
     papers = write_papers(tmp_path / "papers", 1, "SCRIPT: hang")
     with site.up():
         site.run("submit", str(papers), "--batch", "night", "--reviewer", "demo-7")
-        wait_until(lambda: site.counts("night")["running"])
+        site.wait_for("night", lambda n: n["running"])
         # When everything is told to stop (the block's end sends SIGTERM to `up`)
     # Then the paper waits again, and no attempt is gone
     assert site.counts("night")["queued"] == 1
@@ -75,7 +75,7 @@ def test_sigterm_lets_papers_finish_that_end_in_time(tmp_path: Path) -> None:
     papers = write_papers(tmp_path / "papers", 2, "SCRIPT: slow")
     with site.up():
         site.run("submit", str(papers), "--batch", "night", "--reviewer", "demo-7")
-        wait_until(lambda: site.counts("night")["running"] == 2)
+        site.wait_for("night", lambda n: n["running"] == 2)
     assert site.counts("night")["succeeded"] == 2
 
 
@@ -87,7 +87,7 @@ def test_a_flushed_broker_is_healed_from_the_database(tmp_path: Path) -> None:
         url = json.loads((site.home / "run" / "broker.json").read_text())["url"]
         with redis.Redis.from_url(url) as client:
             client.flushall()
-        wait_until(lambda: site.counts("night")["succeeded"] == 6)
+        site.wait_for("night", lambda n: n["succeeded"] == 6)
     assert_each_reviewed_once(site, "night", 6)
 
 
@@ -98,7 +98,7 @@ def test_a_memory_error_costs_an_attempt_and_no_slot(tmp_path: Path) -> None:
     good = write_papers(tmp_path / "good", 4)
     with site.up():
         site.run("submit", str(bad), "--batch", "bad", "--reviewer", "demo-7")
-        wait_until(lambda: site.counts("bad")["failed"] == 4)
+        site.wait_for("bad", lambda n: n["failed"] == 4)
         # Then the worker still reviews, and each bad paper names its reason
         done = site.run("submit", str(good), "--batch", "good", "--reviewer", "demo-7", "--wait")
         assert done.code == 0, done
@@ -112,7 +112,7 @@ def test_a_submit_without_a_broker_succeeds_and_says_so(tmp_path: Path) -> None:
     assert done.code == 0
     assert "No broker was reached" in done.err
     with site.up():
-        wait_until(lambda: site.counts("early")["succeeded"] == 3)
+        site.wait_for("early", lambda n: n["succeeded"] == 3)
     assert_each_reviewed_once(site, "early", 3)
 
 
@@ -154,8 +154,8 @@ def test_a_paper_that_kills_its_worker_is_named_and_its_neighbours_are_reviewed(
     (papers / "crash.txt").write_text("A Bad Paper\n\nAbstract\nWe crash.\n\nSCRIPT: crash\n")
     with site.up():
         site.run("submit", str(papers), "--batch", "night", "--reviewer", "demo-7")
-        wait_until(lambda: site.counts("night")["succeeded"] == 5, 120)
-        wait_until(lambda: site.counts("night")["failed"] == 2, 120)
+        site.wait_for("night", lambda n: n["succeeded"] == 5, 120)
+        site.wait_for("night", lambda n: n["failed"] == 2, 120)
     # Then these two failed by name, and no other paper used up an attempt by them
     lines = {line["custom_id"]: line for line in site.exported("night")}
     for name in ("killer", "crash"):
