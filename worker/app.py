@@ -10,6 +10,7 @@ from celery import Celery
 
 from settings import Settings
 from worker.message_lease import RenewMessageLeases
+from worker.one_client import KeepOneClient
 
 REVIEW_TASK = "referee.review"
 #: Queue of everything that needs no local model: API reviewers, merging, judging.
@@ -50,5 +51,5 @@ def make_app(broker_url: str, settings: Settings) -> Celery:
             "health_check_interval": _HEALTH_CHECK_SECONDS,
         },
     )
-    app.steps["consumer"].add(RenewMessageLeases)
+    app.steps["consumer"].update((RenewMessageLeases, KeepOneClient))
     return app

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import redis
@@ -24,6 +25,7 @@ from tests.site import ROOT, wait_until
 from worker import broker
 from worker.app import REVIEW_TASK, make_app
 from worker.doorbell import ring, waiting
+from worker.one_client import KeepOneClient
 
 
 @pytest.fixture
@@ -143,6 +145,26 @@ def test_doorbells_are_laid_out_as_celery_sends_them(tmp_path: Path) -> None:
         assert {key: value for key, value in ours[0][part].items() if key not in unlike} == theirs
     assert ours[0]["body"] == celerys["body"]
     assert ours[0].keys() == celerys.keys()
+
+
+def test_the_channel_that_consumes_keeps_one_client_where_kombu_makes_many(
+    tmp_path: Path, settings: Settings
+) -> None:
+    with ValkeyServer(data_dir=tmp_path) as server:
+        app = make_app(f"{server.connection_url}/0", settings)
+        with app.connection_for_read() as connection:
+            channel = connection.channel()
+            waiting_client = channel.client
+            assert channel._create_client() is not channel._create_client()
+
+            consumer = SimpleNamespace(task_consumer=SimpleNamespace(channel=channel))
+            KeepOneClient(consumer).start(consumer)
+
+            with channel.conn_or_acquire() as one, channel.conn_or_acquire() as other:
+                assert one is other
+                assert one.ping()
+            assert channel.client is waiting_client
+            assert channel._create_client(asynchronous=True) is not one
 
 
 def test_a_task_longer_than_the_visibility_timeout_runs_once(tmp_path: Path) -> None:
