@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import func, insert, select
 
 from db.comparisons import Side
+from db.imports import FrozenReview, import_reviews
 from db.matches import MatchedPaper
 from db.reviewers import ReviewerVersion
 from db.schema_judging import MatchCount, PointMatch, Verdict
@@ -23,6 +24,9 @@ from judge.report.records import read_comparison
 from tests.integration.db.content import content
 from tests.integration.judge.rivals import ECHOES, NOISE, POINTS, reviewer, write
 from tests.small_models import give_embedding_model
+
+#: For promises that do not depend on the database.
+ONE_DATABASE = pytest.mark.parametrize("dialect", ["sqlite"])
 
 
 @pytest.fixture
@@ -117,6 +121,22 @@ def test_a_run_that_was_killed_goes_on_where_it_stopped(
     # Then only the rest is matched
     assert again.new == 2
     assert rows(database, Verdict) == 6 * 2 * 8
+
+
+@ONE_DATABASE
+def test_people_whose_reviews_were_never_parsed_have_points(
+    database: Database, rivals: dict[str, ReviewerVersion], home: Path
+) -> None:
+    # Given people's reviews as `referee data import` keeps them: a raw text and nothing else
+    authors = reviewer(database, "authors", "human")
+    text = " ".join(sentence for _, sentence in POINTS)
+    rows = [FrozenReview(f"p{i}", content(f"p{i}"), text, ()) for i in range(6)]
+    import_reviews(database, authors, rows)
+    # When rivals are held against them, then their sentences are the truth
+    comparison = run(database, plan_of(rivals, home, reference=authors))
+    found = figures(read_comparison(database, comparison))
+    assert found.headline is not None
+    assert (found.headline.total.win, found.headline.a_hits) == (6, 2.0)
 
 
 def test_a_reviewer_ties_with_itself(
