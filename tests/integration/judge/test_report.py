@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -80,6 +81,33 @@ def test_a_report_has_the_databases_own_figures(database: Database, tmp_path: Pa
     assert document["split_uses"] == {"dev": 1}
     # And each paper has its page, the one left out has none
     assert len(list((tmp_path / f"comparison-{comparison}").iterdir())) == 6
+
+
+@ONE_DATABASE
+def test_a_report_without_texts_has_the_figures_and_no_sentence(
+    database: Database, tmp_path: Path
+) -> None:
+    # Given a comparison, and every text of its reviews and papers
+    comparison = store_comparison(database, 3)
+    with database.read() as on:
+        queries = ("SELECT raw FROM review", "SELECT text FROM point", "SELECT body FROM paper")
+        texts = {row[0].strip() for q in queries for row in on.exec_driver_sql(q)}
+    assert len(texts) > 10
+    # When it is reported without texts
+    out = tmp_path / "out"
+    (figures,) = write_report(database, [comparison], out, texts=False)
+    # Then its figures stand there, its papers by title, and none of those texts in any file
+    files = [path for path in out.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {".html", ".md", ".json", ".svg"}
+    assert [path.name for path in files if path.suffix == ".html"] == ["index.html"]
+    for path in files:
+        written = path.read_text()
+        assert not [text for text in texts if text in unescape(written)], path
+    page = (out / "index.html").read_text()
+    assert "On sparse attention, part 1" in page
+    assert "made without texts" in page
+    assert "paper-" not in page
+    assert figures.headline is not None
 
 
 @ONE_DATABASE
