@@ -11,6 +11,7 @@ from judge.judging import JudgeOptions
 from judge.rows import finite
 from judge.rows import rows as comparison_rows
 from judge.selecting import (
+    adapters_named,
     make_extractor,
     make_matcher,
     select_papers,
@@ -39,6 +40,7 @@ def run(
         matcher=make_matcher(options["matcher"], options["threshold"], settings, model),
         extractor=make_extractor(options["extractor"], settings, model),
         min_papers=options["min_papers"],
+        learnt_by=adapters_named(database, options["learnt_by"]),
         gate=options["gate"],
         judge=model,
         allow_external=allow_external,

@@ -38,6 +38,7 @@ class Request:
     matcher: Matcher
     extractor: Extractor
     min_papers: int
+    learnt_by: tuple[str, ...] = ()
     gate: float = 50.0
     judge: JudgeOptions | None = None
     allow_external: bool = False
@@ -113,6 +114,7 @@ def plan_of(request: Request, rival: Side) -> Plan:
         selection=request.selection,
         levels=request.matcher.assign is not None,
         min_papers=request.min_papers,
+        learnt_by=request.learnt_by,
     )
 
 

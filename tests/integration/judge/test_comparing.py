@@ -21,6 +21,7 @@ from judge.comparing import ParsedPoints, Plan, Selection, match, prepare
 from judge.matchers import EmbeddingMatcher
 from judge.report.figures import figures
 from judge.report.records import read_comparison
+from judge.selecting import adapters_named
 from tests.integration.db.content import content
 from tests.integration.judge.rivals import ECHOES, NOISE, POINTS, reviewer, write
 from tests.small_models import give_embedding_model
@@ -169,6 +170,12 @@ def test_papers_that_a_rival_learnt_from_are_left_out_and_counted(
     assert (ready.n_papers, ready.n_excluded) == (5, 1)
     with pytest.raises(UserError, match=r"5 papers in common \(1 more .* trained"):
         prepare(database, plan_of(rivals, home, a=Side(tuned), min_papers=6))
+    # And so it is for reviews that it wrote elsewhere, once it is named
+    learnt = adapters_named(database, ["ffff"])
+    imported = plan_of(rivals, home, learnt_by=learnt, min_papers=5)
+    assert prepare(database, imported).n_excluded == 1
+    with pytest.raises(UserError, match=r"No adapter has a SHA-256 that begins with 'abc'"):
+        adapters_named(database, ["abc"])
 
 
 def test_looks_at_a_split_are_counted_once_a_comparison(
