@@ -51,6 +51,8 @@ def run(
 
 def line(finding: Finding, gate: float) -> str:
     """One rival in one line."""
+    if finding.method is None:
+        return f"undecided against {finding.rival}: no paper could be matched"
     text = (
         f"{finding.direction} than {finding.rival}"
         if finding.direction != "undecided"
@@ -79,7 +81,7 @@ def rows(found: Sequence[Finding], gate: float) -> list[dict[str, Any]]:
             "n": f.n,
             "gate": gate,
             "passed": f.passed,
-            "p_holm": f.p_holm,
+            "p_holm": finite(f.p_holm),
             "papers_needed": f.papers_needed,
             "comparison": f.figures.record.id,
             "excluded": dict(f.figures.excluded),
