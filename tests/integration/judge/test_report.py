@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,6 +18,8 @@ from db.session import Database
 from errors import UserError
 from judge.report.figures import ComparisonFigures
 from judge.report.files import write_report
+from judge.report.overlap_figures import OverlapFigures
+from judge.statistics import Estimate
 from tests.comparisons import JUDGE, Texts, store_comparison
 
 HOSTILE = Texts(
@@ -207,3 +210,23 @@ def test_a_comparison_that_is_not_there_is_named_with_those_that_are(
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(UserError, match="cannot be written"):
         made(database, tmp_path / "taken", 1)
+
+
+@ONE_DATABASE
+def test_each_rival_is_held_against_its_own_chance(database: Database, tmp_path: Path) -> None:
+    # Given a rival whose reviews fit any paper, and one that hits less than those do by chance
+    (figures,) = made(database, tmp_path, store_comparison(database, 2))
+
+    def with_recall(**recall: float) -> ComparisonFigures:
+        found = (
+            OverlapFigures(role, "full", 9.0, {"recall": Estimate(value, 0, 1, 2)}, {}, None)
+            for role, value in recall.items()
+        )
+        return replace(figures, overlaps=tuple(found))
+
+    levels = {"a": 0.3, "b": 0.05, "null_a": 0.2, "null_b": 0.01, "ceiling": 0.4}
+    # Then both are in their place, unless one does not pass its own chance or passes people
+    assert with_recall(**levels).bracketed is True
+    assert with_recall(**levels | {"null_b": 0.06}).bracketed is False
+    assert with_recall(**levels | {"a": 0.5}).bracketed is False
+    assert with_recall(a=0.3, b=0.05).bracketed is None
