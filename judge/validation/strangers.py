@@ -103,7 +103,7 @@ def cases(
     if len(several) <= strangers:
         raise UserError(f"Too few papers have several reviews: {strangers + 1} are needed.")
     ring = sorted(several, key=lambda paper: hashlib.sha256(paper.paper.encode()).digest())
-    texts = list({text for paper in ring for review in paper.reviews for text in review})
+    texts = list(dict.fromkeys(t for paper in ring for review in paper.reviews for t in review))
     vector = dict(zip(texts, embed(texts), strict=True))
     made = {p.paper: [np.stack([vector[t] for t in r]) for r in p.reviews] for p in ring}
     return [
