@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import (
     ColumnElement,
+    Connection,
     Double,
     Select,
     bindparam,
@@ -106,7 +107,7 @@ def claim(
             return None
         taken = Change(*row)
         record(on, "claimed", [taken], worker=worker)
-    return _claim_of(database, taken, worker, max_attempts)
+        return _claim_of(on, taken, worker, max_attempts)
 
 
 def queued_on(queue: ColumnElement[str] | str) -> Select[int]:
@@ -175,9 +176,8 @@ _DETAILS = (
 )
 
 
-def _claim_of(database: Database, taken: Change, worker: str, max_attempts: int) -> Claim:
-    with database.read() as on:
-        row = on.execute(_DETAILS, {"job_id": taken.job_id}).mappings().one()
+def _claim_of(on: Connection, taken: Change, worker: str, max_attempts: int) -> Claim:
+    row = on.execute(_DETAILS, {"job_id": taken.job_id}).mappings().one()
     return Claim(
         job_id=taken.job_id,
         attempt=taken.attempt,

@@ -25,7 +25,8 @@ def paper_document(paper: PaperView) -> dict[str, Any]:
 
 def review_document(review: ReviewView) -> dict[str, Any]:
     """A review, as `show --json` and the JSONL export have it."""
-    return asdict(review)
+    # Not `asdict`: it copies all that lies inside, which takes longer than the rest of an export.
+    return {**vars(review), "items": [vars(item) for item in review.items]}
 
 
 def export_document(line: ExportLine) -> dict[str, Any]:

@@ -7,22 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
     Double,
     Integer,
-    Update,
     bindparam,
+    exists,
     insert,
     select,
     update,
 )
+from sqlalchemy.orm import aliased
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from db.claims import Claim
-from db.columns import at_most, now
+from db.columns import now
 from db.crashes import CAUSE, CRASH, convicted, crash_values, ended_by_crash
 from db.events import Change, record
 from db.outcomes import close_finished, settle
@@ -59,6 +61,15 @@ class NewReview:
     versions: Mapping[str, str]
 
 
+class _Left(NamedTuple):
+    """What a job that has changed leaves behind."""
+
+    #: Has it duplicates?
+    duplicates: bool
+    #: Is another job of its batch queued?
+    queued: bool
+
+
 def commit_review(database: Database, claim: Claim, review: NewReview) -> bool:
     """Store the review with its items and end the job, in one transaction.
 
@@ -66,10 +77,11 @@ def commit_review(database: Database, claim: Claim, review: NewReview) -> bool:
     """
     cost = {f"new_{name}": getattr(review, name) for name in _COST}
     with database.write() as on:
-        if not _end(on, claim, "succeeded", _SUCCEED, cost):
+        left = _end(on, claim, "succeeded", _SUCCEED, cost)
+        if left is None:
             return False
         _store(on, claim, review)
-    close_finished(database, claim.batch_name)
+    _close(database, claim, left)
     return True
 
 
@@ -89,7 +101,7 @@ def release(
     terms = {"delay": delay_seconds, "kept": int(keep_attempt), "most": claim.max_attempts}
     detail = {"reason": reason, "delay_seconds": delay_seconds, "keep_attempt": keep_attempt}
     with database.write() as on:
-        if _change(on, claim, "released", _RELEASE, terms, detail):
+        if _change(on, claim, "released", _RELEASE, terms, detail) is not None:
             return True
     if _end_alone(database, claim, "cancelled", _CANCEL_ASKED):
         return True
@@ -104,7 +116,7 @@ def crashed(database: Database, claim: Claim, *, reason: str) -> bool:
     """
     terms = {"most": claim.max_attempts}
     with database.write() as on:
-        if _change(on, claim, "crashed", _CRASH, terms, {"reason": reason}):
+        if _change(on, claim, "crashed", _CRASH, terms, {"reason": reason}) is not None:
             return True
     if _end_alone(database, claim, "cancelled", _CANCEL_ASKED):
         return True
@@ -141,54 +153,75 @@ def _store(on: Connection, claim: Claim, review: NewReview) -> None:
     review_id = on.scalar(_STORE_REVIEW, {**values, **owner})
     if review.items:
         items = [{"review_id": review_id, **vars(item)} for item in review.items]
-        on.execute(_STORE_ITEM, items)
+        on.execute(_STORE_ITEMS, items)
 
 
 def _end_alone(
     database: Database,
     claim: Claim,
     kind: str,
-    ending: Update,
+    ending: ReturningUpdate[bool, bool],
     terms: Mapping[str, Any] | None = None,
     detail: Mapping[str, Any] | None = None,
 ) -> bool:
     with database.write() as on:
-        if not _end(on, claim, kind, ending, terms, detail):
-            return False
-    close_finished(database, claim.batch_name)
+        left = _end(on, claim, kind, ending, terms, detail)
+    if left is None:
+        return False
+    _close(database, claim, left)
     return True
+
+
+def _close(database: Database, claim: Claim, left: _Left) -> None:
+    """End the batch if this was its last job.
+
+    While a job of it is queued, that job's end looks. Should it come before this one is committed,
+    neither sees the other, and reconcile ends the batch.
+    """
+    if left.duplicates or not left.queued:
+        close_finished(database, claim.batch_name)
 
 
 def _end(
     on: Connection,
     claim: Claim,
     kind: str,
-    ending: Update,
+    ending: ReturningUpdate[bool, bool],
     terms: Mapping[str, Any] | None = None,
     detail: Mapping[str, Any] | None = None,
-) -> bool:
+) -> _Left | None:
     """Move a held job to a terminal state, and its duplicates with it."""
-    changed = _change(on, claim, kind, ending, terms, detail)
-    if changed and on.scalar(_A_DUPLICATE, {"original": claim.job_id}) is not None:
+    left = _change(on, claim, kind, ending, terms, detail)
+    if left is not None and left.duplicates:
         settle(on, Job.duplicate_of == claim.job_id, follow=("succeeded", "failed"))
-    return changed
+    return left
 
 
 def _change(
     on: Connection,
     claim: Claim,
     kind: str,
-    change: Update,
+    change: ReturningUpdate[bool, bool],
     terms: Mapping[str, Any] | None = None,
     detail: Mapping[str, Any] | None = None,
-) -> bool:
+) -> _Left | None:
     fence = {"held_job": claim.job_id, "my_attempt": claim.attempt, "my_name": claim.worker}
-    changed = on.execute(change, {**fence, **(terms or {})})
-    mine = [Change(claim.job_id, claim.attempt)] * changed.rowcount
-    return record(on, kind, mine, worker=claim.worker, detail=detail) == 1
+    row = on.execute(change, {**fence, **(terms or {})}).first()
+    if row is None:
+        return None
+    mine = Change(claim.job_id, claim.attempt)
+    record(on, kind, [mine], worker=claim.worker, detail=detail)
+    return _Left(*row)
 
 
-def _fenced(values: Mapping[str, Any], *conditions: ColumnElement[bool]) -> Update:
+def _fenced(
+    values: Mapping[str, Any], *conditions: ColumnElement[bool]
+) -> ReturningUpdate[bool, bool]:
+    # By parameter: SQLAlchemy leaves the table's name out of what SQLite returns.
+    mine, other = aliased(Job), aliased(Job)
+    batch_id = select(mine.batch_id).where(mine.id == bindparam("held_job")).scalar_subquery()
+    duplicates = exists().where(other.duplicate_of == bindparam("held_job"))
+    queued = exists().where(other.batch_id == batch_id, other.state == "queued")
     return (
         update(Job)
         .where(
@@ -199,6 +232,7 @@ def _fenced(values: Mapping[str, Any], *conditions: ColumnElement[bool]) -> Upda
             *conditions,
         )
         .values(lease_until=None, **values)
+        .returning(duplicates, queued)
     )
 
 
@@ -235,6 +269,6 @@ _CRASH = _fenced(
     ~Job.cancel_requested,
     ~ended_by_crash(bindparam("most", type_=Integer())),
 )
-_A_DUPLICATE = select(Job.id).where(Job.duplicate_of == bindparam("original")).limit(at_most(1))
 _STORE_REVIEW = insert(Review).returning(Review.id)
-_STORE_ITEM = insert(Item)
+# Returning makes it one statement for all items instead of one for each.
+_STORE_ITEMS = insert(Item).returning(Item.id)

@@ -23,6 +23,8 @@ from errors import MissingPart
 Writer = Callable[[ExportLine], None]
 AsText = Callable[[ReviewView], str]
 
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+
 _CSV_COLUMNS = (
     *("batch", "custom_id", "sample", "state", "paper_sha256", "paper_title", "reviewer"),
     *("version", "review", "aspect", "position", "title", "text"),
@@ -47,7 +49,7 @@ def failure(line: ExportLine) -> str:
     """A job without a review, as most error files have it."""
     about = {"batch": line.batch, "custom_id": line.custom_id, "sample": line.sample}
     about |= {"state": line.state, "source": line.source, "error": error_document(line)}
-    return json.dumps(about, ensure_ascii=False) + "\n"
+    return _encode(about) + "\n"
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def _whole(path: Path) -> Iterator[TextIO]:
 
 def _jsonl_writer(stream: TextIO) -> Writer:
     def write_line(line: ExportLine) -> None:
-        stream.write(json.dumps(export_document(line), ensure_ascii=False) + "\n")
+        stream.write(_encode(export_document(line)) + "\n")
 
     return write_line
 

@@ -230,7 +230,7 @@ def reviews_of(on: Connection, ids: Iterable[int]) -> dict[int, ReviewView]:
             **{**row, "empty_aspects": tuple(row["empty_aspects"])},
             items=tuple(items.get(row["id"], ())),
         )
-        for row in on.execute(query).mappings()
+        for row in on.execute(query).mappings().all()
     }
 
 
@@ -242,6 +242,6 @@ def _items(on: Connection, review_ids: Sequence[int]) -> dict[int, list[NewItem]
         .order_by(Item.id)
     )
     items: dict[int, list[NewItem]] = {}
-    for review_id, aspect, position, title, text in on.execute(query):
+    for review_id, aspect, position, title, text in on.execute(query).all():
         items.setdefault(review_id, []).append(NewItem(aspect, position, title, text))
     return items

@@ -6,18 +6,22 @@ begins, or two of them deadlock.
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import (
     ArgumentError,
     DatabaseError,
     DBAPIError,
+    DisconnectionError,
     InterfaceError,
     OperationalError,
 )
@@ -31,6 +35,9 @@ Dialect = Literal["sqlite", "postgresql"]
 #: Seconds that a SQLite connection waits for another process's write; papers' chunks take well
 #: under one, a backup or an operator's shell may hold the lock for a while.
 BUSY_SECONDS = 60
+
+#: Seconds in the pool after which a connection is tried before it is used.
+RESTED_SECONDS = 1.0
 
 #: Seconds that a thread waits for one of the process's connections.
 POOL_SECONDS = 60
@@ -58,6 +65,7 @@ class Database:
     engine: Engine = field(repr=False)
     #: The same connections, for transactions that write.
     writer: Engine = field(repr=False)
+    _turn: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
     def address(self) -> str:
@@ -75,7 +83,7 @@ class Database:
 
         Raises DatabaseUnavailable when the database is away, locked or full.
         """
-        with _translated(), self.writer.begin() as on:
+        with _translated(), self._my_turn(), self.writer.begin() as on:
             yield on
 
     @contextmanager
@@ -83,6 +91,19 @@ class Database:
         """One transaction that only reads. Raises DatabaseUnavailable as `write` does."""
         with _translated(), self.engine.begin() as on:
             yield on
+
+    @contextmanager
+    def _my_turn(self) -> Iterator[None]:
+        """Queue this process's writers before SQLite, which makes them poll for its one lock."""
+        if self.dialect != "sqlite":
+            yield
+            return
+        if not self._turn.acquire(timeout=BUSY_SECONDS):
+            raise DatabaseUnavailable(f"The database was locked for {BUSY_SECONDS} s.")
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     def close(self) -> None:
         """Close all connections."""
@@ -107,11 +128,13 @@ def open_database(url: str, *, max_connections: int = 4) -> Database:
         pool_size=max_connections,
         max_overflow=0,
         pool_timeout=POOL_SECONDS,
-        pool_pre_ping=parsed.get_backend_name() == "postgresql",
     )
     if parsed.get_backend_name() == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
+    else:
+        event.listen(engine, "checkin", _note_use)
+        event.listen(engine, "checkout", _ping_when_rested)
     writer = engine.execution_options(referee_writes=True)
     database = Database(parsed.render_as_string(hide_password=False), engine, writer)
     try:
@@ -191,6 +214,21 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
         f"busy_timeout = {BUSY_SECONDS * 1000}",
     ):
         connection.execute(f"PRAGMA {setting}")
+
+
+def _note_use(_connection: Any, record: Any) -> None:
+    record.info["used_at"] = time.monotonic()
+
+
+def _ping_when_rested(connection: Any, record: Any, _fairy: Any) -> None:
+    """Replace a connection that died in the pool; one used just now needs no round trip."""
+    if time.monotonic() - record.info.get("used_at", 0.0) < RESTED_SECONDS:
+        return
+    try:
+        connection.execute("SELECT 1")
+        connection.rollback()
+    except psycopg.Error as error:
+        raise DisconnectionError from error
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -126,19 +126,39 @@ def _ungrounded(review: Review, source: str) -> str:
 
 def _loop(review: Review, raw: str, n_repeats: int) -> str:
     runs = Counter(_runs(_words(raw), _LOOP_WORDS))
-    items = Counter(" ".join(_words(f"{item.title} {item.text}")) for item in review.items)
+    items = Counter(tuple(_words(f"{item.title} {item.text}")) for item in review.items)
     for run, count in (*runs.most_common(1), *items.most_common(1)):
         if count >= n_repeats:
-            return f"{count} times: {_short(run)}"
+            return f"{count} times: {_short(' '.join(run))}"
     return ""
 
 
 def _echo(raw: str, source: str, n_words: int) -> str:
-    known = f" {' '.join(_words(source))} "
-    for run in _runs(_words(raw), n_words):
+    words, folded = _words(raw), source.casefold()
+    if not _may_copy(words, folded, n_words):
+        return ""
+    known = f" {' '.join(_WORD.findall(folded))} "
+    for run in map(" ".join, _runs(words, n_words)):
         if f" {run} " in known:
             return f"copied: {_short(run)}"
     return ""
+
+
+def _may_copy(words: list[str], folded: str, n_words: int) -> bool:
+    """Whether a run of `n_words` could be a copy; quick, since nearly every review's answer is no.
+
+    However such a run lies, it covers a whole block of half its length.
+    """
+    size = max(1, n_words // 2)
+    blocks = (words[start : start + size] for start in range(0, len(words) - size + 1, size))
+    return any(_stands_in(folded, block) for block in blocks)
+
+
+def _stands_in(folded: str, words: list[str]) -> bool:
+    # Looked up one by one first: the longest is the least likely to be there.
+    if not all(word in folded for word in sorted(words, key=len, reverse=True)):
+        return False
+    return re.search(r"\b" + r"\W+".join(words) + r"\b", folded) is not None
 
 
 def _refusal(review: Review) -> str:
@@ -150,11 +170,11 @@ def _refusal(review: Review) -> str:
 def wrong_language(said: str, config: GateConfig) -> str:
     """What shows that a text is not English prose; empty when it is, or is too short to tell."""
     words = _words(said)
-    letters = [character for character in said if character.isalpha()]
-    n_ascii = sum(map(str.isascii, letters))
+    n_letters = sum(map(str.isalpha, said))
+    n_ascii = sum(map(str.isalpha, said.encode("ascii", "ignore").decode()))
     n_common = sum(word in _COMMON for word in words)
-    if len(letters) >= _LANGUAGE_LETTERS and n_ascii < config.min_ascii_letters * len(letters):
-        return f"{n_ascii / len(letters):.0%} of the letters are ASCII"
+    if n_letters >= _LANGUAGE_LETTERS and n_ascii < config.min_ascii_letters * n_letters:
+        return f"{n_ascii / n_letters:.0%} of the letters are ASCII"
     if len(words) >= _LANGUAGE_WORDS and n_common < config.min_common_words * len(words):
         return f"{n_common / len(words):.0%} of the words are common English ones"
     return ""
@@ -164,8 +184,8 @@ def _words(text: str) -> list[str]:
     return _WORD.findall(text.casefold())
 
 
-def _runs(words: list[str], length: int) -> Iterator[str]:
-    return (" ".join(words[i : i + length]) for i in range(len(words) - length + 1))
+def _runs(words: list[str], length: int) -> Iterator[tuple[str, ...]]:
+    return zip(*(words[start:] for start in range(length)), strict=False)
 
 
 def _short(text: str) -> str:

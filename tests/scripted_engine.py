@@ -2,9 +2,10 @@
 
 `REFEREE_ENGINE=tests.scripted_engine:make` puts it into real worker processes. What it does with a
 paper is written in the paper: "SCRIPT: slow", "SCRIPT: takes 1.5" (seconds), "SCRIPT: hang",
-"SCRIPT: memory", "SCRIPT: drift", "SCRIPT: poison" (fails alone), "SCRIPT: crash" (takes all that
-is in the engine along), "SCRIPT: die" (takes the process along). Everything else gets a strict
-review after SCRIPTED_SECONDS, or with SCRIPTED_SICK an answer that no gate lets through.
+"SCRIPT: wait" (until the file SCRIPTED_GATE is there), "SCRIPT: memory", "SCRIPT: drift",
+"SCRIPT: poison" (fails alone), "SCRIPT: crash" (takes all that is in the engine along), "SCRIPT:
+die" (takes the process along). Everything else gets a strict review after SCRIPTED_SECONDS, or
+with SCRIPTED_SICK an answer that no gate lets through.
 
 With SCRIPTED_LEDGER it writes every start and end of a generation to that file, whatever the
 database believes.
@@ -29,6 +30,8 @@ from models.review import Item
 SLOW_SECONDS = float(os.environ.get("SCRIPTED_SLOW_SECONDS", "2"))
 #: Seconds that a paper without a script takes.
 SECONDS = float(os.environ.get("SCRIPTED_SECONDS", "0"))
+#: A "SCRIPT: wait" paper takes until this file is there.
+GATE = os.environ.get("SCRIPTED_GATE", "")
 _TAKES = re.compile(r"SCRIPT: takes (\d+(?:\.\d+)?)")
 
 
@@ -97,7 +100,7 @@ class ScriptedEngine:
 
     def _answer(self, request: ReviewRequest) -> Generation:
         seconds = _seconds(request.paper_text)
-        if self._stops[request.id].wait(seconds):
+        if self._stopped(request, seconds):
             if request.id in self._crashed:
                 raise EngineCrashed("a step failed")
             raise EngineLost() if self._closed.is_set() else CancelledError()
@@ -115,6 +118,16 @@ class ScriptedEngine:
         drifts = "SCRIPT: drift" in request.paper_text or "SCRIPTED_SICK" in os.environ
         text = "Nothing of the sort." if drifts else _review(request)
         return Generation(text, (), "stop", 100, 50, 0, 0.0, max(seconds, 0.01))
+
+    def _stopped(self, request: ReviewRequest, seconds: float) -> bool:
+        """Let the paper's time pass; True as soon as it is taken out of the engine."""
+        stop = self._stops[request.id]
+        if "SCRIPT: wait" not in request.paper_text:
+            return stop.wait(seconds)
+        while not os.path.exists(GATE):
+            if stop.wait(0.1):
+                return True
+        return False
 
 
 def _seconds(paper_text: str) -> float:

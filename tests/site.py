@@ -12,19 +12,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any, get_args
 
 import psutil
 from sqlalchemy import func, select
 
 from db.nodes import listing
-from db.progress import status
-from db.schema import JobEvent
+from db.schema import Batch, Job, JobEvent, JobState
 from db.session import Database, open_database
+from tests.command_server import RunningCommand, command_server
 
+Process = subprocess.Popen[bytes] | RunningCommand
+Streams = tuple[IO[bytes], IO[bytes], IO[bytes]]
 ROOT = Path(__file__).resolve().parent.parent
 #: Short times, so that a lease runs out within a test.
 FAST = {
@@ -42,7 +45,7 @@ def wait_until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
     while time.monotonic() < deadline:
         if value := condition():
             return value
-        time.sleep(0.02)
+        time.sleep(0.05)
     raise AssertionError(f"still not so after {seconds} s: {condition}")
 
 
@@ -55,72 +58,89 @@ class Site:
     #: Whose code runs; another than this project's is a version before it.
     root: Path = ROOT
 
-    def run(self, *arguments: str, timeout: float = 120, stdin: str | None = None) -> Finished:
-        """Run a command to its end."""
-        done = subprocess.run(
-            [sys.executable, "-m", "cli", *arguments],
-            env=self._env(),
-            cwd=self.root,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            input=stdin,
-            check=False,
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        return Finished(done.returncode, done.stdout, done.stderr)
+    def run(
+        self, *arguments: str, timeout: float = 120, stdin: str = "", fresh: bool = False
+    ) -> Finished:
+        """Run a command to its end, in a process of its own: a fork, or a fresh interpreter."""
+        with TemporaryFile() as given, TemporaryFile() as out, TemporaryFile() as err:
+            given.write(stdin.encode())
+            given.seek(0)
+            process = self._begin(arguments, {}, (given, out, err), fresh)
+            try:
+                code = process.wait(timeout)
+            finally:
+                process.kill()
+            done = Finished(code, *(_read(stream) for stream in (out, err)))
+        assert "Traceback" not in done.err, done.err
+        return done
 
-    def json(self, *arguments: str, code: int = 0) -> Any:
+    def json(self, *arguments: str, code: int = 0, fresh: bool = False) -> Any:
         """Run a command with --json and read its one document."""
-        done = self.run(*arguments, "--json")
+        done = self.run(*arguments, "--json", fresh=fresh)
         assert done.code == code, done
         return json.loads(done.out)
 
-    def start(self, *arguments: str, **more: str) -> subprocess.Popen[bytes]:
+    def start(self, *arguments: str, fresh: bool = True, **more: str) -> Process:
         """Start a command in the background, with more in its environment; its output goes to a
         file in the home."""
         self.home.mkdir(parents=True, exist_ok=True)
-        with (self.home / f"{arguments[0]}.out").open("ab") as out:
-            return subprocess.Popen(
-                [sys.executable, "-m", "cli", *arguments],
-                env=self._env() | more,
-                cwd=self.root,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                start_new_session=True,
-            )
+        with (self.home / f"{arguments[0]}.out").open("ab") as out, open(os.devnull, "rb") as none:
+            return self._begin(arguments, more, (none, out, out), fresh)
+
+    def _begin(
+        self, arguments: tuple[str, ...], more: dict[str, str], streams: Streams, fresh: bool
+    ) -> Process:
+        environment = self._env() | more
+        if not fresh and self.root == ROOT:
+            return command_server().start(arguments, environment, streams)
+        return subprocess.Popen(
+            [sys.executable, "-m", "cli", *arguments],
+            env=environment,
+            cwd=self.root,
+            stdin=streams[0],
+            stdout=streams[1],
+            stderr=streams[2],
+            start_new_session=True,
+        )
 
     @contextmanager
-    def up(self, reviewer: str = "demo-7") -> Iterator[subprocess.Popen[bytes]]:
+    def up(self, reviewer: str = "demo-7") -> Iterator[Process]:
         """Run `referee up` until the block ends; ready when its workers have signed on."""
-        process = self.start("up", "--reviewer", reviewer)
+        process = self.start("up", "--reviewer", reviewer, fresh=False)
         try:
-            wait_until(lambda: self.workers_of(process), 60)
+            wait_until(lambda: self._is_up(process))
+            with self.database() as database:
+                wait_until(lambda: _signed_on(database, process))
             yield process
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
             process.wait(timeout=90)
 
-    def workers_of(self, up: subprocess.Popen[bytes]) -> list[int]:
-        """Process ids of the signed-on workers that serve local models under this `up`."""
+    def _is_up(self, up: Process) -> bool:
         assert up.poll() is None, self.output("up")
-        children = {child.pid for child in psutil.Process(up.pid).children(recursive=True)}
-        if "Running." not in self.output("up"):
-            return []  # it is still making the database
+        return "Running." in self.output("up")  # until then it makes the database
+
+    def workers_of(self, up: Process) -> list[int]:
+        """Process ids of the signed-on workers that serve local models under this `up`."""
         with self.database() as database:
-            nodes = listing(database)
-        return [n.pid for n in nodes if n.pid in children and n.queue != "cpu"]
+            return _signed_on(database, up)
 
     def output(self, command: str) -> str:
         """What a background command printed so far."""
         return (self.home / f"{command}.out").read_text()
 
     def counts(self, batch: str) -> dict[str, int]:
-        """The counts of a batch, read beside the program: a poll must not cost a start of it."""
+        """Jobs of a batch by their state, asked beside the program: it must not cost a start."""
         with self.database() as database:
-            return status(database, batch).counts
+            return _counts(database, batch)
+
+    def wait_for(
+        self, batch: str, condition: Callable[[dict[str, int]], Any], seconds: float = 60.0
+    ) -> None:
+        """Wait until a batch's counts are as they should be; fail after a deadline."""
+        with self.database() as database:
+            wait_until(lambda: condition(_counts(database, batch)), seconds)
 
     def exported(self, batch: str) -> list[dict[str, Any]]:
         """The lines of a batch's JSONL export."""
@@ -157,6 +177,31 @@ class Finished:
     code: int
     out: str
     err: str
+
+
+def _counts(database: Database, batch: str) -> dict[str, int]:
+    of_batch = select(Job.state, func.count()).join(Batch, Job.batch_id == Batch.id)
+    with database.read() as on:
+        rows = on.execute(of_batch.where(Batch.name == batch).group_by(Job.state))
+        counts = {str(state): n for state, n in rows}
+    return dict.fromkeys(get_args(JobState), 0) | counts | {"total": sum(counts.values())}
+
+
+def _signed_on(database: Database, up: Process) -> list[int]:
+    """Process ids of the local models' workers that are children of `up`."""
+    pids = [node.pid for node in listing(database) if node.queue != "cpu"]
+    return [pid for pid in pids if _parent(pid) == up.pid]
+
+
+def _parent(pid: int) -> int | None:
+    with suppress(psutil.NoSuchProcess):
+        return int(psutil.Process(pid).ppid())
+    return None
+
+
+def _read(stream: IO[bytes]) -> str:
+    stream.seek(0)
+    return stream.read().decode()
 
 
 def write_papers(folder: Path, n: int, text: str = "") -> Path:

@@ -9,14 +9,16 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from errors import MissingPart, RequestRefused, UserError
 from models import store
-from models.api import ApiEngine, endpoint_allowed
 from models.engine import Engine
 from models.reviewer import BaseModel, ReviewerConfig
 from settings import Settings
+
+if TYPE_CHECKING:
+    from models.api import ApiEngine
 
 Weights = Literal["nf4", "bf16"]
 #: Gives the folder of an adapter by its SHA-256, and has it on this machine then.
@@ -117,6 +119,9 @@ class ApiEngines:
             raise RequestRefused(
                 "This reviewer has no endpoint to send papers to.", kind="no_endpoint"
             )
+        # Imported late: a worker that asks no server need not load an HTTP client.
+        from models.api import ApiEngine
+
         self._check_allowed(config.endpoint.url, allow_external)
         with self._lock:
             if sha256 not in self._engines:
@@ -125,6 +130,8 @@ class ApiEngines:
             return self._engines[sha256]
 
     def _check_allowed(self, url: str, allow_external: bool) -> None:
+        from models.api import endpoint_allowed
+
         allowed = allow_external or self._settings.allow_external
         try:
             endpoint_allowed(url, allowed, self._settings.allowed_hosts)

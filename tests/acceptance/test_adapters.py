@@ -13,7 +13,7 @@ from models import reviewer as configurations
 from tests.adapters import write_adapter
 from tests.conftest import PostgresServer
 from tests.servers import Valkey
-from tests.site import FAST, Site, wait_until, write_papers
+from tests.site import FAST, Site, write_papers
 from tests.small_models import write_tiny_llama
 
 
@@ -62,7 +62,7 @@ def test_a_new_adapter_reaches_a_machine_that_has_nothing_but_two_urls(
         for number, sha256 in enumerate(sha256s):
             assert desk.run("adapter", "promote", sha256[:10], "--reviewer", "tiny-4").code == 0
             assert desk.run("submit", str(papers), *command, f"b{number}").code == 0
-        wait_until(lambda: desk.counts("b1")["succeeded"] == 2, 120)
+        desk.wait_for("b1", lambda n: n["succeeded"] == 2, 120)
         assert worker.poll() is None
     finally:
         worker.send_signal(signal.SIGTERM)

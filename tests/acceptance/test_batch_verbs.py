@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.site import FAST, SCRIPTED, Site, wait_until, write_papers
+from tests.site import FAST, SCRIPTED, Site, write_papers
 
 
 def submitted(tmp_path: Path) -> Site:
@@ -32,7 +32,7 @@ def test_repaired_files_replace_failed_papers_and_no_others(tmp_path: Path) -> N
     (repaired / "torn.txt").write_text("A Mended Paper\n\nAbstract\nWe mend it.\n")
     (repaired / "paper-000.txt").write_text("Another Text\n\nAbstract\nNot asked for.\n")
     # When the batch is retried with it
-    done = site.run("retry", "b", "--input", str(repaired))
+    done = site.run("retry", "b", "--input", str(repaired), fresh=True)
     # Then the failed paper waits with its new text and the healthy one is as it was
     assert (done.code, done.out) == (
         0,
@@ -62,7 +62,7 @@ def test_all_batches_pause_and_a_batch_over_is_purged(tmp_path: Path) -> None:
     told = site.run("purge", "b").out
     assert told.startswith("Would be deleted: the text of 2 papers")
     assert "We study subject 0." in site.run("export", "b", "--format", "openai-input").out
-    assert "2 papers in the reading cache" in site.run("purge", "b", "--yes").out
+    assert "2 papers in the reading cache" in site.run("purge", "b", "--yes", fresh=True).out
     assert "We study" not in site.run("export", "b", "--format", "openai-input").out
     assert [*states(site).values()] == ["cancelled", "cancelled", "failed"]
     for file in site.home.rglob("*.db*"):
@@ -89,7 +89,7 @@ def test_an_urgent_batch_overtakes_what_waits(tmp_path: Path) -> None:
     assert site.run("submit", str(papers), "--batch", "many", *common).code == 0
     assert site.run("submit", str(urgent), "--batch", "now", *more).code == 0
     with site.up():
-        wait_until(lambda: site.counts("many")["succeeded"] == 10)
+        site.wait_for("many", lambda n: n["succeeded"] == 10)
         # Then both of its jobs started first, and each has a review with a seed of its own
         query = "SELECT batch_id FROM job ORDER BY started_at LIMIT 2"
         first = json.loads(site.run("sql", query, "--format", "json").out)

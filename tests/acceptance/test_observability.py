@@ -88,7 +88,7 @@ def test_a_sick_worker_stops_and_says_so_and_a_host_has_one_endpoint(
         # Then it takes no more and says why, and the other goes on alone
         assert "failed the gate, against 0.0% in the rest of the fleet" in complaint
         assert complaint in site.run("workers").out
-        wait_until(lambda: site.counts("night")["queued"] == site.counts("night")["running"] == 0)
+        site.wait_for("night", lambda n: n["queued"] == n["running"] == 0)
         counts = site.counts("night")
         assert counts["failed"] >= 5
         assert counts["succeeded"] >= 100
@@ -122,7 +122,7 @@ def test_a_worker_with_another_template_refuses_the_paper(site: Site, tmp_path: 
         # Then the worker says so, stops, and leaves the paper with all its attempts
         (complaint,) = wait_until(lambda: complaints(site))
         assert "demo-7 v1 was begun with other chat template (ffffffffffff)" in complaint
-        wait_until(lambda: site.counts("night")["queued"] == 1)
+        site.wait_for("night", lambda n: n["queued"] == 1)
         (used,) = json.loads(
             site.run("sql", "SELECT attempt - given_back AS n FROM job", "--format", "json").out
         )
@@ -131,6 +131,6 @@ def test_a_worker_with_another_template_refuses_the_paper(site: Site, tmp_path: 
     with site.database() as database, database.write() as on:
         on.execute(text("UPDATE reviewer SET template_sha256 = NULL"))
     with workers(site, {}):
-        wait_until(lambda: site.counts("night")["succeeded"] == 1)
+        site.wait_for("night", lambda n: n["succeeded"] == 1)
     with site.database() as database, database.read() as on:
         assert len(on.scalar(text("SELECT template_sha256 FROM reviewer")) or "") == 64

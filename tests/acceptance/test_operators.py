@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ import redis
 from db.nodes import WorkerNode, listing
 from settings import Settings
 from tests.conftest import PostgresServer
-from tests.site import FAST, SCRIPTED, Site, wait_until, write_papers
+from tests.site import FAST, SCRIPTED, Process, Site, wait_until, write_papers
 from worker.broker import serve
 
 #: Only the doorbells tell workers of work, once they have started.
@@ -21,17 +23,30 @@ NO_RECONCILE = {"REFEREE_RECONCILE_SECONDS": "600", "REFEREE_LEASE_SECONDS": "6"
 QUEUE = "reviews.smollm2-135m"
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
-    """A site with 90 slots on each of the two databases."""
-    site = Site(tmp_path / "home", FAST | SCRIPTED | {"SCRIPTED_SLOTS": "90"})
-    if request.param == "sqlite":
-        yield site
-        return
-    server: PostgresServer = request.getfixturevalue("postgres_server")
-    site.environment["REFEREE_DATABASE_URL"] = server.create("operators")
-    yield site
-    server.drop("operators")
+@dataclass(frozen=True)
+class Running:
+    """A site at work."""
+
+    site: Site
+    up: Process
+    gate: Path
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def running(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
+    """One `referee up` with 90 slots on each of the two databases; the last test ends it."""
+    folder = tmp_path_factory.mktemp("operators")
+    more = {"SCRIPTED_SLOTS": "90", "SCRIPTED_GATE": str(folder / "gate")}
+    site = Site(folder / "home", FAST | SCRIPTED | NO_RECONCILE | more)
+    if request.param == "postgresql":
+        server: PostgresServer = request.getfixturevalue("postgres_server")
+        site.environment["REFEREE_DATABASE_URL"] = server.create("operators")
+    with site.up() as up:
+        yield Running(site, up, folder / "gate")
+    if request.param == "postgresql":
+        server.drop("operators")
 
 
 def node(site: Site) -> WorkerNode:
@@ -41,9 +56,9 @@ def node(site: Site) -> WorkerNode:
     return found
 
 
-def submit(site: Site, folder: Path, n: int, text: str) -> None:
-    papers = write_papers(folder / "papers", n, text)
-    done = site.run("submit", str(papers), "--batch", "night", "--reviewer", "demo-7")
+def submit(site: Site, folder: Path, n: int, text: str, batch: str) -> None:
+    papers = write_papers(folder / "papers", n, f"{text}\nFor {batch}.")
+    done = site.run("submit", str(papers), "--batch", batch, "--reviewer", "demo-7")
     assert done.code == 0, done
 
 
@@ -54,65 +69,71 @@ def broker(site: Site) -> Iterator[redis.Redis]:
         yield client
 
 
-def attempts_used(site: Site) -> int:
-    query = "SELECT max(attempt - given_back) AS used FROM job"
+def attempts_used(site: Site, batch: str) -> int:
+    query = (
+        "SELECT max(attempt - given_back) AS used FROM job JOIN batch ON batch.id = job.batch_id "
+        f"WHERE batch.name = '{batch}'"
+    )
     (row,) = json.loads(site.run("sql", query, "--format", "json").out)
     return int(row["used"])
 
 
 def test_a_drained_worker_finishes_90_papers_and_leaves_the_rest(
-    site: Site, tmp_path: Path
+    running: Running, tmp_path: Path
 ) -> None:
     # Given 100 papers, 90 of them in flight
-    site.environment["SCRIPTED_SLOW_SECONDS"] = "10"
-    with site.up():
-        submit(site, tmp_path, 100, "SCRIPT: slow")
-        wait_until(lambda: site.counts("night")["running"] == 90)
-        before = node(site)
-        # When the worker is drained
-        done = site.run("workers", "drain", before.name)
-        assert (done.code, done.out) == (0, f"{before.name} drains; 90 papers still run.\n")
-        # Then the 90 end, nobody takes the other ten, and the worker stays, signed on
-        wait_until(lambda: site.counts("night")["running"] == 0)
-        counts = site.counts("night")
-        assert (counts["succeeded"], counts["queued"]) == (90, 10)
-        assert (node(site).state, node(site).pid) == ("draining", before.pid)
-        assert "draining, last seen" in site.run("workers").out
-        # And resumed, it takes them
-        assert site.run("workers", "resume", before.host).code == 0
-        wait_until(lambda: site.counts("night")["succeeded"] == 100)
-        assert node(site).pid == before.pid
-    assert len({line["review"]["id"] for line in site.exported("night")}) == 100
+    site = running.site
+    submit(site, tmp_path, 100, "SCRIPT: wait", "finished")
+    site.wait_for("finished", lambda n: n["running"] == 90)
+    before = node(site)
+    # When the worker is drained
+    done = site.run("workers", "drain", before.name, fresh=True)
+    assert (done.code, done.out) == (0, f"{before.name} drains; 90 papers still run.\n")
+    log = site.home / "logs" / "worker-local.log"
+    wait_until(lambda: "action='draining'" in log.read_text())
+    assert "draining, last seen" in site.run("workers").out
+    running.gate.touch()
+    # Then the 90 end, nobody takes the other ten, and the worker stays, signed on
+    site.wait_for("finished", lambda n: n["running"] == 0)
+    counts = site.counts("finished")
+    assert (counts["succeeded"], counts["queued"]) == (90, 10)
+    assert (node(site).state, node(site).pid) == ("draining", before.pid)
+    # And resumed, it takes them
+    assert site.run("workers", "resume", before.host).code == 0
+    site.wait_for("finished", lambda n: n["succeeded"] == 100)
+    assert node(site).pid == before.pid
+    assert len({line["review"]["id"] for line in site.exported("finished")}) == 100
 
 
 def test_a_drain_within_a_time_gives_90_papers_back_with_their_doorbells(
-    site: Site, tmp_path: Path
+    running: Running, tmp_path: Path
 ) -> None:
     # Given 90 papers in flight that would run for an hour
-    site.environment |= NO_RECONCILE
-    with site.up():
-        submit(site, tmp_path, 90, "SCRIPT: hang")
-        wait_until(lambda: site.counts("night")["running"] == 90)
-        # When the worker is drained within a second
-        assert site.run("workers", "drain", node(site).name, "--within", "1s").code == 0
-        # Then all are queued again with all their attempts, and ring for others
-        wait_until(lambda: site.counts("night")["queued"] == 90)
-        assert attempts_used(site) == 0
-        with broker(site) as client:
-            wait_until(lambda: client.llen(QUEUE) == 90)
-            # And a worker that listens takes them all, by their doorbells alone
-            site.run("workers", "resume", node(site).name)
-            wait_until(lambda: site.counts("night")["running"] == 90)
-        site.run("cancel", "night")
-        wait_until(lambda: site.counts("night")["cancelled"] == 90)
+    site = running.site
+    submit(site, tmp_path, 90, "SCRIPT: hang", "hung")
+    site.wait_for("hung", lambda n: n["running"] == 90)
+    # When the worker is drained within a second
+    assert site.run("workers", "drain", node(site).name, "--within", "1s").code == 0
+    # Then all are queued again with all their attempts, and ring for others
+    site.wait_for("hung", lambda n: n["queued"] == 90)
+    assert attempts_used(site, "hung") == 0
+    with broker(site) as client:
+        wait_until(lambda: client.llen(QUEUE) == 90)
+        # And a worker that listens takes them all, by their doorbells alone
+        site.run("workers", "resume", node(site).name)
+        site.wait_for("hung", lambda n: n["running"] == 90)
+    site.run("cancel", "hung")
+    site.wait_for("hung", lambda n: n["cancelled"] == 90)
 
 
-def test_sigterm_gives_back_what_90_slots_hold(site: Site, tmp_path: Path) -> None:
-    with site.up():
-        submit(site, tmp_path, 90, "SCRIPT: hang")
-        wait_until(lambda: site.counts("night")["running"] == 90)
+def test_sigterm_gives_back_what_90_slots_hold(running: Running, tmp_path: Path) -> None:
+    site = running.site
+    submit(site, tmp_path, 90, "SCRIPT: hang", "night")
+    site.wait_for("night", lambda n: n["running"] == 90)
+    running.up.send_signal(signal.SIGTERM)
+    running.up.wait(timeout=90)
     assert site.counts("night")["queued"] == 90
-    assert attempts_used(site) == 0
+    assert attempts_used(site, "night") == 0
 
 
 @pytest.mark.parametrize("how", [(), ("--gpus", "0")], ids=["one", "under a supervisor"])
@@ -120,13 +141,13 @@ def test_an_idle_worker_ends_with_0_and_a_busy_one_does_not(
     tmp_path: Path, how: tuple[str, ...]
 ) -> None:
     # Given a paper that takes longer than a worker may idle, and a broker of its own
-    more = {"SCRIPTED_SLOW_SECONDS": "5", "SCRIPTED_SLOTS": "1"}
+    more = {"SCRIPTED_SLOW_SECONDS": "2", "SCRIPTED_SLOTS": "1"}
     site = Site(tmp_path / "home", FAST | SCRIPTED | more)
     assert site.run("db", "upgrade").code == 0
     with serve(Settings(home=site.home, broker_url="")) as served:
         site.environment["REFEREE_BROKER_URL"] = served.url
-        submit(site, tmp_path, 2, "SCRIPT: slow")
-        begun = ("worker", "--reviewer", "demo-7", *how, "--exit-when-idle", "2s")
+        submit(site, tmp_path, 2, "SCRIPT: slow", "night")
+        begun = ("worker", "--reviewer", "demo-7", *how, "--exit-when-idle", "1s")
         worker = site.start(*begun)
         # When everything is done
         # Then it ends, having done both papers, and nobody is signed on

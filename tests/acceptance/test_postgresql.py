@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import PostgresServer
-from tests.site import FAST, SCRIPTED, Site, wait_until, write_papers
+from tests.site import FAST, SCRIPTED, Site, write_papers
 
 
 @pytest.fixture
@@ -27,9 +27,9 @@ def test_a_killed_worker_loses_nothing_on_postgresql(site: Site, tmp_path: Path)
     with site.up() as up:
         command = ("submit", str(papers), "--batch", "night", "--reviewer", "demo-7")
         assert site.run(*command).code == 0
-        wait_until(lambda: site.counts("night")["running"])
+        site.wait_for("night", lambda n: n["running"])
         os.kill(site.workers_of(up)[0], signal.SIGKILL)
-        wait_until(lambda: site.counts("night")["succeeded"] == 8)
+        site.wait_for("night", lambda n: n["succeeded"] == 8)
     lines = site.exported("night")
     assert len({line["review"]["id"] for line in lines}) == 8
     assert site.run("sql", "DELETE FROM review").code == 2

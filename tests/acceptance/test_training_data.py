@@ -93,7 +93,10 @@ def test_from_reviews_to_a_data_set_and_again_without_any_change(
     sets = tmp_path / "sets"
     shares = ("--validation-share", "0.3", "--test-share", "0.3")
     for name in ("a", "b"):
-        built = site.run("data", "build", str(sets / name), "--reviewer", "demo-4", *shares)
+        built = site.run(
+            *("data", "build", str(sets / name), "--reviewer", "demo-4", *shares),
+            fresh=name == "a",
+        )
         assert built.code == 0, built
     found = read(sets / "a")
     assert (len(found.train), len(found.validation), len(found.test)) == (2, 2, 2)

@@ -21,7 +21,7 @@ from db.session import open_database
 from settings import PROJECT_ROOT, Settings
 from tests.conftest import PostgresServer
 from tests.integration.db.content import a_review, must_claim, paper, review_all, states, submit
-from tests.site import FAST, SCRIPTED, Site, wait_until, write_papers
+from tests.site import FAST, SCRIPTED, Site, write_papers
 from worker.broker import serve
 
 #: What a migration may do while workers of the version before run: they know none of it.
@@ -83,11 +83,11 @@ def test_workers_of_the_version_before_run_on_through_an_upgrade(
         command = ("submit", str(papers), "--batch", "night", "--reviewer", "demo-7")
         assert old.run(*command).code == 0
         worker = old.start("worker", "--reviewer", "demo-7")
-        wait_until(lambda: site.counts("night")["succeeded"] >= 5)
+        site.wait_for("night", lambda n: n["succeeded"] >= 5)
         # When the database is upgraded, and the old worker is then replaced by a new one
         assert site.run("db", "upgrade").code == 0
         upgraded_at = site.counts("night")["succeeded"]
-        wait_until(lambda: site.counts("night")["succeeded"] >= min(upgraded_at + 10, 60))
+        site.wait_for("night", lambda n: n["succeeded"] >= min(upgraded_at + 10, 60))
         assert worker.poll() is None
         worker.terminate()
         assert worker.wait(timeout=60) == 0, old.output("worker")

@@ -19,6 +19,8 @@ from tests.site import ROOT
 
 #: Seconds before a worker that ended is started again.
 RESTART_SECONDS = 1.0
+#: Seconds in which a worker may still be importing: SIGTERM then ends it like any program.
+START_SECONDS = 15.0
 _POLL_SECONDS = 0.1
 
 
@@ -30,6 +32,12 @@ class Worker:
     process: subprocess.Popen[bytes]
     #: Exit codes with which a strike may end it; none while no strike has chosen it.
     expected: tuple[int, ...] = ()
+    since: float = field(default_factory=time.monotonic)
+
+    @property
+    def starts(self) -> bool:
+        """Has it begun only just now?"""
+        return time.monotonic() - self.since < START_SECONDS
 
     @property
     def pid(self) -> int:
@@ -96,10 +104,12 @@ class Fleet:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
+        young = [worker for worker in self._workers if worker.starts]
         for worker in self._workers:
             worker.process.terminate()
         deadline = time.monotonic() + seconds
-        return [_end(worker.process, deadline) for worker in self._workers]
+        codes = [(worker, _end(worker.process, deadline)) for worker in self._workers]
+        return [0 if code == -signal.SIGTERM and w in young else code for w, code in codes]
 
     def _watch(self) -> None:
         while not self._stop.wait(_POLL_SECONDS):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from models import gate
 from models.aspects import EMPTY_LINE, FOUR
 from models.engine import Finish
 from models.gate import CHECKS, GateConfig, check
@@ -117,6 +121,22 @@ def test_copied_system_prompt_is_an_echo() -> None:
     raw = GOOD.rstrip() + "\n<Task> " + " ".join(FOUR.system_prompt.split()) + "\n"
 
     assert not named(judge(raw), "echo").passed
+
+
+TEXTS = st.lists(st.sampled_from(["a", "ab", "Ab", "b", "cab", "c.", "-", "Straße"]), max_size=30)
+
+
+@given(raw=TEXTS, source=TEXTS, length=st.integers(1, 6))
+def test_an_echo_is_found_exactly_where_some_run_of_words_is_the_same(
+    raw: list[str], source: list[str], length: int
+) -> None:
+    def runs(text: list[str]) -> set[tuple[str, ...]]:
+        words = re.findall(r"\w+", " ".join(text).casefold())
+        return {tuple(words[i : i + length]) for i in range(len(words) - length + 1)}
+
+    found = gate._echo(" ".join(raw), " ".join(source), length)
+
+    assert bool(found) is bool(runs(raw) & runs(source))
 
 
 @pytest.mark.parametrize(
