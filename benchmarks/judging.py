@@ -23,6 +23,7 @@ from db.reviewers import ReviewerVersion
 from db.session import Database, open_database
 from judge.comparing import ParsedPoints, Plan, match, prepare
 from judge.matchers import EmbeddingMatcher
+from judge.matching import THRESHOLD
 from judge.report.figures import figures
 from judge.report.records import read_comparison
 from models import embedding
@@ -52,9 +53,9 @@ def main() -> None:
         results = {
             "papers": options.papers,
             "items_a_review": 2 * len(SEVEN.keys),
-            "cold_s": _run(database, sides, home, threshold=0.5),
+            "cold_s": _run(database, sides, home, threshold=THRESHOLD),
             # Another threshold is another comparison: all is matched again.
-            "cached_s": _run(database, sides, home, threshold=0.51),
+            "cached_s": _run(database, sides, home, threshold=THRESHOLD + 0.01),
         }
         database.close()
     report(results, options.json)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, select
 
 from db.comparisons import in_lists
 from db.contents import insert_or_ignore
@@ -17,7 +18,10 @@ from db.session import Database
 
 @dataclass(frozen=True)
 class ReviewText:
-    """A review as it was parsed. `items` are (aspect, title, text), in the review's order."""
+    """A review as it was parsed. `items` are (aspect, title, text), in the review's order.
+
+    A review that was never parsed, as people's are, is unplaced as a whole.
+    """
 
     review_id: int
     items: tuple[tuple[str, str, str], ...]
@@ -47,11 +51,12 @@ class NewPoint:
 def read_reviews(database: Database, review_ids: Sequence[int]) -> list[ReviewText]:
     """Give the texts of reviews, in the order of the ids."""
     items: dict[int, list[tuple[str, str, str]]] = defaultdict(list)
-    texts: dict[int, tuple[str, str]] = {}
+    rows: dict[int, Row[Any]] = {}
+    columns = (Review.id, Review.unplaced, Review.raw, Review.empty_aspects)
     with database.read() as on:
         for some in in_lists(sorted(set(review_ids))):
-            rows = select(Review.id, Review.unplaced, Review.raw).where(Review.id.in_(some))
-            texts |= {row.id: (row.unplaced, row.raw) for row in on.execute(rows)}
+            reviews = select(*columns).where(Review.id.in_(some))
+            rows |= {row.id: row for row in on.execute(reviews)}
             found = (
                 select(Item.review_id, Item.aspect, Item.title, Item.text)
                 .where(Item.review_id.in_(some))
@@ -59,7 +64,12 @@ def read_reviews(database: Database, review_ids: Sequence[int]) -> list[ReviewTe
             )
             for review_id, *item in on.execute(found):
                 items[review_id].append((item[0], item[1], item[2]))
-    return [ReviewText(id, tuple(items[id]), *texts[id]) for id in review_ids]
+    return [_review(rows[review_id], items[review_id]) for review_id in review_ids]
+
+
+def _review(row: Row[Any], items: Sequence[tuple[str, str, str]]) -> ReviewText:
+    unparsed = not (items or row.empty_aspects or row.unplaced)
+    return ReviewText(row.id, tuple(items), row.raw if unparsed else row.unplaced, row.raw)
 
 
 def store_points(

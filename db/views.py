@@ -73,7 +73,8 @@ GROUP BY reviewer.id, reviewer.name, reviewer.version, counted.aspect
 """
 
 #: A paper judged in both orders counts once: it is won by who won twice; a win and a tie, or two
-#: verdicts that contradict each other, are a tie. One unreadable answer makes the paper invalid.
+#: verdicts that contradict each other, are a tie. One unreadable answer makes the paper invalid; a
+#: paper that was asked about in one order only is not judged yet (judge.standings.complete).
 _PK_SUMMARY = """
 SELECT comparison.id AS comparison, a.name AS a, a.version AS a_version, b.name AS b,
        b.version AS b_version, r.name AS reference, r.version AS reference_version,
@@ -91,6 +92,8 @@ FROM (
                * max(CASE outcome WHEN 'lose' THEN 1 ELSE 0 END) AS inconsistent,
            sum(CASE outcome WHEN 'win' THEN 1 WHEN 'lose' THEN -1 ELSE 0 END) AS net
     FROM verdict WHERE repetition = 0 GROUP BY comparison_id, paper_id, method, aspect
+    HAVING count(DISTINCT shown_first) = 2
+        OR max(CASE WHEN shown_first = 'neither' OR outcome = 'invalid' THEN 1 ELSE 0 END) = 1
 ) AS judged
 JOIN comparison ON comparison.id = judged.comparison_id
 JOIN reviewer AS a ON a.id = comparison.a_id

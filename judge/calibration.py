@@ -114,7 +114,9 @@ def calibrate(
 
     Raises UserError when there is none, or when the reference has no aspects.
     """
-    reviews, held = _shared_reviews(database, [version for _, version in tried], reference, only)
+    reviews, held, hashes = _shared_reviews(
+        database, [version for _, version in tried], reference, only
+    )
     aspects = tried[0][0].config.aspect_set
     human = read_shape(database, reference.name, sorted(held.values()), aspects)
     if human.mean_items == 0:
@@ -122,7 +124,7 @@ def calibrate(
             f"The reviews of {reference.name} are not divided into aspects: calibrate against "
             "merged reviews."
         )
-    scores = _scores(database, list(reviews.values()), held, matcher)
+    scores = _scores(database, list(reviews.values()), held, hashes, matcher)
     found = []
     for place, (setting, version) in enumerate(tried):
         shape = read_shape(database, setting.label, sorted(reviews[version.id].values()), aspects)
@@ -135,21 +137,24 @@ def _shared_reviews(
     versions: Sequence[ReviewerVersion],
     reference: ReviewerVersion,
     only: frozenset[str] | None,
-) -> tuple[dict[int, dict[int, int]], dict[int, int]]:
-    """({version: {paper: review}}, {paper: reference review}) on the papers that all have."""
+) -> tuple[dict[int, dict[int, int]], dict[int, int], dict[int, str]]:
+    """({version: {paper: review}}, {paper: reference review}, {paper: SHA-256}) on the papers
+    that all have."""
     by_version: dict[int, dict[int, int]] = {}
+    hashes: dict[int, str] = {}
     of_reference: dict[int, int] = {}
     for version in versions:
         found = candidates(database, Side(version), Side(version), reference, only)
         by_version[version.id] = {paper.paper_id: paper.a_review for paper in found}
         of_reference |= {paper.paper_id: paper.reference_reviews[0] for paper in found}
+        hashes |= {paper.paper_id: paper.sha256 for paper in found}
     shared = set.intersection(*(set(reviews) for reviews in by_version.values()))
     if not shared:
         raise UserError(f"No paper has been reviewed by {reference.name} and under every setting.")
     kept = {
         v: {p: r for p, r in reviews.items() if p in shared} for v, reviews in by_version.items()
     }
-    return kept, {paper: of_reference[paper] for paper in shared}
+    return kept, {paper: of_reference[paper] for paper in shared}, hashes
 
 
 def read_shape(
@@ -193,6 +198,7 @@ def _scores(
     database: Database,
     by_setting: Sequence[Mapping[int, int]],
     of_reference: Mapping[int, int],
+    hashes: Mapping[int, str],
     matcher: Matcher,
 ) -> list[float]:
     """Mean F1 of each setting, all reviews of a paper cut to the same number of items."""
@@ -206,7 +212,8 @@ def _scores(
         written = [points.get(reviews[paper], ()) for reviews in by_setting]
         n = min(map(len, written))
         for place, generated in enumerate(written):
-            scores[place].append(_f1(matcher, reference, equal_cut(generated, n)))
+            kept = equal_cut(generated, n, hashes[paper])
+            scores[place].append(_f1(matcher, reference, kept))
     return [float(np.mean(values)) for values in scores]
 
 

@@ -64,6 +64,7 @@ def _compare(options: dict[str, Any], model: Any, *, judged: bool, as_json: bool
     from judge.report.figures import figures
     from judge.report.records import read_comparison
     from judge.selecting import (
+        adapters_named,
         make_extractor,
         make_matcher,
         select_papers,
@@ -85,6 +86,7 @@ def _compare(options: dict[str, Any], model: Any, *, judged: bool, as_json: bool
         selection=select_papers(options["papers"], options["dataset"], options["split"]),
         levels=matcher.assign is not None,
         min_papers=options["min_papers"],
+        learnt_by=adapters_named(database, options["learnt_by"]),
     )
     ready = prepare(database, plan)
     problems = carry_out(database, settings, plan, ready, model if judged else None, progress)

@@ -72,7 +72,10 @@ class Selection:
 
 @dataclass(frozen=True)
 class Plan:
-    """Who is compared with whom, on what, how. `levels`: chance and ceiling are counted too."""
+    """Who is compared with whom, on what, how. `levels`: chance and ceiling are counted too.
+
+    `learnt_by`: SHA-256 of adapters that wrote imported reviews, whose version does not name them.
+    """
 
     a: Side
     b: Side
@@ -82,6 +85,7 @@ class Plan:
     selection: Selection = Selection()
     levels: bool = True
     min_papers: int = MIN_PAPERS
+    learnt_by: tuple[str, ...] = ()
 
     @property
     def config(self) -> dict[str, Any]:
@@ -96,6 +100,7 @@ class Plan:
             "split": self.selection.split,
             "papers": self.selection.sha256,
             "min_papers": self.min_papers,
+            "learnt_by": list(self.learnt_by),
         }
 
 
@@ -117,7 +122,7 @@ def prepare(database: Database, plan: Plan) -> Prepared:
     config = plan.config
     found = comparisons.candidates(database, plan.a, plan.b, plan.reference, plan.selection.hashes)
     a, b = plan.a.reviewer, plan.b.reviewer
-    seen = provenance.training_papers(database, _adapters((a, b)))
+    seen = provenance.training_papers(database, [*_adapters((a, b)), *plan.learnt_by])
     names = provenance.source_ids(database, [paper.paper_id for paper in found])
     marked = exclude(found, seen, names)
     n_left = sum(paper.excluded is None for paper in marked)

@@ -29,6 +29,8 @@ class Reading:
     pairs: Mapping[int, Sequence[Pair]]
     #: Threshold from 0 to 10 when points are assigned one to one.
     assign: float | None
+    #: SHA-256 of the paper: decides which points an equal cut keeps.
+    paper: str
 
     def matches(self, kept: Points) -> dict[int, list[tuple[int, int]]]:
         """{reference review: matches} when only the `kept` points are there."""
@@ -82,7 +84,8 @@ def verdicts(a: Reading, b: Reading, aspects: Collection[str]) -> list[MatchVerd
     for aspect in (None, *aspects):
         of_a, of_b = _of_aspect(a.points, aspect), _of_aspect(b.points, aspect)
         n = min(len(of_a), len(of_b))
-        cuts = (("match", of_a, of_b), ("match_equal", equal_cut(of_a, n), equal_cut(of_b, n)))
+        short_a, short_b = equal_cut(of_a, n, a.paper), equal_cut(of_b, n, b.paper)
+        cuts = (("match", of_a, of_b), ("match_equal", short_a, short_b))
         found += [_verdict(method, aspect, a, b, kept_a, kept_b) for method, kept_a, kept_b in cuts]
     return found
 
@@ -102,7 +105,7 @@ def _verdict(
 
 def counts_of(reading: Reading, n_equal: int) -> dict[str, dict[int | None, Overlap]]:
     """{cut: {reference review, or None for their union: counts}}."""
-    cuts = {"full": reading.points, "equal": equal_cut(reading.points, n_equal)}
+    cuts = {"full": reading.points, "equal": equal_cut(reading.points, n_equal, reading.paper)}
     found: dict[str, dict[int | None, Overlap]] = {}
     for cut, kept in cuts.items():
         found[cut] = {None: reading.union(kept)}

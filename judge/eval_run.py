@@ -11,6 +11,7 @@ from judge.judging import JudgeOptions
 from judge.rows import finite
 from judge.rows import rows as comparison_rows
 from judge.selecting import (
+    adapters_named,
     make_extractor,
     make_matcher,
     select_papers,
@@ -39,6 +40,7 @@ def run(
         matcher=make_matcher(options["matcher"], options["threshold"], settings, model),
         extractor=make_extractor(options["extractor"], settings, model),
         min_papers=options["min_papers"],
+        learnt_by=adapters_named(database, options["learnt_by"]),
         gate=options["gate"],
         judge=model,
         allow_external=allow_external,
@@ -49,6 +51,8 @@ def run(
 
 def line(finding: Finding, gate: float) -> str:
     """One rival in one line."""
+    if finding.method is None:
+        return f"undecided against {finding.rival}: no paper could be matched"
     text = (
         f"{finding.direction} than {finding.rival}"
         if finding.direction != "undecided"
@@ -77,7 +81,7 @@ def rows(found: Sequence[Finding], gate: float) -> list[dict[str, Any]]:
             "n": f.n,
             "gate": gate,
             "passed": f.passed,
-            "p_holm": f.p_holm,
+            "p_holm": finite(f.p_holm),
             "papers_needed": f.papers_needed,
             "comparison": f.figures.record.id,
             "excluded": dict(f.figures.excluded),

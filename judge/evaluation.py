@@ -18,9 +18,9 @@ from judge.errands import judge_all
 from judge.generating import Progress, ensure_reviews
 from judge.judging import JudgeOptions
 from judge.matchers import Matcher
-from judge.report.figures import ComparisonFigures, MethodFigures, figures, holm_over
+from judge.report.figures import ComparisonFigures, MethodFigures, figures
 from judge.report.records import read_comparison
-from judge.statistics import papers_to_decide
+from judge.statistics import holm, papers_to_decide
 from settings import Settings
 
 #: Shows how far a named step is.
@@ -38,6 +38,7 @@ class Request:
     matcher: Matcher
     extractor: Extractor
     min_papers: int
+    learnt_by: tuple[str, ...] = ()
     gate: float = 50.0
     judge: JudgeOptions | None = None
     allow_external: bool = False
@@ -46,10 +47,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found about one rival. `papers_needed` would decide it, None when it is decided."""
+    """What was found about one rival. `papers_needed` would decide it, None when it is decided.
+
+    Where no paper could be matched, `method` is None, `n` 0 and the figures are NaN. `p_holm` is
+    the deciding method's mid-p, adjusted over the rivals.
+    """
 
     rival: str
-    method: str
+    method: str | None
     direction: str
     score: float
     low: float
@@ -74,8 +79,13 @@ def evaluate(
         ready = prepare(database, plan)
         problems += carry_out(database, settings, plan, ready, request.judge, steps)
         found.append(figures(read_comparison(database, ready.comparison.id)))
-    adjusted = holm_over(found)
-    return [_finding(request, f, adjusted[f.record.id]) for f in found], problems
+    methods = [deciding(each, request.judge) for each in found]
+    adjusted = iter(holm([method.total.test.mid_p for method in methods if method]))
+    findings = [
+        _finding(request, figures_, method, next(adjusted)) if method else _nothing(figures_)
+        for figures_, method in zip(found, methods, strict=True)
+    ]
+    return findings, problems
 
 
 def _review(
@@ -113,6 +123,7 @@ def plan_of(request: Request, rival: Side) -> Plan:
         selection=request.selection,
         levels=request.matcher.assign is not None,
         min_papers=request.min_papers,
+        learnt_by=request.learnt_by,
     )
 
 
@@ -133,8 +144,24 @@ def carry_out(
     return problems
 
 
-def _finding(request: Request, found: ComparisonFigures, p_holm: float) -> Finding:
-    method = deciding(found, request.judge)
+def _nothing(found: ComparisonFigures) -> Finding:
+    none = float("nan")
+    figures_of_none = {"score": none, "low": none, "high": none, "p_holm": none}
+    return Finding(
+        rival=found.record.b.label,
+        method=None,
+        direction="undecided",
+        n=0,
+        passed=False,
+        papers_needed=None,
+        figures=found,
+        **figures_of_none,
+    )
+
+
+def _finding(
+    request: Request, found: ComparisonFigures, method: MethodFigures, p_holm: float
+) -> Finding:
     score = method.total.score
     gate = request.gate / 100.0
     needed = None
@@ -164,11 +191,13 @@ def _papers_needed(score: float, deviation: float, gate: float) -> int | None:
     return papers_to_decide(score, deviation, gate)
 
 
-def deciding(found: ComparisonFigures, judge: JudgeOptions | None) -> MethodFigures:
-    """The method that decides: the judge's where one was asked, else hits at equal counts."""
+def deciding(found: ComparisonFigures, judge: JudgeOptions | None) -> MethodFigures | None:
+    """The method that decides: the judge's where one was asked, else hits at equal counts.
+
+    None where nothing could be matched.
+    """
     wanted = judge.method if judge is not None else None
     for method in found.methods:
         if method.method == wanted:
             return method
-    assert found.headline is not None, "a comparison that was matched has verdicts"
     return found.headline

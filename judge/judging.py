@@ -165,7 +165,7 @@ def read_contest(
     of_a, of_b = found.get(paper.a_review, ()), found.get(paper.b_review, ())
     n = min(len(of_a), len(of_b))
     if equal:
-        a, b = _listed(equal_cut(of_a, n)), _listed(equal_cut(of_b, n))
+        a, b = (_listed(equal_cut(some, n, paper.sha256)) for some in (of_a, of_b))
     else:
         a, b = _as_written(texts[0]), _as_written(texts[1])
     sizes = (n, n) if equal else (len(of_a), len(of_b))

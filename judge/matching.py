@@ -14,11 +14,10 @@ from scipy.optimize import linear_sum_assignment
 from judge.embedding import Similarities
 from judge.metrics import Overlap
 
-#: Cosine from which on two points count as the same: where F1 is highest, in steps of 0.025, on
-#: every second of the first 145 passages of APE (Cheng et al., EMNLP 2020), a review's point and
-#: the reply to it being a pair, the passage's other points not. AUC there 0.855, on the other
-#: passages of these 0.850; `python -m judge.validate ape` measures all.
-THRESHOLD = 0.5
+#: Cosine from which on two points count as the same: where people's reviews win most often against
+#: other papers' reviews on training papers, as `python -m judge.validate strangers` chooses it
+#: (docs/judge.md). F1 on APE's pairs (Cheng et al., EMNLP 2020) is nearly flat about it.
+THRESHOLD = 0.39
 #: Pairs this much below the threshold are kept as near misses.
 NEAR = 0.1
 

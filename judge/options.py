@@ -28,8 +28,14 @@ def paper_options(command: F) -> F:
 
 
 def matcher_options(command: F) -> F:
-    """Add --matcher, --threshold, --points, --min-papers."""
+    """Add --matcher, --threshold, --points, --min-papers, --learnt-by."""
     for option in (
+        click.option(
+            "--learnt-by",
+            multiple=True,
+            metavar="SHA",
+            help="Adapter that wrote imported reviews: its training papers are left out.",
+        ),
         click.option(
             "--min-papers",
             default=50,

@@ -71,6 +71,7 @@ class _Book:
             references={review: self._scene.of(review) for review in references},
             pairs={review: self.pairs(review, generated) for review in references},
             assign=self._matcher.assign,
+            paper=self._scene.paper.sha256,
         )
 
     def ceiling(self) -> list[NewCount]:

@@ -89,12 +89,15 @@ def is_marker(text: str) -> bool:
     return _MARKERS.match(text) is not None
 
 
-def equal_cut(points: Sequence[StoredPoint], n: int) -> list[StoredPoint]:
+def equal_cut(points: Sequence[StoredPoint], n: int, paper: str) -> list[StoredPoint]:
     """`n` of a review's points by a fixed rule that looks at no text: the smallest hashes of
-    review id and position."""
-    chosen = sorted(points, key=_rank)[:n]
+    `paper`, its SHA-256, and position.
+
+    Equal reviews are cut to the same points, in every database.
+    """
+
+    def rank(point: StoredPoint) -> bytes:
+        return hashlib.sha256(f"{paper}:{point.position}".encode()).digest()
+
+    chosen = sorted(points, key=rank)[:n]
     return sorted(chosen, key=lambda point: point.position)
-
-
-def _rank(point: StoredPoint) -> bytes:
-    return hashlib.sha256(f"{point.review_id}:{point.position}".encode()).digest()

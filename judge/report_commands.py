@@ -14,8 +14,13 @@ from cli import echo_json, json_option, progress, ready_database
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False), metavar="DIR"
 )
+@click.option(
+    "--no-texts",
+    is_flag=True,
+    help="Figures only: no page, review or sentence of a paper, but its title.",
+)
 @json_option
-def report(comparisons: tuple[int, ...], output: Path, as_json: bool) -> None:
+def report(comparisons: tuple[int, ...], output: Path, no_texts: bool, as_json: bool) -> None:
     """Write a report of one or more comparisons, by their numbers, into the folder DIR.
 
     `referee sql "SELECT * FROM pk_summary"` lists the comparisons. The report needs nothing but
@@ -28,7 +33,7 @@ def report(comparisons: tuple[int, ...], output: Path, as_json: bool) -> None:
 
     database = ready_database()
     with progress("pages") as show:
-        found = write_report(database, comparisons, output, show)
+        found = write_report(database, comparisons, output, show, texts=not no_texts)
     if as_json:
         echo_json(plain.document(found, holm_over(found)))
         return

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
-from db import reviewers
+from db import adapters, reviewers
 from db.comparisons import Side
 from db.reviewers import ReviewerVersion
 from db.session import Database
@@ -71,6 +72,11 @@ def _hashes(found: list[str], file: Path) -> frozenset[str]:
         if len(value) != 64 or not set(value) <= set("0123456789abcdef"):
             raise UserError(f"{file} holds {value[:70]!r}, which is no SHA-256 of a paper.")
     return frozenset(found)
+
+
+def adapters_named(database: Database, prefixes: Sequence[str]) -> tuple[str, ...]:
+    """SHA-256 of the registered adapters that begin so. UserError for one that is not there."""
+    return tuple(sorted(adapters.named(database, prefix).sha256 for prefix in prefixes))
 
 
 def make_matcher(

@@ -1,4 +1,6 @@
-"""`python -m judge.validate ape|marg|rotten FILE`: is the judge right? Parses, calls, prints.
+"""`python -m judge.validate ape|marg|rotten|strangers FILE`: is the judge right?
+
+Parses, calls, prints.
 
 Exit codes are those of `referee`: 2 for a user's mistake, 3 when a part is missing.
 """
@@ -6,7 +8,7 @@ Exit codes are those of `referee`: 2 for a user's mistake, 3 when a part is miss
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,22 +16,24 @@ from typing import Any
 import click
 
 from cli import echo_json, json_option
-from errors import MissingPart, RefereeError
+from errors import MissingPart, RefereeError, UserError
 from judge.statistics import Estimate
 
-_SETS = ("ape", "marg", "rotten")
+_SETS = ("ape", "marg", "rotten", "strangers")
 
 
 @click.command()
-@click.argument("name", type=click.Choice(_SETS), metavar="ape|marg|rotten")
-@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("name", type=click.Choice(_SETS), metavar="ape|marg|rotten|strangers")
+@click.argument(
+    "file", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False)
+)
 @click.option("--endpoint", metavar="URL", help="OpenAI-compatible server of the judge (rotten).")
 @click.option("--model", metavar="NAME", help="Model that the server is asked for (rotten).")
 @click.option("--allow-external", is_flag=True, help="The endpoint may be on another site.")
 @json_option
 def validate(
     name: str,
-    file: Path,
+    file: tuple[Path, ...],
     endpoint: str | None,
     model: str | None,
     allow_external: bool,
@@ -39,11 +43,17 @@ def validate(
 
     ape: points of a review and the passages that reply to them; marg: MARG's alignments of
     comments; both by the embedding matcher. rotten: people's ratings of reviews, by a large model.
+    strangers: people's reviews against those of other papers; FILE is a splits.json beside
+    reviews.jsonl, of one data set or several.
     """
-    if name == "rotten":
-        figures = _rotten(file, endpoint, model, allow_external)
+    if name == "strangers":
+        figures = _strangers(file)
+    elif len(file) > 1:
+        raise UserError(f"{name} takes one file.")
+    elif name == "rotten":
+        figures = _rotten(file[0], endpoint, model, allow_external)
     else:
-        figures = _ape(file) if name == "ape" else _marg(file)
+        figures = _ape(file[0]) if name == "ape" else _marg(file[0])
     if as_json:
         echo_json({"set": name} | figures)
     else:
@@ -68,6 +78,21 @@ def _marg(file: Path) -> dict[str, Any]:
         "reviews": found.reviews,
         "largest_difference": found.largest_difference,
         "systems": [asdict(system) for system in found.systems],
+    }
+
+
+def _strangers(files: Sequence[Path]) -> dict[str, Any]:
+    from judge.matching import THRESHOLD
+    from judge.validation.labels import read_reviewed
+    from judge.validation.strangers import check_strangers
+
+    training = [paper for file in files for paper in read_reviewed(file, ("train",))]
+    held_out = [paper for file in files for paper in read_reviewed(file, ("dev", "test"))]
+    found = asdict(check_strangers(training, held_out, _embedder(), THRESHOLD))
+    return {
+        f"{part}_{key}": value
+        for part, figures in found.items()
+        for key, value in _flat(figures).items()
     }
 
 

@@ -102,15 +102,12 @@ class ComparisonFigures:
 
     @property
     def bracketed(self) -> bool | None:
-        """Whether chance and people bracket both rivals' recall; None when either is missing."""
+        """Whether each rival's recall lies between its own at chance and people's; None when one of
+        these is missing."""
         found = {o.role: o.metrics["recall"].value for o in self.overlaps if o.cut == "full"}
         if not {"a", "b", "null_a", "null_b", "ceiling"} <= found.keys():
             return None
-        rivals = [found["a"], found["b"]]
-        return (
-            max(found["null_a"], found["null_b"]) < min(rivals)
-            and max(rivals) <= (found["ceiling"])
-        )
+        return all(found[f"null_{x}"] < found[x] <= found["ceiling"] for x in ("a", "b"))
 
 
 def figures(record: ComparisonRecord) -> ComparisonFigures:

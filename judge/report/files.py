@@ -18,21 +18,28 @@ Progress = Callable[[int, int], None]
 
 
 def write_report(
-    database: Database, ids: Sequence[int], folder: Path, progress: Progress = lambda *_: None
+    database: Database,
+    ids: Sequence[int],
+    folder: Path,
+    progress: Progress = lambda *_: None,
+    *,
+    texts: bool = True,
 ) -> list[ComparisonFigures]:
     """Write index.html, report.md, report.json, charts/ and a page a paper; return the figures.
 
-    Raises UserError for a comparison that is not there and for a folder that cannot be written.
+    Without `texts` there are no pages of papers, and nothing of a paper but its title. Raises
+    UserError for a comparison that is not there and for a folder that cannot be written.
     """
     comparisons = [figures(read_comparison(database, each)) for each in dict.fromkeys(ids)]
     holm = holm_over(comparisons)
     try:
-        _write(folder / "index.html", pages.index_page(comparisons, holm))
+        _write(folder / "index.html", pages.index_page(comparisons, holm, texts=texts))
         _write(folder / "report.md", plain.markdown(comparisons, holm))
         document = plain.document(comparisons, holm)
         _write(folder / "report.json", json.dumps(document, indent=1, ensure_ascii=False) + "\n")
         _write_charts(comparisons, folder)
-        _write_papers(database, comparisons, folder, progress)
+        if texts:
+            _write_papers(database, comparisons, folder, progress)
     except OSError as error:
         raise UserError(f"The report cannot be written to {folder}: {error.strerror}.") from error
     return comparisons

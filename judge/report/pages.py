@@ -27,10 +27,14 @@ _TEMPLATES = Path(__file__).parent / "templates"
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
 
 
-def index_page(comparisons: Sequence[ComparisonFigures], holm: Mapping[int, float]) -> str:
-    """The report's first page."""
+def index_page(
+    comparisons: Sequence[ComparisonFigures], holm: Mapping[int, float], *, texts: bool
+) -> str:
+    """The report's first page; with `texts` it leads to the papers' pages."""
     template = _environment().get_template("index.html")
-    return template.render(comparisons=comparisons, holm=holm, metric_names=list(METRICS))
+    return template.render(
+        comparisons=comparisons, holm=holm, metric_names=list(METRICS), texts=texts
+    )
 
 
 def paper_page(comparison: ComparisonFigures, paper: PaperRecord, texts: PaperTexts) -> str:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from errors import UserError
+from judge.points import sentences
 
 T = TypeVar("T")
 
@@ -61,6 +62,39 @@ class RatedReview:
     abstract: str
     text: str
     quality: float
+
+
+@dataclass(frozen=True)
+class ReviewedPaper:
+    """A paper's human reviews, each as its points."""
+
+    paper: str
+    reviews: tuple[tuple[str, ...], ...]
+
+
+def read_reviewed(path: Path, splits: Collection[str]) -> list[ReviewedPaper]:
+    """Read the reviews of some splits' papers: `path` is a splits.json beside reviews.jsonl[.gz].
+
+    Meta reviews and reviews without a point are left out.
+    """
+    wanted = _papers_of(path, splits)
+    found: dict[str, list[tuple[str, ...]]] = {}
+    packed = path.with_name("reviews.jsonl.gz")
+    file = packed if packed.exists() else path.with_name("reviews.jsonl")
+    for line in _lines(file, ("paper_id", "comments")):
+        points = tuple(sentences(str(line["comments"])))
+        if points and line["paper_id"] in wanted and not line.get("is_meta"):
+            found.setdefault(str(line["paper_id"]), []).append(points)
+    return [ReviewedPaper(paper, tuple(reviews)) for paper, reviews in found.items()]
+
+
+def _papers_of(path: Path, splits: Collection[str]) -> set[str]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        return {str(paper) for split in splits for paper in document[split]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        names = ", ".join(splits)
+        raise UserError(f"{path} does not list the papers of the splits {names}.") from error
 
 
 def read_passages(path: Path) -> list[Passage]:

@@ -111,6 +111,7 @@ def test_pk_summary_counts_a_paper_once_whatever_the_order(database: Database, u
             .returning(Comparison.id)
         )
         # Paper 1: both orders agree. 2: they contradict each other. 3: one is unreadable.
+        # Of an aspect of paper 1 only one order was asked about: it is not judged yet.
         for paper_id, first, outcome in (
             (1, "a", "win"),
             (1, "b", "win"),
@@ -128,6 +129,16 @@ def test_pk_summary_counts_a_paper_once_whatever_the_order(database: Database, u
                     outcome=outcome,
                 )
             )
+        on.execute(
+            insert(Verdict).values(
+                comparison_id=comparison,
+                paper_id=1,
+                method="judge:small:1",
+                aspect="idea",
+                shown_first="a",
+                outcome="win",
+            )
+        )
     (row,) = rows(url, query_on("FROM pk_summary"))
     assert (row["papers"], row["win"], row["tie"], row["lose"]) == (2, 1, 1, 0)
     assert (row["a"], row["b"]) == ("tiny-7", "human")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 from sqlalchemy import func, insert, select
 
 from db.comparisons import Side
+from db.imports import FrozenReview, import_reviews
 from db.matches import MatchedPaper
 from db.reviewers import ReviewerVersion
 from db.schema_judging import MatchCount, PointMatch, Verdict
@@ -17,12 +20,22 @@ from db.session import Database
 from errors import RetryLater, UserError
 from judge import comparing
 from judge.comparing import ParsedPoints, Plan, Selection, match, prepare
+from judge.eval_run import line
+from judge.eval_run import rows as rows_of
+from judge.evaluation import Request, evaluate
+from judge.judging import JudgeOptions
 from judge.matchers import EmbeddingMatcher
 from judge.report.figures import figures
 from judge.report.records import read_comparison
+from judge.selecting import adapters_named
+from settings import Settings
+from tests.chat_server import chatting, fuller_review_wins
 from tests.integration.db.content import content
 from tests.integration.judge.rivals import ECHOES, NOISE, POINTS, reviewer, write
 from tests.small_models import give_embedding_model
+
+#: For promises that do not depend on the database.
+ONE_DATABASE = pytest.mark.parametrize("dialect", ["sqlite"])
 
 
 @pytest.fixture
@@ -119,6 +132,22 @@ def test_a_run_that_was_killed_goes_on_where_it_stopped(
     assert rows(database, Verdict) == 6 * 2 * 8
 
 
+@ONE_DATABASE
+def test_people_whose_reviews_were_never_parsed_have_points(
+    database: Database, rivals: dict[str, ReviewerVersion], home: Path
+) -> None:
+    # Given people's reviews as `referee data import` keeps them: a raw text and nothing else
+    authors = reviewer(database, "authors", "human")
+    text = " ".join(sentence for _, sentence in POINTS)
+    rows = [FrozenReview(f"p{i}", content(f"p{i}"), text, ()) for i in range(6)]
+    import_reviews(database, authors, rows)
+    # When rivals are held against them, then their sentences are the truth
+    comparison = run(database, plan_of(rivals, home, reference=authors))
+    found = figures(read_comparison(database, comparison))
+    assert found.headline is not None
+    assert (found.headline.total.win, found.headline.a_hits) == (6, 2.0)
+
+
 def test_a_reviewer_ties_with_itself(
     database: Database, rivals: dict[str, ReviewerVersion], home: Path
 ) -> None:
@@ -149,6 +178,12 @@ def test_papers_that_a_rival_learnt_from_are_left_out_and_counted(
     assert (ready.n_papers, ready.n_excluded) == (5, 1)
     with pytest.raises(UserError, match=r"5 papers in common \(1 more .* trained"):
         prepare(database, plan_of(rivals, home, a=Side(tuned), min_papers=6))
+    # And so it is for reviews that it wrote elsewhere, once it is named
+    learnt = adapters_named(database, ["ffff"])
+    imported = plan_of(rivals, home, learnt_by=learnt, min_papers=5)
+    assert prepare(database, imported).n_excluded == 1
+    with pytest.raises(UserError, match=r"No adapter has a SHA-256 that begins with 'abc'"):
+        adapters_named(database, ["abc"])
 
 
 def test_looks_at_a_split_are_counted_once_a_comparison(
@@ -179,3 +214,63 @@ def test_a_matcher_that_cannot_be_asked_leaves_its_paper_for_the_next_run(
     first = match(database, ready, plan, lambda done, total: None)
     assert (first.new, len(first.problems)) == (5, 1)
     assert match(database, ready, plan, lambda done, total: None).new == 1
+
+
+@contextmanager
+def quietly(label: str) -> Iterator[Any]:
+    yield lambda done, total: None
+
+
+def request_of(
+    rivals: dict[str, ReviewerVersion], home: Path, against: str, **changes: Any
+) -> Request:
+    defaults: dict[str, Any] = {
+        "new": Side(rivals["echo"]),
+        "rivals": [Side(rivals[against])],
+        "reference": rivals["people"],
+        "selection": Selection(),
+        "matcher": EmbeddingMatcher(home),
+        "extractor": ParsedPoints(),
+        "min_papers": 1,
+    }
+    return Request(**(defaults | changes))
+
+
+@ONE_DATABASE
+def test_an_evaluation_of_which_nothing_could_be_matched_is_undecided(
+    database: Database, rivals: dict[str, ReviewerVersion], home: Path
+) -> None:
+    class Away(EmbeddingMatcher):
+        assign = None  # type: ignore[assignment]  # as of a matcher that asks a model
+
+        def pairs(self, reference: Any, generated: Any) -> Any:
+            raise RetryLater("the server is away")
+
+    request = request_of(rivals, home, "noise", matcher=Away(home))
+    (finding,), problems = evaluate(database, Settings(home=home), request, quietly)
+    assert len(problems) == 6
+    assert (finding.n, finding.passed, finding.direction) == (0, False, "undecided")
+    assert line(finding, 50.0) == "undecided against noise v1: no paper could be matched"
+    (row,) = rows_of([finding], 50.0)
+    assert (row["score"], row["p_holm"], row["methods"]) == (None, None, [])
+
+
+@ONE_DATABASE
+def test_the_adjusted_p_belongs_to_the_method_that_decides(
+    database: Database, rivals: dict[str, ReviewerVersion], home: Path
+) -> None:
+    # Given a rival that hits nothing, but writes more than the new one on half of the papers
+    rivals["mixed"] = reviewer(database, "mixed")
+    for i in range(6):
+        write(database, rivals["mixed"], f"p{i}", *NOISE[: 1 if i < 3 else 4])
+    with chatting(fuller_review_wins) as server:
+        judge = JudgeOptions(server.url, "some-judge", requests_per_minute=60_000)
+        request = request_of(rivals, home, "mixed", judge=judge)
+        (finding,), problems = evaluate(database, Settings(home=home), request, quietly)
+    # Then the judge decides, and its p is told, not that of the hits
+    assert not problems
+    by_method = {m.method: m.total for m in finding.figures.methods}
+    assert (by_method["match_equal"].win, by_method[judge.method].win) == (6, 3)
+    assert finding.method == judge.method
+    assert finding.p_holm == by_method[judge.method].test.mid_p
+    assert finding.p_holm > by_method["match_equal"].test.mid_p

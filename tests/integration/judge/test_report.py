@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -16,6 +18,8 @@ from db.session import Database
 from errors import UserError
 from judge.report.figures import ComparisonFigures
 from judge.report.files import write_report
+from judge.report.overlap_figures import OverlapFigures
+from judge.statistics import Estimate
 from tests.comparisons import JUDGE, Texts, store_comparison
 
 HOSTILE = Texts(
@@ -80,6 +84,33 @@ def test_a_report_has_the_databases_own_figures(database: Database, tmp_path: Pa
     assert document["split_uses"] == {"dev": 1}
     # And each paper has its page, the one left out has none
     assert len(list((tmp_path / f"comparison-{comparison}").iterdir())) == 6
+
+
+@ONE_DATABASE
+def test_a_report_without_texts_has_the_figures_and_no_sentence(
+    database: Database, tmp_path: Path
+) -> None:
+    # Given a comparison, and every text of its reviews and papers
+    comparison = store_comparison(database, 3)
+    with database.read() as on:
+        queries = ("SELECT raw FROM review", "SELECT text FROM point", "SELECT body FROM paper")
+        texts = {row[0].strip() for q in queries for row in on.exec_driver_sql(q)}
+    assert len(texts) > 10
+    # When it is reported without texts
+    out = tmp_path / "out"
+    (figures,) = write_report(database, [comparison], out, texts=False)
+    # Then its figures stand there, its papers by title, and none of those texts in any file
+    files = [path for path in out.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {".html", ".md", ".json", ".svg"}
+    assert [path.name for path in files if path.suffix == ".html"] == ["index.html"]
+    for path in files:
+        written = path.read_text()
+        assert not [text for text in texts if text in unescape(written)], path
+    page = (out / "index.html").read_text()
+    assert "On sparse attention, part 1" in page
+    assert "made without texts" in page
+    assert "paper-" not in page
+    assert figures.headline is not None
 
 
 @ONE_DATABASE
@@ -179,3 +210,23 @@ def test_a_comparison_that_is_not_there_is_named_with_those_that_are(
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(UserError, match="cannot be written"):
         made(database, tmp_path / "taken", 1)
+
+
+@ONE_DATABASE
+def test_each_rival_is_held_against_its_own_chance(database: Database, tmp_path: Path) -> None:
+    # Given a rival whose reviews fit any paper, and one that hits less than those do by chance
+    (figures,) = made(database, tmp_path, store_comparison(database, 2))
+
+    def with_recall(**recall: float) -> ComparisonFigures:
+        found = (
+            OverlapFigures(role, "full", 9.0, {"recall": Estimate(value, 0, 1, 2)}, {}, None)
+            for role, value in recall.items()
+        )
+        return replace(figures, overlaps=tuple(found))
+
+    levels = {"a": 0.3, "b": 0.05, "null_a": 0.2, "null_b": 0.01, "ceiling": 0.4}
+    # Then both are in their place, unless one does not pass its own chance or passes people
+    assert with_recall(**levels).bracketed is True
+    assert with_recall(**levels | {"null_b": 0.06}).bracketed is False
+    assert with_recall(**levels | {"a": 0.5}).bracketed is False
+    assert with_recall(a=0.3, b=0.05).bracketed is None

@@ -72,7 +72,7 @@ def reading(review: int, hits: dict[int, int], n_points: int, n_reference: int =
     ]
     reference = [StoredPoint(i, 9, i, None, f"{i}") for i in range(n_reference)]
     pairs = [Pair(row, column, 9.0, True) for column, row in hits.items()]
-    return Reading(points, {9: reference}, {9: pairs}, assign=5.0)
+    return Reading(points, {9: reference}, {9: pairs}, assign=5.0, paper="p")
 
 
 def test_more_hits_win_and_equal_counts_decide_at_equal_length() -> None:
@@ -99,7 +99,11 @@ def test_a_review_ties_with_itself_in_every_way(hits: dict[int, int]) -> None:
 def test_counts_are_given_for_each_reference_review_and_their_union() -> None:
     made = reading(1, {0: 0, 1: 1}, 4)
     two = Reading(
-        made.points, {9: made.references[9], 8: made.references[9]}, {**made.pairs, 8: []}, 5.0
+        made.points,
+        {9: made.references[9], 8: made.references[9]},
+        {**made.pairs, 8: []},
+        assign=5.0,
+        paper="p",
     )
     found = counts_of(two, 2)
     assert set(found) == {"full", "equal"}

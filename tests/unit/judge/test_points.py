@@ -56,13 +56,16 @@ def test_any_text_can_be_cut_into_sentences(text: str) -> None:
 
 
 @settings(max_examples=40)
-@given(n_points=st.integers(0, 12), n=st.integers(0, 14), review=st.integers(1, 10**6))
-def test_the_equal_cut_is_fixed_and_nested(n_points: int, n: int, review: int) -> None:
-    points = [StoredPoint(i, review, i, None, f"point {i}") for i in range(n_points)]
-    kept = equal_cut(points, n)
+@given(n_points=st.integers(0, 12), n=st.integers(0, 14), paper=st.text(max_size=9))
+def test_the_equal_cut_is_fixed_and_nested(n_points: int, n: int, paper: str) -> None:
+    points = [StoredPoint(i, 1, i, None, f"point {i}") for i in range(n_points)]
+    kept = equal_cut(points, n, paper)
     # Whatever the order of the list, the same points in the review's order...
-    assert kept == equal_cut(points[::-1], n)
+    assert kept == equal_cut(points[::-1], n, paper)
     assert kept == sorted(kept, key=lambda point: point.position)
     assert len(kept) == min(n, n_points)
     # ...and a shorter cut is part of a longer one.
-    assert set(equal_cut(points, max(n - 1, 0))) <= set(kept)
+    assert set(equal_cut(points, max(n - 1, 0), paper)) <= set(kept)
+    # ...and another review of the paper is cut at the same places.
+    others = [StoredPoint(100 + i, 2, i, None, f"another {i}") for i in range(n_points)]
+    assert [p.position for p in equal_cut(others, n, paper)] == [p.position for p in kept]

@@ -15,10 +15,17 @@ import pytest
 
 from errors import UserError
 from judge.standings import Settled
-from judge.validation.labels import RatedReview, read_alignments, read_passages, read_rated
+from judge.validation.labels import (
+    RatedReview,
+    read_alignments,
+    read_passages,
+    read_rated,
+    read_reviewed,
+)
 from judge.validation.matcher import check_alignments, check_passages
 from judge.validation.pairs import LabelledPairs, best_threshold, is_reported, pair_figures
 from judge.validation.quality import quality_figures, quality_pairs
+from judge.validation.strangers import check_strangers
 from tests.site import ROOT
 
 WORDS = ("noise", "proof", "speed", "memory", "figure", "baseline")
@@ -157,3 +164,29 @@ def test_without_a_large_model_rotten_exits_3(tmp_path: Path) -> None:
     assert done.returncode == 3
     assert done.stdout == ""
     assert "The 1 pairs of this set need a large model as judge" in done.stderr
+
+
+def test_peoples_reviews_are_held_against_strangers(tmp_path: Path) -> None:
+    # Given papers whose reviewers name the same subject, each paper its own, and a meta review
+    papers = [f"p{i}" for i in range(8)]
+    rows = [
+        {"paper_id": paper, "comments": f"{WORDS[i % 6]} " * 7, "is_meta": meta}
+        for i, paper in enumerate(papers)
+        for meta in (False, False, False, True)
+    ]
+    write(tmp_path / "reviews.jsonl", rows)
+    splits = tmp_path / "splits.json"
+    splits.write_text(json.dumps({"train": [], "dev": papers[:6], "test": papers[6:7]}))
+    reviewed = read_reviewed(splits, ("dev", "test"))
+    assert [(p.paper, len(p.reviews)) for p in reviewed] == [(p, 3) for p in papers[:7]]
+    # Then each own review wins, but against the one paper of the same subject
+    found = check_strangers(reviewed[:6], reviewed, embed, in_use=1.0)
+    assert (found.chosen.n, found.chosen.win, found.reported.papers) == (18, 18, 7)
+    assert (found.repeated.n, found.every.n) == (35, 21)
+    assert found.repeated.win + found.repeated.tie == 35
+    assert found.repeated.win >= 33
+    # And splits that are not there, and too few papers, are said
+    with pytest.raises(UserError, match="does not list the papers of the splits spare"):
+        read_reviewed(splits, ("spare",))
+    with pytest.raises(UserError, match="Too few papers have several reviews: 6 are needed"):
+        check_strangers(reviewed[:3], reviewed[:3], embed, in_use=0.5)
