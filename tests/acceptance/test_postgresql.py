@@ -21,14 +21,15 @@ def site(postgres_server: PostgresServer, tmp_path: Path) -> Iterator[Site]:
 
 
 def test_a_killed_worker_loses_nothing_on_postgresql(site: Site, tmp_path: Path) -> None:
-    site.environment["SCRIPTED_SLOW_SECONDS"] = "6"
-    papers = write_papers(tmp_path / "papers", 8, "SCRIPT: slow")
+    site.environment["SCRIPTED_GATE"] = str(tmp_path / "gate")
+    papers = write_papers(tmp_path / "papers", 8, "SCRIPT: wait")
     assert site.run("db", "upgrade").code == 0
     with site.up() as up:
         command = ("submit", str(papers), "--batch", "night", "--reviewer", "demo-7")
         assert site.run(*command).code == 0
         site.wait_for("night", lambda n: n["running"])
         os.kill(site.workers_of(up)[0], signal.SIGKILL)
+        (tmp_path / "gate").touch()
         site.wait_for("night", lambda n: n["succeeded"] == 8)
     lines = site.exported("night")
     assert len({line["review"]["id"] for line in lines}) == 8
