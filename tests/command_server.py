@@ -19,6 +19,7 @@ import socket
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -86,6 +87,7 @@ class CommandServer:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
+                start_new_session=True,  # Ctrl-C is for whoever runs the tests
             )
         atexit.register(self._end)
 
@@ -185,13 +187,13 @@ def main() -> None:
     _serve(socket.socket(fileno=int(sys.argv[1])))
     # As `python -m cli` would have it, for processes that a command starts in turn.
     sys.modules["__main__"] = cli
-    code = 0
     try:
         cli.main()
     except SystemExit as end:
-        code = int(end.code or 0)
-    finally:
-        _end(code)
+        _end(int(end.code or 0))
+    except BaseException:
+        traceback.print_exc()
+    _end(1)
 
 
 def _end(code: int) -> NoReturn:

@@ -178,7 +178,7 @@ def test_the_life_of_jobs_on_sqlite(migrated_sqlite: Path, tmp_path: Path) -> No
         shutil.copy(migrated_sqlite, path)
         return open_database(f"sqlite:///{path}")
 
-    run(open_fresh, examples=25)
+    run(open_fresh, examples=15)
 
 
 def test_the_life_of_jobs_on_postgresql(postgres_server: Any, migrated_postgres: str) -> None:
