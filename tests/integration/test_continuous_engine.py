@@ -77,7 +77,7 @@ def test_mixed_requests_get_the_reference_engines_tokens(
     tiny_folder: Path, adapters: dict[str, Path], reference: GenerateEngine
 ) -> None:
     with continuous(tiny_folder, adapters, slots=12) as engine:
-        compare_with_reference(engine, reference, mixed_requests(40, list(adapters)))
+        compare_with_reference(engine, reference, mixed_requests(64, list(adapters)))
 
 
 def test_a_failure_of_one_prompt_costs_one_request(
