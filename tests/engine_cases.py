@@ -86,10 +86,8 @@ def mixed_requests(n: int, adapters: list[str]) -> list[ReviewRequest]:
                 REQUEST,
                 id=f"r{number}",
                 paper_text="We count sheep. " * draw.randint(1, 40),
-                aspects=SEVEN if number % 32 == 0 else FOUR,
-                max_new_tokens=(560 if number % 32 == 0 else 300)
-                if guided
-                else draw.randint(1, 40),
+                aspects=SEVEN if number == 0 else FOUR,
+                max_new_tokens=(560 if number == 0 else 240) if guided else draw.randint(1, 40),
                 temperature=draw.choice([0.0, 0.35, 1.0]),
                 top_p=draw.choice([0.9, 1.0]),
                 seed=draw.randint(0, 1 << 40),
