@@ -11,12 +11,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import Dialect as Driver
 from sqlalchemy.exc import (
     ArgumentError,
     DatabaseError,
@@ -133,8 +134,9 @@ def open_database(url: str, *, max_connections: int = 4) -> Database:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     else:
+        event.listen(engine, "connect", _note_use)
         event.listen(engine, "checkin", _note_use)
-        event.listen(engine, "checkout", _ping_when_rested)
+        event.listen(engine, "checkout", partial(_ping_when_rested, engine.dialect))
     writer = engine.execution_options(referee_writes=True)
     database = Database(parsed.render_as_string(hide_password=False), engine, writer)
     try:
@@ -220,14 +222,13 @@ def _note_use(_connection: Any, record: Any) -> None:
     record.info["used_at"] = time.monotonic()
 
 
-def _ping_when_rested(connection: Any, record: Any, _fairy: Any) -> None:
+def _ping_when_rested(dialect: Driver, connection: Any, record: Any, _fairy: Any) -> None:
     """Replace a connection that died in the pool; one used just now needs no round trip."""
-    if time.monotonic() - record.info.get("used_at", 0.0) < RESTED_SECONDS:
+    if time.monotonic() - record.info["used_at"] < RESTED_SECONDS:
         return
     try:
-        connection.execute("SELECT 1")
-        connection.rollback()
-    except psycopg.Error as error:
+        dialect.do_ping(connection)
+    except dialect.loaded_dbapi.Error as error:
         raise DisconnectionError from error
 
 

@@ -125,3 +125,18 @@ def test_a_lost_connection_is_replaced(database: Database) -> None:
     with pytest.raises(DatabaseUnavailable), database.read() as on:
         on.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
     assert must_claim(database).custom_id == "a"
+
+
+@pytest.mark.parametrize("dialect", ["postgresql"])
+def test_a_connection_that_died_in_the_pool_is_replaced_unseen(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit(database, "b", paper("a"))
+    monkeypatch.setattr(session, "RESTED_SECONDS", 0.0)
+    with database.read() as on:
+        pooled = on.scalar(text("SELECT pg_backend_pid()"))
+    other = open_database(database.url)
+    with other.write() as on:
+        on.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pooled})
+    other.close()
+    assert must_claim(database).custom_id == "a"
