@@ -6,19 +6,15 @@ from __future__ import annotations
 
 import importlib
 import os
-import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
 from errors import MissingPart, RequestRefused, UserError
 from models import store
 from models.engine import Engine
 from models.reviewer import BaseModel, ReviewerConfig
 from settings import Settings
-
-if TYPE_CHECKING:
-    from models.api import ApiEngine
 
 Weights = Literal["nf4", "bf16"]
 #: Gives the folder of an adapter by its SHA-256, and has it on this machine then.
@@ -85,63 +81,6 @@ class LocalEngines:
     def close(self) -> None:
         """Stop the engine."""
         self._engine.close()
-
-
-class ApiEngines:
-    """OpenAI-compatible endpoints: one engine a reviewer version, made on first use."""
-
-    #: Papers that one cpu worker sends out at the same time, whatever the endpoints allow.
-    SLOTS = 8
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._engines: dict[str, ApiEngine] = {}
-        self._lock = threading.Lock()
-
-    @property
-    def slots(self) -> int:
-        """Threads of the cpu worker."""
-        return self.SLOTS
-
-    @property
-    def alive(self) -> bool:
-        """An HTTP client cannot be lost."""
-        return True
-
-    @property
-    def silent_seconds(self) -> float:
-        """Its requests have time-outs of their own."""
-        return 0.0
-
-    def engine_for(self, sha256: str, config: ReviewerConfig, allow_external: bool) -> Engine:
-        """The engine for one endpoint; refused when papers may not go there."""
-        if config.endpoint is None:
-            raise RequestRefused(
-                "This reviewer has no endpoint to send papers to.", kind="no_endpoint"
-            )
-        # Imported late: a worker that asks no server need not load an HTTP client.
-        from models.api import ApiEngine
-
-        self._check_allowed(config.endpoint.url, allow_external)
-        with self._lock:
-            if sha256 not in self._engines:
-                key = self._settings.api_key.get_secret_value()
-                self._engines[sha256] = ApiEngine(config.endpoint, api_key=key)
-            return self._engines[sha256]
-
-    def _check_allowed(self, url: str, allow_external: bool) -> None:
-        from models.api import endpoint_allowed
-
-        allowed = allow_external or self._settings.allow_external
-        try:
-            endpoint_allowed(url, allowed, self._settings.allowed_hosts)
-        except UserError as error:
-            raise RequestRefused(str(error), kind="external_endpoint") from error
-
-    def close(self) -> None:
-        """Close all clients."""
-        for engine in self._engines.values():
-            engine.close()
 
 
 def load_local(

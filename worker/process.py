@@ -30,7 +30,7 @@ from worker.adapter_cache import AdapterCache
 from worker.app import CPU_QUEUE, REVIEW_TASK, make_app
 from worker.broker import require
 from worker.contact import Contact
-from worker.engines import ApiEngines, EnginePool, Weights, load_local
+from worker.engines import EnginePool, Weights, load_local
 from worker.gate_record import GateRecord
 from worker.idle import IdleWatch
 from worker.in_flight import InFlight
@@ -83,6 +83,9 @@ def run(options: WorkerOptions, settings: Settings) -> int:
 
 def _open_engines(options: WorkerOptions, settings: Settings, database: Database) -> EnginePool:
     if options.reviewer is None:
+        # Imported late: a worker that asks no server need not load an HTTP client.
+        from worker.api_engines import ApiEngines
+
         return ApiEngines(settings)
     cache = AdapterCache(database, settings.home)
     return load_local(options.reviewer, settings, cache.folder, options.weights, options.slots)

@@ -16,12 +16,10 @@ from contextlib import ExitStack
 from db import events, jobs, nodes
 from db.session import Database, DatabaseUnavailable
 from errors import EngineCrashed, GiveUp, NeverStarted, RetryLater
-from models import gate
-from models.engine import Generation, ReviewRequest
-from models.parse import parse
-from models.review import GateResult, Review
 from models.reviewer import ReviewerConfig, from_json
 from settings import Settings
+from worker import answers
+from worker.answers import Answer
 from worker.engines import EnginePool
 from worker.gate_record import GateRecord
 from worker.hash_check import HashCheck, OtherHashes
@@ -32,8 +30,6 @@ log = logging.getLogger("referee.worker")
 
 #: A rejected review is generated again at most this often (design section 2, step 5).
 MAX_RESAMPLES = 2
-#: A re-sample needs some randomness to come out differently.
-RESAMPLE_TEMPERATURE = 0.7
 #: Outcome of a claim that this worker does not fit; the doorbell rings for another.
 REFUSED = "refused"
 #: Longest wait between two attempts at a job, in seconds.
@@ -149,18 +145,15 @@ class Reviewer:
         engine = self._engines.engine_for(claim.reviewer.sha256, config, claim.allow_external)
         self._hashes.require(claim.reviewer, config, engine.versions)
         for sample in range(1 + MAX_RESAMPLES):
-            request = _request(config, claim, sample)
+            request = answers.request_for(config, claim, sample)
             generation = self._in_flight.wait(claim, engine, request)
-            review = parse(generation.text, config.aspect_set)
-            result = _check(config, claim, generation, review)
+            answer = answers.read(config, claim, request, generation)
             if sample == 0:
-                self._gate_record.note(passed=result.passed)
-            if result.passed:
-                return _record(request, generation, review, result, dict(engine.versions))
-            self._reject(claim, generation, result)
-        raise GiveUp(
-            f"{1 + MAX_RESAMPLES} answers failed the gate: {_failed(result)}.", kind="gate"
-        )
+                self._gate_record.note(passed=answer.result.passed)
+            if answer.result.passed:
+                return answer.to_store(engine.versions)
+            self._reject(claim, answer)
+        raise GiveUp(f"{1 + MAX_RESAMPLES} answers failed the gate: {answer.failed}.", kind="gate")
 
     def _config(self, claim: jobs.Claim) -> ReviewerConfig:
         """A version's configuration, which never changes, read once."""
@@ -169,14 +162,14 @@ class Reviewer:
             self._configs[version.id] = from_json(version.config)
         return self._configs[version.id]
 
-    def _reject(self, claim: jobs.Claim, generation: Generation, result: GateResult) -> None:
-        detail = {"failed": _failed(result), "text": generation.text}
+    def _reject(self, claim: jobs.Claim, answer: Answer) -> None:
+        detail = {"failed": answer.failed, "text": answer.generation.text}
         job, attempt = claim.job_id, claim.attempt
         self._persist(
             claim, lambda: events.record_event(self._database, job, attempt, "rejected", detail)
         )
         self._metrics.rejected()
-        self._log("reject", claim, reason=_failed(result))
+        self._log("reject", claim, reason=answer.failed)
 
     def _commit(self, claim: jobs.Claim, review: jobs.NewReview) -> str:
         committed = self._persist(claim, lambda: jobs.commit_review(self._database, claim, review))
@@ -268,57 +261,3 @@ class Reviewer:
         about = {"action": action, "job": claim.job_id, "attempt": claim.attempt}
         about |= {"custom_id": claim.custom_id, "batch": claim.batch_name}
         log.info("%s", action, extra={"about": about | {"worker": self._worker} | more})
-
-
-def _request(config: ReviewerConfig, claim: jobs.Claim, sample: int) -> ReviewRequest:
-    temperature = max(config.temperature, RESAMPLE_TEMPERATURE) if sample else None
-    return config.request(
-        f"{claim.job_id}.{claim.attempt}.{sample}",
-        claim.body,
-        claim.seed + sample,
-        temperature=temperature,
-    )
-
-
-def _check(
-    config: ReviewerConfig, claim: jobs.Claim, generation: Generation, review: Review
-) -> GateResult:
-    return gate.check(
-        review,
-        aspects=config.aspect_set,
-        raw=generation.text,
-        system=config.system_prompt,
-        paper_text=claim.body,
-        finish=generation.finish,
-        n_output_tokens=generation.n_output_tokens,
-        config=config.gate,
-    )
-
-
-def _failed(result: GateResult) -> str:
-    failed = [check for check in result.checks if check.fatal and not check.passed]
-    return "; ".join(f"{check.name} ({check.detail})" for check in failed)
-
-
-def _record(
-    request: ReviewRequest,
-    generation: Generation,
-    review: Review,
-    result: GateResult,
-    versions: dict[str, str],
-) -> jobs.NewReview:
-    return jobs.NewReview(
-        raw=generation.text,
-        items=tuple(jobs.NewItem(i.aspect, i.position, i.title, i.text) for i in review.items),
-        empty_aspects=review.empty_aspects,
-        unplaced=review.unplaced,
-        adapter_sha256=generation.adapter_sha256,
-        seed=request.seed,
-        n_prompt_tokens=generation.n_prompt_tokens,
-        n_output_tokens=generation.n_output_tokens,
-        truncated_tokens=generation.truncated_tokens,
-        finish=generation.finish,
-        seconds=generation.seconds_generating,
-        gate=[{**vars(check)} for check in result.checks],
-        versions=versions,
-    )
