@@ -6,6 +6,7 @@ on where it stopped.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -82,8 +83,8 @@ def evaluate(
     methods = [deciding(each, request.judge) for each in found]
     adjusted = iter(holm([method.total.test.mid_p for method in methods if method]))
     findings = [
-        _finding(request, figures_, method, next(adjusted)) if method else _nothing(figures_)
-        for figures_, method in zip(found, methods, strict=True)
+        _finding(request, each, method, next(adjusted)) if method else _nothing(each)
+        for each, method in zip(found, methods, strict=True)
     ]
     return findings, problems
 
@@ -145,17 +146,18 @@ def carry_out(
 
 
 def _nothing(found: ComparisonFigures) -> Finding:
-    none = float("nan")
-    figures_of_none = {"score": none, "low": none, "high": none, "p_holm": none}
     return Finding(
         rival=found.record.b.label,
         method=None,
         direction="undecided",
+        score=math.nan,
+        low=math.nan,
+        high=math.nan,
         n=0,
         passed=False,
+        p_holm=math.nan,
         papers_needed=None,
         figures=found,
-        **figures_of_none,
     )
 
 
