@@ -19,8 +19,8 @@ from alembic.util import CommandError
 from sqlalchemy import CheckConstraint, Connection, MetaData, event, inspect, text
 
 from db import schema_data, schema_judging, schema_training
-from db.schema import Base
 from db.session import Database, open_database, schema_revision
+from db.tables import Base
 from db.views import create_views, drop_views, missing_views
 from errors import UserError
 from settings import PROJECT_ROOT

@@ -6,12 +6,13 @@ Every rule that a database can check is a constraint. `schema_training`, `schema
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, Literal
 
-from sqlalchemy import CheckConstraint, Double, ForeignKey, Index, MetaData, UniqueConstraint, text
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import ForeignKey, Index, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
 
-from db.columns import NEVER, CleanJson, CleanText, Id, SortedText, now
+from db.columns import NEVER, CleanJson, Id, SortedText, now
+from db.tables import Base, check, check_one_of, partial_index
 
 #: The last migration, which makes this schema; a test compares it with the migrations.
 REVISION = "0009"
@@ -35,37 +36,6 @@ _CLAIMABLE = "state = 'queued' AND duplicate_of IS NULL AND NOT held"
 #: Predicate of the index that serves the claim. Queries repeat it word for word, because SQLite
 #: uses a partial index only for the very same text.
 CLAIMABLE_ON_QUEUE = f"{_CLAIMABLE} AND priority >= 0"
-
-
-class Base(DeclarativeBase):
-    """All tables of Referee."""
-
-    type_annotation_map: ClassVar[dict[Any, Any]] = {str: CleanText(), float: Double()}
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "ck": "ck_%(table_name)s_%(constraint_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
-
-
-def check(name: str, rule: str) -> CheckConstraint:
-    """Name a rule of a table."""
-    return CheckConstraint(rule, name=name)
-
-
-def check_one_of(column: str, values: Any) -> CheckConstraint:
-    """Let `column` hold nothing but one of a Literal's values."""
-    return check(column, f"{column} IN ({', '.join(map(repr, get_args(values)))})")
-
-
-def partial_index(name: str, *columns: str, where: str, unique: bool = False) -> Index:
-    """Index only the rows where `where` holds."""
-    predicate = text(where)
-    return Index(name, *columns, unique=unique, sqlite_where=predicate, postgresql_where=predicate)
 
 
 class Paper(Base):

@@ -10,7 +10,7 @@ from sqlalchemy import ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.columns import CleanJson, Id, now
-from db.schema import Base, check, partial_index
+from db.tables import Base, check, partial_index
 
 
 class Origin(Base):

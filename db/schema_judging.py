@@ -8,7 +8,7 @@ from sqlalchemy import ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.columns import CleanJson, Id, now
-from db.schema import Base, check, check_one_of, partial_index
+from db.tables import Base, check, check_one_of, partial_index
 
 Outcome = Literal["win", "tie", "lose", "invalid"]
 #: Which review a judge saw first; counts of hits know no order.

@@ -8,7 +8,7 @@ from sqlalchemy import ForeignKey, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.columns import CleanJson, Id, now
-from db.schema import Base, check, check_one_of
+from db.tables import Base, check, check_one_of
 
 AdapterState = Literal["registered", "promoted", "retired"]
 RunState = Literal["running", "succeeded", "failed", "stopped"]

@@ -21,14 +21,14 @@ from errors import EngineCrashed, EngineLost, MissingPart, RefereeError, Request
 from models.adapter_bank import AdapterBank
 from models.admission import admit
 from models.aspects import ASPECT_SETS
-from models.capacity import Capacity, cpu_capacity, gpu_capacity
 from models.decoder import Decoder, Model, RowsEnded
 from models.desk import Desk, Work
 from models.engine import Generation, ReviewRequest
 from models.grammar import GrammarTables
 from models.loading import LoadedModel
-from models.paged_attention import ATTENTION, Kernel, PrefillPlan, kernel_for
+from models.paged_attention import ATTENTION, kernel_for
 from models.paged_cache import CacheKind, CacheShape, PagedCache
+from models.sizing import measure
 
 #: Gives the folder of an adapter by its SHA-256, or raises MissingPart.
 FindAdapter = Callable[[str], Path]
@@ -161,23 +161,16 @@ class ContinuousEngine:
         self._tables = GrammarTables.build(
             loaded.tokenizer, tuple(ASPECT_SETS.values()), self._end_id, loaded.device
         )
-        self._capacity = self._measure()
+        self._capacity = measure(
+            loaded,
+            self._shape,
+            self._kernel,
+            max_tokens=self._max_tokens,
+            slots=self._options.slots,
+            memory_limit=self._options.memory_limit,
+        )
         self._bank = AdapterBank(loaded.model, loaded.base, self._capacity.slots)
         self._build()
-
-    def _measure(self) -> Capacity:
-        options, kernel = self._options, self._kernel
-        if self._loaded.device.type == "cpu":
-            return cpu_capacity(self._max_tokens, kernel.block_tokens, options.slots)
-        return gpu_capacity(
-            self._shape,
-            max_tokens=self._max_tokens,
-            block_tokens=kernel.block_tokens,
-            prefill_bytes=_prefill_bytes(self._loaded, self._shape, kernel, self._max_tokens),
-            vocabulary=self._loaded.model.config.vocab_size,
-            slots=options.slots,
-            memory_limit=options.memory_limit,
-        )
 
     def _build(self) -> None:
         """Lay out the cache and the slots, and record the graphs."""
@@ -339,26 +332,3 @@ def _lost_by(work: Work, error: Exception) -> RefereeError:
     """A failure of one request; the error itself would keep its frames' tensors alive."""
     _log.warning("request %s failed", work.request.id, exc_info=error)
     return EngineLost(f"generation failed: {type(error).__name__}: {error}".split("\n", 1)[0])
-
-
-def _prefill_bytes(loaded: LoadedModel, shape: CacheShape, kernel: Kernel, n_tokens: int) -> int:
-    """Run the longest prefill once and see what it takes beside the weights and the cache."""
-    device = loaded.device
-    cache = PagedCache(
-        shape,
-        n_blocks=-(-n_tokens // (kernel.block_tokens or n_tokens)),
-        block_tokens=kernel.block_tokens or n_tokens,
-        slots=1,
-        max_tokens=n_tokens,
-    )
-    cache.reserve(0, n_tokens)
-    torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_allocated(device)
-    Model.of(loaded.model).body(
-        input_ids=torch.zeros(1, n_tokens, dtype=torch.long, device=device),
-        position_ids=torch.arange(n_tokens, device=device)[None],
-        use_cache=False,
-        paged=PrefillPlan(kernel, cache, 0, cache.places(0, n_tokens)),
-    )
-    torch.cuda.synchronize(device)
-    return torch.cuda.max_memory_allocated(device) - before
