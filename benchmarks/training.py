@@ -10,8 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -21,27 +19,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
-from tokenizers.models import BPE
 
 from benchmarks.llama_shape import LLAMA31_8B, TINY, write_random_llama
 from benchmarks.measured import report, save
+from benchmarks.training_measures import samples, summary, wait
 from models.store import is_complete
-from models.templates import LLAMA3
-from trainer.tokens import Sample
+from tests.small_models import byte_tokenizer
 
-#: Steps that are not counted: kernels are compiled and chosen in them.
-WARM_UP = 2
 #: Rates that one H200 was seen to reach: dense bf16 products and attention's.
 LINEAR_FLOPS, ATTENTION_FLOPS = 700e12, 480e12
 #: 15.4 GiB for PyTorch leave half a GiB of 16 for CUDA itself.
-OURS = {
+OURS: dict[str, dict[str, Any]] = {
     "qlora_16gib": {"memory_gib": 15.4},
     "qlora_44gib": {"memory_gib": 44.0},
     "qlora": {},
     "qdora": {"dora": True},
 }
-TRL = {"trl_qlora": {}, "trl_qdora": {"dora": True}}
+TRL: dict[str, dict[str, Any]] = {"trl_qlora": {}, "trl_qdora": {"dora": True}}
 SYSTEMS = (*OURS, *TRL)
 
 
@@ -115,8 +109,13 @@ def _in_process(
 
 def _child(options: argparse.Namespace) -> None:
     settings = OURS.get(options.child) or TRL.get(options.child) or {}
-    measure = _ours if options.child in OURS else _trl
-    result = measure(options, **settings)
+    if options.child in OURS:
+        result = _ours(options, **settings)
+    else:
+        # Imported late: ours is measured where TRL is not installed.
+        from benchmarks.rivals import trl
+
+        result = trl.measure(options, **settings)
     if result:
         options.json.write_text(json.dumps(result))
 
@@ -158,7 +157,7 @@ def _ours(
         training = Training(
             model,
             recipe,
-            train=_samples(options, n_samples),
+            train=samples(options.tokens, options.answer, n_samples),
             validation=[],
             checkpoints=Checkpoints(Path(scratch)),
             identity={},
@@ -166,105 +165,17 @@ def _ours(
             listener=speeds,
         )
         if options.profile:
-            _profiled(lambda: model.backward(_samples(options, 1)[0], 1.0, 0))
+            _profiled(lambda: model.backward(samples(options.tokens, options.answer, 1)[0], 1.0, 0))
         training.run()
     processes.leave()
     if not processes.first:
         return {}
     return {
-        **_summary(speeds.tokens_per_second, speeds.losses),
+        **summary(speeds.tokens_per_second, speeds.losses),
         "plan": str(model.plan),
         "choices": sentence,
         "batch": options.batch,
     }
-
-
-def _trl(options: argparse.Namespace, *, dora: bool = False) -> Mapping[str, Any]:
-    """SFTTrainer with its defaults: checkpointing on, fused head, bf16."""
-    from peft import LoraConfig
-    from transformers import PreTrainedTokenizerFast, TrainerCallback
-    from trl import SFTConfig, SFTTrainer
-
-    on_gpu = torch.cuda.is_available()
-    times: list[float] = []
-
-    class Clock(TrainerCallback):  # type: ignore[misc, unused-ignore]  # TRL may be absent
-        def on_step_begin(self, *_: Any, **__: Any) -> None:
-            _wait()
-            self.started = time.monotonic()
-
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            _wait()
-            times.append(time.monotonic() - self.started)
-
-    with tempfile.TemporaryDirectory() as scratch:
-        config = SFTConfig(
-            output_dir=scratch,
-            per_device_train_batch_size=1,
-            gradient_accumulation_steps=options.batch,
-            max_steps=options.steps,
-            max_length=None,
-            dataset_kwargs={"skip_prepare_dataset": True},
-            learning_rate=1e-4,
-            save_strategy="no",
-            logging_steps=1,
-            report_to=[],
-            use_cpu=not on_gpu,
-            bf16=on_gpu,
-        )
-        trainer = SFTTrainer(
-            model=_model_in_nf4(options.model),
-            args=config,
-            train_dataset=_rows_for_trl(_samples(options, options.steps * options.batch)),
-            processing_class=PreTrainedTokenizerFast(
-                tokenizer_object=byte_tokenizer(), eos_token="<|eot_id|>", pad_token="<|eot_id|>"
-            ),
-            peft_config=LoraConfig(
-                r=16,
-                lora_alpha=32,
-                target_modules="all-linear",
-                use_dora=dora,
-                task_type="CAUSAL_LM",
-            ),
-            callbacks=[Clock()],
-        )
-        if on_gpu:
-            torch.cuda.reset_peak_memory_stats()
-        trainer.train()
-    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    tokens = options.batch * options.tokens
-    return {**_summary([tokens / each for each in times], losses), "batch": options.batch}
-
-
-def _model_in_nf4(folder: Path) -> Any:
-    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
-
-    on_gpu = torch.cuda.is_available()
-    dtype = torch.bfloat16 if on_gpu else torch.float32
-    quantisation = BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=dtype,
-    )
-    return AutoModelForCausalLM.from_pretrained(
-        folder,
-        quantization_config=quantisation,
-        dtype=dtype,
-        device_map={"": 0 if on_gpu else "cpu"},
-    )
-
-
-def _rows_for_trl(samples: list[Sample]) -> Any:
-    import datasets
-
-    rows = {
-        "input_ids": [[*s.prompt_ids, *s.response_ids] for s in samples],
-        "labels": [[-100] * len(s.prompt_ids) + [*s.response_ids] for s in samples],
-    }
-    # Named by hand: the name that `datasets` would make up needs every class it meets to pickle.
-    table = datasets.table.InMemoryTable.from_pydict(rows)
-    return datasets.Dataset(table, fingerprint="benchmark")
 
 
 class _Speeds:
@@ -283,59 +194,17 @@ class _Speeds:
         """Nobody listens."""
 
 
-def _samples(options: argparse.Namespace, count: int) -> list[Sample]:
-    draw = random.Random(0)
-    n_prompt = options.tokens - options.answer
-
-    def ids(n: int) -> tuple[int, ...]:
-        return tuple(draw.choices(range(256), k=n))
-
-    return [Sample(ids(n_prompt), ids(options.answer), 0, 0) for _ in range(count)]
-
-
-def _summary(speeds: list[float], losses: list[float]) -> dict[str, Any]:
-    counted = speeds[WARM_UP:] or speeds
-    on_gpu = torch.cuda.is_available()
-    peak = torch.cuda.max_memory_allocated() if on_gpu else 0
-    reserved = torch.cuda.max_memory_reserved() if on_gpu else 0
-    return {
-        "tokens_per_second": round(statistics.median(counted), 1),
-        "slowest_and_fastest": [round(min(counted), 1), round(max(counted), 1)],
-        "steps": len(speeds),
-        "peak_allocated_gib": round(peak / 2**30, 2),
-        "peak_reserved_gib": round(reserved / 2**30, 2),
-        "first_and_last_loss": [round(losses[0], 4), round(losses[-1], 4)] if losses else [],
-    }
-
-
 def _profiled(act: Any) -> None:
     """Print which kernels one sample's time goes to."""
     from torch.profiler import ProfilerActivity, profile
 
     act()
-    _wait()
+    wait()
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:
         act()
-        _wait()
+        wait()
     by = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
     print(seen.key_averages().table(sort_by=by, row_limit=28, max_name_column_width=70))
-
-
-def _wait() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
-def byte_tokenizer() -> Tokenizer:
-    """A token a byte, and the special tokens of Llama 3's template."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(BPE(vocab={char: i for i, char in enumerate(alphabet)}, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(
-        [AddedToken(token, special=True, normalized=False) for token in LLAMA3.special_tokens]
-    )
-    return tokenizer
 
 
 def _model(scratch: Path, options: argparse.Namespace) -> Path:
@@ -344,7 +213,7 @@ def _model(scratch: Path, options: argparse.Namespace) -> Path:
     if is_complete(folder):
         return folder
     tokenizer = scratch / "tokenizer.json"
-    byte_tokenizer().save(str(tokenizer))
+    byte_tokenizer("llama3").save(str(tokenizer))
     shape = TINY if options.tiny else LLAMA31_8B
     return write_random_llama(folder, tokenizer, shape)
 
