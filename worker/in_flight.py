@@ -7,6 +7,7 @@ were cancelled, lost to another worker, or must be given back because the worker
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
@@ -101,11 +102,11 @@ class InFlight:
     def holding(self, claim: Claim) -> Iterator[None]:
         """Register a claim for as long as the block runs.
 
-        One that was taken while the register closed is stopped at once: nobody waits for it.
+        One that was taken while the process came to its end is stopped at once.
         """
         with self._changed:
             self.taken += 1
-            self._held[claim.job_id] = _Held(claim, why=Stopped.DRAINING if self.closed else None)
+            self._held[claim.job_id] = _Held(claim, why=Stopped.DRAINING if self.ending else None)
         try:
             yield
         finally:
@@ -148,11 +149,16 @@ class InFlight:
 
     def drain(self, seconds: float) -> None:
         """Claim nothing more; after `seconds` give back what is still running."""
+        deadline = time.monotonic() + seconds
         with self._changed:
             self._draining = True
             self._changed.notify_all()
-            self._changed.wait_for(lambda: not self._held, timeout=seconds)
-        self.ending = True
+        # A paper that is being claimed at this moment may end in time, as the others may.
+        if self._turn.acquire(timeout=seconds):
+            self._turn.release()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._held, timeout=deadline - time.monotonic())
+            self.ending = True
         self.give_back()
 
     def give_back(self) -> None:

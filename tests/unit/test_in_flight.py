@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 
 from db.jobs import Claim, Room
 from db.reviewers import ReviewerVersion
-from worker.in_flight import InFlight
+from tests.site import wait_until
+from worker.in_flight import InFlight, Stopped
 
 DEADLINE = 30.0
 
@@ -87,3 +89,28 @@ def test_who_waits_for_room_leaves_when_nothing_new_may_be_taken(
             in_flight.drain(0.0)
         assert room.result(DEADLINE) is None
         in_flight.wait_for_suspects()
+
+
+def test_a_paper_that_is_claimed_while_the_drain_begins_may_end_in_time(
+    pool: ThreadPoolExecutor,
+) -> None:
+    in_flight, late = InFlight(), claim(1)
+    with in_flight.turn(lambda: 8) as room:
+        drained = pool.submit(in_flight.drain, DEADLINE)
+        wait_until(lambda: in_flight.closed)
+        assert room is not None
+        held = ExitStack()
+        held.enter_context(in_flight.holding(late))
+    assert taken(in_flight) is None
+    assert in_flight.why_stopped(late) is None
+    assert not drained.done()
+    held.close()
+    drained.result(DEADLINE)
+
+
+def test_a_paper_that_is_claimed_after_the_drain_is_stopped_at_once() -> None:
+    in_flight, late = InFlight(), claim(1)
+    with in_flight.turn(lambda: 8):
+        in_flight.drain(0.0)
+        with in_flight.holding(late):
+            assert in_flight.why_stopped(late) is Stopped.DRAINING
