@@ -118,7 +118,8 @@ def test_a_drain_within_a_time_gives_90_papers_back_with_their_doorbells(
     site.wait_for("hung", lambda n: n["queued"] == 90)
     assert attempts_used(site, "hung") == 0
     with broker(site) as client:
-        wait_until(lambda: client.llen(QUEUE) == 90)
+        # Reconcile may have rung for papers whose doorbells were on their way.
+        wait_until(lambda: client.llen(QUEUE) >= 90)
         # And a worker that listens takes them all, by their doorbells alone
         site.run("workers", "resume", node(site).name)
         site.wait_for("hung", lambda n: n["running"] == 90)
