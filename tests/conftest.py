@@ -112,19 +112,27 @@ def empty_url(dialect: str, request: pytest.FixtureRequest, tmp_path: Path) -> I
 
 
 @pytest.fixture
-def database_url(dialect: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """URL of a migrated, empty database."""
+def database_url(dialect: str, request: pytest.FixtureRequest) -> str:
+    """URL of a migrated, empty database, which is the same for all tests."""
     if dialect == "sqlite":
-        path = tmp_path / "referee.db"
-        shutil.copy(request.getfixturevalue("migrated_sqlite"), path)
-        return f"sqlite:///{path}"
+        migrated: Path = request.getfixturevalue("migrated_sqlite")
+        for left in migrated.parent.glob("referee.db*"):
+            left.unlink()
+        return f"sqlite:///{shutil.copy(migrated, migrated.with_name('referee.db'))}"
     server: PostgresServer = request.getfixturevalue("postgres_server")
     return server.wipe(request.getfixturevalue("migrated_postgres"))
 
 
+@pytest.fixture(scope="session")
+def opened() -> dict[str, Database]:
+    """Databases by URL. An engine keeps what it compiled, half of what a short test takes."""
+    return {}
+
+
 @pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    """A migrated, empty database, opened."""
-    opened = open_database(database_url)
-    yield opened
-    opened.close()
+def database(database_url: str, opened: dict[str, Database]) -> Iterator[Database]:
+    """A migrated, empty database, opened; closed, it only loses its connections."""
+    if database_url not in opened:
+        opened[database_url] = open_database(database_url)
+    yield opened[database_url]
+    opened[database_url].close()
