@@ -100,10 +100,10 @@ def _rotten(
     file: Path, endpoint: str | None, model: str | None, allow_external: bool
 ) -> dict[str, Any]:
     from judge.asking import open_asker
+    from judge.judging import JudgeOptions
     from judge.validation.labels import read_rated
     from judge.validation.quality import check_quality, quality_pairs
     from models.api import endpoint_allowed
-    from models.reviewer import Endpoint
     from settings import get_settings
 
     pairs = quality_pairs(read_rated(file))
@@ -115,7 +115,7 @@ def _rotten(
     settings = get_settings()
     allowed = allow_external or settings.allow_external
     endpoint_allowed(endpoint, allowed, settings.allowed_hosts)
-    asker = open_asker(Endpoint(endpoint, model), settings.api_key.get_secret_value())
+    asker = open_asker(JudgeOptions(endpoint, model).endpoint, settings.api_key.get_secret_value())
     try:
         found = asdict(check_quality(pairs, asker))
     finally:
