@@ -32,7 +32,8 @@ _PACKAGES = ("db", "papers", "worker")
 _MODULES = (
     *("alembic.command", "celery.app.amqp", "kombu.transport.redis", "psycopg", "redis.asyncio"),
     *("rich.console", "rich.table", "rich.live", "rich.progress", "sqlalchemy.dialects.postgresql"),
-    *("sqlalchemy.dialects.sqlite", "trainer.merging", "trainer.building", "yaml"),
+    *("scipy.optimize", "scipy.stats", "sqlalchemy.dialects.sqlite"),
+    *("trainer.merging", "trainer.building", "yaml"),
 )
 #: Bytes of one request: arguments and environment.
 _LONGEST = 1 << 17

@@ -355,5 +355,5 @@ def test_100_kilobytes_of_junk_take_no_time_to_speak_of(junk: str) -> None:
         return time.thread_time() - started
 
     # At most 0.3 s when nothing else runs; a second is for busy machines. Quadratic takes minutes.
-    assert min(seconds() for _ in range(3)) < 1.0
+    assert any(seconds() < 1.0 for _ in range(3))
     assert_accounts_for_everything(raw, parse(raw, SEVEN), SEVEN)
