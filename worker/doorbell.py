@@ -19,19 +19,22 @@ from worker.app import REVIEW_TASK
 _CONNECT_RETRIES = 1
 #: Messages that one round trip carries.
 _AT_ONCE = 500
+#: Messages that wait in a queue at most. Each wakes a slot, which then works until nothing waits:
+#: these are enough for 20 GPUs at once, and reconcile rings for more.
+ENOUGH = 2000
 
 
 def ring(app: Celery, queue: str, times: int, *, batch: str | None = None) -> bool:
-    """Send `times` messages to a queue; False when the broker cannot be reached.
+    """Send `times` messages to a queue that holds fewer than ENOUGH; False without a broker.
 
-    They go together: one at a time, a conference's 23,000 doorbells cost the broker as many round
-    trips and the submit most of its time.
+    They go together: one at a time, they cost the broker as many round trips.
     """
     if times <= 0:
         return True
     try:
         with app.producer_pool.acquire(block=True, timeout=10) as producer:
             producer.connection.ensure_connection(max_retries=_CONNECT_RETRIES)
+            times = min(times, ENOUGH - _waiting(producer.channel, queue))
             for start in range(0, times, _AT_ONCE):
                 _push(app, producer.channel, queue, min(times - start, _AT_ONCE), batch)
     except (OperationalError, OSError, RedisError):
@@ -72,8 +75,12 @@ def waiting(app: Celery, queue: str) -> int | None:
     """Messages that wait in a queue; None when the broker cannot be reached."""
     try:
         with app.connection_for_write(transport_options={"max_retries": 1}) as connection:
-            client = connection.default_channel.client
-            return int(client.llen(queue))
+            return _waiting(connection.default_channel, queue)
     except (OperationalError, OSError, RedisError):
         # redis-py's own errors escape kombu here.
         return None
+
+
+def _waiting(channel: Any, queue: str) -> int:
+    with channel.conn_or_acquire() as client:
+        return int(client.llen(queue))

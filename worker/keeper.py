@@ -30,8 +30,6 @@ from worker.subscription import Subscription
 
 log = logging.getLogger("referee.keeper")
 
-#: Messages that one reconcile sends at most; the next one sends the rest.
-MAX_RINGS = 2000
 #: What is asked of a worker that has just signed on.
 ACTIVE = Standing("active", None)
 
@@ -204,5 +202,5 @@ def reconcile(
     for queue, n_due in due.items():
         n_waiting = waiting(app, queue)
         if n_waiting is not None and n_waiting < n_due:
-            ring(app, queue, min(n_due - n_waiting, MAX_RINGS))
+            ring(app, queue, n_due - n_waiting)
     return due

@@ -132,7 +132,7 @@ def _consume(
 
     @app.task(name=REVIEW_TASK)  # type: ignore[untyped-decorator] # celery has no types
     def review(batch: str | None = None) -> None:
-        if not reviewer.review_next():
+        if not reviewer.answer_doorbell():
             raise Reject("draining", requeue=True)
 
     keeper.beat()

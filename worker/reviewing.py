@@ -30,8 +30,6 @@ log = logging.getLogger("referee.worker")
 
 #: A rejected review is generated again at most this often (design section 2, step 5).
 MAX_RESAMPLES = 2
-#: Outcome of a claim that this worker does not fit; the doorbell rings for another.
-REFUSED = "refused"
 #: Longest wait between two attempts at a job, in seconds.
 MAX_BACKOFF_SECONDS = 600.0
 #: How long a thread that may claim nothing holds a doorbell before it gives it back, in seconds.
@@ -41,7 +39,7 @@ WRITE_RETRY_SECONDS = 1.0
 
 
 class Reviewer:
-    """Does one job at a time for each thread that calls `review_next`."""
+    """Does one job at a time for each thread that calls `answer_doorbell`."""
 
     def __init__(
         self,
@@ -68,25 +66,28 @@ class Reviewer:
         self._hashes = HashCheck(database)
         self._configs: dict[int, ReviewerConfig] = {}
 
-    def review_next(self) -> bool:
-        """Claim the best job of the queue, if there is one, and bring it to an end.
+    def answer_doorbell(self) -> bool:
+        """Bring job after job of the queue to an end, the best first, until none waits.
 
-        False: this worker drains, and the doorbell should ring for another.
+        False: this worker takes nothing more, and the doorbell should ring for another.
         """
         if self._in_flight.paused:
             # Until the keeper unsubscribes, the same doorbell comes back at once.
             time.sleep(PAUSED_SECONDS)
+        while self._review_next():
+            pass
+        return not self._in_flight.closed
+
+    def _review_next(self) -> bool:
+        """Claim the best job and bring it to an end. False: there is none for this worker."""
         with ExitStack() as held:
             claim = self._take(held)
             if claim is None:
-                return not self._in_flight.closed
+                return False
             self._log("claim", claim)
             self._metrics.claimed(claim.waited)
-            outcome = self._settle(claim)
-            self._metrics.ended(outcome)
-            return outcome != REFUSED and (
-                self._in_flight.why_stopped(claim) is not Stopped.DRAINING
-            )
+            self._metrics.ended(self._settle(claim))
+            return True
 
     def _take(self, held: ExitStack) -> jobs.Claim | None:
         """Claim a paper that may join those in flight, and hold it."""
@@ -186,12 +187,12 @@ class Reviewer:
         return "failed"
 
     def _refuse(self, claim: jobs.Claim, sentence: str) -> str:
-        """Leave the paper, with its attempt and its doorbell, to workers that fit it."""
+        """Leave the paper, with its attempt, to workers that fit it, and take no other."""
         self._in_flight.pause(True)
         log.error("%s", sentence, extra={"about": {"action": "refuse", "job": claim.job_id}})
         self._release(claim, sentence, keep_attempt=True)
         self._persist(claim, lambda: nodes.complain(self._database, self._worker, sentence))
-        return REFUSED
+        return "refused"
 
     def _stopped(self, claim: jobs.Claim) -> str:
         """The engine cancelled the request: say why in the database."""
