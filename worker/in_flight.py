@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 
+from db.claims import ALONE
 from db.jobs import Claim, Room
 from models.engine import Engine, Generation, ReviewRequest
 from worker.company import Company
@@ -37,6 +39,16 @@ class _Held:
     crashed: bool = False
 
 
+@dataclass(frozen=True)
+class Turn:
+    """What the one thread whose turn it is may do: take papers, or the one taken for it."""
+
+    room: Room
+    #: Threads that wait for their turn.
+    others: int
+    claim: Claim | None = None
+
+
 @dataclass
 class InFlight:
     """Thread-safe register of claims, keyed by job id."""
@@ -47,8 +59,11 @@ class InFlight:
     #: The process ends: nothing may be waited for any more.
     ending: bool = False
     _paused: bool = False
-    #: Held by the one thread that is about to take a paper, so that it knows what is held.
+    #: Held by the one thread that is about to take papers, so that it knows what is held.
     _turn: threading.Lock = field(default_factory=threading.Lock)
+    #: Threads that wait for their turn, and held papers that were taken for them meanwhile.
+    _waiting: int = 0
+    _taken_for_waiting: deque[Claim] = field(default_factory=deque)
     #: Papers taken since the start.
     taken: int = 0
 
@@ -69,16 +84,26 @@ class InFlight:
             self._changed.notify_all()
 
     @contextmanager
-    def turn(self, slots: Callable[[], int]) -> Iterator[Room | None]:
+    def turn(self, slots: Callable[[], int]) -> Iterator[Turn | None]:
         """Wait until a paper may be taken, and keep other threads from it while the block runs.
 
-        Yields which papers may; None: nothing new may be taken any more.
+        Yields None when nothing new may be taken any more.
         """
+        with self._changed:
+            self._waiting += 1
         with self._turn:
-            with self._changed:
-                self._changed.wait_for(lambda: self.closed or self._room(slots()) is not None)
-                room = None if self.closed else self._room(slots())
-            yield room
+            yield self._begin_turn(slots)
+
+    def _begin_turn(self, slots: Callable[[], int]) -> Turn | None:
+        with self._changed:
+            self._waiting -= 1
+            if self._taken_for_waiting:
+                return Turn(ALONE, 0, self._taken_for_waiting.popleft())
+            self._changed.wait_for(lambda: self.closed or self._room(slots()) is not None)
+            room = None if self.closed else self._room(slots())
+            if room is None:
+                return None
+            return Turn(room, min(self._waiting, slots() - len(self._held) - 1))
 
     def wait_for_suspects(self) -> None:
         """Wait until nothing is held that was in a crash, or nothing new may be taken."""
@@ -98,21 +123,23 @@ class InFlight:
     def _crashes(self) -> list[int]:
         return [held.claim.crashes for held in self._held.values()]
 
-    @contextmanager
-    def holding(self, claim: Claim) -> Iterator[None]:
-        """Register a claim for as long as the block runs.
+    def hold(self, claims: Sequence[Claim]) -> None:
+        """Register what was taken in a turn: the first for its thread, the rest for the waiting.
 
-        One that was taken while the process came to its end is stopped at once.
+        What was taken while the process came to its end is stopped at once.
         """
         with self._changed:
-            self.taken += 1
-            self._held[claim.job_id] = _Held(claim, why=Stopped.DRAINING if self.ending else None)
-        try:
-            yield
-        finally:
-            with self._changed:
-                del self._held[claim.job_id]
-                self._changed.notify_all()
+            self.taken += len(claims)
+            for claim in claims:
+                why = Stopped.DRAINING if self.ending else None
+                self._held[claim.job_id] = _Held(claim, why=why)
+            self._taken_for_waiting.extend(claims[1:])
+
+    def leave(self, claim: Claim) -> None:
+        """Forget a claim: its job has ended, or is another worker's."""
+        with self._changed:
+            del self._held[claim.job_id]
+            self._changed.notify_all()
 
     def wait(self, claim: Claim, engine: Engine, request: ReviewRequest) -> Generation:
         """Submit a request and wait for it. Raises what the engine's future raises."""

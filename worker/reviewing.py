@@ -11,7 +11,6 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import CancelledError
-from contextlib import ExitStack
 
 from db import events, jobs, nodes
 from db.session import Database, DatabaseUnavailable
@@ -80,33 +79,42 @@ class Reviewer:
 
     def _review_next(self) -> bool:
         """Claim the best job and bring it to an end. False: there is none for this worker."""
-        with ExitStack() as held:
-            claim = self._take(held)
-            if claim is None:
-                return False
+        claim = self._take()
+        if claim is None:
+            return False
+        try:
             self._log("claim", claim)
             self._metrics.claimed(claim.waited)
             self._metrics.ended(self._settle(claim))
-            return True
+        finally:
+            self._in_flight.leave(claim)
+        return True
 
-    def _take(self, held: ExitStack) -> jobs.Claim | None:
-        """Claim a paper that may join those in flight, and hold it."""
+    def _take(self) -> jobs.Claim | None:
+        """Claim a paper that may join those in flight, and hold it.
+
+        The thread whose turn it is claims for those that wait for theirs, too.
+        """
         while True:
-            with self._in_flight.turn(lambda: self._engines.slots) as room:
-                if room is None or not self._engines.alive:
+            with self._in_flight.turn(lambda: self._engines.slots) as turn:
+                if turn is None:
                     return None
-                claim = self._claim(room)
-                if claim is not None:
-                    held.enter_context(self._in_flight.holding(claim))
-                if claim is not None or not room.least_crashes:
-                    return claim
+                if turn.claim is not None:
+                    return turn.claim
+                if not self._engines.alive:
+                    return None
+                claims = self._claim(1 + turn.others, turn.room)
+                self._in_flight.hold(claims)
+                if claims or not turn.room.least_crashes:
+                    return claims[0] if claims else None
             # Papers that were in no crash may wait, but not join those that were.
             self._in_flight.wait_for_suspects()
 
-    def _claim(self, room: jobs.Room) -> jobs.Claim | None:
+    def _claim(self, most: int, room: jobs.Room) -> list[jobs.Claim]:
         try:
-            return jobs.claim(
+            return jobs.claim_several(
                 self._database,
+                most,
                 queue=self._queue,
                 worker=self._worker,
                 lease_seconds=self._settings.lease_seconds,
@@ -116,7 +124,7 @@ class Reviewer:
         except DatabaseUnavailable as error:
             # The doorbell is lost with this; reconcile rings again when the database is back.
             log.warning("%s", error)
-            return None
+            return []
 
     def _settle(self, claim: jobs.Claim) -> str:
         """Carry a job out and turn whatever happened into its next state; say how it ended."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -47,16 +47,23 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 def taken(in_flight: InFlight, waits: threading.Event | None = None) -> Room | None:
     if waits is not None:
         waits.set()
-    with in_flight.turn(lambda: 8) as room:
-        return room
+    with in_flight.turn(lambda: 8) as turn:
+        return turn and turn.room
+
+
+@contextmanager
+def holding(in_flight: InFlight, held: Claim) -> Iterator[None]:
+    in_flight.hold([held])
+    yield
+    in_flight.leave(held)
 
 
 def test_a_worker_with_room_takes_whoever_may_come() -> None:
     in_flight = InFlight()
     assert taken(in_flight) == Room(0, 1 << 30, 2)
-    with in_flight.holding(claim(1)), in_flight.holding(claim(2)):
+    with holding(in_flight, claim(1)), holding(in_flight, claim(2)):
         assert taken(in_flight) == Room(0, 0, 2)
-    with in_flight.holding(claim(1, crashes=1)):
+    with holding(in_flight, claim(1, crashes=1)):
         assert taken(in_flight) == Room(1, 1, 2)
 
 
@@ -66,7 +73,7 @@ def test_the_next_waits_until_a_paper_that_must_be_alone_or_has_crashed_is_gone(
 ) -> None:
     in_flight, waits = InFlight(), threading.Event()
     alone = claim(1, crashes=0 if crashed else 2)
-    with in_flight.holding(alone):
+    with holding(in_flight, alone):
         if crashed:
             in_flight.note_crash(alone)
         room = pool.submit(taken, in_flight, waits)
@@ -80,7 +87,7 @@ def test_who_waits_for_room_leaves_when_nothing_new_may_be_taken(
     pool: ThreadPoolExecutor, end: str
 ) -> None:
     in_flight, waits = InFlight(), threading.Event()
-    with in_flight.holding(claim(1, crashes=2)):
+    with holding(in_flight, claim(1, crashes=2)):
         room = pool.submit(taken, in_flight, waits)
         waits.wait(DEADLINE)
         if end == "pause":
@@ -95,12 +102,12 @@ def test_a_paper_that_is_claimed_while_the_drain_begins_may_end_in_time(
     pool: ThreadPoolExecutor,
 ) -> None:
     in_flight, late = InFlight(), claim(1)
-    with in_flight.turn(lambda: 8) as room:
+    with in_flight.turn(lambda: 8) as turn:
         drained = pool.submit(in_flight.drain, DEADLINE)
         wait_until(lambda: in_flight.closed)
-        assert room is not None
+        assert turn is not None
         held = ExitStack()
-        held.enter_context(in_flight.holding(late))
+        held.enter_context(holding(in_flight, late))
     assert taken(in_flight) is None
     assert in_flight.why_stopped(late) is None
     assert not drained.done()
@@ -112,5 +119,33 @@ def test_a_paper_that_is_claimed_after_the_drain_is_stopped_at_once() -> None:
     in_flight, late = InFlight(), claim(1)
     with in_flight.turn(lambda: 8):
         in_flight.drain(0.0)
-        with in_flight.holding(late):
+        with holding(in_flight, late):
             assert in_flight.why_stopped(late) is Stopped.DRAINING
+
+
+def test_a_thread_takes_for_those_that_wait_for_their_turn(pool: ThreadPoolExecutor) -> None:
+    in_flight, mine, other = InFlight(), claim(1), claim(2)
+
+    def next_turn() -> Claim | None:
+        with in_flight.turn(lambda: 8) as turn:
+            return turn and turn.claim
+
+    with in_flight.turn(lambda: 8) as turn:
+        assert turn is not None
+        assert (turn.others, turn.claim) == (0, None)
+        waiting = pool.submit(next_turn)
+        wait_until(lambda: in_flight._waiting == 1)
+        in_flight.hold([mine, other])
+        # What was taken for it is not lost, though the worker drains meanwhile
+        in_flight.pause(True)
+    assert waiting.result(DEADLINE) is other
+    assert in_flight.attempts() == {1: 1, 2: 1}
+    assert taken(in_flight) is None
+
+
+def test_no_more_is_taken_for_others_than_has_a_slot() -> None:
+    in_flight = InFlight()
+    in_flight._waiting = 9
+    with holding(in_flight, claim(1)), in_flight.turn(lambda: 4) as turn:
+        assert turn is not None
+        assert turn.others == 2

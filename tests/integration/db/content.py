@@ -67,6 +67,12 @@ def claim(database: Database, worker: str = "w1", **options: Any) -> Claim | Non
     return taken
 
 
+def claim_several(database: Database, most: int, worker: str = "w1", **options: Any) -> list[Claim]:
+    """Claim the next jobs with a long lease."""
+    terms = {"queue": QUEUE, "lease_seconds": 60.0, "max_attempts": 3, **options}
+    return jobs.claim_several(database, most, worker=worker, **terms)
+
+
 def must_claim(database: Database, worker: str = "w1", **options: Any) -> Claim:
     """Claim the next job, which must be there."""
     taken = claim(database, worker, **options)

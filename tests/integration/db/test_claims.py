@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from sqlalchemy import text
 
 from db import batches, claims, jobs
+from db.jobs import Room
 from db.session import Database
 from tests.integration.db.content import (
     QUEUE,
     a_review,
     a_reviewer,
     claim,
+    claim_several,
     must_claim,
     paper,
     submit,
@@ -125,17 +128,43 @@ def test_two_holders_of_one_worker_name_are_told_apart_by_attempt(database: Data
     assert jobs.commit_review(database, new, a_review())
 
 
-def test_an_index_serves_the_claim(database: Database) -> None:
+@pytest.mark.parametrize("most", [1, 16])
+def test_an_index_serves_the_claim(database: Database, most: int) -> None:
     submit(database, "b", *(paper(str(n)) for n in range(50)))
     terms = {"on_queue": QUEUE, "by_worker": "w", "lease": 1.0, **vars(claims.ALONE)}
 
-    plan = _plan(database, claims._TAKE_QUEUED, terms)
+    plan = _plan(database, claims._take_queued(most), terms)
 
     # Then an index in the claim's order finds the job, and nothing is sorted or read as a whole
     assert "ix_job_claim" in plan
     assert "TEMP B-TREE" not in plan
     assert "Sort" not in plan
     assert "Seq Scan" not in plan
+
+
+def test_several_are_claimed_in_order_and_held_as_one_is(database: Database) -> None:
+    submit(database, "b", *(paper(str(n)) for n in range(5)))
+    first = claim_several(database, 3)
+    assert [taken.custom_id for taken in first] == ["0", "1", "2"]
+    assert [taken.attempt for taken in first] == [1, 1, 1]
+    rest = claim_several(database, 3)
+    assert [taken.custom_id for taken in rest] == ["3", "4"]
+    assert claim_several(database, 3) == []
+    for taken in (*first, *rest):
+        assert jobs.commit_review(database, taken, a_review())
+
+
+def test_a_paper_that_was_in_a_crash_comes_alone_and_in_its_turn(database: Database) -> None:
+    # Given four papers, of which the second has crashed an engine
+    submit(database, "b", *(paper(str(n)) for n in range(4)))
+    first, second = must_claim(database), must_claim(database)
+    jobs.crashed(database, second, reason="it broke")
+    jobs.release(database, first, reason="later", keep_attempt=True)
+    # Then it does not come with others, and others do not come with it
+    room = Room(0, 1 << 30, 2)
+    taken = [claim_several(database, 3, room=room) for _ in range(3)]
+    found = [[one.custom_id for one in some] for some in taken]
+    assert found == [["0", "2", "3"], ["1"], []]
 
 
 def _plan(database: Database, statement: Any, terms: dict[str, Any]) -> str:
