@@ -7,6 +7,7 @@ when it is whole.
 from __future__ import annotations
 
 import csv
+import gc
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -94,15 +95,29 @@ def _write_all(
 ) -> tuple[int, int]:
     write_line = layout.open(main)
     n_jobs = n_errors = 0
-    for line in lines:
-        n_jobs += 1
-        complete = layout.complete(line)
-        if complete or not layout.apart:
-            write_line(line)
-        if not complete and failures is not None:
-            n_errors += 1
-            failures.write(layout.failure(line))
+    with _without_collector():
+        for line in lines:
+            n_jobs += 1
+            complete = layout.complete(line)
+            if complete or not layout.apart:
+                write_line(line)
+            if not complete and failures is not None:
+                n_errors += 1
+                failures.write(layout.failure(line))
     return n_jobs, n_errors
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """An export makes no cycles, but so many objects that all of the program's would be looked at
+    again and again: a fifth of its time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @contextmanager

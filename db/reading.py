@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, func, null, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Result, Select, func, null, select, tuple_
 
 from db.columns import at_most, storable
 from db.endings import NewItem
@@ -184,15 +184,15 @@ def _page(
     query = _lines(batch_id, with_text)
     if after is not None:
         query = query.where(tuple_(Job.custom_id, Job.sample) > tuple_(*after))
-    rows = on.execute(query.limit(at_most(PAGE))).mappings().all()
+    rows = _dicts(on.execute(query.limit(at_most(PAGE))))
     reviews = reviews_of(on, {row["review_id"] for row in rows if row["review_id"] is not None})
-    return [
-        ExportLine(
-            **{name: value for name, value in row.items() if name != "review_id"},
-            review=reviews.get(row["review_id"]),
-        )
-        for row in rows
-    ]
+    return [ExportLine(review=reviews.get(row.pop("review_id")), **row) for row in rows]
+
+
+def _dicts(result: Result[*tuple[Any, ...]]) -> list[dict[str, Any]]:
+    """Rows by column; SQLAlchemy's own mappings take several times as long."""
+    names = tuple(result.keys())
+    return [dict(zip(names, row, strict=True)) for row in result.all()]
 
 
 def _lines(batch_id: int, with_text: bool) -> Select[*tuple[Any, ...]]:
@@ -230,7 +230,7 @@ def reviews_of(on: Connection, ids: Iterable[int]) -> dict[int, ReviewView]:
             **{**row, "empty_aspects": tuple(row["empty_aspects"])},
             items=tuple(items.get(row["id"], ())),
         )
-        for row in on.execute(query).mappings().all()
+        for row in _dicts(on.execute(query))
     }
 
 

@@ -1,7 +1,8 @@
 """The Celery application: settings, queues and the one review task's name. Knows no model, no SQL.
 
-A message is a doorbell: it says that there is work on a queue and nothing else. Which job is done
-is decided by a claim in the database, so a lost, doubled or late message costs one statement.
+A message is a doorbell: it says that there is work on a queue and nothing else. It wakes a slot,
+which reviews until nothing waits. Which job is done is decided by a claim in the database, so a
+lost, doubled or late message costs one statement.
 """
 
 from __future__ import annotations

@@ -29,6 +29,8 @@ log = logging.getLogger("referee.worker")
 
 #: A rejected review is generated again at most this often (design section 2, step 5).
 MAX_RESAMPLES = 2
+#: Jobs that one doorbell is good for: a message costs about as much as a claim.
+JOBS_A_DOORBELL = 20
 #: Longest wait between two attempts at a job, in seconds.
 MAX_BACKOFF_SECONDS = 600.0
 #: How long a thread that may claim nothing holds a doorbell before it gives it back, in seconds.
@@ -51,6 +53,7 @@ class Reviewer:
         settings: Settings,
         metrics: Metrics,
         gate_record: GateRecord,
+        ring: Callable[[], bool] = lambda: False,
         on_review: Callable[[], None] = lambda: None,
     ) -> None:
         self._database = database
@@ -61,6 +64,7 @@ class Reviewer:
         self._settings = settings
         self._metrics = metrics
         self._gate_record = gate_record
+        self._ring = ring
         self._on_review = on_review
         self._hashes = HashCheck(database)
         self._configs: dict[int, ReviewerConfig] = {}
@@ -68,13 +72,14 @@ class Reviewer:
     def answer_doorbell(self) -> bool:
         """Bring job after job of the queue to an end, the best first, until none waits.
 
+        After some it rings again and ends, so that the queue's other messages have their turn.
         False: this worker takes nothing more, and the doorbell should ring for another.
         """
         if self._in_flight.paused:
             # Until the keeper unsubscribes, the same doorbell comes back at once.
             time.sleep(PAUSED_SECONDS)
-        while self._review_next():
-            pass
+        while all(self._review_next() for _ in range(JOBS_A_DOORBELL)) and not self._ring():
+            pass  # the broker is away: nobody else waits
         return not self._in_flight.closed
 
     def _review_next(self) -> bool:
