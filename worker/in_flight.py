@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 
-from db.claims import ALONE
 from db.jobs import Claim, Room
 from models.engine import Engine, Generation, ReviewRequest
 from worker.company import Company
@@ -41,12 +40,11 @@ class _Held:
 
 @dataclass(frozen=True)
 class Turn:
-    """What the one thread whose turn it is may do: take papers, or the one taken for it."""
+    """Leave for the one thread whose turn it is to take papers."""
 
     room: Room
-    #: Threads that wait for their turn.
+    #: Threads that wait for their turn, as far as there are slots for them.
     others: int
-    claim: Claim | None = None
 
 
 @dataclass
@@ -84,26 +82,27 @@ class InFlight:
             self._changed.notify_all()
 
     @contextmanager
-    def turn(self, slots: Callable[[], int]) -> Iterator[Turn | None]:
+    def turn(self, slots: Callable[[], int]) -> Iterator[Turn | Claim | None]:
         """Wait until a paper may be taken, and keep other threads from it while the block runs.
 
-        Yields None when nothing new may be taken any more.
+        Yields the paper that another thread has taken for this one, if there is one, and None when
+        nothing new may be taken any more.
         """
         with self._changed:
             self._waiting += 1
         with self._turn:
             yield self._begin_turn(slots)
 
-    def _begin_turn(self, slots: Callable[[], int]) -> Turn | None:
+    def _begin_turn(self, slots: Callable[[], int]) -> Turn | Claim | None:
         with self._changed:
             self._waiting -= 1
             if self._taken_for_waiting:
-                return Turn(ALONE, 0, self._taken_for_waiting.popleft())
+                return self._taken_for_waiting.popleft()
             self._changed.wait_for(lambda: self.closed or self._room(slots()) is not None)
             room = None if self.closed else self._room(slots())
             if room is None:
                 return None
-            return Turn(room, min(self._waiting, slots() - len(self._held) - 1))
+            return Turn(room, others=min(self._waiting, slots() - len(self._held) - 1))
 
     def wait_for_suspects(self) -> None:
         """Wait until nothing is held that was in a crash, or nothing new may be taken."""

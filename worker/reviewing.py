@@ -102,10 +102,8 @@ class Reviewer:
         """
         while True:
             with self._in_flight.turn(lambda: self._engines.slots) as turn:
-                if turn is None:
-                    return None
-                if turn.claim is not None:
-                    return turn.claim
+                if turn is None or isinstance(turn, jobs.Claim):
+                    return turn
                 if not self._engines.alive:
                     return None
                 claims = self._claim(1 + turn.others, turn.room)

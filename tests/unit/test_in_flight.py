@@ -12,7 +12,7 @@ import pytest
 from db.jobs import Claim, Room
 from db.reviewers import ReviewerVersion
 from tests.site import wait_until
-from worker.in_flight import InFlight, Stopped
+from worker.in_flight import InFlight, Stopped, Turn
 
 DEADLINE = 30.0
 
@@ -48,7 +48,7 @@ def taken(in_flight: InFlight, waits: threading.Event | None = None) -> Room | N
     if waits is not None:
         waits.set()
     with in_flight.turn(lambda: 8) as turn:
-        return turn and turn.room
+        return turn.room if isinstance(turn, Turn) else None
 
 
 @contextmanager
@@ -126,13 +126,13 @@ def test_a_paper_that_is_claimed_after_the_drain_is_stopped_at_once() -> None:
 def test_a_thread_takes_for_those_that_wait_for_their_turn(pool: ThreadPoolExecutor) -> None:
     in_flight, mine, other = InFlight(), claim(1), claim(2)
 
-    def next_turn() -> Claim | None:
+    def next_turn() -> Turn | Claim | None:
         with in_flight.turn(lambda: 8) as turn:
-            return turn and turn.claim
+            return turn
 
     with in_flight.turn(lambda: 8) as turn:
-        assert turn is not None
-        assert (turn.others, turn.claim) == (0, None)
+        assert isinstance(turn, Turn)
+        assert turn.others == 0
         waiting = pool.submit(next_turn)
         wait_until(lambda: in_flight._waiting == 1)
         in_flight.hold([mine, other])
@@ -147,5 +147,5 @@ def test_no_more_is_taken_for_others_than_has_a_slot() -> None:
     in_flight = InFlight()
     in_flight._waiting = 9
     with holding(in_flight, claim(1)), in_flight.turn(lambda: 4) as turn:
-        assert turn is not None
+        assert isinstance(turn, Turn)
         assert turn.others == 2
