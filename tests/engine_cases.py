@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import CancelledError
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from bitsandbytes.nn import Linear4bit
@@ -39,12 +39,15 @@ REQUEST = ReviewRequest(
 GREEDY = replace(REQUEST, temperature=0.0)
 
 
-def load_exact(folder: Path, device: str = "cpu") -> LoadedModel:
+def load_exact(
+    folder: Path, device: str = "cpu", weights: Literal["nf4", "bf16"] = "nf4"
+) -> LoadedModel:
     """In float32 on every machine: rounding must not decide between two tokens."""
     loaded = load(
         folder,
         LLAMA31.base,
         template=LLAMA31.template,
+        weights=weights,
         device=torch.device(device),
         attention=AttentionChoice("sdpa", "for comparison"),
         precision=Precision(torch.float32, "for comparison"),

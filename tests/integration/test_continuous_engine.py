@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -18,6 +18,7 @@ from models.aspects import FOUR
 from models.continuous import ContinuousEngine, EngineOptions
 from models.engine import ReviewRequest, Suppression
 from models.generate import GenerateEngine
+from models.loading import LoadedModel
 from models.paged_cache import CacheKind
 from models.parse import parse
 from tests.engine_cases import (
@@ -47,12 +48,10 @@ def adapters(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
 
 @contextmanager
 def continuous(
-    folder: Path, adapters: dict[str, Path], slots: int, kv_cache: CacheKind = "bf16"
+    model: LoadedModel, adapters: dict[str, Path], slots: int, kv_cache: CacheKind = "bf16"
 ) -> Iterator[ContinuousEngine]:
     options = EngineOptions(max_tokens=2048, slots=slots, threads=1, kv_cache=kv_cache)
-    engine = ContinuousEngine(
-        load_exact(folder), find_adapter=adapters.__getitem__, options=options
-    )
+    engine = ContinuousEngine(model, find_adapter=adapters.__getitem__, options=options)
     try:
         yield engine
     finally:
@@ -61,23 +60,24 @@ def continuous(
 
 @pytest.fixture
 def engine(tiny_folder: Path, adapters: dict[str, Path]) -> Iterator[ContinuousEngine]:
-    with continuous(tiny_folder, adapters, slots=4) as engine:
+    with continuous(load_exact(tiny_folder), adapters, slots=4) as engine:
         yield engine
 
 
-@pytest.fixture(scope="module")
-def reference(tiny_folder: Path, adapters: dict[str, Path]) -> Iterator[GenerateEngine]:
-    engine = GenerateEngine(load_exact(tiny_folder), find_adapter=adapters.__getitem__, threads=1)
-    yield engine
-    engine.close()
-
-
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize(("weights", "n_requests"), [("bf16", 64), ("nf4", 16)])
 def test_mixed_requests_get_the_reference_engines_tokens(
-    tiny_folder: Path, adapters: dict[str, Path], reference: GenerateEngine
+    weights: Literal["bf16", "nf4"], n_requests: int, tiny_folder: Path, adapters: dict[str, Path]
 ) -> None:
-    with continuous(tiny_folder, adapters, slots=12) as engine:
-        compare_with_reference(engine, reference, mixed_requests(64, list(adapters)))
+    """On a CPU either is float32; 4 bits take thrice the time."""
+
+    def model() -> LoadedModel:
+        return load_exact(tiny_folder, weights=weights)
+
+    reference = GenerateEngine(model(), find_adapter=adapters.__getitem__, threads=1)
+    with closing(reference), continuous(model(), adapters, slots=12) as engine:
+        requests = mixed_requests(64, list(adapters))
+        compare_with_reference(engine, reference, requests[-n_requests:])
 
 
 def test_a_failure_of_one_prompt_costs_one_request(
@@ -220,7 +220,7 @@ def test_in_eight_bits_a_review_still_depends_on_its_seed_alone(
     # Given one request for a guided review, alone and among others
     request = replace(REQUEST, guided=True, max_new_tokens=230, seed=7)
     others = mixed_requests(8, list(adapters))[1:]
-    with continuous(tiny_folder, adapters, slots=4, kv_cache="fp8") as engine:
+    with continuous(load_exact(tiny_folder), adapters, slots=4, kv_cache="fp8") as engine:
         alone = engine.submit(request).result(DEADLINE)
         crowd = [engine.submit(each) for each in (*others, replace(request, id="again"))]
         assert crowd[-1].result(DEADLINE).token_ids == alone.token_ids
