@@ -142,13 +142,13 @@ def test_an_idle_worker_ends_with_0_and_a_busy_one_does_not(
     tmp_path: Path, how: tuple[str, ...]
 ) -> None:
     # Given a paper that takes longer than a worker may idle, and a broker of its own
-    more = {"SCRIPTED_SLOW_SECONDS": "2", "SCRIPTED_SLOTS": "1"}
+    more = {"SCRIPTED_SLOW_SECONDS": "1", "SCRIPTED_SLOTS": "1"}
     site = Site(tmp_path / "home", FAST | SCRIPTED | more)
     assert site.run("db", "upgrade").code == 0
     with serve(Settings(home=site.home, broker_url="")) as served:
         site.environment["REFEREE_BROKER_URL"] = served.url
         submit(site, tmp_path, 2, "SCRIPT: slow", "night")
-        begun = ("worker", "--reviewer", "demo-7", *how, "--exit-when-idle", "1s")
+        begun = ("worker", "--reviewer", "demo-7", *how, "--exit-when-idle", "0.5s")
         worker = site.start(*begun)
         # When everything is done
         # Then it ends, having done both papers, and nobody is signed on
