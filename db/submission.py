@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from typing import NamedTuple
 
 from sqlalchemy import Connection, select
 
 from db.columns import storable
 from db.contents import PaperContent, insert_or_ignore, store_papers
-from db.intake import Queued, Task, bury, enqueue, supersede, terms_of
+from db.intake import Queued, Task, bury, enqueue, named, supersede, terms_of
 from db.opening import Batch
 from db.schema import Job
 from db.schema_data import JobInput
@@ -136,13 +137,9 @@ def _cleaned(paper: NewPaper) -> NewPaper:
 
 
 def _stored(on: Connection, batch: Batch, chunk: Sequence[NewPaper]) -> dict[str, list[Stored]]:
-    query = (
-        select(Job.custom_id, Job.id, Job.sample, Job.paper_id, Job.attempt)
-        .where(Job.batch_id == batch.id, Job.custom_id.in_({paper.custom_id for paper in chunk}))
-        .order_by(Job.id)
-    )
+    rows = on.execute(named(on, batch.id, {paper.custom_id for paper in chunk})).all()
     found: dict[str, list[Stored]] = {}
-    for custom_id, job_id, sample, paper_id, attempt in on.execute(query):
+    for custom_id, job_id, sample, paper_id, attempt in sorted(rows, key=itemgetter(1)):
         job = Stored(job_id, sample, paper_id, attempt)
         found.setdefault(custom_id, []).append(job)
     return found

@@ -6,6 +6,7 @@ Knows how a process lives and dies; what a review is, it leaves to `worker.revie
 from __future__ import annotations
 
 import ctypes
+import gc
 import logging
 import os
 import platform
@@ -165,6 +166,9 @@ def run_celery(app: Celery, name: str, queue: str, slots: int) -> None:
         without_heartbeat=True,
     )
     log.info("ready", extra={"about": {"action": "ready", "worker": name, "slots": slots}})
+    # What was imported and loaded stays: the collector need not look at it again and again.
+    gc.collect()
+    gc.freeze()
     # Celery ends its own shutdown with SystemExit.
     with suppress(SystemExit):
         worker.start()
