@@ -66,7 +66,7 @@ def resolve(base: BaseModel, home: Path) -> Path:
     for folder in ((home / "models" / base.name).absolute(), Path(base.hub)):
         if folder.is_absolute() and is_complete(folder):
             return folder
-    cached = _hub_snapshot(base, offline=True)
+    cached = _hub_snapshot(base, offline=True) if _is_in_hub_cache(base) else None
     if cached is not None and is_complete(cached):
         return cached
     raise MissingPart(
@@ -143,6 +143,13 @@ def _from_hub(base: BaseModel) -> Path:
     if folder is None or not is_complete(folder):
         raise MissingPart(f"the model hub's {base.hub} has no tokenizer.json or safetensors")
     return folder
+
+
+def _is_in_hub_cache(base: BaseModel) -> bool:
+    """Whether anything of `base` is there; the hub's client takes half a second to import."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return (Path(HF_HUB_CACHE) / f"models--{base.hub.replace('/', '--')}").is_dir()
 
 
 def _hub_snapshot(base: BaseModel, *, offline: bool) -> Path | None:

@@ -43,6 +43,17 @@ def test_hub_may_name_a_folder_of_this_machine(tmp_path: Path) -> None:
     assert store.resolve(base, tmp_path / "home") == folder
 
 
+def test_the_hubs_cache_is_looked_into_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    cache = tmp_path / "hub" / "models--nobody--no-such-model"
+    folder = lay_out(cache / "snapshots" / BASE.revision)
+    assert store.resolve(BASE, tmp_path / "home") == folder
+    mine = lay_out(tmp_path / "home" / "models" / "tiny")
+    assert store.resolve(BASE, tmp_path / "home") == mine
+
+
 @pytest.mark.parametrize("absent", ["config.json", "tokenizer.json", "model.safetensors"])
 def test_half_a_model_is_not_taken(absent: str, tmp_path: Path) -> None:
     folder = lay_out(tmp_path / "models" / "tiny")
