@@ -87,32 +87,6 @@ class Renewal:
 
 def claim(
     database: Database,
-    *,
-    queue: str,
-    worker: str,
-    lease_seconds: float,
-    max_attempts: int,
-    room: Room = ALONE,
-) -> Claim | None:
-    """Take the next job of the queue: by priority, then deadline, then age.
-
-    `room` says which of the jobs that were in crashes the worker may take now. None means that
-    there is no work.
-    """
-    claims = claim_several(
-        database,
-        1,
-        queue=queue,
-        worker=worker,
-        lease_seconds=lease_seconds,
-        max_attempts=max_attempts,
-        room=room,
-    )
-    return claims[0] if claims else None
-
-
-def claim_several(
-    database: Database,
     most: int,
     *,
     queue: str,
@@ -121,10 +95,10 @@ def claim_several(
     max_attempts: int,
     room: Room = ALONE,
 ) -> list[Claim]:
-    """Take the next jobs of the queue, `most` or fewer, in one transaction.
+    """Take the next jobs of the queue, `most` or fewer: by priority, then deadline, then age.
 
-    The first is the one that `claim` would take. Only with one that was in no crash come others,
-    and these were in none either.
+    `room` says which of the jobs that were in crashes the worker may take now. Only with a first
+    that was in none come others, and these were in none either. Empty: there is no work.
     """
     terms = {"on_queue": queue, "by_worker": worker, "lease": lease_seconds}
     with database.write() as on:

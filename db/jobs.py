@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from db.claims import Claim, Renewal, Room, claim, claim_several, renew, work_waits
+from db.claims import Claim, Renewal, Room, claim, renew, work_waits
 from db.endings import (
     NewItem,
     NewReview,
@@ -24,7 +24,6 @@ __all__ = [
     "Room",
     "cancelled",
     "claim",
-    "claim_several",
     "commit_review",
     "crashed",
     "events",

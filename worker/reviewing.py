@@ -53,7 +53,7 @@ class Reviewer:
         settings: Settings,
         metrics: Metrics,
         gate_record: GateRecord,
-        ring: Callable[[], bool] = lambda: False,
+        ring: Callable[[], bool],
         on_review: Callable[[], None] = lambda: None,
     ) -> None:
         self._database = database
@@ -79,7 +79,7 @@ class Reviewer:
             # Until the keeper unsubscribes, the same doorbell comes back at once.
             time.sleep(PAUSED_SECONDS)
         while all(self._review_next() for _ in range(JOBS_A_DOORBELL)) and not self._ring():
-            pass  # the broker is away: nobody else waits
+            pass  # the broker is away, or rung by another slot
         return not self._in_flight.closed
 
     def _review_next(self) -> bool:
@@ -115,7 +115,7 @@ class Reviewer:
 
     def _claim(self, most: int, room: jobs.Room) -> list[jobs.Claim]:
         try:
-            return jobs.claim_several(
+            return jobs.claim(
                 self._database,
                 most,
                 queue=self._queue,

@@ -59,18 +59,17 @@ def submit(
 
 def claim(database: Database, worker: str = "w1", **options: Any) -> Claim | None:
     """Claim the next job with a long lease; reconcile first when nothing is queued."""
-    terms = {"queue": QUEUE, "lease_seconds": 60.0, "max_attempts": 3, **options}
-    taken = jobs.claim(database, worker=worker, **terms)
-    if taken is None:
-        jobs.reconcile(database, max_attempts=terms["max_attempts"])
-        taken = jobs.claim(database, worker=worker, **terms)
-    return taken
+    taken = claim_several(database, 1, worker, **options)
+    if not taken:
+        jobs.reconcile(database, max_attempts=options.get("max_attempts", 3))
+        taken = claim_several(database, 1, worker, **options)
+    return taken[0] if taken else None
 
 
 def claim_several(database: Database, most: int, worker: str = "w1", **options: Any) -> list[Claim]:
     """Claim the next jobs with a long lease."""
     terms = {"queue": QUEUE, "lease_seconds": 60.0, "max_attempts": 3, **options}
-    return jobs.claim_several(database, most, worker=worker, **terms)
+    return jobs.claim(database, most, worker=worker, **terms)
 
 
 def must_claim(database: Database, worker: str = "w1", **options: Any) -> Claim:

@@ -28,15 +28,16 @@ class Worker:
         while (room := self.company.room([held.crashes for held in self.held])) is not None:
             taken = jobs.claim(
                 self.database,
+                self.company.slots - len(self.held),
                 queue=QUEUE,
                 worker="w",
                 lease_seconds=60.0,
                 max_attempts=3,
                 room=room,
             )
-            if taken is None:
+            if not taken:
                 return
-            self.held.append(taken)
+            self.held += taken
 
     def crash(self, how: Callable[[Database, list[Claim]], None]) -> None:
         """Break down with all that is held."""
