@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
@@ -24,8 +25,10 @@ _AT_ONCE = 500
 ENOUGH = 2000
 
 
-def ring(app: Celery, queue: str, times: int, *, batch: str | None = None) -> bool:
-    """Send `times` messages to a queue that holds fewer than ENOUGH; False without a broker.
+def ring(
+    app: Celery, queue: str, times: int, *, up_to: int = ENOUGH, batch: str | None = None
+) -> bool:
+    """Send `times` messages, but let no more than `up_to` wait; False without a broker.
 
     They go together: one at a time, they cost the broker as many round trips.
     """
@@ -34,12 +37,34 @@ def ring(app: Celery, queue: str, times: int, *, batch: str | None = None) -> bo
     try:
         with app.producer_pool.acquire(block=True, timeout=10) as producer:
             producer.connection.ensure_connection(max_retries=_CONNECT_RETRIES)
-            times = min(times, ENOUGH - _waiting(producer.channel, queue))
+            times = min(times, up_to - _waiting(producer.channel, queue))
             for start in range(0, times, _AT_ONCE):
                 _push(app, producer.channel, queue, min(times - start, _AT_ONCE), batch)
     except (OperationalError, OSError, RedisError):
+        # redis-py's own errors escape kombu here.
         return False
     return True
+
+
+class Bell:
+    """Rings for one queue, for the slots of a worker."""
+
+    def __init__(self, app: Celery, queue: str) -> None:
+        self._app, self._queue = app, queue
+        self._ringing = threading.Lock()
+
+    def ring(self) -> bool:
+        """Send one message; False without a broker, and while another slot sends its own.
+
+        While the broker is away, all slots would else wait for it, and for the process's few
+        connections, and with them the keeper.
+        """
+        if not self._ringing.acquire(blocking=False):
+            return False
+        try:
+            return ring(self._app, self._queue, 1)
+        finally:
+            self._ringing.release()
 
 
 def _push(app: Celery, channel: Any, queue: str, times: int, batch: str | None) -> None:
@@ -69,16 +94,6 @@ def _messages(
         # Adds the delivery tag by which the message is acknowledged.
         channel._inplace_augment_message(message, "", queue)
         yield message
-
-
-def waiting(app: Celery, queue: str) -> int | None:
-    """Messages that wait in a queue; None when the broker cannot be reached."""
-    try:
-        with app.connection_for_write(transport_options={"max_retries": 1}) as connection:
-            return _waiting(connection.default_channel, queue)
-    except (OperationalError, OSError, RedisError):
-        # redis-py's own errors escape kombu here.
-        return None
 
 
 def _waiting(channel: Any, queue: str) -> int:

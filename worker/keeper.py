@@ -20,7 +20,7 @@ from db.nodes import Standing
 from db.session import Database, DatabaseUnavailable
 from settings import Settings
 from worker.contact import Contact
-from worker.doorbell import ring, waiting
+from worker.doorbell import ENOUGH, ring
 from worker.engines import EnginePool
 from worker.gate_record import GateRecord
 from worker.idle import IdleWatch
@@ -200,7 +200,5 @@ def reconcile(
     """
     due = jobs.reconcile(database, max_attempts=settings.max_attempts, may_take_over=may_take_over)
     for queue, n_due in due.items():
-        n_waiting = waiting(app, queue)
-        if n_waiting is not None and n_waiting < n_due:
-            ring(app, queue, n_due - n_waiting)
+        ring(app, queue, n_due, up_to=min(n_due, ENOUGH))
     return due

@@ -31,7 +31,7 @@ from worker.adapter_cache import AdapterCache
 from worker.app import CPU_QUEUE, REVIEW_TASK, make_app
 from worker.broker import require
 from worker.contact import Contact
-from worker.doorbell import ring
+from worker.doorbell import Bell
 from worker.engines import EnginePool, Weights, load_local
 from worker.gate_record import GateRecord
 from worker.idle import IdleWatch
@@ -116,7 +116,7 @@ def _consume(
         settings=settings,
         metrics=metrics,
         gate_record=gate_record,
-        ring=lambda: ring(app, identity.queue, 1),
+        ring=Bell(app, identity.queue).ring,
         on_review=_prove,
     )
     keeper = Keeper(

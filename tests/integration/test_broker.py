@@ -8,12 +8,15 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import redis
@@ -24,7 +27,7 @@ from settings import Settings
 from tests.site import ROOT, wait_until
 from worker import broker
 from worker.app import REVIEW_TASK, make_app
-from worker.doorbell import ring, waiting
+from worker.doorbell import ENOUGH, Bell, ring
 from worker.one_client import KeepOneClient
 
 
@@ -124,8 +127,43 @@ def test_ringing_without_a_broker_fails_fast_and_says_so(settings: Settings) -> 
     app = make_app("redis://127.0.0.1:1/0", settings)
     begun = time.monotonic()
     assert ring(app, "reviews.test", 1) is False
-    assert waiting(app, "reviews.test") is None
+    assert ring(app, "reviews.test", 1, up_to=1) is False
     assert time.monotonic() - begun < 10
+
+
+def test_a_slot_does_not_wait_while_another_rings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, answered = threading.Event(), threading.Event()
+
+    def ring_slowly(*arguments: Any) -> bool:
+        begun.set()
+        assert answered.wait(30)
+        return ring(*arguments)
+
+    monkeypatch.setattr("worker.doorbell.ring", ring_slowly)
+    with ValkeyServer(data_dir=tmp_path) as server, ThreadPoolExecutor(1) as slot:
+        app = make_app(f"{server.connection_url}/0", Settings(home=tmp_path))
+        bell = Bell(app, "reviews.test")
+        first = slot.submit(bell.ring)
+        assert begun.wait(30)
+        assert bell.ring() is False
+        answered.set()
+        assert first.result(30) is True
+        assert bell.ring() is True
+        app.close()
+
+
+def test_no_more_doorbells_wait_than_are_asked_for(tmp_path: Path) -> None:
+    with ValkeyServer(data_dir=tmp_path) as server:
+        app = make_app(f"{server.connection_url}/0", Settings(home=tmp_path))
+        with redis.Redis.from_url(f"{server.connection_url}/0") as client:
+            for times, up_to, waiting in ((3, 2, 2), (3, 2, 2), (1, ENOUGH, 3)):
+                assert ring(app, "reviews.test", times, up_to=up_to)
+                assert client.llen("reviews.test") == waiting
+            assert ring(app, "reviews.test", 2 * ENOUGH)
+            assert client.llen("reviews.test") == ENOUGH
+        app.close()
 
 
 def test_doorbells_are_laid_out_as_celery_sends_them(tmp_path: Path) -> None:
