@@ -134,6 +134,7 @@ def open_database(url: str, *, max_connections: int = 4) -> Database:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     else:
+        event.listen(engine, "connect", _prefer_indexes)
         event.listen(engine, "connect", _note_use)
         event.listen(engine, "checkin", _note_use)
         event.listen(engine, "checkout", partial(_ping_when_rested, engine.dialect))
@@ -216,6 +217,15 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
         f"busy_timeout = {BUSY_SECONDS * 1000}",
     ):
         connection.execute(f"PRAGMA {setting}")
+
+
+def _prefer_indexes(connection: Any, _record: Any) -> None:
+    """Keep the server from plans that were made while a table was empty and read all of it later.
+
+    The checks of foreign keys have such plans when autovacuum has seen the empty table.
+    """
+    connection.execute("SET enable_seqscan = off")
+    connection.commit()
 
 
 def _note_use(_connection: Any, record: Any) -> None:
