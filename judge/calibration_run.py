@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from db import reviewers
-from db.comparisons import reviewed_by
 from db.reviewers import ReviewerVersion
 from db.session import Database
 from errors import UserError
@@ -14,7 +13,7 @@ from judge.calibration import Calibration, Setting, calibrate, settings_of
 from judge.evaluation import Steps
 from judge.generating import ensure_reviews
 from judge.matchers import EmbeddingMatcher
-from judge.selecting import select_papers, version_named
+from judge.selecting import papers_reviewed_by, select_papers, version_named
 from settings import Settings
 from worker import roster
 
@@ -28,11 +27,7 @@ def run(
         raise UserError(f"Reviewer {config.name} is {config.kind}: only local ones are suppressed.")
     reference = version_named(database, options["reference"])
     selection = select_papers(options["papers"], options["dataset"], options["split"])
-    papers = [
-        (paper_id, sha256)
-        for paper_id, sha256 in reviewed_by(database, reference)
-        if selection.hashes is None or sha256 in selection.hashes
-    ][: options["max_papers"]]
+    papers = papers_reviewed_by(database, reference, selection)[: options["max_papers"]]
     coefficients = _coefficients(options["coefficients"])
     tried: list[tuple[Setting, ReviewerVersion]] = []
     for setting in settings_of(config, options["modes"] or ("logit", "probability"), coefficients):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -150,6 +151,47 @@ def calibrate_command(as_json: bool, **options: Any) -> None:
     click.echo()
     click.echo(plot(found))
     click.echo(f"Closest to {found.reference.label}: {found.best.setting.label}.")
+
+
+@judge.command("checkpoints")
+@click.argument("run")
+@click.option("--reviewer", required=True, metavar="NAME", help="Who writes with the adapters.")
+@click.option(
+    "--dataset",
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The run's data set; its validation papers are reviewed.",
+)
+@click.option(
+    "--reference", default="human", show_default=True, metavar="R", help="Whose points are true."
+)
+@click.option("--max-papers", type=click.IntRange(min=1), help="Only the first so many.")
+@click.option(
+    "--min-papers",
+    default=50,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Refuse a choice by fewer papers.",
+)
+@json_option
+def checkpoints_command(as_json: bool, **options: Any) -> None:
+    """Find the checkpoint of a training RUN that hits most of people's points.
+
+    `referee train CONFIG --every-checkpoint` registers the adapters. Each reviews the validation
+    papers through the queue, under the name NAME~RUN-STEP, and is held against the one of the least
+    validation loss at equal item counts. The same command run again goes on where it stopped.
+    """
+    from judge.checkpoints import choose
+    from judge.checkpoints_display import rows, sentences
+    from settings import get_settings
+
+    found, problems = choose(ready_database(), get_settings(), options, progress)
+    if as_json:
+        echo_json(rows(found))
+    else:
+        for sentence in sentences(found, options["reviewer"]):
+            click.echo(sentence)
+    _report(problems)
 
 
 @click.command("eval", short_help="Is NEW better than its rivals, held against human reviews?")

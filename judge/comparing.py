@@ -75,6 +75,7 @@ class Plan:
     """Who is compared with whom, on what, how. `levels`: chance and ceiling are counted too.
 
     `learnt_by`: SHA-256 of adapters that wrote imported reviews, whose version does not name them.
+    `validation`: the papers are those that the rivals were watched on, and none is left out.
     """
 
     a: Side
@@ -86,6 +87,7 @@ class Plan:
     levels: bool = True
     min_papers: int = MIN_PAPERS
     learnt_by: tuple[str, ...] = ()
+    validation: bool = False
 
     @property
     def config(self) -> dict[str, Any]:
@@ -101,6 +103,7 @@ class Plan:
             "papers": self.selection.sha256,
             "min_papers": self.min_papers,
             "learnt_by": list(self.learnt_by),
+            **({"validation": True} if self.validation else {}),
         }
 
 
@@ -122,7 +125,8 @@ def prepare(database: Database, plan: Plan) -> Prepared:
     config = plan.config
     found = comparisons.candidates(database, plan.a, plan.b, plan.reference, plan.selection.hashes)
     a, b = plan.a.reviewer, plan.b.reviewer
-    seen = provenance.training_papers(database, [*_adapters((a, b)), *plan.learnt_by])
+    learnt = () if plan.validation else (*_adapters((a, b)), *plan.learnt_by)
+    seen = provenance.training_papers(database, learnt)
     names = provenance.source_ids(database, [paper.paper_id for paper in found])
     marked = exclude(found, seen, names)
     n_left = sum(paper.excluded is None for paper in marked)

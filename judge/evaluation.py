@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from db.comparisons import Side, reviewed_by
+from db.comparisons import Side
 from db.reviewers import ReviewerVersion
 from db.session import Database
 from judge.comparing import Extractor, Plan, Prepared, Selection, match, prepare
@@ -21,6 +21,7 @@ from judge.judging import JudgeOptions
 from judge.matchers import Matcher
 from judge.report.figures import ComparisonFigures, MethodFigures, figures
 from judge.report.records import read_comparison
+from judge.selecting import papers_reviewed_by
 from judge.statistics import holm, papers_to_decide
 from settings import Settings
 
@@ -92,12 +93,9 @@ def evaluate(
 def _review(
     database: Database, settings: Settings, request: Request, side: Side, steps: Steps
 ) -> None:
-    wanted = request.selection.hashes
-    papers = [
-        i for i, sha in reviewed_by(database, request.reference) if wanted is None or sha in wanted
-    ]
     if side.batch is not None:
         return
+    papers = papers_reviewed_by(database, request.reference, request.selection)
     scope = (request.selection.sha256 or "all")[:8]
     name = f"eval-{side.reviewer.name}-v{side.reviewer.version}-{request.reference.name}-{scope}"
     with steps(f"reviewing by {side.reviewer.name}") as advance:
@@ -105,7 +103,7 @@ def _review(
             database,
             settings,
             side.reviewer,
-            papers,
+            [paper_id for paper_id, _ in papers],
             batch_name=name,
             progress=advance,
             allow_external=request.allow_external,

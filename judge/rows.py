@@ -23,7 +23,7 @@ def rows(found: ComparisonFigures, **more: Any) -> list[dict[str, Any]]:
             **head,
             "method": method.method,
             "aspect": aspect,
-            **_figures(standing),
+            **standing_row(standing),
             **_items(method, aspect),
             **more,
         }
@@ -37,7 +37,8 @@ def finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _figures(standing: Standing) -> dict[str, Any]:
+def standing_row(standing: Standing) -> dict[str, Any]:
+    """Counts, score and test as columns."""
     return {
         "n": standing.n,
         "win": standing.win,
@@ -70,7 +71,7 @@ def sentences(found: ComparisonFigures) -> list[str]:
         f"Comparison {record.id}: {record.a.label} against {record.b.label}, reference "
         f"{record.reference.label}, {found.n_papers} papers."
     ]
-    lines += [_line(method) for method in found.methods]
+    lines += [line(method) for method in found.methods]
     if found.disagreements and found.headline is not None:
         others = ", ".join(found.disagreements)
         lines.append(f"{others} and {found.headline.method} disagree on who is ahead.")
@@ -84,7 +85,8 @@ def sentences(found: ComparisonFigures) -> list[str]:
     return lines
 
 
-def _line(method: MethodFigures) -> str:
+def line(method: MethodFigures) -> str:
+    """A method's total in one line."""
     total = method.total
     text = (
         f"{method.method:16} win {total.win}, tie {total.tie}, lose {total.lose} of {total.n}; "

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from db import adapters, reviewers
-from db.comparisons import Side
+from db.comparisons import Side, reviewed_by
 from db.reviewers import ReviewerVersion
 from db.session import Database
 from errors import UserError
@@ -55,6 +55,14 @@ def select_papers(papers: Path | None, dataset: Path | None, split: str | None) 
             "--split needs the papers of the split: add --dataset FOLDER or --papers FILE."
         )
     return Selection()
+
+
+def papers_reviewed_by(
+    database: Database, version: ReviewerVersion, selection: Selection
+) -> list[tuple[int, str]]:
+    """(id, sha256) of the selected papers that a version has reviewed, by id."""
+    wanted = selection.hashes
+    return [each for each in reviewed_by(database, version) if wanted is None or each[1] in wanted]
 
 
 def _of_split(dataset: Path, split: str) -> Selection:

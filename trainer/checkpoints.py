@@ -89,6 +89,11 @@ class Checkpoints:
             path for path in self.folder.glob("step-*") if not path.name.endswith(_PARTIAL)
         )
 
+    def steps(self) -> list[int]:
+        """Steps after which there is one, in order; those within a step do not count."""
+        found = (path.name.removeprefix("step-") for path in self.all())
+        return [int(number) for number in found if number.isdigit()]
+
     def newest(self) -> State | None:
         """The last one; None before the first."""
         found = self.all()
@@ -98,7 +103,7 @@ class Checkpoints:
         """The one after `step` steps; UserError, naming those that there are."""
         path = self.folder / Position(step).name
         if not path.is_dir():
-            there = ", ".join(str(int(p.name[5:11])) for p in self.all()) or "none"
+            there = ", ".join(map(str, self.steps())) or "none"
             raise UserError(f"There is no checkpoint of step {step}; there are: {there}.")
         return path
 

@@ -1,6 +1,6 @@
 """A training run from its recipe to an adapter's folder; knows nothing of the command line.
 
-Everything of a run lies in `$REFEREE_HOME/training/<name>`: checkpoints/, adapter/, curve.svg.
+Everything of a run lies in `$REFEREE_HOME/training/<name>`: checkpoints/, adapter/, candidates/.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ class Options:
     resume: bool = False
     #: Take the adapter of this step instead of the best one.
     step: int | None = None
+    #: Write the adapter of each checkpoint that is kept, too.
+    every_checkpoint: bool = False
     memory_gib: float = 0.0
     #: Computes in fp32 whatever the device; for tests.
     full_precision: bool = False
@@ -59,13 +61,17 @@ class Options:
 
 @dataclass(frozen=True)
 class Trained:
-    """What came of a run; `adapter` is None when it was stopped before its end."""
+    """What came of a run; `adapter` is None when it was stopped before its end.
+
+    `candidates` are the folders of all kept checkpoints' adapters, where they were asked for.
+    """
 
     outcome: Outcome
     step: int
     validation_loss: float | None
     adapter: Path | None
     adapter_sha256: str | None
+    candidates: tuple[Path, ...] = ()
 
 
 class Run:
@@ -108,8 +114,9 @@ class Run:
         loss = outcome.validation.get(step)
         if not self._processes.first:
             return Trained(outcome, step, loss, None, None)
-        folder = self._write_adapter(outcome, step)
-        return Trained(outcome, step, loss, folder, adapter_sha256(folder))
+        folder = self._write_adapter(outcome, step, self.options.folder / "adapter")
+        candidates = self._candidates(outcome) if self.options.every_checkpoint else ()
+        return Trained(outcome, step, loss, folder, adapter_sha256(folder), candidates)
 
     def _found(self) -> State | None:
         newest = self._checkpoints.newest()
@@ -163,11 +170,15 @@ class Run:
             training.resume(self.state)
         return training
 
-    def _write_adapter(self, outcome: Outcome, step: int) -> Path:
+    def _candidates(self, outcome: Outcome) -> tuple[Path, ...]:
+        folder = self.options.folder / "candidates"
+        steps = self._checkpoints.steps()
+        return tuple(self._write_adapter(outcome, step, folder / f"step-{step}") for step in steps)
+
+    def _write_adapter(self, outcome: Outcome, step: int, folder: Path) -> Path:
         state = Checkpoints.read(self._checkpoints.at(step))
         tensors = {name: value.bfloat16() for name, value in state.adapter.items()}
-        folder = self.options.folder / "adapter"
-        scratch = folder.with_name("adapter.partial")
+        scratch = folder.with_name(f"{folder.name}.partial")
         record = provenance(
             self.recipe,
             self.dataset,

@@ -33,6 +33,11 @@ if TYPE_CHECKING:
     help="Take the adapter of this step instead of the one with the least validation loss.",
 )
 @click.option(
+    "--every-checkpoint",
+    is_flag=True,
+    help="Register the adapter of each checkpoint that is kept, for `referee judge checkpoints`.",
+)
+@click.option(
     "--memory-gib",
     type=click.FloatRange(min=0),
     default=0.0,
@@ -45,6 +50,7 @@ def train(
     name: str | None,
     dataset: Path | None,
     step: int | None,
+    every_checkpoint: bool,
     memory_gib: float,
     as_json: bool,
 ) -> None:
@@ -65,7 +71,12 @@ def train(
     from trainer.run import Options
 
     options = Options(
-        get_settings().home, name or recipe.name, resume=resume, step=step, memory_gib=memory_gib
+        get_settings().home,
+        name or recipe.name,
+        resume=resume,
+        step=step,
+        every_checkpoint=every_checkpoint,
+        memory_gib=memory_gib,
     )
     processes = join_processes()
     try:
@@ -119,7 +130,8 @@ def _carried_out(
     except BaseException:
         training.end_run(database, run_id, "failed")
         raise
-    registered = trained.adapter is not None and _register(database, trained.adapter)
+    adapters = [trained.adapter, *trained.candidates] if trained.adapter else []
+    registered = all(_register(database, folder) for folder in adapters) and bool(adapters)
     state: RunState = "succeeded" if trained.outcome.finished else "stopped"
     training.end_run(database, run_id, state, trained.adapter_sha256)
     return trained, registered
@@ -153,6 +165,7 @@ def _print(trained: Trained, options: Options, registered: bool, as_json: bool) 
                 "adapter": trained.adapter and str(trained.adapter),
                 "adapter_sha256": trained.adapter_sha256,
                 "registered": registered,
+                "candidates": [str(folder) for folder in trained.candidates],
             }
         )
         return
@@ -163,3 +176,6 @@ def _print(trained: Trained, options: Options, registered: bool, as_json: bool) 
     click.echo(f"Adapter {trained.adapter_sha256} of step {trained.step}{loss}: {trained.adapter}")
     if registered:
         click.echo(f"Use it: referee adapter promote {trained.adapter_sha256} --reviewer NAME")
+    if trained.candidates:
+        n = len(trained.candidates)
+        click.echo(f"Choose among {n}: referee judge checkpoints {options.name} --reviewer NAME")

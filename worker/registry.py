@@ -92,7 +92,7 @@ def promote(
     the adapter does not fit the reviewer, is retired, or did not win.
     """
     _, config = roster.resolve(database, name)
-    _check_fits(adapter, config)
+    check_fits(adapter, config)
     if evaluation is not None:
         _check_won(database, adapter, evaluation)
     if not adapters.promote(database, adapter.sha256):
@@ -158,7 +158,8 @@ def _base(database: Database, name: str) -> BaseModel:
     raise UserError(f"No reviewer has the base model {name!r}. Known: {known}.")
 
 
-def _check_fits(adapter: Adapter, config: ReviewerConfig) -> None:
+def check_fits(adapter: Adapter, config: ReviewerConfig) -> None:
+    """UserError when the adapter was made for another base, template, prompt or aspects."""
     provenance = _provenance(adapter)
     provenance.check()
     pairs = {

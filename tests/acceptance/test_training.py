@@ -27,7 +27,7 @@ def test_train_makes_an_adapter_and_tells_the_database(tmp_path: Path) -> None:
     recipe.write_text(_RECIPE)
     site = Site(home)
     # When it is trained
-    done = site.json("train", str(recipe), fresh=True)
+    done = site.json("train", str(recipe), "--every-checkpoint", fresh=True)
     # Then there is an adapter, its curve, and the run with its losses
     assert (done["finished"], done["steps"]) == (True, 2)
     folder = Path(done["adapter"])
@@ -42,6 +42,12 @@ def test_train_makes_an_adapter_and_tells_the_database(tmp_path: Path) -> None:
     )
     rows = json.loads(site.run("sql", question, "--format", "json").out)
     assert [(row["state"], row["step"]) for row in rows] == [("succeeded", 1), ("succeeded", 2)]
+    # And the adapters of both steps are there to be chosen from, by a reviewer that they fit
+    listed = site.json("adapter", "list")
+    assert sorted(each["metrics"]["step"] for each in listed) == [1, 2]
+    choose = ("judge", "checkpoints", "tiny", "--dataset", str(home / "datasets" / "tiny"))
+    few = site.run(*choose, "--reviewer", "llama31-4")
+    assert (few.code, "There is no reviewer 'human'" in few.err) == (2, True)
     # And an unknown recipe is one sentence
     missing = site.run("train", "nothing")
     assert (missing.code, "There is no recipe nothing" in missing.err) == (2, True)

@@ -225,6 +225,19 @@ def test_another_step_can_be_chosen_afterwards(home: Path, whole: Trained) -> No
         train(home, "whole", resume=True, step=3)
 
 
+def test_each_checkpoint_can_become_an_adapter(home: Path, whole: Trained) -> None:
+    trained = train(home, "whole", resume=True, every_checkpoint=True)
+    records = [json.loads((each / "provenance.json").read_text()) for each in trained.candidates]
+    told = [(each["run"], each["metrics"]["step"]) for each in records]
+    assert told == [("whole", 2), ("whole", 4)]
+    losses = [each["metrics"]["validation_loss"] for each in records]
+    assert losses == [whole.outcome.validation[step] for step in (2, 4)]
+    # The chosen one among them is the run's adapter itself
+    hashes = [adapter_sha256(each) for each in trained.candidates]
+    assert hashes[0] != hashes[1]
+    assert whole.adapter_sha256 in hashes
+
+
 def _on_a_full_disk(home: Path, answers: Any) -> None:
     run = Run(RECIPE, Options(home, "full", full_precision=True), Processes())
     # A file that may not grow past 64 KiB fails as one on a full disk does.
