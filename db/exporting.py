@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import csv
 import gc
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
+
+from pydantic_core import to_json
 
 from db.documents import error_document, export_document
 from db.reading import ExportLine, ReviewView, export
@@ -24,7 +25,6 @@ from errors import MissingPart
 Writer = Callable[[ExportLine], None]
 AsText = Callable[[ReviewView], str]
 
-_encode = json.JSONEncoder(ensure_ascii=False).encode
 
 _CSV_COLUMNS = (
     *("batch", "custom_id", "sample", "state", "paper_sha256", "paper_title", "reviewer"),
@@ -44,6 +44,11 @@ class Written:
 def has_review(line: ExportLine) -> bool:
     """Whether the job has what most exports are about."""
     return line.review is not None
+
+
+def _encode(document: dict[str, Any]) -> str:
+    # Pydantic's encoder takes a fifth of the time of the standard library's.
+    return to_json(document).decode()
 
 
 def failure(line: ExportLine) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Result, Select, func, null, select, tuple_
 
-from db.columns import at_most, storable
+from db.columns import among, at_most, storable
 from db.endings import NewItem
 from db.opening import require_batch
 from db.schema import Batch, Item, Job, Paper, Review, Reviewer
@@ -223,7 +223,7 @@ def reviews_of(on: Connection, ids: Iterable[int]) -> dict[int, ReviewView]:
     query = (
         select(*_REVIEW_COLUMNS)
         .join(Reviewer, Reviewer.id == Review.reviewer_id)
-        .where(Review.id.in_(wanted))
+        .where(among(on, Review.id, wanted))
     )
     return {
         row["id"]: ReviewView(
@@ -237,7 +237,7 @@ def reviews_of(on: Connection, ids: Iterable[int]) -> dict[int, ReviewView]:
 def _items(on: Connection, review_ids: Sequence[int]) -> dict[int, list[NewItem]]:
     query = (
         select(Item.review_id, Item.aspect, Item.position, Item.title, Item.text)
-        .where(Item.review_id.in_(review_ids))
+        .where(among(on, Item.review_id, review_ids))
         # As they were written: aspects in the answer's order.
         .order_by(Item.id)
     )

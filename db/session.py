@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic_core import from_json
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine import Dialect as Driver
@@ -129,6 +130,7 @@ def open_database(url: str, *, max_connections: int = 4) -> Database:
         pool_size=max_connections,
         max_overflow=0,
         pool_timeout=POOL_SECONDS,
+        json_deserializer=from_json,
     )
     if parsed.get_backend_name() == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
