@@ -70,7 +70,7 @@ class Settings(BaseSettings):
     #: slightly other words. On a GPU it needs FlashAttention-3.
     kv_cache: Literal["bf16", "fp8"] = "bf16"
     #: Papers stored by one transaction of `submit`; at most 200.
-    submit_chunk: int = Field(default=100, ge=1, le=200)
+    submit_chunk: int = Field(default=200, ge=1, le=200)
     #: Port of the one Prometheus endpoint of this host's workers; 0: none.
     metrics_port: int = Field(default=0, ge=0, le=65535)
     #: Address that it listens on.
