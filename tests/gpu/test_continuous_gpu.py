@@ -180,16 +180,26 @@ def texts(tokenizer: Tokenizer) -> list[tuple[int, ...]]:
 def reference_lessons(loaded: LoadedModel, adapter: str | None) -> tuple[list[Lesson], Tensor]:
     """Greedy answers of the plain model, and its scores [prompt, answer token, vocabulary]."""
     loaded.adapters.activate(adapter)
-    lessons, scores = [], []
-    for prompt in texts(loaded.tokenizer):
-        ids = torch.tensor([prompt], device=GPU)
-        for _ in range(ANSWER_TOKENS):
-            best = loaded.model(ids, logits_to_keep=1).logits[:, -1].argmax(-1)
-            ids = torch.cat([ids, best[None]], dim=1)
-        answer = tuple(ids[0, len(prompt) :].tolist())
-        lessons.append(Lesson(prompt, answer))
-        scores.append(loaded.model(ids[:, :-1], logits_to_keep=ANSWER_TOKENS).logits[0].float())
+    lessons = written_by(loaded, texts(loaded.tokenizer))
+    scores = []
+    for lesson in lessons:
+        ids = torch.tensor([lesson.prompt + lesson.answer[:-1]], device=GPU)
+        scores.append(loaded.model(ids, logits_to_keep=ANSWER_TOKENS).logits[0].float())
     return lessons, torch.stack(scores)
+
+
+def written_by(loaded: LoadedModel, prompts: list[tuple[int, ...]]) -> list[Lesson]:
+    """Greedy answers, all prompts at once: padding on the right is seen by no token before it."""
+    longest = max(map(len, prompts))
+    padded = [prompt + (0,) * (longest - len(prompt) + ANSWER_TOKENS) for prompt in prompts]
+    ids = torch.tensor(padded, device=GPU)
+    rows = torch.arange(len(prompts), device=GPU)
+    ends = torch.tensor([len(prompt) for prompt in prompts], device=GPU)
+    for place in range(ANSWER_TOKENS):
+        scores = loaded.model(ids[:, : longest + place]).logits
+        ids[rows, ends + place] = scores[rows, ends + place - 1].argmax(-1)
+    answers = [ids[row, end : end + ANSWER_TOKENS] for row, end in enumerate(ends.tolist())]
+    return [Lesson(p, tuple(a.tolist())) for p, a in zip(prompts, answers, strict=True)]
 
 
 @torch.inference_mode()
