@@ -13,8 +13,7 @@ from db.comparisons import Side, reviewed_papers
 from db.contents import contents_by_id
 from db.reviewers import ReviewerVersion
 from db.session import Database
-from errors import UserError
-from models.cost import most_usd
+from models.cost import refuse_dear
 from models.reviewer import from_json
 from settings import Settings
 from worker import broker, roster
@@ -59,7 +58,7 @@ def ensure_reviews(
     roster.check_may_send(config, settings, allow_external)
     contents = contents_by_id(database, wanted)
     n_chars = sum(len(content.body) for content in contents.values())
-    _refuse_dear(version, most_usd(config, n_chars, len(wanted)), max_usd)
+    refuse_dear(config, n_chars, len(wanted), max_usd)
     batch = batches.open_batch(
         database, batch_name, version, BatchOptions(allow_external=allow_external)
     )
@@ -76,14 +75,6 @@ def ensure_reviews(
         patience_seconds=settings.lease_seconds,
     )
     return len(wanted)
-
-
-def _refuse_dear(version: ReviewerVersion, usd: float | None, max_usd: float | None) -> None:
-    if usd is not None and max_usd is not None and usd > max_usd:
-        raise UserError(
-            f"Reviews by {version.name} would cost up to ${usd:.2f}, over the limit of "
-            f"${max_usd:.2f}: raise --max-usd or name fewer papers."
-        )
 
 
 def _ring(settings: Settings, version: ReviewerVersion, times: int, batch: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from errors import UserError
 from models.reviewer import ReviewerConfig
 
 #: Characters of English scientific text a token, low so that the estimate is an upper bound.
@@ -22,3 +23,23 @@ def most_usd(config: ReviewerConfig, n_chars: int, n_papers: int) -> float | Non
     n_system = len(config.aspect_set.system_prompt) * n_papers
     n_input = (n_chars + n_system) / CHARS_PER_TOKEN
     return (n_input * prices[0] + n_papers * config.max_new_tokens * prices[1]) / 1e6
+
+
+def refuse_dear(config: ReviewerConfig, n_chars: int, n_papers: int, max_usd: float | None) -> None:
+    """UserError when a paid endpoint may cost more than `max_usd`, or names no prices.
+
+    None is no limit, and a local reviewer costs nothing.
+    """
+    if max_usd is None or config.endpoint is None:
+        return
+    usd = most_usd(config, n_chars, n_papers)
+    if usd is None:
+        raise UserError(
+            f"Reviewer {config.name} names no prices, so no --max-usd can be kept: give its "
+            "endpoint usd_per_million_input and usd_per_million_output."
+        )
+    if usd > max_usd:
+        raise UserError(
+            f"Reviews by {config.name} may cost up to ${usd:.2f}, over the limit of "
+            f"${max_usd:.2f}: raise --max-usd or name fewer papers."
+        )

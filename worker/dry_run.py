@@ -1,5 +1,7 @@
-"""The JSON document of `submit --dry-run` (design section 5a): what was read, and what it costs in
-tokens when the reviewer's tokenizer is on this machine. Stores nothing, loads no model.
+"""The JSON document of `submit --dry-run` (design section 5a): what was read, and what it costs, in
+tokens when the reviewer's tokenizer is on this machine, in dollars when an API names its prices.
+
+Stores nothing, loads no model.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from errors import MissingPart
+from models.cost import most_usd
 from models.reviewer import ReviewerConfig
 from papers.intake import Reading
 from papers.paper import Paper
@@ -17,9 +20,15 @@ from worker import roster
 
 def document(papers: Iterable[Reading], reviewer: str, settings: Settings) -> dict[str, Any]:
     """Describe papers as they would be submitted to a reviewer."""
-    describer = Describer(_TokenCounter(_config(reviewer, settings), settings))
+    config = _config(reviewer, settings)
+    describer = Describer(_TokenCounter(config, settings))
     lines = [describer.line(reading) for reading in papers]
-    return {"papers": lines, "counts": counts(lines)}
+    return {"papers": lines, "counts": counts(lines), "usd_at_most": _usd(config, lines)}
+
+
+def _usd(config: ReviewerConfig | None, lines: Sequence[dict[str, Any]]) -> float | None:
+    read = [line["n_chars"] for line in lines if line["error"] is None]
+    return most_usd(config, sum(read), len(read)) if config else None
 
 
 class Describer:

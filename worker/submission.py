@@ -16,6 +16,7 @@ from typing import Any, TextIO
 from db import batches
 from db.batches import Batch, BatchOptions, NewPaper, PaperContent
 from db.session import Database
+from models.cost import refuse_dear
 from papers.cache import ReadingCache
 from papers.intake import Entry, Reading, discover, read_all
 from papers.sandbox import PdfLimits
@@ -72,11 +73,18 @@ def submit_papers(
     options: BatchOptions,
     progress: Progress,
     replace: bool = False,
+    max_usd: float | None = None,
 ) -> Outcome:
-    """Store papers as jobs of a batch, in chunks, and ring for workers after each commit."""
+    """Store papers as jobs of a batch, in chunks, and ring for workers after each commit.
+
+    With `max_usd` all are read beforehand, and none is stored when they may cost more.
+    """
     entries = discover(source.paths, source.manifest, source.stdin)
     version, config = roster.resolve(database, reviewer_name)
     roster.check_may_send(config, settings, options.allow_external)
+    if max_usd is not None:
+        n_papers, n_chars = _size(read(entries, settings, progress))
+        refuse_dear(config, n_chars * options.samples, n_papers * options.samples, max_usd)
     batch = batches.open_batch(database, batch_name, version, options)
     papers = read(entries, settings, progress)
     tally = _store(database, batch, papers, settings.submit_chunk, ringer(settings, batch), replace)
@@ -95,6 +103,12 @@ def read(entries: Sequence[Entry], settings: Settings, progress: Progress) -> It
             processes=os.cpu_count() or 1,
             progress=progress,
         )
+
+
+def _size(papers: Iterable[Reading]) -> tuple[int, int]:
+    """How many papers can be read, and their characters together."""
+    lengths = [len(reading.paper.text) for reading in papers if reading.paper is not None]
+    return len(lengths), sum(lengths)
 
 
 def _store(

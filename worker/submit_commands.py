@@ -36,6 +36,7 @@ from errors import UserError
     show_default=True,
     help="Reviews a paper, each with its own seed.",
 )
+@click.option("--max-usd", type=click.FloatRange(min=0), help="Refuse what may cost more (API).")
 @click.option("--replace", is_flag=True, help="A custom_id with new content supersedes the old.")
 @click.option("--allow-external", is_flag=True, help="Papers may leave this site (API reviewers).")
 @click.option("--wait", is_flag=True, help="Return when every paper is done.")
@@ -110,6 +111,7 @@ def _submit(
             ),
             progress=advance,
             replace=options["replace"],
+            max_usd=options["max_usd"],
         )
     _report(outcome, as_json=as_json)
     if wait:
@@ -154,6 +156,8 @@ def _print_papers(found: dict[str, Any]) -> None:
     click.echo(
         f"{counts['read']} read, {counts['duplicate']} duplicate, {counts['failed']} failed."
     )
+    if found["usd_at_most"] is not None:
+        click.echo(f"One review of each costs at most ${found['usd_at_most']:.2f}.")
 
 
 def _summary(paper: dict[str, Any]) -> str:

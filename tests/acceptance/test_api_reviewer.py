@@ -83,3 +83,25 @@ def test_an_api_reviewer_reviews_through_the_same_queue(tmp_path: Path) -> None:
     assert (status["prompt_tokens"], status["output_tokens"]) == (2700, 360)
     assert [m["role"] for m in Endpoint.prompts[0]] == ["system", "user"]
     assert Endpoint.prompts[0][0]["content"] == SEVEN.system_prompt
+
+
+def test_reviews_that_may_cost_too_much_are_refused_before_any_is_stored(tmp_path: Path) -> None:
+    site = Site(tmp_path / "home", FAST)
+    papers = write_papers(tmp_path / "papers", 2)
+    (tmp_path / "local-server.yaml").write_text(REVIEWER.format(port=9))
+    assert site.run("reviewer", "add", str(tmp_path / "local-server.yaml")).code == 0
+    submit = ("submit", str(papers), "--batch", "dear", "--allow-external")
+    # Given what two reviews by GPT-4-1106 cost at most
+    found = site.json("submit", str(papers), "--dry-run", "--reviewer", "gpt4-1106-7")
+    usd = found["usd_at_most"]
+    assert usd > 2 * 1000 * 30 / 1e6
+    # When less may be spent, or nobody knows the price
+    dear = site.run(*submit, "--reviewer", "gpt4-1106-7", "--max-usd", str(usd - 0.01))
+    unknown = site.run(*submit, "--reviewer", "local-server", "--max-usd", "1")
+    # Then one sentence says so, and there is no batch
+    assert (dear.code, f"may cost up to ${usd:.2f}, over the limit" in dear.err) == (2, True)
+    assert (unknown.code, "names no prices" in unknown.err) == (2, True)
+    assert site.run("status", "dear").code == 2
+    # And as much as it costs is enough
+    assert site.run(*submit, "--reviewer", "gpt4-1106-7", "--max-usd", str(usd)).code == 0
+    assert site.json("status", "dear")["counts"]["total"] == 2
