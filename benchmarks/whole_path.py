@@ -2,8 +2,11 @@
 against the engine alone, on the same papers; with several GPUs also what they give together.
 
 Rates run from the first paper's start to the last one's end, so both pay for filling and emptying
-the slots. What --json already holds of other systems stays. Needs a GPU for Llama 3.1 8B's shape;
---tiny shows on a CPU that it runs.
+the slots. All answers are equally long, so papers come in waves of as many as there are slots; a
+wave that is not whole falls to the card that is ready first, so whole ones are measured.
+
+What --json already holds of other systems stays. Needs a GPU for Llama 3.1 8B's shape; --tiny shows
+on a CPU that it runs.
 """
 
 from __future__ import annotations
@@ -22,6 +25,13 @@ from benchmarks.installation import Installation, add_options, installation
 from benchmarks.measured import earlier, report
 
 SYSTEMS = ("queue", "engine", "gpus")
+#: Times that all slots are filled.
+WAVES = 3
+_BY_WORKER = (
+    "SELECT e.worker, count(*) FROM job_event e JOIN job ON job.id = e.job_id "
+    "JOIN batch ON batch.id = job.batch_id "
+    "WHERE batch.name = '{batch}' AND e.kind = 'claimed' GROUP BY e.worker"
+)
 
 
 def main() -> None:
@@ -66,20 +76,24 @@ def queue(
     gpus: str,
     n_papers: int,
 ) -> dict[str, Any]:
-    """Submit everything, let all workers begin at once when they are ready, wait for the end."""
-    file = site.papers(batch, n_papers)
-    started = time.monotonic()
-    site.submit(file, batch)
-    submitting = time.monotonic() - started
-    slots = ("--slots", str(options.slots)) if options.slots else ()
+    """Start workers, submit what fills their slots, let all begin at once, wait for the end."""
+    site.submit(site.papers(f"{batch}-first", 1), batch)
     site.run("pause", batch)
+    slots = ("--slots", str(options.slots)) if options.slots else ()
     with site.worker(gpus, *slots) as seconds_until_ready:
+        ((n_slots,),) = site.rows("SELECT sum(slots) FROM worker_node")
+        rest = site.papers(batch, (n_papers or WAVES * n_slots) - 1, first=1)
+        started = time.monotonic()
+        site.submit(rest, batch)
+        submitting = time.monotonic() - started
         site.run("resume", batch)
         site.finish(batch)
     rate = site.rate(batch)
     return {
         **asdict(rate),
         "once_each": rate.once_each,
+        "slots": n_slots,
+        "by_worker": dict(site.rows(_BY_WORKER.format(batch=batch))),
         "seconds_submitting": round(submitting, 1),
         "seconds_until_ready": round(seconds_until_ready, 1),
     }
@@ -147,7 +161,7 @@ def summary(results: dict[str, Any]) -> str:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--papers", type=int, default=192, help="for each GPU")
+    parser.add_argument("--papers", type=int, default=0, help="for each GPU; default: three waves")
     parser.add_argument(
         "--gpus", default="", metavar="0,1", help="which; default: the first or CPU"
     )
