@@ -7,7 +7,7 @@ the queue. All are held against the one of the least validation loss, by hits at
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -80,17 +80,9 @@ def choose(
     papers = papers_reviewed_by(database, reference, selection)[: options["max_papers"]]
     found = _checkpoints(database, options["run"], options["reviewer"])
     for each in found:
-        with steps(f"reviewing with step {each.step}") as advance:
-            ensure_reviews(
-                database,
-                settings,
-                each.version,
-                [paper_id for paper_id, _ in papers],
-                batch_name=f"checkpoints-{each.version.name}-v{each.version.version}",
-                progress=advance,
-            )
+        _review(database, settings, each, [paper_id for paper_id, _ in papers], steps)
     incumbent, *others = sorted(found, key=lambda each: (each.validation_loss, each.step))
-    template = Plan(
+    plan = Plan(
         a=Side(incumbent.version),
         b=Side(incumbent.version),
         reference=reference,
@@ -102,12 +94,43 @@ def choose(
     )
     rivals, problems = list[Rival](), list[str]()
     for other in others:
-        plan = replace(template, a=Side(other.version))
-        ready = prepare(database, plan)
-        problems += carry_out(database, settings, plan, ready, None, steps)
-        told = figures(read_comparison(database, ready.comparison.id))
-        rivals.append(Rival(other, ready.comparison.id, told.headline))
+        rivals.append(_held_against(database, settings, plan, other, steps, problems))
     return Choice(incumbent, tuple(rivals)), problems
+
+
+def _review(
+    database: Database,
+    settings: Settings,
+    checkpoint: Checkpoint,
+    paper_ids: Sequence[int],
+    steps: Steps,
+) -> None:
+    version = checkpoint.version
+    with steps(f"reviewing with step {checkpoint.step}") as advance:
+        ensure_reviews(
+            database,
+            settings,
+            version,
+            paper_ids,
+            batch_name=f"checkpoints-{version.name}-v{version.version}",
+            progress=advance,
+        )
+
+
+def _held_against(
+    database: Database,
+    settings: Settings,
+    plan: Plan,
+    checkpoint: Checkpoint,
+    steps: Steps,
+    problems: list[str],
+) -> Rival:
+    """The checkpoint against side b of the plan."""
+    plan = replace(plan, a=Side(checkpoint.version))
+    ready = prepare(database, plan)
+    problems += carry_out(database, settings, plan, ready, None, steps)
+    told = figures(read_comparison(database, ready.comparison.id))
+    return Rival(checkpoint, ready.comparison.id, told.headline)
 
 
 def _checkpoints(database: Database, run: str, name: str) -> list[Checkpoint]:
