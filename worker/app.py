@@ -29,6 +29,8 @@ def make_app(broker_url: str, settings: Settings) -> Celery:
     app.conf.update(
         task_acks_late=True,
         task_ignore_result=True,
+        # There are no results; one backend for all threads, or each of them looks for plug-ins.
+        result_backend_thread_safe=True,
         task_serializer="json",
         accept_content=["json"],
         task_default_queue=CPU_QUEUE,

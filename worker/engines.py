@@ -50,6 +50,7 @@ class LocalEngines:
         self._base = base
         self._engine = engine
         self._fetch_adapter = fetch_adapter
+        self._adapters: dict[str, Path] = {}
 
     @property
     def slots(self) -> int:
@@ -75,8 +76,13 @@ class LocalEngines:
         if config.base is None or config.base.name != self._base:
             raise RequestRefused(f"This worker serves {self._base} only.", kind="wrong_base")
         if config.adapter_sha256 is not None:
-            self._fetch_adapter(config.adapter_sha256)
+            self._have(config.adapter_sha256)
         return self._engine
+
+    def _have(self, sha256: str) -> None:
+        """Fetch an adapter once, and again if its folder is gone; its hash is not asked a paper."""
+        if sha256 not in self._adapters or not self._adapters[sha256].is_dir():
+            self._adapters[sha256] = self._fetch_adapter(sha256)
 
     def close(self) -> None:
         """Stop the engine."""
