@@ -20,7 +20,7 @@ class KeyValueFormatter(logging.Formatter):
 
     def __init__(self, layout: str) -> None:
         super().__init__(layout)
-        self._second = (0, "")
+        self._second = (-1, "")
 
     def format(self, record: logging.LogRecord) -> str:
         line = super().format(record)
