@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, insert, select
 
@@ -78,16 +78,17 @@ def store_matched(database: Database, comparison_id: int, papers: Sequence[Match
 def _store(on: Connection, comparison_id: int, paper: MatchedPaper) -> bool:
     if not finish_paper(on, comparison_id, paper.paper_id):
         return False
+    # By `vars`: `asdict` copies all that lies inside, which took half of a comparison's time.
     if paper.matches:
         head: Mapping[str, object] = {"comparison_id": comparison_id}
         # The null's and the ceiling's pairs can be met again from another paper.
         on.execute(
-            insert_or_ignore(on, PointMatch), [{**head, **asdict(row)} for row in paper.matches]
+            insert_or_ignore(on, PointMatch), [{**head, **vars(row)} for row in paper.matches]
         )
     head = {"comparison_id": comparison_id, "paper_id": paper.paper_id}
     for table, rows in ((MatchCount, paper.counts), (Verdict, paper.verdicts)):
         if rows:
-            on.execute(insert(table), [{**head, **asdict(row)} for row in rows])
+            on.execute(insert(table), [{**head, **vars(row)} for row in rows])
     return True
 
 
@@ -97,7 +98,7 @@ def store_verdicts(
     """Store verdicts; those that are there already stay as they are."""
     head = {"comparison_id": comparison_id, "paper_id": paper_id}
     with database.write() as on:
-        on.execute(insert_or_ignore(on, Verdict), [{**head, **asdict(v)} for v in verdicts])
+        on.execute(insert_or_ignore(on, Verdict), [{**head, **vars(v)} for v in verdicts])
 
 
 def judged_orders(database: Database, comparison_id: int, method: str) -> set[tuple[int, str, int]]:

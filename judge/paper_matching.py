@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from db.comparisons import Candidate
 from db.matches import MatchedPaper, NewCount, NewMatch, NewVerdict
@@ -84,7 +84,7 @@ class _Book:
                     pairs = self.pairs(reference, generated)
                     matches = [(p.reference, p.generated) for p in pairs if p.matched]
                     sizes = len(self._scene.of(reference)), len(self._scene.of(generated))
-                    overlap = asdict(count(matches, *sizes))
+                    overlap = vars(count(matches, *sizes))
                     found.append(NewCount("ceiling", "full", generated, reference, **overlap))
         return found
 
@@ -109,7 +109,7 @@ class _Book:
 
 def _counts(role: str, review: int, reading: Reading, n_equal: int) -> list[NewCount]:
     return [
-        NewCount(role, cut, review, reference, **asdict(overlap))
+        NewCount(role, cut, review, reference, **vars(overlap))
         for cut, of_references in counts_of(reading, n_equal).items()
         for reference, overlap in of_references.items()
     ]
