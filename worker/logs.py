@@ -26,7 +26,6 @@ class KeyValueFormatter(logging.Formatter):
         line = super().format(record)
         return " ".join([line, *(f"{key}={value!r}" for key, value in about(record).items())])
 
-
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
         """As the standard library, which lays every second out anew for each of its lines."""
         second, text = self._second
