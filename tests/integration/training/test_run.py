@@ -12,6 +12,7 @@ import signal
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,19 @@ def whole(home: Path) -> Trained:
     return train(home, "whole")
 
 
+def forked(act: Callable[..., Any], *arguments: Any) -> ForkProcess:
+    """Start a process that does it."""
+    process = FORK.Process(target=_in_one_thread, args=(act, *arguments), daemon=True)
+    process.start()
+    return process
+
+
+def _in_one_thread(act: Callable[..., Any], *arguments: Any) -> None:
+    # A fork has none of the threads that its parent's torch computes with, and would wait for them.
+    torch.set_num_threads(1)
+    act(*arguments)
+
+
 def assert_same(home: Path, name: str, whole: Trained, trained: Trained) -> None:
     """Loss curve and last state are those of the undisturbed run, to 1e-4."""
     curves = [
@@ -138,8 +152,7 @@ def test_a_run_that_is_killed_and_resumed_ends_as_the_undisturbed_one(
         if step == 3:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    process = FORK.Process(target=train, args=(home, "killed", Quiet(die)))
-    process.start()
+    process = forked(train, home, "killed", Quiet(die))
     process.join(120)
     assert process.exitcode == -signal.SIGKILL
     # When it is resumed
@@ -172,7 +185,6 @@ def test_sigterm_saves_within_a_step_and_resume_goes_on_there(
 
 
 def _one_of_two(home: Path, rank: int, port: int, name: str) -> None:
-    torch.set_num_threads(1)
     variables = {"RANK": rank, "WORLD_SIZE": 2, "LOCAL_RANK": rank, "MASTER_PORT": port}
     os.environ.update({"MASTER_ADDR": "127.0.0.1"} | {k: str(v) for k, v in variables.items()})
     processes = join_processes()
@@ -184,9 +196,7 @@ def test_two_processes_train_as_one(home: Path, whole: Trained) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    both = [FORK.Process(target=_one_of_two, args=(home, rank, port, "two")) for rank in (0, 1)]
-    for process in both:
-        process.start()
+    both = [forked(_one_of_two, home, rank, port, "two") for rank in (0, 1)]
     for process in both:
         process.join(120)
     assert [process.exitcode for process in both] == [0, 0]
@@ -251,8 +261,7 @@ def _on_a_full_disk(home: Path, answers: Any) -> None:
 
 def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(home: Path) -> None:
     answers = FORK.Queue()
-    process = FORK.Process(target=_on_a_full_disk, args=(home, answers))
-    process.start()
+    process = forked(_on_a_full_disk, home, answers)
     sentence = answers.get(timeout=120)
     process.join(60)
     assert "step-000002 could not be written" in sentence
