@@ -41,11 +41,15 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Rival:
-    """A checkpoint against the one of the least validation loss; None: no paper was matched."""
+    """A checkpoint against the one of the least validation loss.
+
+    `figures` is None when no paper was matched; `problems` has a sentence for each left undone.
+    """
 
     checkpoint: Checkpoint
     comparison: int
     figures: MethodFigures | None
+    problems: tuple[str, ...]
 
     @property
     def score(self) -> float:
@@ -67,11 +71,16 @@ class Choice:
         ahead = max(self.rivals, key=lambda rival: rival.score)
         return ahead.checkpoint if ahead.score > 0.5 else self.incumbent
 
+    @property
+    def problems(self) -> list[str]:
+        """A sentence for each paper left undone."""
+        return [sentence for rival in self.rivals for sentence in rival.problems]
+
 
 def choose(
     database: Database, settings: Settings, options: Mapping[str, Any], steps: Steps
-) -> tuple[Choice, list[str]]:
-    """Write what is missing and compare; also a sentence for each paper left undone.
+) -> Choice:
+    """Write what is missing and compare.
 
     UserError when the run has fewer than two adapters, or too few papers have been reviewed.
     """
@@ -92,10 +101,8 @@ def choose(
         min_papers=options["min_papers"],
         validation=True,
     )
-    rivals, problems = list[Rival](), list[str]()
-    for other in others:
-        rivals.append(_held_against(database, settings, plan, other, steps, problems))
-    return Choice(incumbent, tuple(rivals)), problems
+    rivals = [_held_against(database, settings, plan, other, steps) for other in others]
+    return Choice(incumbent, tuple(rivals))
 
 
 def _review(
@@ -123,14 +130,13 @@ def _held_against(
     plan: Plan,
     checkpoint: Checkpoint,
     steps: Steps,
-    problems: list[str],
 ) -> Rival:
     """The checkpoint against side b of the plan."""
     plan = replace(plan, a=Side(checkpoint.version))
     ready = prepare(database, plan)
-    problems += carry_out(database, settings, plan, ready, None, steps)
+    problems = carry_out(database, settings, plan, ready, None, steps)
     told = figures(read_comparison(database, ready.comparison.id))
-    return Rival(checkpoint, ready.comparison.id, told.headline)
+    return Rival(checkpoint, ready.comparison.id, told.headline, tuple(problems))
 
 
 def _checkpoints(database: Database, run: str, name: str) -> list[Checkpoint]:

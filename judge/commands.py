@@ -185,13 +185,13 @@ def checkpoints_command(as_json: bool, **options: Any) -> None:
     from judge.checkpoints_display import rows, sentences
     from settings import get_settings
 
-    found, problems = choose(ready_database(), get_settings(), options, progress)
+    found = choose(ready_database(), get_settings(), options, progress)
     if as_json:
         echo_json(rows(found))
     else:
         for sentence in sentences(found, options["reviewer"]):
             click.echo(sentence)
-    _report(problems)
+    _report(found.problems)
 
 
 @click.command("eval", short_help="Is NEW better than its rivals, held against human reviews?")

@@ -82,7 +82,7 @@ def submit_papers(
     entries = discover(source.paths, source.manifest, source.stdin)
     version, config = roster.resolve(database, reviewer_name)
     roster.check_may_send(config, settings, options.allow_external)
-    if max_usd is not None:
+    if max_usd is not None and config.endpoint is not None:
         n_papers, n_chars = _size(read(entries, settings, progress))
         refuse_dear(config, n_chars * options.samples, n_papers * options.samples, max_usd)
     batch = batches.open_batch(database, batch_name, version, options)
