@@ -25,8 +25,9 @@ import torch
 from benchmarks.llama_shape import ANSWER_TOKENS, LLAMA31_8B, TINY, Papers, write_random_llama
 from benchmarks.measured import report, save
 from models.attention import AttentionChoice, choose_attention
-from models.continuous import ContinuousEngine, EngineOptions
+from models.continuous import ContinuousEngine
 from models.engine import Generation, ReviewRequest
+from models.engine_options import EngineOptions
 from models.loading import LoadedModel, Weights, load
 from models.paged_cache import CacheKind
 from models.reviewer import builtin

@@ -24,34 +24,17 @@ from models.aspects import ASPECT_SETS
 from models.decoder import Decoder, Model, RowsEnded
 from models.desk import Desk, Work
 from models.engine import Generation, ReviewRequest
+from models.engine_options import EngineOptions
 from models.grammar import GrammarTables
 from models.loading import LoadedModel
 from models.paged_attention import ATTENTION, kernel_for
-from models.paged_cache import CacheKind, CacheShape, PagedCache
+from models.paged_cache import CacheShape, PagedCache
 from models.sizing import measure
 
 #: Gives the folder of an adapter by its SHA-256, or raises MissingPart.
 FindAdapter = Callable[[str], Path]
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class EngineOptions:
-    """How an engine uses its device. None and 0 leave the choice to the engine."""
-
-    #: The longest request that can be admitted, prompt and answer together, in tokens.
-    max_tokens: int | None = None
-    slots: int | None = None
-    #: Bytes that the process may take on the GPU.
-    memory_limit: int | None = None
-    #: CPU threads of torch.
-    threads: int = 0
-    #: Keys and values in eight bits take half the memory and a little of the exactness.
-    kv_cache: CacheKind = "bf16"
-    graphs: bool = True
-    #: Start a step before the last one's result is known.
-    ahead: bool = True
 
 
 @dataclass(frozen=True, eq=False)

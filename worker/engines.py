@@ -115,7 +115,8 @@ def _continuous(
 ) -> Engine:
     import torch
 
-    from models.continuous import ContinuousEngine, EngineOptions
+    from models.continuous import ContinuousEngine
+    from models.engine_options import EngineOptions
     from models.loading import load
     from models.weights_cache import WeightsCache
 

@@ -18,8 +18,9 @@ from transformers import AutoModelForCausalLM
 from models.adapter_bank import AdapterBank
 from models.aspects import FOUR, SEVEN
 from models.attention import AttentionChoice
-from models.continuous import ContinuousEngine, EngineOptions
+from models.continuous import ContinuousEngine
 from models.decoder import Decoder, Model
+from models.engine_options import EngineOptions
 from models.generate import GenerateEngine
 from models.grammar import GrammarTables
 from models.hashes import adapter_sha256

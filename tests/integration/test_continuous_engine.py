@@ -15,8 +15,9 @@ import torch
 
 from errors import EngineCrashed, EngineLost, NeverStarted, RequestRefused
 from models.aspects import FOUR
-from models.continuous import ContinuousEngine, EngineOptions
+from models.continuous import ContinuousEngine
 from models.engine import ReviewRequest, Suppression
+from models.engine_options import EngineOptions
 from models.generate import GenerateEngine
 from models.loading import LoadedModel
 from models.paged_cache import CacheKind
