@@ -19,11 +19,13 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
 from benchmarks.llama_shape import ANSWER_TOKENS, LLAMA31_8B, TINY, Papers, write_random_llama
 from benchmarks.measured import report, save
+from models import nf4_linear
 from models.attention import AttentionChoice, choose_attention
 from models.continuous import ContinuousEngine
 from models.engine import Generation, ReviewRequest
@@ -38,7 +40,16 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 COPIED_BYTES, SIDE = 1 << 32, 8192
 #: Papers whose prompts alone are read to see what share of a paper's time that takes.
 PROMPTS = 8
-SYSTEMS = ("generate_1", "generate_8", "generate_batch", "nf4", "bf16", "nf4_fp8", "bf16_fp8")
+SYSTEMS = (
+    "generate_1",
+    "generate_8",
+    "generate_batch",
+    "nf4_bitsandbytes",
+    "nf4",
+    "bf16",
+    "nf4_fp8",
+    "bf16_fp8",
+)
 
 
 def main() -> None:
@@ -107,7 +118,9 @@ def _measured(name: str, folder: Path, options: argparse.Namespace) -> dict[str,
     }
     kind: CacheKind = "fp8" if name.endswith("fp8") else "bf16"
     ours = partial(our_engine, kind=kind)
-    result = measures.get(name, ours)(loaded, options)
+    few_rows = range(0) if name == "nf4_bitsandbytes" else nf4_linear.FEW_ROWS
+    with patch.object(nf4_linear, "FEW_ROWS", few_rows):
+        result = measures.get(name, ours)(loaded, options)
     result["seconds_loading"] = round(seconds_loading, 1)
     if DEVICE.type == "cuda":
         result["peak_gib"] = round(torch.cuda.max_memory_reserved() / 2**30, 1)

@@ -138,7 +138,14 @@ def _ours(
     base = load_reviewer(builtin()["llama31-7"]).base
     assert base is not None
     unused = AttentionChoice("sdpa", "not used")
-    loaded = load(options.model, base, template="llama3", device=processes.device, attention=unused)
+    loaded = load(
+        options.model,
+        base,
+        template="llama3",
+        device=processes.device,
+        attention=unused,
+        few_rows=False,
+    )
     recipe = Recipe(
         name="benchmark",
         reviewer="llama31-7",

@@ -27,10 +27,11 @@ from benchmarks.measured import earlier, report
 SYSTEMS = ("queue", "engine", "gpus")
 #: Times that all slots are filled.
 WAVES = 3
+#: Worker, papers, and when the first was claimed and the last was done.
 _BY_WORKER = (
-    "SELECT e.worker, count(*) FROM job_event e JOIN job ON job.id = e.job_id "
-    "JOIN batch ON batch.id = job.batch_id "
-    "WHERE batch.name = '{batch}' AND e.kind = 'claimed' GROUP BY e.worker"
+    "SELECT e.worker, count(*), min(e.created_at), max(job.finished_at) "
+    "FROM job_event e JOIN job ON job.id = e.job_id JOIN batch ON batch.id = job.batch_id "
+    "WHERE batch.name = '{batch}' AND e.kind = 'claimed' GROUP BY e.worker ORDER BY e.worker"
 )
 
 
@@ -93,9 +94,19 @@ def queue(
         **asdict(rate),
         "once_each": rate.once_each,
         "slots": n_slots,
-        "by_worker": dict(site.rows(_BY_WORKER.format(batch=batch))),
+        "by_worker": by_worker(site, batch),
         "seconds_submitting": round(submitting, 1),
         "seconds_until_ready": round(seconds_until_ready, 1),
+    }
+
+
+def by_worker(site: Installation, batch: str) -> dict[str, dict[str, float]]:
+    """Papers of each worker, and seconds from the batch's first claim to its own first and last."""
+    rows = site.rows(_BY_WORKER.format(batch=batch))
+    began = min(first for _, _, first, _ in rows)
+    return {
+        worker: {"papers": n, "from": round(first - began, 1), "to": round(last - began, 1)}
+        for worker, n, first, last in rows
     }
 
 

@@ -63,13 +63,15 @@ def load(
     precision: Precision | None = None,
     cache: WeightsCache | None = None,
     fused: bool = True,
+    few_rows: bool = True,
 ) -> LoadedModel:
     """Load the weights in `folder` as `base` says.
 
     `nf4` keeps the linear layers in NF4 with double quantisation; `bf16` dequantises those same NF4
     values once, which costs memory and saves time. With `cache` the NF4 weights are read from there
     when they were quantised before, to the same bits. Embeddings and LM head are never quantised.
-    `fused` False leaves the modules as transformers made them, for comparison.
+    `fused` False leaves the modules as transformers made them, for comparison; `few_rows` False
+    saves what only decoding needs.
     UserError when `template` does not fit the tokenizer; MissingPart when the folder does not load.
     """
     attention = attention or choose_attention(device)
@@ -80,7 +82,7 @@ def load(
     if weights == "bf16":
         model = model.dequantize(dtype=precision.dtype)
     model.eval()
-    fusion = fuse(model) if fused else "none"
+    fusion = fuse(model, few_rows=few_rows) if fused else "none"
     # The checkpoint's own sampling defaults must not mix with a request's.
     model.generation_config = GenerationConfig()
     return LoadedModel(

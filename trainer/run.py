@@ -149,6 +149,7 @@ class Run:
             device=self._processes.device,
             attention=AttentionChoice("sdpa", "not used"),
             precision=_FULL if self.options.full_precision else None,
+            few_rows=False,
         )
 
     def _training(self, listener: Listener, stop: Callable[[], bool]) -> Training:

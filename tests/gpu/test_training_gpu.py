@@ -31,11 +31,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-def trainable(folder: Path, device: str, *, dora: bool = False) -> TrainableLlama:
+#: Largest relative error of a gradient: in bf16 a CPU's are off by 0.09 on this model, too.
+ERROR = {torch.float32: 1e-3, torch.bfloat16: 0.15}
+
+
+def trainable(
+    folder: Path, device: str, dtype: torch.dtype = torch.bfloat16, *, dora: bool = False
+) -> TrainableLlama:
     family, target = FAMILIES["llama31"], torch.device(device)
-    precision = Precision(torch.float32 if device == "cpu" else torch.bfloat16, "test")
+    precision = Precision(dtype, "test")
     model = load(
-        folder, family.base, template=family.template, device=target, precision=precision
+        folder,
+        family.base,
+        template=family.template,
+        device=target,
+        precision=precision,
+        few_rows=False,
     ).model
     attention = choose_attention(target, precision.dtype, head_shape(model), 512)
     made = TrainableLlama(
@@ -65,15 +76,18 @@ def gradients(model: TrainableLlama) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("dora", [False, True], ids=["LoRA", "DoRA"])
-def test_gradients_are_the_cpus_whatever_is_recomputed(folder: Path, dora: bool) -> None:
-    expected = gradients(trainable(folder, "cpu", dora=dora))
-    ours = trainable(folder, "cuda", dora=dora)
+@pytest.mark.parametrize("dtype", ERROR, ids=str)
+def test_gradients_are_the_cpus_whatever_is_recomputed(
+    folder: Path, dtype: torch.dtype, dora: bool
+) -> None:
+    expected = gradients(trainable(folder, "cpu", torch.float32, dora=dora))
+    ours = trainable(folder, "cuda", dtype, dora=dora)
     for plan in (Plan(0, 0, 2), Plan(0, 2, 0), Plan(2, 0, 0), Plan(0, 0, 2, dense=True)):
         ours.follow(plan)
         found = gradients(ours)
         for name, wanted in expected.items():
             error = (found[name] - wanted).norm() / wanted.norm()
-            assert error < 0.05, (str(plan), name, float(error))
+            assert error < ERROR[dtype], (str(plan), name, float(error))
 
 
 def test_the_plan_is_rehearsed(folder: Path) -> None:
