@@ -14,11 +14,6 @@ from tests.small_models import FAMILIES, write_tiny_llama
 Load = Callable[..., LoadedModel]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def two_threads() -> None:
-    torch.set_num_threads(2)
-
-
 @pytest.fixture(scope="session")
 def tiny_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A random model's folder for each Llama family."""
