@@ -157,9 +157,11 @@ def test_sigterm_gives_running_papers_back_without_using_an_attempt(night: Night
     assert attempts_used(night.site, "hung") == {0}
 
 
-def test_kill_9_of_everything_in_the_middle_of_a_review_loses_nothing(tmp_path: Path) -> None:
+def test_kill_9_of_everything_loses_nothing_and_sigterm_lets_papers_end_in_time(
+    tmp_path: Path,
+) -> None:
     # Given six papers, some of them in the engine
-    site = scripted(tmp_path)
+    site, gate = scripted(tmp_path, REFEREE_DRAIN_SECONDS="40"), tmp_path / "gate"
     with site.up() as up:
         submit(site, tmp_path, "night", 6, WAIT)
         site.wait_for("night", lambda n: n["running"])
@@ -169,23 +171,20 @@ def test_kill_9_of_everything_in_the_middle_of_a_review_loses_nothing(tmp_path: 
         up.wait()
     assert site.counts("night")["succeeded"] == 0
     # Then `referee up` again finishes the batch, each paper once
-    (tmp_path / "gate").touch()
-    with site.up():
-        site.wait_for("night", lambda n: n["succeeded"] == 6)
-    assert_each_reviewed_once(site, "night", 6)
-
-
-def test_sigterm_lets_papers_finish_that_end_in_time(tmp_path: Path) -> None:
-    site = scripted(tmp_path, REFEREE_DRAIN_SECONDS="40")
+    gate.touch()
     with site.up() as up:
-        submit(site, tmp_path, "night", 2, WAIT)
-        site.wait_for("night", lambda n: n["running"] == 2)
+        site.wait_for("night", lambda n: n["succeeded"] == 6)
+        assert_each_reviewed_once(site, "night", 6)
+        # And when it is told to stop while two papers are in the engine, these end first
+        gate.unlink()
+        submit(site, tmp_path, "morning", 2, WAIT)
+        site.wait_for("morning", lambda n: n["running"] == 2)
         up.send_signal(signal.SIGTERM)
         log = site.home / "logs" / "worker-local.log"
         wait_until(lambda: "Warm shutdown" in log.read_text())
-        assert site.counts("night")["running"] == 2
-        (tmp_path / "gate").touch()
-    assert site.counts("night")["succeeded"] == 2
+        assert site.counts("morning")["running"] == 2
+        gate.touch()
+    assert site.counts("morning")["succeeded"] == 2
 
 
 def test_kill_9_in_the_middle_of_a_submit_of_500_papers_stores_nothing_twice(
