@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -15,12 +14,13 @@ from tests.small_models import give_embedding_model
 N_PAPERS = 4
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Site:
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     """Papers with people's reviews and a frozen rival's, imported as a user would."""
-    made = Site(tmp_path / "home", FAST | SCRIPTED)
+    folder = tmp_path_factory.mktemp("judge")
+    made = Site(folder / "home", FAST | SCRIPTED)
     give_embedding_model(made.home)
-    papers = write_papers(tmp_path / "papers", N_PAPERS)
+    papers = write_papers(folder / "papers", N_PAPERS)
     assert made.run("submit", str(papers), "--batch", "all", "--reviewer", "demo-7").code == 0
     for name, points in (("people", POINTS), ("echo", ECHOES), ("noise", NOISE)):
         lines = [
@@ -29,9 +29,9 @@ def site(tmp_path: Path) -> Site:
             )
             for i in range(N_PAPERS)
         ]
-        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+        (folder / f"{name}.jsonl").write_text("\n".join(lines))
         imported = made.run(
-            *("import", "reviews", str(tmp_path / f"{name}.jsonl")),
+            *("import", "reviews", str(folder / f"{name}.jsonl")),
             *("--reviewer", name, "--format", "text"),
         )
         assert imported.code == 0, imported
