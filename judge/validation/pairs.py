@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import minimize
+from scipy.special import expit
 
 from errors import UserError
 from judge.agreement import auc, cohen_kappa, spearman
@@ -34,6 +36,8 @@ class PairFigures:
     `auc`, the chance that a pair that is the same scores above one that is not, and `spearman`, of
     score and label, need no threshold and are over all pairs. `kappa`, agreement with the labels,
     and `f1` are at the threshold, over the `n_reported` pairs of the half it was not chosen on.
+    `midpoint` and `slope` are of the logistic curve from score to likelihood on the first half,
+    `miscalibration` how far it is from the shares of the other, on average.
     """
 
     n: int
@@ -45,6 +49,9 @@ class PairFigures:
     n_reported: int
     kappa: Estimate
     f1: float
+    midpoint: float
+    slope: float
+    miscalibration: float
 
 
 def pair_figures(pairs: LabelledPairs) -> PairFigures:
@@ -58,6 +65,8 @@ def pair_figures(pairs: LabelledPairs) -> PairFigures:
     threshold = best_threshold(chosen.scores, chosen.same)
     said = (reported.scores >= threshold).tolist()
     labels = np.array(pairs.same, dtype=float)
+    midpoint, slope = likelihood_curve(chosen.scores, chosen.same)
+    likely = expit(slope * (reported.scores - midpoint))
     return PairFigures(
         n=len(pairs.same),
         n_same=sum(pairs.same),
@@ -68,6 +77,9 @@ def pair_figures(pairs: LabelledPairs) -> PairFigures:
         n_reported=len(reported.same),
         kappa=_over_papers(cohen_kappa(said, reported.same), reported),
         f1=float(_f1_at(reported.scores, reported.same, np.array([threshold]))[0]),
+        midpoint=midpoint,
+        slope=slope,
+        miscalibration=miscalibration(likely, reported.same),
     )
 
 
@@ -86,6 +98,30 @@ def best_threshold(scores: Floats, same: Sequence[bool]) -> float:
     """The score at which F1 is highest, to two decimals: finer is not worth its noise."""
     candidates = np.unique(np.round(scores, 2))
     return float(candidates[int(np.argmax(_f1_at(scores, same, candidates)))])
+
+
+def likelihood_curve(scores: Floats, same: Sequence[bool]) -> tuple[float, float]:
+    """Midpoint and slope of the logistic curve of greatest likelihood (Platt 1999).
+
+    The labels are smoothed as Platt does, so that the slope is finite for separable ones too.
+    """
+    n_same = sum(same)
+    yes, no = (n_same + 1) / (n_same + 2), 1 / (len(same) - n_same + 2)
+    target = np.where(np.asarray(same, dtype=bool), yes, no)
+
+    def loss(line: Floats) -> float:
+        logit = line[0] * scores + line[1]
+        return float(np.mean(np.logaddexp(0.0, logit) - target * logit))
+
+    slope, offset = minimize(loss, np.zeros(2)).x
+    return float(-offset / slope), float(slope)
+
+
+def miscalibration(likely: Floats, same: Sequence[bool]) -> float:
+    """Expected calibration error over ten bins (Naeini and others 2015)."""
+    bins = np.minimum((10 * likely).astype(int), 9)
+    excess = np.bincount(bins, likely - np.asarray(same, dtype=float), minlength=10)
+    return float(np.abs(excess).sum() / len(likely))
 
 
 def _half(pairs: LabelledPairs, reported: bool) -> LabelledPairs:

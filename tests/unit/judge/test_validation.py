@@ -23,7 +23,14 @@ from judge.validation.labels import (
     read_reviewed,
 )
 from judge.validation.matcher import check_alignments, check_passages
-from judge.validation.pairs import LabelledPairs, best_threshold, is_reported, pair_figures
+from judge.validation.pairs import (
+    LabelledPairs,
+    best_threshold,
+    is_reported,
+    likelihood_curve,
+    miscalibration,
+    pair_figures,
+)
 from judge.validation.quality import quality_figures, quality_pairs
 from judge.validation.strangers import check_strangers
 from tests.site import ROOT
@@ -95,6 +102,22 @@ def test_the_reported_half_has_no_say_in_the_threshold() -> None:
 
 def test_the_best_threshold_has_the_highest_f1() -> None:
     assert best_threshold(np.array([0.1, 0.5, 0.6, 0.9]), [False, False, True, True]) == 0.6
+
+
+def test_the_curve_of_likelihood_is_found_again() -> None:
+    draw = np.random.default_rng(1)
+    scores = draw.uniform(0, 1, 20_000)
+    likely = 1 / (1 + np.exp(-9 * (scores - 0.6)))
+    same = (draw.uniform(size=len(scores)) < likely).tolist()
+    assert likelihood_curve(scores, same) == pytest.approx((0.6, 9), rel=0.05)
+    assert miscalibration(likely, same) < 0.01
+    assert miscalibration(np.zeros(4), [True, True, False, False]) == 0.5
+
+
+def test_the_curve_is_finite_where_labels_are_separable() -> None:
+    midpoint, slope = likelihood_curve(np.array([0.1, 0.2, 0.8, 0.9]), [False, False, True, True])
+    assert midpoint == pytest.approx(0.5, abs=0.01)
+    assert 0 < slope < 100
 
 
 def test_published_alignments_are_counted_as_their_authors_do(tmp_path: Path) -> None:
