@@ -167,8 +167,8 @@ class MatchCount(Base):
 class Verdict(Base):
     """Who won on a paper, seen from reviewer a; `aspect` NULL means the whole review.
 
-    `method` is `match` (hits of all points), `match_equal` (at equal item counts, by a fixed rule)
-    or `judge:MODEL:PROMPT`, `judge_equal:MODEL:PROMPT` for a language model, PROMPT being a hash.
+    `method` is `match` (hits of all points), `match_equal` (expected hits at equal item counts) or
+    `judge:MODEL:PROMPT`, `judge_equal:MODEL:PROMPT` for a language model, PROMPT being a hash.
     `invalid`: the judge's answer could not be read, the paper does not count.
     """
 

@@ -96,6 +96,7 @@ class Plan:
             "extractor": self.extractor.name,
             "matcher": dict(self.matcher.config),
             "assign": self.matcher.assign,
+            "equal_counts": "every cut",
             "levels": self.levels,
             "a_batch": self.a.batch,
             "b_batch": self.b.batch,

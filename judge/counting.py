@@ -1,20 +1,24 @@
 """From matched pairs of a paper to counts and match-PK verdicts; knows no matcher and no SQL.
 
 Match-PK: whoever hits more of the reference's points wins, equal hits are a tie. Once with all
-points, once with as many as the shorter review has.
+points, counted; once with as many as the shorter review has, expected over the ways to cut.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from db.points import StoredPoint
-from judge.matching import Pair, count, restrict
+from judge.matching import Pair, Weights, count, hit_weights, restrict, weight_matrix
 from judge.metrics import Overlap
-from judge.points import equal_cut
+from judge.points import equal_cut, equal_cuts
 
 Points = Sequence[StoredPoint]
+
+#: Decimals of expected hits; sums in another order differ beyond these.
+_DECIMALS = 6
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,30 @@ class Reading:
             n_reference += len(wanted)
         return count(matches, n_reference, len(kept))
 
+    def expected_hits(self, points: Points, n: int, aspect: str | None = None) -> float:
+        """Reference points, or those of one aspect, that `n` of these points hit on average.
+
+        Rarefaction (Hurlbert, Ecology 52:577, 1971): the longer list is not judged by one draw.
+        A pair counts by its weight.
+        """
+        place = {point.position: i for i, point in enumerate(self.points)}
+        cuts = [[place[p.position] for p in cut] for cut in equal_cuts(points, n, self.paper)]
+        hits = (self._hits(review, cut, aspect) for review in self.references for cut in cuts)
+        return round(sum(hits) / len(cuts), _DECIMALS)
+
+    def _hits(self, review: int, cut: Sequence[int], aspect: str | None) -> float:
+        found = hit_weights(self._weights[review][:, cut], one_to_one=self.assign is not None)
+        rows = [row for row, p in enumerate(self.references[review]) if _is_of(p, aspect)]
+        return float(found[rows].sum())
+
+    @cached_property
+    def _weights(self) -> Mapping[int, Weights]:
+        n = len(self.points)
+        return {
+            review: weight_matrix(self.pairs[review], len(points), n, assign=self.assign)
+            for review, points in self.references.items()
+        }
+
 
 def _is_of(point: StoredPoint, aspect: str | None) -> bool:
     """Points of a free-text reference belong to every aspect."""
@@ -67,13 +95,16 @@ def _is_of(point: StoredPoint, aspect: str | None) -> bool:
 
 @dataclass(frozen=True)
 class MatchVerdict:
-    """Who hit more, seen from a; `aspect` None is the whole review."""
+    """Who hit more, seen from a; `aspect` None is the whole review.
+
+    Hits are counted under `match`, expected ones under `match_equal`.
+    """
 
     method: str
     aspect: str | None
     outcome: str
-    a_hits: int
-    b_hits: int
+    a_hits: float
+    b_hits: float
     a_items: int
     b_items: int
 
@@ -84,9 +115,12 @@ def verdicts(a: Reading, b: Reading, aspects: Collection[str]) -> list[MatchVerd
     for aspect in (None, *aspects):
         of_a, of_b = _of_aspect(a.points, aspect), _of_aspect(b.points, aspect)
         n = min(len(of_a), len(of_b))
-        short_a, short_b = equal_cut(of_a, n, a.paper), equal_cut(of_b, n, b.paper)
-        cuts = (("match", of_a, of_b), ("match_equal", short_a, short_b))
-        found += [_verdict(method, aspect, a, b, kept_a, kept_b) for method, kept_a, kept_b in cuts]
+        counted = [r.union(of, aspect).hits_reference for r, of in ((a, of_a), (b, of_b))]
+        expected = [r.expected_hits(of, n, aspect) for r, of in ((a, of_a), (b, of_b))]
+        found += [
+            _verdict("match", aspect, counted, (len(of_a), len(of_b))),
+            _verdict("match_equal", aspect, expected, (n, n)),
+        ]
     return found
 
 
@@ -95,12 +129,11 @@ def _of_aspect(points: Points, aspect: str | None) -> Points:
 
 
 def _verdict(
-    method: str, aspect: str | None, a: Reading, b: Reading, kept_a: Points, kept_b: Points
+    method: str, aspect: str | None, hits: Sequence[float], items: tuple[int, int]
 ) -> MatchVerdict:
-    hits_a = a.union(kept_a, aspect).hits_reference
-    hits_b = b.union(kept_b, aspect).hits_reference
-    outcome = "win" if hits_a > hits_b else "lose" if hits_a < hits_b else "tie"
-    return MatchVerdict(method, aspect, outcome, hits_a, hits_b, len(kept_a), len(kept_b))
+    a, b = hits
+    outcome = "win" if a > b else "lose" if a < b else "tie"
+    return MatchVerdict(method, aspect, outcome, a, b, *items)
 
 
 def counts_of(reading: Reading, n_equal: int) -> dict[str, dict[int | None, Overlap]]:

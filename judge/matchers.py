@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from judge.embedding import CachedEmbedder, cosines
-from judge.matching import NEAR, THRESHOLD, Pair, embedding_pairs
+from judge.matching import MIDPOINT, NEAR, SLOPE, THRESHOLD, Pair, embedding_pairs
 from models.embedding import NAME, WEIGHTS_SHA256, Vectors
 
 
@@ -48,13 +48,15 @@ class EmbeddingMatcher:
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """The model's weights and the threshold, as a cosine."""
+        """The model's weights, the threshold and the curve to likelihoods, by cosine."""
         return {
             "name": self.name,
             "model": NAME,
             "weights_sha256": WEIGHTS_SHA256,
             "threshold": self._threshold,
             "near": NEAR,
+            "midpoint": MIDPOINT,
+            "slope": SLOPE,
         }
 
     @property

@@ -5,10 +5,12 @@ A matcher gives pairs with a similarity from 0 to 10; here it is decided which o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
 from judge.embedding import Similarities
@@ -20,11 +22,20 @@ from judge.metrics import Overlap
 THRESHOLD = 0.39
 #: Pairs this much below the threshold are kept as near misses.
 NEAR = 0.1
+#: Logistic curve from a cosine to how likely people are to call two points the same: where it is a
+#: half, and its slope, fitted on one half of APE's papers (`python -m judge.validate ape`).
+MIDPOINT = 0.57
+SLOPE = 8.5
+
+Weights = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A reference point and a generated one, by their places in their lists."""
+    """A reference point and a generated one, by their places in their lists.
+
+    `weight`: how likely the two are the same, from 0 to 1; a model that gives none is sure.
+    """
 
     reference: int
     generated: int
@@ -34,6 +45,7 @@ class Pair:
     relatedness: str | None = None
     specificity: str | None = None
     rationale: str = ""
+    weight: float = 1.0
 
 
 def one_to_one(similarity: Similarities, threshold: float) -> list[tuple[int, int]]:
@@ -49,6 +61,11 @@ def one_to_one(similarity: Similarities, threshold: float) -> list[tuple[int, in
     ]
 
 
+def likelihood(cosine: float) -> float:
+    """How likely people are to call two points of this cosine the same (Platt 1999)."""
+    return 1.0 / (1.0 + math.exp(-SLOPE * (cosine - MIDPOINT)))
+
+
 def embedding_pairs(similarity: Similarities, threshold: float = THRESHOLD) -> list[Pair]:
     """Pairs of a matrix (reference, generated) of cosines: the one-to-one matches, and what came
     near or lost its partner to a better pair."""
@@ -60,6 +77,7 @@ def embedding_pairs(similarity: Similarities, threshold: float = THRESHOLD) -> l
             int(column),
             similarity=round(10.0 * float(similarity[row, column]), 4),
             matched=(int(row), int(column)) in chosen,
+            weight=likelihood(float(similarity[row, column])),
         )
         for row, column in near
     ]
@@ -77,6 +95,32 @@ def restrict(
     if assign is None:
         return [(pair.reference, pair.generated) for pair in kept if pair.matched]
     return _assign([pair for pair in kept if pair.similarity >= assign])
+
+
+def weight_matrix(
+    pairs: Iterable[Pair], n_reference: int, n_generated: int, *, assign: float | None
+) -> Weights:
+    """Weights of pairs as a matrix (reference, generated), 0 where there is none.
+
+    Where points are assigned one to one near misses count too, by their weight.
+    """
+    found = np.zeros((n_reference, n_generated))
+    for pair in pairs:
+        if assign is not None or pair.matched:
+            found[pair.reference, pair.generated] = pair.weight
+    return found
+
+
+def hit_weights(weights: Weights, *, one_to_one: bool) -> Weights:
+    """How likely each reference point is hit: by its partner in the one-to-one choice of greatest
+    sum, or by the best of all generated points."""
+    if not one_to_one:
+        best: Weights = weights.max(axis=1, initial=0.0)
+        return best
+    found = np.zeros(len(weights))
+    rows, columns = linear_sum_assignment(weights, maximize=True)
+    found[rows] = weights[rows, columns]
+    return found
 
 
 def _assign(pairs: Sequence[Pair]) -> list[tuple[int, int]]:

@@ -95,9 +95,22 @@ def equal_cut(points: Sequence[StoredPoint], n: int, paper: str) -> list[StoredP
 
     Equal reviews are cut to the same points, in every database.
     """
+    return equal_cuts(points, n, paper)[0]
+
+
+def equal_cuts(points: Sequence[StoredPoint], n: int, paper: str) -> list[list[StoredPoint]]:
+    """Cuts to `n` points of which every point is in equally many: each run of `n` on the ring that
+    the hashes order. One when none or nothing is cut away.
+    """
 
     def rank(point: StoredPoint) -> bytes:
         return hashlib.sha256(f"{paper}:{point.position}".encode()).digest()
 
-    chosen = sorted(points, key=rank)[:n]
-    return sorted(chosen, key=lambda point: point.position)
+    ring = sorted(points, key=rank)
+    n = min(n, len(ring))
+    runs = [(ring + ring)[start : start + n] for start in range(len(ring) if n else 0)]
+    return [sorted(run, key=_position) for run in (runs if n < len(ring) else [ring])] or [[]]
+
+
+def _position(point: StoredPoint) -> int:
+    return point.position

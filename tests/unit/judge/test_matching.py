@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations
 
 import hypothesis.strategies as st
@@ -10,7 +11,17 @@ from hypothesis import given, settings
 
 from db.points import StoredPoint
 from judge.counting import Reading, counts_of, verdicts
-from judge.matching import Pair, count, embedding_pairs, one_to_one, restrict
+from judge.matching import (
+    MIDPOINT,
+    Pair,
+    count,
+    embedding_pairs,
+    hit_weights,
+    likelihood,
+    one_to_one,
+    restrict,
+    weight_matrix,
+)
 
 MATRICES = st.integers(0, 4).flatmap(
     lambda n: st.integers(0, 4).flatmap(
@@ -59,6 +70,36 @@ def test_a_point_whose_better_rival_is_cut_away_is_matched() -> None:
     assert restrict(pairs, {1}, assign=None) == []
 
 
+def test_a_pair_weighs_as_much_as_people_are_likely_to_call_it_the_same() -> None:
+    cosines = np.linspace(-1, 1, 41, dtype=np.float32)
+    likely = [likelihood(float(cosine)) for cosine in cosines]
+    assert likely == sorted(likely)
+    assert 0 < likely[0] < 0.01 < 0.95 < likely[-1] < 1
+    assert likelihood(MIDPOINT) == 0.5
+    (pair,) = embedding_pairs(np.array([[0.6]], dtype=np.float32))
+    assert pair.weight == likelihood(float(np.float32(0.6)))
+
+
+@settings(max_examples=60)
+@given(MATRICES)
+def test_points_are_hit_by_the_best_partners_there_are(matrix: np.ndarray) -> None:
+    n, m = matrix.shape
+    pairs = [Pair(i, j, 0.0, True, weight=float(matrix[i, j])) for i in range(n) for j in range(m)]
+    weights = weight_matrix(pairs, n, m, assign=5.0)
+    alone = hit_weights(weights, one_to_one=True)
+    shared = hit_weights(weights, one_to_one=False)
+    assert abs(alone.sum() - best_sum(matrix, 0)) < 1e-5
+    assert np.allclose(shared, matrix.max(axis=1, initial=0))
+    assert alone.shape == shared.shape == (n,)
+    assert (alone <= shared).all()
+
+
+def test_what_a_model_named_but_did_not_match_weighs_nothing() -> None:
+    pairs = [Pair(0, 0, 4.0, False), Pair(1, 0, 8.0, True)]
+    assert weight_matrix(pairs, 2, 1, assign=None).tolist() == [[0], [1]]
+    assert weight_matrix(pairs, 2, 1, assign=5.0).tolist() == [[1], [1]]
+
+
 def test_counts_of_many_to_many_matches() -> None:
     found = count([(0, 0), (0, 1), (1, 0), (2, 2)], n_reference=5, n_generated=4)
     assert (found.hits_reference, found.hits_generated, found.n_pairs) == (3, 3, 3)
@@ -84,9 +125,34 @@ def test_more_hits_win_and_equal_counts_decide_at_equal_length() -> None:
     raw, equal = found["match", None], found["match_equal", None]
     assert (raw.outcome, raw.a_hits, raw.b_hits, raw.a_items) == ("win", 2, 1, 8)
     assert (equal.a_items, equal.b_items, equal.b_hits) == (1, 1, 1)
-    assert equal.a_hits <= 1
+    assert equal.a_hits == 2 / 8  # what one of its items hits on average
     # And under each aspect only its items count
     assert found["match", "rejection"].outcome == "tie"
+
+
+def test_a_near_miss_decides_between_equal_hits() -> None:
+    # Given two reviews that hit one point, of which one comes near a second
+    plain, near = reading(1, {0: 0}, 2), reading(2, {0: 0}, 2)
+    near = replace(near, pairs={9: [*near.pairs[9], Pair(1, 1, 4.5, False, weight=0.2)]})
+    found = {v.method: v for v in verdicts(plain, near, ())}
+    # Then counted hits are equal, and expected ones are not
+    assert (found["match"].outcome, found["match_equal"].outcome) == ("tie", "lose")
+    assert (found["match_equal"].a_hits, found["match_equal"].b_hits) == (1.0, 1.2)
+
+
+@settings(max_examples=40)
+@given(st.dictionaries(st.integers(0, 7), st.integers(0, 5), max_size=6), st.integers(0, 8))
+def test_expected_hits_are_the_counted_ones_where_nothing_is_cut(
+    hits: dict[int, int], n: int
+) -> None:
+    made = reading(1, hits, 8)
+    whole = made.expected_hits(made.points, 8)
+    assert whole == made.union(made.points).hits_reference
+    # One point hits its share of what has a partner, and fewer points never hit more.
+    assert abs(made.expected_hits(made.points, 1) - len(hits) / 8) < 1e-6
+    assert made.expected_hits(made.points, n) <= whole
+    by_aspect = [made.expected_hits(made.points[i::2], 4) for i in (0, 1)]
+    assert sum(by_aspect) >= whole
 
 
 @settings(max_examples=40)

@@ -6,7 +6,7 @@ import hypothesis.strategies as st
 from hypothesis import given, settings
 
 from db.points import ReviewText, StoredPoint
-from judge.points import equal_cut, points_of, sentences
+from judge.points import equal_cut, equal_cuts, points_of, sentences
 
 FREE = """\
 This paper proposes a new optimizer for sparse networks. The idea is interesting, and Sec. 3 \
@@ -69,3 +69,14 @@ def test_the_equal_cut_is_fixed_and_nested(n_points: int, n: int, paper: str) ->
     # ...and another review of the paper is cut at the same places.
     others = [StoredPoint(100 + i, 2, i, None, f"another {i}") for i in range(n_points)]
     assert [p.position for p in equal_cut(others, n, paper)] == [p.position for p in kept]
+
+
+@settings(max_examples=40)
+@given(n_points=st.integers(0, 12), n=st.integers(0, 14), paper=st.text(max_size=9))
+def test_every_point_is_in_equally_many_cuts(n_points: int, n: int, paper: str) -> None:
+    points = [StoredPoint(i, 1, i, None, f"point {i}") for i in range(n_points)]
+    cuts = equal_cuts(points, n, paper)
+    assert cuts[0] == equal_cut(points, n, paper)
+    assert {len(set(cut)) for cut in cuts} == {min(n, n_points)}
+    assert len({sum(point in cut for cut in cuts) for point in points}) <= 1
+    assert len(cuts) == (n_points if 0 < n < n_points else 1)
