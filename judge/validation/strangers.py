@@ -3,14 +3,14 @@ own. Knows no command line.
 
 One review of a paper and one of another paper are the rivals, the paper's other reviews the
 reference; who hits more at equal item counts wins, as in a PK. The threshold is chosen on training
-papers, and figures are of the others.
+papers, by counted hits of one cut, and figures are of the others.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from judge.bootstrap import bootstrap, mean, over_groups
 from judge.counting import Reading, verdicts
 from judge.embedding import Similarities, cosines
 from judge.matching import embedding_pairs
+from judge.points import equal_cut
 from judge.statistics import Estimate
 from judge.validation.labels import ReviewedPaper
 from judge.validation.matcher import Embed
@@ -61,13 +62,15 @@ class Tally:
 
 @dataclass(frozen=True)
 class StrangerFigures:
-    """`chosen` is of the training papers, the others are of those held out.
+    """`chosen` and `training` are of the training papers, the others are of those held out.
 
-    At the chosen threshold `reported` has a case a paper, `repeated` five with as many strangers,
+    `chosen` counts hits of one cut, the others are the PK's verdicts. At the chosen threshold
+    `reported` has a case a paper, `repeated` five with as many strangers,
     `every` one for each review. `in_use` is `repeated` at the matcher's own threshold.
     """
 
     chosen: Tally
+    training: Tally
     reported: Tally
     repeated: Tally
     every: Tally
@@ -81,10 +84,12 @@ def check_strangers(
     in_use: float,
 ) -> StrangerFigures:
     """Choose the threshold on the training papers, tell figures of the held-out ones."""
-    chosen = _choose(cases(training, embed, every=True))
+    learnt = cases(training, embed, every=True)
+    chosen = _choose(learnt)
     repeated = cases(held_out, embed, strangers=_STRANGERS)
     return StrangerFigures(
         chosen=chosen,
+        training=tally(learnt, chosen.threshold),
         reported=tally(cases(held_out, embed), chosen.threshold),
         repeated=tally(repeated, chosen.threshold),
         every=tally(cases(held_out, embed, every=True), chosen.threshold),
@@ -119,13 +124,30 @@ def _case(paper: str, place: int, own: Sequence[Vectors], others: Sequence[Vecto
     return Case(paper, own[place], others[min(place, len(others) - 1)], references)
 
 
-def tally(of: Sequence[Case], threshold: float) -> Tally:
+def judged(case: Case, threshold: float) -> str:
+    """The PK's verdict."""
+    own, stranger = _readings(case, threshold)
+    found = {verdict.method: verdict.outcome for verdict in verdicts(own, stranger, ())}
+    return found["match_equal"]
+
+
+def counted(case: Case, threshold: float) -> str:
+    """Who hits more points when the longer review is cut once."""
+    rivals = _readings(case, threshold)
+    n = min(len(rival.points) for rival in rivals)
+    own, stranger = (r.union(equal_cut(r.points, n, r.paper)).hits_reference for r in rivals)
+    return "win" if own > stranger else "lose" if own < stranger else "tie"
+
+
+def tally(
+    of: Sequence[Case], threshold: float, outcome: Callable[[Case, float], str] = judged
+) -> Tally:
     """Count who wins under a threshold."""
-    outcomes = [_outcome(case, threshold) for case in of]
+    outcomes = [outcome(case, threshold) for case in of]
     count = Counter(outcomes)
     places = {paper: place for place, paper in enumerate(dict.fromkeys(c.paper for c in of))}
     groups = [places[case.paper] for case in of]
-    won = mean([float(outcome == "win") for outcome in outcomes])
+    won = mean([float(each == "win") for each in outcomes])
     return Tally(
         *(threshold, len(of), len(places), count["win"], count["tie"], count["lose"]),
         wins=bootstrap(over_groups(won, groups), len(places)),
@@ -134,16 +156,14 @@ def tally(of: Sequence[Case], threshold: float) -> Tally:
 
 def _choose(training: Sequence[Case]) -> Tally:
     """The threshold with the most wins; the middle one of several."""
-    tallies = [tally(training, threshold) for threshold in _THRESHOLDS]
+    tallies = [tally(training, threshold, counted) for threshold in _THRESHOLDS]
     most = max(each.win for each in tallies)
     best = [each for each in tallies if each.win == most]
     return best[len(best) // 2]
 
 
-def _outcome(case: Case, threshold: float) -> str:
-    own, stranger = (_reading(case, each, threshold) for each in (case.own, case.stranger))
-    found = {verdict.method: verdict.outcome for verdict in verdicts(own, stranger, ())}
-    return found["match_equal"]
+def _readings(case: Case, threshold: float) -> tuple[Reading, Reading]:
+    return _reading(case, case.own, threshold), _reading(case, case.stranger, threshold)
 
 
 def _reading(case: Case, generated: Vectors, threshold: float) -> Reading:

@@ -205,6 +205,7 @@ def test_peoples_reviews_are_held_against_strangers(tmp_path: Path) -> None:
     # Then each own review wins, but against the one paper of the same subject
     found = check_strangers(reviewed[:6], reviewed, embed, in_use=1.0)
     assert (found.chosen.n, found.chosen.win, found.reported.papers) == (18, 18, 7)
+    assert (found.training.n, found.training.win) == (18, 18)
     assert (found.repeated.n, found.every.n) == (35, 21)
     assert found.repeated.win + found.repeated.tie == 35
     assert found.repeated.win >= 33
