@@ -1,4 +1,4 @@
-"""Saves a Llama on a GPU small operations, to the same result; knows nothing of engines.
+"""Puts faster operations into a Llama on a GPU, to the same result up to rounding; knows no engine.
 
 Norms, rotary positions and SwiGLU move few bytes and much time: a prefill of 9,000 tokens takes 250
 instead of 296 ms on an H200 (Hsu et al. 2024, arXiv:2410.10989).
@@ -47,9 +47,17 @@ def fuse(model: Any, *, few_rows: bool) -> str:
     return ", ".join(part for part in parts if part) or "none"
 
 
+def why_not_in_four_bits(device: torch.device) -> str:
+    """Why few rows are not multiplied by NF4 weights in 4 bits on this device; "" if they are."""
+    if device.type != "cuda":
+        return "no GPU"
+    if torch.cuda.get_device_capability(device)[0] != HOPPER:
+        return "in 4 bits measured on Hopper only"
+    return "" if find_spec("triton") else "Triton is not installed"
+
+
 def _fuse_products(model: Any) -> str:
-    """Let few rows be multiplied in 4 bits; measured on Hopper only, so nowhere else."""
-    if torch.cuda.get_device_capability(model.device)[0] != HOPPER or find_spec("triton") is None:
+    if why_not_in_four_bits(model.device):
         return ""
     from models.nf4_linear import replace_linears
 

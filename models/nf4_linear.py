@@ -35,7 +35,9 @@ class Nf4Linear(Linear4bit):  # type: ignore[misc]  # bitsandbytes has no types
     def forward(self, hidden: Tensor) -> Tensor:
         """Map [..., in] to [..., out]."""
         rows = hidden.reshape(-1, self.in_features)
-        if len(rows) not in FEW_ROWS:
+        # The product has no gradient, and its inputs are in bf16.
+        plain = hidden.requires_grad or hidden.dtype != torch.bfloat16
+        if plain or len(rows) not in FEW_ROWS:
             output: Tensor = super().forward(hidden)
             return output
         product = multiply(rows, self.weight.data, self.packed_scales)

@@ -31,6 +31,8 @@ MIN_FREE_GIB = 2.0
 #: Weights on disk that a CPU still reviews with at a useful pace, in GiB.
 MAX_CPU_MODEL_GIB = 4.0
 _PCI_DEVICES = Path("/sys/bus/pci/devices")
+#: What the check of GPUs touches.
+_DEVICE = "cuda"
 #: Clocks of one host and its database may differ by this much before leases look odd, in seconds.
 MAX_CLOCK_SKEW_SECONDS = 5.0
 
@@ -195,18 +197,15 @@ def _gpu(config: ReviewerConfig | None, settings: Settings) -> Check:
     if not gpus:
         return Check("gpu", True, "no NVIDIA GPU here: models run on the CPU, slowly")
     # In a child process: a CUDA context made here would stay, and a broken driver may abort.
-    program = (
-        "from models.attention import choose_attention as c; a = c(); print(a.name, '-', a.reason)"
-    )
     answer = subprocess.run(
-        [sys.executable, "-c", f"import torch; torch.zeros(1, device='cuda'); {program}"],
+        [sys.executable, "-m", "models.gpu_check", _DEVICE],
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
     lines = (answer.stdout if answer.returncode == 0 else answer.stderr).strip().splitlines()
-    detail = f"{len(gpus)} GPUs; attention: {lines[-1] if lines else 'no answer'}"
+    detail = f"{len(gpus)} GPUs: {lines[-1] if lines else 'no answer'}"
     fix = "Install the driver and the torch build that belong together; `nvidia-smi` must work."
     return Check("gpu", answer.returncode == 0, detail, fix)
 

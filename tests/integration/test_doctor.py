@@ -124,6 +124,18 @@ def test_no_gpu_for_a_large_model_and_a_card_without_a_driver(
         assert "driver lists none" in broken(settings, "llama31-7")["gpu"].detail
 
 
+def test_a_card_that_works_says_what_an_engine_uses_on_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The CPU stands in for the card: the program and its answer are the same
+    monkeypatch.setattr(doctor, "gpu_indices", lambda: ["0", "1"])
+    monkeypatch.setattr(doctor, "_DEVICE", "cpu")
+    (found,) = [check for check in doctor.examine(settings) if check.name == "gpu"]
+    assert found.ok
+    assert found.detail.startswith("2 GPUs: sdpa (no GPU")
+    assert "bitsandbytes' products (no GPU)" in found.detail
+
+
 def test_a_driver_that_torch_cannot_use(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
