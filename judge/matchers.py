@@ -66,7 +66,8 @@ class EmbeddingMatcher:
 
     def prepare(self, texts: Sequence[str]) -> None:
         """Embed the texts, all at once: one by one it takes several times as long."""
-        new = sorted(set(texts) - self._vectors.keys())
+        # Not a difference of sets: that would walk through all vectors for each pair of reviews.
+        new = sorted({text for text in texts if text not in self._vectors})
         if new:
             self._vectors |= dict(zip(new, self._embedder.embed(new), strict=True))
 
