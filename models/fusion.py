@@ -13,13 +13,11 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
-import torch
 from bitsandbytes.functional import dequantize_blockwise
 from bitsandbytes.nn import Linear4bit
 from transformers.models.llama import modeling_llama
 
-#: Major compute capability of H100 and H200.
-HOPPER = 9
+from models.gpu_check import why_not_in_four_bits
 
 
 def unnest_scales(model: Any) -> None:
@@ -45,15 +43,6 @@ def fuse(model: Any, *, few_rows: bool) -> str:
     unnest_scales(model)
     parts = [_fuse_products(model) if few_rows else "", _fuse_operations(model)]
     return ", ".join(part for part in parts if part) or "none"
-
-
-def why_not_in_four_bits(device: torch.device) -> str:
-    """Why few rows are not multiplied by NF4 weights in 4 bits on this device; "" if they are."""
-    if device.type != "cuda":
-        return "no GPU"
-    if torch.cuda.get_device_capability(device)[0] != HOPPER:
-        return "in 4 bits measured on Hopper only"
-    return "" if find_spec("triton") else "Triton is not installed"
 
 
 def _fuse_products(model: Any) -> str:

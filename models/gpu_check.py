@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 
 import torch
 
 from models.attention import choose_attention
-from models.fusion import why_not_in_four_bits
+
+#: Major compute capability of H100 and H200.
+HOPPER = 9
 
 
 def describe(device: torch.device) -> str:
@@ -20,6 +23,15 @@ def describe(device: torch.device) -> str:
     obstacle = why_not_in_four_bits(device)
     products = f"bitsandbytes' products ({obstacle})" if obstacle else "products in 4 bits"
     return f"{attention.name} ({attention.reason}), {products}"
+
+
+def why_not_in_four_bits(device: torch.device) -> str:
+    """Why few rows are not multiplied by NF4 weights in 4 bits on this device; "" if they are."""
+    if device.type != "cuda":
+        return "no GPU"
+    if torch.cuda.get_device_capability(device)[0] != HOPPER:
+        return "in 4 bits measured on Hopper only"
+    return "" if find_spec("triton") else "Triton is not installed"
 
 
 if __name__ == "__main__":

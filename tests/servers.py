@@ -1,6 +1,6 @@
 """A broker and a PostgreSQL that measurements and the siege start, break and start again.
 
-Knows nothing of Referee.
+Knows nothing of papers.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Any
 
 from sqlalchemy.engine import URL, make_url
 
+from worker.broker import start_on_a_free_port
+
 _CRASH = ("-m", "immediate", "restart")
 
 
@@ -24,7 +26,7 @@ class Valkey:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._server = self._make(None)
-        self._server.start()
+        start_on_a_free_port(self._server)
         self.port: int = self._server.port
 
     @property

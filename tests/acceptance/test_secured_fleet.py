@@ -56,7 +56,7 @@ def secured(tmp_path: Path) -> Iterator[Secured]:
     server = ValkeyServer(
         data_dir=tmp_path / "valkey", config={"aclfile": str(tmp_path / "users.acl")}
     )
-    server.start()
+    broker.start_on_a_free_port(server)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certs / "server.pem", certs / "server.key")
     loop = Loop()

@@ -80,10 +80,20 @@ class Bench:
 
 
 @contextmanager
+def valkey(folder: Path) -> Iterator[ValkeyServer]:
+    server = ValkeyServer(data_dir=folder)
+    broker.start_on_a_free_port(server)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@contextmanager
 def bench(folder: Path, *, slots: int, messages: int) -> Iterator[Bench]:
     """Ring `messages` times for a worker with `slots` threads and a lease of 3 s."""
     server = ValkeyServer(data_dir=folder / "valkey", persist=True, config={"appendonly": "yes"})
-    server.start()
+    broker.start_on_a_free_port(server)
     url = f"{server.connection_url}/0"
     program = [sys.executable, "-m", "tests.doorbell_worker", url, str(slots), "3"]
     worker = subprocess.Popen(program, cwd=ROOT)
@@ -142,7 +152,7 @@ def test_a_slot_does_not_wait_while_another_rings(
         return ring(*arguments)
 
     monkeypatch.setattr("worker.doorbell.ring", ring_slowly)
-    with ValkeyServer(data_dir=tmp_path) as server, ThreadPoolExecutor(1) as slot:
+    with valkey(tmp_path) as server, ThreadPoolExecutor(1) as slot:
         app = make_app(f"{server.connection_url}/0", Settings(home=tmp_path))
         bell = Bell(app, "reviews.test")
         first = slot.submit(bell.ring)
@@ -155,7 +165,7 @@ def test_a_slot_does_not_wait_while_another_rings(
 
 
 def test_no_more_doorbells_wait_than_are_asked_for(tmp_path: Path) -> None:
-    with ValkeyServer(data_dir=tmp_path) as server:
+    with valkey(tmp_path) as server:
         app = make_app(f"{server.connection_url}/0", Settings(home=tmp_path))
         with redis.Redis.from_url(f"{server.connection_url}/0") as client:
             for times, up_to, waiting in ((3, 2, 2), (3, 2, 2), (1, ENOUGH, 3)):
@@ -168,7 +178,7 @@ def test_no_more_doorbells_wait_than_are_asked_for(tmp_path: Path) -> None:
 
 def test_doorbells_are_laid_out_as_celery_sends_them(tmp_path: Path) -> None:
     """They are pushed many at a time, past Celery's own sending."""
-    with ValkeyServer(data_dir=tmp_path) as server:
+    with valkey(tmp_path) as server:
         app = make_app(f"{server.connection_url}/0", Settings(home=tmp_path))
         app.send_task(REVIEW_TASK, kwargs={"batch": "b"}, queue="reviews.test")
         assert ring(app, "reviews.test", 1200, batch="b")
@@ -188,7 +198,7 @@ def test_doorbells_are_laid_out_as_celery_sends_them(tmp_path: Path) -> None:
 def test_the_channel_that_consumes_keeps_one_client_where_kombu_makes_many(
     tmp_path: Path, settings: Settings
 ) -> None:
-    with ValkeyServer(data_dir=tmp_path) as server:
+    with valkey(tmp_path) as server:
         app = make_app(f"{server.connection_url}/0", settings)
         with app.connection_for_read() as connection:
             channel = connection.channel()
