@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -25,6 +25,9 @@ from benchmarks.measured import report, save
 from benchmarks.training_measures import samples, summary, wait
 from models.store import is_complete
 from tests.small_models import byte_tokenizer
+
+if TYPE_CHECKING:
+    from models.loading import LoadedModel
 
 #: Rates that one H200 was seen to reach: dense bf16 products and attention's.
 LINEAR_FLOPS, ATTENTION_FLOPS = 700e12, 480e12
@@ -124,10 +127,6 @@ def _ours(
     options: argparse.Namespace, *, memory_gib: float = 0.0, dora: bool = False
 ) -> Mapping[str, Any]:
     """The product's own loop on samples made up here."""
-    from models.attention import AttentionChoice
-    from models.loading import load
-    from models.reviewer import builtin
-    from models.reviewer import load as load_reviewer
     from trainer.checkpoints import Checkpoints
     from trainer.parts import make_trainable
     from trainer.processes import join_processes
@@ -135,17 +134,6 @@ def _ours(
     from trainer.training import Training
 
     processes = join_processes()
-    base = load_reviewer(builtin()["llama31-7"]).base
-    assert base is not None
-    unused = AttentionChoice("sdpa", "not used")
-    loaded = load(
-        options.model,
-        base,
-        template="llama3",
-        device=processes.device,
-        attention=unused,
-        few_rows=False,
-    )
     recipe = Recipe(
         name="benchmark",
         reviewer="llama31-7",
@@ -156,7 +144,10 @@ def _ours(
         save_every=10**6,
     )
     model, sentence = make_trainable(
-        recipe, loaded, options.memory_gib or memory_gib, n_tokens=options.tokens
+        recipe,
+        _loaded(options.model, processes.device),
+        options.memory_gib or memory_gib,
+        n_tokens=options.tokens,
     )
     speeds = _Speeds()
     n_samples = options.steps * options.batch
@@ -183,6 +174,19 @@ def _ours(
         "choices": sentence,
         "batch": options.batch,
     }
+
+
+def _loaded(model: Path, device: torch.device) -> LoadedModel:
+    """The model in NF4, as a training loads it."""
+    from models.attention import AttentionChoice
+    from models.loading import load
+    from models.reviewer import builtin
+    from models.reviewer import load as load_reviewer
+
+    base = load_reviewer(builtin()["llama31-7"]).base
+    assert base is not None
+    unused = AttentionChoice("sdpa", "not used")
+    return load(model, base, template="llama3", device=device, attention=unused, few_rows=False)
 
 
 class _Speeds:

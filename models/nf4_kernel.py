@@ -13,6 +13,21 @@ _DEQUANTISE = tl.constexpr(assembly())
 _REGISTERS = tl.constexpr("=&r,=&r,=&r,=&r,r,r,r,r,r,r,r,r,r")
 
 
+@triton.jit  # type: ignore[untyped-decorator]  # Triton has no types
+def _dequantise(both: tl.tensor, scale: tl.tensor) -> tl.tensor:
+    """Weights of even and of odd inputs, [output, 32] each, from bytes and one scale an output."""
+    upper = (scale & -65536) | ((scale >> 16) & 65535)
+    lower = (scale << 16) | (scale & 65535)
+    return tl.inline_asm_elementwise(
+        _DEQUANTISE,
+        _REGISTERS,
+        [both, upper[:, None], lower[:, None]],
+        dtype=(tl.bfloat16, tl.bfloat16),
+        is_pure=True,
+        pack=4,
+    )
+
+
 @triton.jit(do_not_specialize=["n_rows", "n_parts"])  # type: ignore[untyped-decorator]  # Triton has no types
 def multiply_tiles(
     rows: tl.tensor,
@@ -48,16 +63,7 @@ def multiply_tiles(
     for _ in range(n_blocks):
         both = tl.load(packed)
         scale = tl.load(scales)
-        upper = (scale & -65536) | ((scale >> 16) & 65535)
-        lower = (scale << 16) | (scale & 65535)
-        even, odd = tl.inline_asm_elementwise(
-            _DEQUANTISE,
-            _REGISTERS,
-            [both, upper[:, None], lower[:, None]],
-            dtype=(tl.bfloat16, tl.bfloat16),
-            is_pure=True,
-            pack=4,
-        )
+        even, odd = _dequantise(both, scale)
         total = tl.dot(even, tl.load(rows, mask=live, other=0.0), total)
         total = tl.dot(odd, tl.load(rows + _BLOCK_BYTES, mask=live, other=0.0), total)
         packed += _BLOCK_BYTES
