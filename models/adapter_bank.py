@@ -55,7 +55,8 @@ class BankLayer(nn.Module):
         if columns is None or self.a is None or self.b is None:
             return output
         inner = nn.functional.linear(hidden, self.a) * columns
-        output = output + nn.functional.linear(inner, self.b)
+        # In place: added before it is rounded, and no second tensor as large as a prefill's.
+        output.flatten(0, 1).addmm_(inner.flatten(0, 1), self.b.T)
         if self.magnitude is None:
             return output
         return output * self.magnitude[self._selection.number][:, None]
