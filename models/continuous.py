@@ -167,7 +167,7 @@ class ContinuousEngine:
         )
         on_gpu = self._loaded.device.type == "cuda"
         graphs = self._options.graphs and on_gpu and self._kernel.capturable
-        model = Model.of(self._loaded.model)
+        model = Model(self._loaded.model)
         self._decoder = Decoder(
             model, self._tables, self._cache, self._kernel, self._bank, graphs=graphs
         )

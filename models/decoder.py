@@ -8,31 +8,50 @@ captured in a CUDA graph and the next one started before the last one is known.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, fields
+from itertools import product
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.adapter_bank import AdapterBank
 from models.engine import ReviewRequest
 from models.grammar import POSITION, GrammarTables, advance, begin
-from models.paged_attention import DecodePlan, Kernel, PrefillPlan
+from models.paged_attention import DecodePlan, Kernel, PrefillPlan, PromptRead
 from models.paged_cache import PagedCache
-from models.processors import Rows, choose
+from models.processors import Draw, Rows, take
 
 
 @dataclass(frozen=True)
 class Model:
-    """A causal language model in the two parts that a step calls."""
+    """What prefills and steps ask of transformers' causal language model."""
 
-    body: Any
-    head: Any
+    causal: Any
 
-    @classmethod
-    def of(cls, causal: Any) -> Model:
-        """Take transformers' causal language model apart."""
-        return cls(causal.model, causal.lm_head)
+    def read(self, ids: Tensor, plan: PrefillPlan) -> None:
+        """Store the keys and values of a prompt, int64 [token], as the plan says."""
+        positions = torch.arange(len(ids), device=ids.device)
+        with suppress(PromptRead):
+            self.causal.model(
+                input_ids=ids[None], position_ids=positions[None], use_cache=False, paged=plan
+            )
+
+    def scores(self, ids: Tensor, positions: Tensor, plan: DecodePlan) -> Tensor:
+        """Score every token as the next one of each row: float32 [row, vocabulary].
+
+        `ids` and `positions` are int64 [row]. Scores are not rounded to bf16 on the way: at 16 that
+        knows eighths only, and near ties would be decided by nothing.
+        """
+        hidden = self.causal.model(
+            input_ids=ids[:, None], position_ids=positions[:, None], use_cache=False, paged=plan
+        ).last_hidden_state
+        head, on_gpu = self.causal.lm_head, hidden.is_cuda and hidden.dtype == torch.bfloat16
+        if on_gpu and type(head) is nn.Linear and head.bias is None:
+            return torch.mm(hidden[:, 0], head.weight.T, out_dtype=torch.float32)
+        scores: Tensor = head(hidden)[:, 0]
+        return scores.float()
 
 
 class RowsEnded:
@@ -57,6 +76,14 @@ class RowsEnded:
         return live, broken
 
 
+@dataclass(frozen=True)
+class _Step:
+    """What a graph is recorded for: how many rows, and how much of sampling they need."""
+
+    size: int
+    draw: Draw
+
+
 class Decoder:
     """The slots of one model and its paged cache."""
 
@@ -70,12 +97,12 @@ class Decoder:
         *,
         graphs: bool,
     ) -> None:
-        """`graphs` replays a step from a CUDA graph, one for each number of rows in `sizes`."""
+        """`graphs` replays steps from CUDA graphs, one for each of `sizes` and of `Draw`."""
         self._model, self._tables, self._cache = model, tables, cache
         self._kernel, self._bank = kernel, bank
         slots, device = len(cache.tables), cache.tables.device
         self.sizes = _sizes(slots) if graphs else tuple(range(1, slots + 1))
-        self._graphs: dict[int, torch.cuda.CUDAGraph] | None = {} if graphs else None
+        self._graphs: dict[_Step, torch.cuda.CUDAGraph] | None = {} if graphs else None
         self._graphs_for = bank.layout
         self._pool: Any = torch.cuda.graph_pool_handle() if graphs else None
         self._token = torch.zeros(slots, dtype=torch.long, device=device)
@@ -88,6 +115,7 @@ class Decoder:
         width = cache.tables.shape[1] * cache.block_tokens + 1
         self._answer = torch.zeros(slots, width, dtype=torch.int32, device=device)
         self._host_lengths = [0] * slots
+        self._draws = [Draw.GREEDY] * slots
 
     def enter(
         self, slot: int, request: ReviewRequest, prompt: tuple[int, ...], adapter: str | None
@@ -98,23 +126,21 @@ class Decoder:
         of the answer like any other.
         """
         *ids, last = prompt
-        device = self._token.device
+        # Before the prompt is read: what is made on the host waits for what the device has to do.
+        row = Rows.of([request], self._tables)
         places = self._cache.places(slot, len(ids))
         plan = PrefillPlan(self._kernel, self._cache, slot, places)
         with self._bank.for_prompt(adapter):
-            self._model.body(
-                input_ids=torch.tensor([ids], device=device),
-                position_ids=torch.arange(len(ids), device=device)[None],
-                use_cache=False,
-                paged=plan,
-            )
-        self._place(slot, request, last, len(ids), adapter)
+            self._model.read(torch.tensor(ids, device=self._token.device), plan)
+        self._place(slot, row, last, len(ids), adapter)
+        self._draws[slot] = Draw.of(request)
 
     def leave(self, slot: int) -> None:
         """Let the slot's row rest."""
         self._live[slot] = False
         self._length[slot] = 0
         self._host_lengths[slot] = 0
+        self._draws[slot] = Draw.GREEDY
 
     def answer(self, slot: int) -> list[int]:
         """The token ids that the slot's request has so far, its end token included."""
@@ -126,21 +152,16 @@ class Decoder:
         """Give each live one of the first rows its next token; does not wait for the device."""
         size = next(size for size in self.sizes if size >= n_rows)
         self._host_lengths = [n + 1 if n else 0 for n in self._host_lengths]
-        with self._bank.for_rows(size):
-            self._run(size)
+        self._run(_Step(size, max(self._draws)))
         return RowsEnded(self._live, self._broken)
 
     def warm_up(self, report: Callable[[int], None] = lambda _: None) -> None:
-        """Capture the graphs of all sizes, the largest first, so that the others fit its memory."""
-        for size in reversed(self.sizes):
-            with self._bank.for_rows(size):
-                self._run(size)
+        """Capture all graphs, the largest first, so that the others fit its memory."""
+        for size, draw in product(reversed(self.sizes), reversed(Draw)):
+            self._run(_Step(size, draw))
             report(size)
 
-    def _place(
-        self, slot: int, request: ReviewRequest, token: int, length: int, adapter: str | None
-    ) -> None:
-        row = Rows.of([request], self._tables)
+    def _place(self, slot: int, row: Rows, token: int, length: int, adapter: str | None) -> None:
         for field in fields(Rows):
             getattr(self._rows, field.name)[slot] = getattr(row, field.name)[0]
         self._state[slot] = begin(row.node)[0]
@@ -151,29 +172,31 @@ class Decoder:
         self._live[slot] = True
         self._host_lengths[slot] = length
 
-    def _run(self, size: int) -> None:
-        if self._graphs is None:
-            self._step(size)
-            return
-        if self._graphs_for != self._bank.layout:
-            self._graphs.clear()
-            # A pool dies with the last graph that was recorded in it.
-            self._pool = torch.cuda.graph_pool_handle()
-            self._graphs_for = self._bank.layout
-        if size not in self._graphs:
-            self._graphs[size] = self._capture(size)
-        else:
-            self._graphs[size].replay()
+    def _run(self, step: _Step) -> None:
+        with self._bank.for_rows(step.size):
+            if self._graphs is None:
+                self._step(step)
+                return
+            if self._graphs_for != self._bank.layout:
+                self._graphs.clear()
+                # A pool dies with the last graph that was recorded in it.
+                self._pool = torch.cuda.graph_pool_handle()
+                self._graphs_for = self._bank.layout
+            if step not in self._graphs:
+                self._graphs[step] = self._capture(step)
+            else:
+                self._graphs[step].replay()
 
-    def _capture(self, size: int) -> torch.cuda.CUDAGraph:
+    def _capture(self, step: _Step) -> torch.cuda.CUDAGraph:
         """Run a step once as it is, for libraries that prepare themselves, and record it."""
-        self._step(size)
+        self._step(step)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-            self._step(size)
+            self._step(step)
         return graph
 
-    def _step(self, size: int) -> None:
+    def _step(self, step: _Step) -> None:
+        size = step.size
         live, position = self._live[:size], self._length[:size]
         plan = DecodePlan(
             self._kernel,
@@ -182,20 +205,15 @@ class Decoder:
             lengths=torch.where(live, position + 1, 1).int(),
             host_lengths=[max(n, 1) for n in self._host_lengths[:size]],
         )
-        hidden = self._model.body(
-            input_ids=self._token[:size, None],
-            position_ids=position[:, None],
-            use_cache=False,
-            paged=plan,
-        ).last_hidden_state
-        self._take(size, self._model.head(hidden)[:, 0].float())
+        self._take(step, self._model.scores(self._token[:size], position, plan))
 
-    def _take(self, size: int, scores: Tensor) -> None:
+    def _take(self, step: _Step, scores: Tensor) -> None:
         """Choose each row's token and write it down; rows that rest keep what they have."""
+        size = step.size
         live, state = self._live[:size].clone(), self._state[:size]
         rows = self._rows.first(size)
         broken = live & ~torch.isfinite(scores).all(dim=-1)
-        token = choose(self._tables, rows, state, scores).argmax(dim=-1)
+        token = take(self._tables, rows, state, scores, step.draw)
         self._answer[:size].scatter_(1, state[:, POSITION, None], token[:, None].int())
         after = torch.where(live[:, None], advance(self._tables, state, token), state)
         ended = (token == self._tables.end_token_id) | (after[:, POSITION] >= rows.limit) | broken

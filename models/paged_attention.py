@@ -42,6 +42,10 @@ class Kernel(Protocol):
         """Attention of one token a row to everything its cache holds."""
 
 
+class PromptRead(Exception):
+    """Ends a prefill in its last layer: of a prompt only keys and values are wanted."""
+
+
 @dataclass(frozen=True)
 class PrefillPlan:
     """Where the tokens of a slot's prompt go: `places` int64 [token]."""
@@ -52,9 +56,11 @@ class PrefillPlan:
     places: Tensor
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        """Store keys and values, and attend to the prompt itself."""
+        """Store keys and values, and attend to the prompt itself; PromptRead in the last layer."""
         keys, values = key.flatten(0, 1), value.flatten(0, 1)
         self.cache.write_prompt(layer, self.slot, self.places, keys, values)
+        if layer == self.cache.n_layers - 1:
+            raise PromptRead
         return self.kernel.prefill(query, key, value, scale)
 
 

@@ -84,6 +84,11 @@ class PagedCache:
         self._held: dict[int, list[int]] = {}
 
     @property
+    def n_layers(self) -> int:
+        """Layers of the model that keep something."""
+        return len(self.keys)
+
+    @property
     def n_free(self) -> int:
         """Blocks that nobody holds."""
         return len(self._free)

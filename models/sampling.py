@@ -34,12 +34,30 @@ def keep_top_p(scores: Tensor, top_p: Tensor) -> Tensor:
     NUCLEUS tokens at most, where top_p is below 1. Tokens with the same score as the last one kept
     stay too, so the order of sorting is no matter.
     """
-    ordered = scores.topk(min(NUCLEUS, scores.shape[-1])).values
+    ordered, _, kept = _likeliest(scores, top_p)
+    least = ordered.masked_fill(~kept, float("inf")).amin(dim=-1, keepdim=True)
+    unwanted = (scores < least) & (top_p < 1)[:, None]
+    return scores.masked_fill(unwanted, float("-inf"))
+
+
+def draw_from_nucleus(scores: Tensor, top_p: Tensor, seed: Tensor, position: Tensor) -> Tensor:
+    """Each row's sample [B] where every `top_p` is below 1: noise for the likeliest tokens only.
+
+    The same tokens as the argmax of `add_noise` after `keep_top_p`.
+    """
+    ordered, tokens, kept = _likeliest(scores, top_p)
+    noisy = ordered + gumbel(seed, position, tokens)
+    best = noisy.masked_fill(~kept, float("-inf")).argmax(dim=-1, keepdim=True)
+    return tokens.gather(-1, best)[:, 0]
+
+
+def _likeliest(scores: Tensor, top_p: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The NUCLEUS likeliest tokens' scores, falling, their ids, and which top-p keeps: [B, N]."""
+    ordered, tokens = scores.topk(min(NUCLEUS, scores.shape[-1]))
     probability = (ordered - scores.logsumexp(dim=-1, keepdim=True)).exp()
     before = probability.cumsum(dim=-1) - probability
     last = (before < top_p[:, None]).sum(dim=-1, keepdim=True).clamp(min=1) - 1
-    unwanted = (scores < ordered.gather(-1, last)) & (top_p < 1)[:, None]
-    return scores.masked_fill(unwanted, float("-inf"))
+    return ordered, tokens, ordered >= ordered.gather(-1, last)
 
 
 def add_noise(scores: Tensor, seed: Tensor, position: Tensor, temperature: Tensor) -> Tensor:
@@ -47,23 +65,26 @@ def add_noise(scores: Tensor, seed: Tensor, position: Tensor, temperature: Tenso
 
     `seed` and `position` are int64 [B]; scores [B, V] are already divided by the temperature.
     """
-    noise = gumbel(seed, position, scores.shape[-1])
+    noise = gumbel(seed, position, torch.arange(scores.shape[-1], device=scores.device))
     return torch.where((temperature > 0)[:, None], scores + noise, scores)
 
 
-def gumbel(seed: Tensor, position: Tensor, width: int) -> Tensor:
-    """Standard Gumbel noise, float32 [B, width], for int64 [B] seeds and positions."""
-    bits = _bits(seed, position, width)
+def gumbel(seed: Tensor, position: Tensor, tokens: Tensor) -> Tensor:
+    """Standard Gumbel noise, float32 [B, N], for seeds and positions [B], token ids [N] or [B, N].
+
+    All are int64.
+    """
+    bits = _bits(seed, position, tokens)
     # 1 - u, not u: floats are finest near 0, and the large values of the noise come from there.
     rest = bits.float().add_(0.5).mul_(2.0**-32).clamp_(max=1 - 2.0**-24)
     return rest.neg_().log1p_().neg_().log_().neg_()
 
 
-def _bits(seed: Tensor, position: Tensor, width: int) -> Tensor:
-    """32 random bits for each token id: int64 [B, width]."""
-    tokens = _mix((torch.arange(width, device=seed.device) * _STEP + 1) & _MASK)
+def _bits(seed: Tensor, position: Tensor, tokens: Tensor) -> Tensor:
+    """32 random bits for each token id: int64 [B, N]."""
+    words = _mix((tokens * _STEP + 1) & _MASK)
     key = _mix(_mix(_mix(seed & _MASK) ^ (seed >> 32)) ^ _mix((position + _STEP) & _MASK))
-    return _mix(tokens[None, :] ^ key[:, None])
+    return _mix(words ^ key[:, None])
 
 
 def _mix(word: Tensor) -> Tensor:

@@ -51,11 +51,8 @@ def _prefill_bytes(loaded: LoadedModel, shape: CacheShape, kernel: Kernel, n_tok
     cache.reserve(0, n_tokens)
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
-    Model.of(loaded.model).body(
-        input_ids=torch.zeros(1, n_tokens, dtype=torch.long, device=device),
-        position_ids=torch.arange(n_tokens, device=device)[None],
-        use_cache=False,
-        paged=PrefillPlan(kernel, cache, 0, cache.places(0, n_tokens)),
-    )
+    ids = torch.zeros(n_tokens, dtype=torch.long, device=device)
+    plan = PrefillPlan(kernel, cache, 0, cache.places(0, n_tokens))
+    Model(loaded.model).read(ids, plan)
     torch.cuda.synchronize(device)
     return torch.cuda.max_memory_allocated(device) - before

@@ -64,7 +64,7 @@ def write_adapters(base_folder: Path, folder: Path) -> dict[str, Path]:
     shapes: list[dict[str, Any]] = [
         {"target_modules": "all-linear", "r": 8},
         {"target_modules": ["q_proj", "down_proj"], "r": 4, "use_dora": True},
-        {"target_modules": ["v_proj", "o_proj"], "r": 16, "use_rslora": True},
+        {"target_modules": ["v_proj", "o_proj", "lm_head"], "r": 16, "use_rslora": True},
     ]
     folders = {}
     for seed, shape in enumerate(shapes):

@@ -8,7 +8,7 @@ import torch
 from models.aspects import FOUR, SEVEN
 from models.engine import ReviewRequest, Suppression
 from models.grammar import GrammarTables, advance, begin
-from models.processors import Rows, choose
+from models.processors import Draw, Rows, choose, take
 from models.sampling import gumbel
 from tests.tokenizers import sentencepiece
 from tests.unit.generation.decoding import decode
@@ -28,6 +28,7 @@ REQUESTS = [
         max_prompt_tokens=1,
         max_new_tokens=560,
         temperature=0.3 * (seed % 4),
+        top_p=(0.9, 0.5, 1.0)[seed % 3],
         seed=seed,
         suppression=Suppression(),
         guided=seed % 3 > 0,
@@ -43,8 +44,9 @@ def tables_on(device: str) -> GrammarTables:
 
 def test_the_noise_is_the_cpus() -> None:
     seeds, positions = torch.arange(8) << 40, torch.arange(8)
-    on_gpu = gumbel(seeds.cuda(), positions.cuda(), 128_256).cpu()
-    torch.testing.assert_close(on_gpu, gumbel(seeds, positions, 128_256), rtol=1e-5, atol=1e-5)
+    tokens = torch.arange(128_256)
+    on_gpu = gumbel(seeds.cuda(), positions.cuda(), tokens.cuda()).cpu()
+    torch.testing.assert_close(on_gpu, gumbel(seeds, positions, tokens), rtol=1e-5, atol=1e-5)
 
 
 def test_answers_are_the_cpus() -> None:
@@ -55,15 +57,17 @@ def test_answers_are_the_cpus() -> None:
     assert decode(on_gpu, REQUESTS, lambda step: moved[step].expand(len(REQUESTS), -1)) == expected
 
 
-def test_a_step_can_be_captured_in_a_graph() -> None:
+@pytest.mark.parametrize("draw", Draw)
+def test_a_step_can_be_captured_in_a_graph(draw: Draw) -> None:
     # Given a step captured once, with fixed places for state and scores
     tables = tables_on("cuda")
-    rows = Rows.of(REQUESTS, tables)
-    state, scores = begin(rows.node), torch.zeros(len(REQUESTS), len(tables.class_of)).cuda()
-    advance(tables, state, choose(tables, rows, state, scores).argmax(-1))  # loads the kernels
+    requests = [request for request in REQUESTS if Draw.of(request) <= draw]
+    rows = Rows.of(requests, tables)
+    state, scores = begin(rows.node), torch.zeros(len(requests), len(tables.class_of)).cuda()
+    advance(tables, state, take(tables, rows, state, scores, draw))  # loads the kernels
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        token = choose(tables, rows, state, scores).argmax(-1)
+        token = take(tables, rows, state, scores, draw)
         following = advance(tables, state, token)
     # When it is replayed along an answer, then it gives the tokens of plain calls
     plain = state.clone()

@@ -13,7 +13,7 @@ from models.aspects import FOUR
 from models.engine import ReviewRequest, Suppression
 from models.grammar import GrammarTables, advance, begin
 from models.parse import parse
-from models.processors import Rows, choose, processors_for
+from models.processors import Draw, Rows, choose, processors_for, take
 from tests.tokenizers import TOKENIZERS
 from tests.unit.generation.conftest import tables_of
 from tests.unit.generation.decoding import decode
@@ -53,6 +53,36 @@ def test_rows_in_a_batch_answer_as_they_do_alone(make_request: Make) -> None:
     alone = [decode(tables, [request], lambda step: scores[step][None]) for request in requests]
     # Then the answers are the same
     assert together == [answer for [answer] in alone]
+
+
+@pytest.mark.parametrize("draw", Draw)
+def test_a_step_that_does_only_what_is_asked_for_takes_the_same_tokens(
+    draw: Draw, make_request: Make
+) -> None:
+    # Given rows of which none needs more of sampling than `draw`
+    tables = tables_of("sentencepiece")
+    base = make_request(max_new_tokens=600, suppression=Suppression("probability", 0.5))
+    samplings = [(0.0, 1.0), (0.0, 0.9), (0.35, 0.9), (5.0, 0.5), (0.7, 1.0), (5.0, 1.0)]
+    requests = [
+        replace(base, temperature=temperature, top_p=top_p, seed=seed, guided=seed % 2 == 0)
+        for seed, (temperature, top_p) in enumerate(samplings)
+    ]
+    requests = [request for request in requests if Draw.of(request) <= draw]
+    assert max(map(Draw.of, requests)) is draw
+    rows = Rows.of(requests, tables)
+    state = begin(rows.node)
+    # When they write, step by step, then either way takes the same tokens
+    for scores in torch.randn(
+        200, len(requests), len(tables.class_of), generator=torch.Generator().manual_seed(3)
+    ):
+        token = take(tables, rows, state, scores, draw)
+        assert torch.equal(token, choose(tables, rows, state, scores).argmax(-1))
+        state = advance(tables, state, token)
+
+
+def test_a_top_p_that_is_one_on_the_device_needs_the_whole_vocabulary(make_request: Make) -> None:
+    assert Draw.of(make_request(temperature=0.35, top_p=1 - 1e-12)) is Draw.WHOLE
+    assert Draw.of(make_request(temperature=1e-60, top_p=1.0)) is Draw.GREEDY
 
 
 def test_the_same_seed_gives_the_same_answer_and_another_seed_another(make_request: Make) -> None:
@@ -105,5 +135,6 @@ def test_a_step_never_waits_for_the_device(make_request: Make) -> None:
     rows = Rows.of([make_request(top_p=0.5, suppression=Suppression())] * 2, on_meta)
     state = begin(rows.node)
     scores = torch.zeros(2, len(tables.class_of), device="meta")
-    token = choose(on_meta, rows, state, scores).argmax(-1)
-    assert advance(on_meta, state, token).shape == state.shape
+    for draw in Draw:
+        token = take(on_meta, rows, state, scores, draw)
+        assert advance(on_meta, state, token).shape == state.shape

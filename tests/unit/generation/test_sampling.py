@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 
-from models.sampling import NUCLEUS, add_noise, gumbel, keep_top_p, temper
+from models.sampling import NUCLEUS, add_noise, draw_from_nucleus, gumbel, keep_top_p, temper
 
 #: Below this the sampler would be called wrong; with fixed seeds the outcome never changes.
 P_VALUE = 0.001
-#: Of seeds 0, 42, 2**63 - 1 at positions 0, 7, 1149: the noise of tokens 0, 5230, 128255.
-RECORDED = [
-    [-0.177991, 1.156875, 0.029063],
-    [4.828011, -0.293806, 2.395967],
-    [0.676407, -0.160187, -0.007266],
-]
 #: Of seeds 0, 42, 2**63 - 1 at positions 0, 7, 1149: the noise of tokens 0, 5230, 128255.
 RECORDED = [
     [-0.177991, 1.156875, 0.029063],
@@ -54,22 +50,30 @@ def test_neighbouring_seeds_and_positions_are_independent(
 
 
 def test_the_noise_is_standard_gumbel() -> None:
-    noise = gumbel(torch.arange(4), torch.arange(4) + 9, 50_000)
+    noise = gumbel(torch.arange(4), torch.arange(4) + 9, torch.arange(50_000))
     assert stats.kstest(noise.flatten().numpy(), "gumbel_r").pvalue > P_VALUE
     assert noise.isfinite().all()
 
 
 def test_the_noise_is_the_same_on_every_machine() -> None:
     # Given values that were written down once; a change would change every stored review
-    noise = gumbel(torch.tensor([0, 42, (1 << 63) - 1]), torch.tensor([0, 7, 1149]), 128_256)
-    assert torch.allclose(noise[:, [0, 5230, 128_255]], torch.tensor(RECORDED), atol=1e-5)
+    tokens = torch.tensor([0, 5230, 128_255])
+    noise = gumbel(torch.tensor([0, 42, (1 << 63) - 1]), torch.tensor([0, 7, 1149]), tokens)
+    assert torch.allclose(noise, torch.tensor(RECORDED), atol=1e-5)
+
+
+def test_a_tokens_noise_depends_on_no_other_token() -> None:
+    seeds, positions = torch.tensor([3, 4]), torch.tensor([0, 9])
+    whole = gumbel(seeds, positions, torch.arange(1000))
+    some = torch.tensor([[7, 999, 0], [5, 5, 31]])
+    assert torch.equal(gumbel(seeds, positions, some), whole.gather(1, some))
 
 
 def test_a_row_alone_draws_as_in_a_batch() -> None:
     seeds, positions = torch.tensor([3, 4, 5]), torch.tensor([0, 9, 2])
-    batch = gumbel(seeds, positions, 1000)
+    batch = gumbel(seeds, positions, torch.arange(1000))
     for row in range(3):
-        alone = gumbel(seeds[row : row + 1], positions[row : row + 1], 1000)
+        alone = gumbel(seeds[row : row + 1], positions[row : row + 1], torch.arange(1000))
         assert torch.equal(batch[row : row + 1], alone)
 
 
@@ -96,3 +100,19 @@ def test_top_p_keeps_the_fewest_tokens_that_hold_it(top_p: float) -> None:
     assert (mass >= top_p - 1e-6).all()
     assert (top_p == 1.0) or (mass - smallest < top_p + 1e-6).all()
     assert (top_p < 1.0) or kept.all()
+
+
+@settings(max_examples=60)
+@given(
+    st.floats(0.01, 0.9999), st.floats(0.1, 20.0), st.integers(1, 2 * NUCLEUS), st.integers(0, 99)
+)
+def test_noise_for_the_nucleus_alone_draws_the_same_tokens(
+    top_p: float, spread: float, width: int, seed: int
+) -> None:
+    # Given rows of any shape, some of whose tokens the grammar forbids
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.randn(8, width, generator=generator) * spread
+    scores[:, 1::3] = float("-inf")
+    seeds, positions, keep = torch.arange(8) + seed, torch.arange(8), torch.full((8,), top_p)
+    noisy = add_noise(keep_top_p(scores, keep), seeds, positions, torch.ones(8))
+    assert torch.equal(draw_from_nucleus(scores, keep, seeds, positions), noisy.argmax(-1))
