@@ -117,6 +117,7 @@ class SdpaKernel:
         """See Kernel; a row's cache lies in one block."""
         cache = plan.cache
         units = cache.units_of(layer, len(query)) or (None, None)
+        query = cache.as_keys_are(query)
         rows = []
         for row, length in enumerate(plan.host_lengths):
             place = cache.block_of(row)
@@ -167,7 +168,7 @@ class FlashKernel:
         units = cache.units_of(layer, len(query))
         eight_bits = {} if units is None else {"k_descale": units[0], "v_descale": units[1]}
         attended = self._with_cache(
-            query if units is None else in_eight_bits(query),
+            query if units is None else in_eight_bits(cache.as_keys_are(query)),
             cache.keys[layer],
             cache.values[layer],
             cache_seqlens=plan.lengths,

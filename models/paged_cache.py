@@ -8,7 +8,7 @@ growth on demand).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, log2
 from typing import Any, Literal
 
 import torch
@@ -37,6 +37,8 @@ class CacheShape:
     head_dim: int
     dtype: torch.dtype
     device: torch.device
+    #: What the model computes keys and values in.
+    computed_in: torch.dtype = torch.bfloat16
 
     @classmethod
     def of(cls, model: Any, kind: CacheKind = "bf16") -> CacheShape:
@@ -49,6 +51,7 @@ class CacheShape:
             head_dim=head_dim or config.hidden_size // config.num_attention_heads,
             dtype=EIGHT_BITS if kind == "fp8" else model.dtype,
             device=model.device,
+            computed_in=model.dtype,
         )
 
     @property
@@ -57,13 +60,40 @@ class CacheShape:
         return 2 * self.n_layers * self.n_heads * self.head_dim * self.dtype.itemsize
 
 
+@dataclass(frozen=True)
+class Rotation:
+    """Hadamard's matrix [dim, dim] on keys and on queries: no product of the two changes by it.
+
+    It spreads what some channels hold more of than others over all of them, and so halves what
+    rounding to eight bits does to the next token's probabilities (compare Shah et al. 2024,
+    arXiv:2407.08608, section 3.3).
+    """
+
+    of_keys: Tensor
+    of_queries: Tensor
+
+    @classmethod
+    def of(cls, shape: CacheShape) -> Rotation | None:
+        """None for heads whose width is no power of two, which have no such matrix."""
+        width = shape.head_dim
+        if width & (width - 1):
+            return None
+        signs = torch.ones(1, 1, dtype=torch.float64)
+        while len(signs) < width:
+            signs = torch.cat([torch.cat([signs, signs], 1), torch.cat([signs, -signs], 1)])
+        # Two powers of two whose product is 1 / width: exact in every type.
+        down = 2.0 ** -ceil(log2(width) / 2)
+        parts = (signs * down, signs / (width * down))
+        return cls(*(part.to(shape.device, shape.computed_in) for part in parts))
+
+
 class PagedCache:
     """A pool of blocks and, for each slot, the table of the blocks that its request holds.
 
     `keys` and `values` are [layer, block, token in block, head, dim]; `tables` is int32
     [slot, blocks of the longest request] on the device, unused entries point to SCRATCH. In eight
     bits, `units` float32 [2, layer, slot, head] are what stored keys and values are multiples of,
-    set by each request's prompt; else it is None.
+    set by each request's prompt; else it is None. Keys in eight bits are stored rotated.
     """
 
     def __init__(
@@ -78,8 +108,10 @@ class PagedCache:
         width = self.blocks_for(max_tokens)
         self.tables = torch.zeros(slots, width, dtype=torch.int32, device=shape.device)
         self.units: Tensor | None = None
+        self._rotation: Rotation | None = None
         if shape.dtype == EIGHT_BITS:
             self.units = torch.ones(2, shape.n_layers, slots, shape.n_heads, device=shape.device)
+            self._rotation = Rotation.of(shape)
         self._free = list(range(n_blocks, 0, -1))
         self._held: dict[int, list[int]] = {}
 
@@ -137,6 +169,8 @@ class PagedCache:
         self, layer: int, slot: int, places: Tensor, keys: Tensor, values: Tensor
     ) -> None:
         """Store keys and values [n, head, dim] of a slot's prompt at `places` [n]."""
+        if self._rotation is not None:
+            keys = keys @ self._rotation.of_keys
         if self.units is not None:
             for units, tensor in zip(self.units[:, layer, slot], (keys, values), strict=True):
                 largest = tensor.abs().amax(dim=(0, 2)).float()
@@ -145,7 +179,13 @@ class PagedCache:
 
     def write_step(self, layer: int, places: Tensor, keys: Tensor, values: Tensor) -> None:
         """Store one token's keys and values [row, head, dim] of each of the first slots."""
+        if self._rotation is not None:
+            keys = keys @ self._rotation.of_keys
         self._write(layer, slice(0, len(keys)), places, keys, values)
+
+    def as_keys_are(self, query: Tensor) -> Tensor:
+        """Turn a query [..., dim] as stored keys are turned, so that products stay the same."""
+        return query if self._rotation is None else query @ self._rotation.of_queries
 
     def units_of(self, layer: int, n_rows: int) -> tuple[Tensor, Tensor] | None:
         """Give the units of the first slots' keys and values, each [row, head]."""

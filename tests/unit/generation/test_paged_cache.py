@@ -1,19 +1,20 @@
-"""The paged cache gives back what was stored, exactly or in eight bits."""
+"""The paged cache gives back what was stored, exactly or in eight bits, keys rotated."""
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models.paged_cache import EIGHT_BITS, CacheShape, PagedCache
+from models.paged_cache import EIGHT_BITS, CacheShape, PagedCache, Rotation
 
 HEADS, DIM, BLOCK = 2, 4, 8
 
 
 def cache_of(dtype: torch.dtype) -> PagedCache:
-    shape = CacheShape(2, HEADS, DIM, dtype, torch.device("cpu"))
+    shape = CacheShape(2, HEADS, DIM, dtype, torch.device("cpu"), torch.float32)
     return PagedCache(shape, n_blocks=9, block_tokens=BLOCK, slots=3, max_tokens=20)
 
 
@@ -23,7 +24,8 @@ def stored(cache: PagedCache, slot: int, n_tokens: int) -> tuple[Tensor, Tensor]
     pools = [pool[1].float().flatten(0, 1)[places] for pool in (cache.keys, cache.values)]
     if units is not None:
         pools = [pool * unit[slot, :, None] for pool, unit in zip(pools, units, strict=True)]
-    return pools[0], pools[1]
+    # A key times every axis as a query: what attention sees of it
+    return pools[0] @ cache.as_keys_are(torch.eye(DIM)).T, pools[1]
 
 
 def test_a_cache_in_the_models_type_gives_back_the_very_numbers() -> None:
@@ -50,12 +52,45 @@ def test_eight_bits_keep_a_sixteenth_of_every_number_whatever_its_scale(
         cache.write_prompt(1, slot, cache.places(slot, 17), keys, values)
     ends = torch.stack([cache.places(slot, 18)[-1] for slot in (0, 1)])
     cache.write_step(1, ends, *step)
-    # Then each number comes back to a sixteenth of itself, or to its head's smallest part
+    # Then each key and each value's number comes back to a sixteenth of it, or to its head's least
     for slot, prompt in prompts.items():
         whole = torch.cat([prompt, step[:, slot, None]], dim=1)
-        for found, given_ in zip(stored(cache, slot, 18), whole, strict=True):
-            smallest = given_.abs().amax() * 2**-14
-            assert (found - given_).abs().le(given_.abs() / 16 + smallest).all()
+        (keys, values), least = stored(cache, slot, 18), whole.abs().amax(dim=(1, 2, 3)) * 2**-13
+        lost = (keys - whole[0]).norm(dim=-1)
+        assert lost.le(whole[0].norm(dim=-1) / 16 + least[0]).all()
+        assert (values - whole[1]).abs().le(whole[1].abs() / 16 + least[1]).all()
+
+
+@pytest.mark.parametrize("width", [4, 64, 128, 96])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rotated_queries_and_keys_have_the_same_products(width: int, dtype: torch.dtype) -> None:
+    shape = CacheShape(1, 1, width, EIGHT_BITS, torch.device("cpu"), dtype)
+    rotation = Rotation.of(shape)
+    if width == 96:
+        assert rotation is None
+        return
+    assert rotation is not None
+    product = rotation.of_keys.double() @ rotation.of_queries.double().T
+    assert torch.equal(product, torch.eye(width, dtype=torch.float64))
+
+
+def test_a_loud_channel_drowns_no_other_in_eight_bits() -> None:
+    # Given keys of which one channel is 30 times louder, and a query that listens to it
+    torch.manual_seed(0)
+    shape = CacheShape(1, 1, 128, EIGHT_BITS, torch.device("cpu"), torch.float32)
+    cache = PagedCache(shape, n_blocks=1, block_tokens=64, slots=1, max_tokens=64)
+    keys, query = torch.randn(64, 1, 128), torch.randn(128)
+    keys[..., 5] *= 30
+    query[5] = 10
+    assert cache.reserve(0, 64)
+    cache.write_prompt(0, 0, cache.places(0, 64), keys, keys)
+    plain, units = keys[:, 0] @ query, cache.units_of(0, 1)
+    assert units is not None
+    # Then a product loses a third at most of what rounding the keys as they are would lose
+    rotated = cache.keys[0, 1, :, 0].float() * units[0][0]
+    unrotated = cache.values[0, 1, :, 0].float() * units[1][0]
+    lost = (rotated @ cache.as_keys_are(query) - plain).std()
+    assert lost < 0.33 * (unrotated @ query - plain).std()
 
 
 def test_what_is_too_large_for_eight_bits_is_clipped_and_stays_a_number() -> None:
