@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import lzma
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,6 +24,7 @@ import torch
 
 from benchmarks.llama_shape import ANSWER_TOKENS, LLAMA31_8B, TINY, Papers, write_random_llama
 from benchmarks.measured import report, save
+from benchmarks.tokenizer import tokenizer_file
 from models import nf4_linear
 from models.attention import AttentionChoice, choose_attention
 from models.continuous import ContinuousEngine
@@ -40,12 +40,15 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 COPIED_BYTES, SIDE = 1 << 32, 8192
 #: Papers whose prompts alone are read to see what share of a paper's time that takes.
 PROMPTS = 8
+#: Those of the built-in reviewers.
+TEMPERATURE, TOP_P = 0.35, 0.9
 SYSTEMS = (
     "generate_1",
     "generate_8",
     "generate_batch",
     "nf4_bitsandbytes",
     "nf4",
+    "nf4_sampled",
     "bf16",
     "nf4_fp8",
     "bf16_fp8",
@@ -103,6 +106,9 @@ def limit(rates: Rates, scale: float) -> float:
 
 def _measured(name: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     gc.collect()
+    if DEVICE.type == "cuda":
+        # Else weights lie in what is left of the last system's cache, which then is not given back.
+        torch.cuda.empty_cache()
     started = time.monotonic()
     weights: Weights = "bf16" if name.startswith("bf16") else "nf4"
     plain = AttentionChoice("sdpa", "as a first program would")
@@ -117,7 +123,7 @@ def _measured(name: str, folder: Path, options: argparse.Namespace) -> dict[str,
         "generate_batch": generate_batch,
     }
     kind: CacheKind = "fp8" if name.endswith("fp8") else "bf16"
-    ours = partial(our_engine, kind=kind)
+    ours = partial(our_engine, kind=kind, sampled=name == "nf4_sampled")
     few_rows = range(0) if name == "nf4_bitsandbytes" else nf4_linear.FEW_ROWS
     with patch.object(nf4_linear, "FEW_ROWS", few_rows):
         result = measures.get(name, ours)(loaded, options)
@@ -166,8 +172,10 @@ def generate_batch(loaded: LoadedModel, options: argparse.Namespace) -> dict[str
     return {"papers_per_hour": 3600 * n / seconds, "papers": n, "seconds": seconds}
 
 
-def our_engine(loaded: LoadedModel, options: argparse.Namespace, kind: CacheKind) -> dict[str, Any]:
-    """Run ContinuousEngine in its steady state."""
+def our_engine(
+    loaded: LoadedModel, options: argparse.Namespace, kind: CacheKind, sampled: bool
+) -> dict[str, Any]:
+    """Run ContinuousEngine in its steady state, greedy unless `sampled` as the reviewers are."""
     started = time.monotonic()
     limit_bytes = options.memory_gib and int(options.memory_gib * 2**30)
     engine = ContinuousEngine(
@@ -185,6 +193,8 @@ def our_engine(loaded: LoadedModel, options: argparse.Namespace, kind: CacheKind
     requests = [
         papers.request(i, scale=options.scale) for i in range(engine.slots + options.papers)
     ]
+    if sampled:
+        requests = [replace(each, temperature=TEMPERATURE, top_p=TOP_P) for each in requests]
     for place in range(engine.slots):
         requests[place] = papers.staggered(requests[place], place, engine.slots)
     begun, submitted, futures = time.monotonic(), [], []
@@ -261,11 +271,7 @@ def _load(
 
 
 def _random_model(scratch: Path, options: argparse.Namespace) -> Path:
-    tokenizer = options.tokenizer
-    if tokenizer.suffix == ".xz":
-        unpacked = scratch / "tokenizer.json"
-        unpacked.write_bytes(lzma.decompress(tokenizer.read_bytes()))
-        tokenizer = unpacked
+    tokenizer = tokenizer_file(options.tokenizer, scratch)
     shape = TINY if options.tiny else LLAMA31_8B
     return write_random_llama(scratch / "model", tokenizer, shape)
 
