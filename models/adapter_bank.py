@@ -56,7 +56,7 @@ class BankLayer(nn.Module):
             return output
         inner = nn.functional.linear(hidden, self.a) * columns
         # In place: added before it is rounded, and no second tensor as large as a prefill's.
-        output.flatten(0, 1).addmm_(inner.flatten(0, 1), self.b.T)
+        output.view(-1, len(self.b)).addmm_(inner.flatten(0, 1), self.b.T)
         if self.magnitude is None:
             return output
         return output * self.magnitude[self._selection.number][:, None]
