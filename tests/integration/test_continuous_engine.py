@@ -66,7 +66,7 @@ def engine(tiny_folder: Path, adapters: dict[str, Path]) -> Iterator[ContinuousE
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("weights", "n_requests"), [("bf16", 64), ("nf4", 16)])
+@pytest.mark.parametrize(("weights", "n_requests"), [("bf16", 64), ("nf4", 8)])
 def test_mixed_requests_get_the_reference_engines_tokens(
     weights: Literal["bf16", "nf4"], n_requests: int, tiny_folder: Path, adapters: dict[str, Path]
 ) -> None:
