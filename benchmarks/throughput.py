@@ -40,8 +40,8 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 COPIED_BYTES, SIDE = 1 << 32, 8192
 #: Papers whose prompts alone are read to see what share of a paper's time that takes.
 PROMPTS = 8
-#: Those of the built-in reviewers.
-TEMPERATURE, TOP_P = 0.35, 0.9
+#: Whose model's shape is measured, and whose sampling.
+REVIEWER = load_reviewer(builtin()["llama31-7"])
 SYSTEMS = (
     "generate_1",
     "generate_8",
@@ -194,7 +194,8 @@ def our_engine(
         papers.request(i, scale=options.scale) for i in range(engine.slots + options.papers)
     ]
     if sampled:
-        requests = [replace(each, temperature=TEMPERATURE, top_p=TOP_P) for each in requests]
+        asked = {"temperature": REVIEWER.temperature, "top_p": REVIEWER.top_p}
+        requests = [replace(each, **asked) for each in requests]
     for place in range(engine.slots):
         requests[place] = papers.staggered(requests[place], place, engine.slots)
     begun, submitted, futures = time.monotonic(), [], []
@@ -256,7 +257,7 @@ def _seconds(act: Callable[[], Any]) -> float:
 def _load(
     folder: Path, weights: Weights, attention: AttentionChoice | None, *, ours: bool
 ) -> LoadedModel:
-    base = load_reviewer(builtin()["llama31-7"]).base
+    base = REVIEWER.base
     assert base is not None
     attention = attention or choose_attention(DEVICE)
     return load(

@@ -169,8 +169,7 @@ class PagedCache:
         self, layer: int, slot: int, places: Tensor, keys: Tensor, values: Tensor
     ) -> None:
         """Store keys and values [n, head, dim] of a slot's prompt at `places` [n]."""
-        if self._rotation is not None:
-            keys = keys @ self._rotation.of_keys
+        keys = self._turned(keys)
         if self.units is not None:
             for units, tensor in zip(self.units[:, layer, slot], (keys, values), strict=True):
                 largest = tensor.abs().amax(dim=(0, 2)).float()
@@ -179,8 +178,7 @@ class PagedCache:
 
     def write_step(self, layer: int, places: Tensor, keys: Tensor, values: Tensor) -> None:
         """Store one token's keys and values [row, head, dim] of each of the first slots."""
-        if self._rotation is not None:
-            keys = keys @ self._rotation.of_keys
+        keys = self._turned(keys)
         self._write(layer, slice(0, len(keys)), places, keys, values)
 
     def as_keys_are(self, query: Tensor) -> Tensor:
@@ -193,6 +191,9 @@ class PagedCache:
             return None
         keys, values = self.units[:, layer, :n_rows]
         return keys, values
+
+    def _turned(self, keys: Tensor) -> Tensor:
+        return keys if self._rotation is None else keys @ self._rotation.of_keys
 
     def _write(
         self, layer: int, slots: slice, places: Tensor, keys: Tensor, values: Tensor
