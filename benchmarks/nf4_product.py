@@ -1,8 +1,8 @@
 """Products of few rows with the NF4 matrices of Llama 3.1 8B: ours, bitsandbytes' and bf16's.
 
-Times are medians over replays of a CUDA graph that goes through copies of a matrix, more of them
-than the card's cache holds, as a decode step goes through its layers. --sweep tries other tilings.
-Needs a GPU.
+Also what writing the matrices out in bf16 takes, ours and bitsandbytes'. Times are medians over
+replays of a CUDA graph that goes through copies of a layer's matrices, more of them than the card's
+cache holds, as a decode step goes through its layers. --sweep tries other tilings. Needs a GPU.
 """
 
 from __future__ import annotations
@@ -24,20 +24,28 @@ from torch import Tensor
 from triton.runtime.errors import OutOfResources
 
 from benchmarks.measured import report, save
-from models.nf4_product import BLOCK_WEIGHTS, Tiling, multiply, pack_scales, tiling_for
+from models.nf4_product import (
+    BLOCK_WEIGHTS,
+    Nf4Matrix,
+    Tiling,
+    dequantise,
+    multiply,
+    tiling_for,
+)
 
-#: Outputs and inputs of a layer's matrices, and how many a layer has of them.
+#: Outputs of a layer's matrices that read the same rows, and their inputs.
 SHAPES = {
-    "query, output": (4096, 4096, 2),
-    "key, value": (1024, 4096, 2),
-    "gate, up": (14_336, 4096, 2),
-    "down": (4096, 14_336, 1),
+    "query, key, value": ((4096, 1024, 1024), 4096),
+    "output": ((4096,), 4096),
+    "gate, up": ((14_336, 14_336), 4096),
+    "down": ((4096,), 14_336),
 }
 LAYERS = 32
-ROWS = (8, 16, 32, 61, 64, 122, 192)
+ROWS = (8, 16, 32, 61, 64, 112, 122, 192)
 #: Bytes of copies that no cache holds: H100 and H200 have 50 MB.
 COLD_BYTES = 160 << 20
 REPLAYS = 9
+KINDS = ("ours", "bitsandbytes", "bf16")
 
 
 def main() -> None:
@@ -45,83 +53,102 @@ def main() -> None:
     options = _options()
     torch.manual_seed(0)
     results: dict[str, Any] = {}
-    for name, (n_outputs, n_inputs, _) in SHAPES.items():
-        matrices = _matrices(n_outputs, n_inputs)
+    for name, (outputs, n_inputs) in SHAPES.items():
+        groups = _groups(outputs, n_inputs)
         results[name] = {
-            str(n_rows): _measured(matrices, n_rows, options.sweep) for n_rows in options.rows
+            "written out": _written_out(groups),
+            **{str(n): _measured(groups, n, options.sweep) for n in options.rows},
         }
         save(results, options.json)
     report(results, options.json)
     print(summary(results, options.rows))
 
 
-class Matrix:
-    """A random matrix in NF4, with its scales in float32 and as our product reads them."""
+class Group:
+    """Random matrices in NF4 that read the same rows."""
 
-    def __init__(self, n_outputs: int, n_inputs: int) -> None:
-        weights = torch.randn(n_outputs, n_inputs, device="cuda", dtype=torch.bfloat16) * 0.02
-        self.packed, self.state = quantize_4bit(weights, quant_type="nf4", blocksize=BLOCK_WEIGHTS)
-        self.scales = pack_scales(self.state.absmax, n_outputs)
+    def __init__(self, outputs: tuple[int, ...], n_inputs: int) -> None:
+        weights = [
+            torch.randn(n, n_inputs, device="cuda", dtype=torch.bfloat16) * 0.02 for n in outputs
+        ]
+        quantised = [quantize_4bit(w, quant_type="nf4", blocksize=BLOCK_WEIGHTS) for w in weights]
+        self.packed, self.states = zip(*quantised, strict=True)
+        self.joint = Nf4Matrix.of(self.packed, [s.absmax for s in self.states], outputs)
 
     def exact(self) -> Tensor:
-        """The weights that the 4 bits stand for, in float32."""
-        state = QuantState(
-            self.state.absmax,
-            self.state.shape,
-            self.state.code,
-            BLOCK_WEIGHTS,
-            "nf4",
-            torch.float32,
-        )
-        exact: Tensor = dequantize_4bit(self.packed, state)
-        return exact
+        """The weights that the 4 bits stand for, in float32, one matrix below the other."""
+        matrices = []
+        for packed, state in zip(self.packed, self.states, strict=True):
+            wide = QuantState(
+                state.absmax, state.shape, state.code, BLOCK_WEIGHTS, "nf4", torch.float32
+            )
+            matrices.append(dequantize_4bit(packed, wide))
+        return torch.cat(matrices)
+
+    def by_bitsandbytes(self, rows: Tensor) -> Tensor:
+        """Multiply by one after the other."""
+        pairs = zip(self.packed, self.states, strict=True)
+        return torch.cat([matmul_4bit(rows, p.t(), quant_state=s) for p, s in pairs], dim=1)
+
+    def write_out(self) -> None:
+        """Dequantise one after the other."""
+        for member in range(len(self.packed)):
+            dequantise(self.joint.bytes_of(member), self.joint.scales_of(member))
+
+    def write_out_by_bitsandbytes(self) -> None:
+        """See write_out."""
+        for packed, state in zip(self.packed, self.states, strict=True):
+            dequantize_4bit(packed, state)
 
 
-def _matrices(n_outputs: int, n_inputs: int) -> list[Matrix]:
-    copies = ceil(COLD_BYTES / (n_outputs * n_inputs / 2))
-    return [Matrix(n_outputs, n_inputs) for _ in range(copies)]
+def _groups(outputs: tuple[int, ...], n_inputs: int) -> list[Group]:
+    copies = ceil(COLD_BYTES / (sum(outputs) * n_inputs / 2))
+    return [Group(outputs, n_inputs) for _ in range(copies)]
 
 
-def _measured(matrices: list[Matrix], n_rows: int, sweep: bool) -> dict[str, Any]:
-    n_outputs, n_inputs = matrices[0].state.shape
-    rows = torch.randn(n_rows, n_inputs, device="cuda", dtype=torch.bfloat16)
+def _written_out(groups: list[Group]) -> dict[str, float]:
+    return {
+        "ours_us": _microseconds(Group.write_out, groups),
+        "bitsandbytes_us": _microseconds(Group.write_out_by_bitsandbytes, groups),
+    }
+
+
+def _measured(groups: list[Group], n_rows: int, sweep: bool) -> dict[str, Any]:
+    joint = groups[0].joint
+    rows = torch.randn(n_rows, joint.n_inputs, device="cuda", dtype=torch.bfloat16)
     processors = torch.cuda.get_device_properties(0).multi_processor_count
-    chosen = tiling_for(n_rows, n_outputs, n_inputs, processors)
+    chosen = tiling_for(n_rows, joint.outputs, joint.n_inputs, processors)
+    plain = [list(g.exact().bfloat16().split(joint.outputs)) for g in groups[: _few(groups)]]
     result: dict[str, Any] = {
         "tiling": asdict(chosen),
-        "ours_us": _microseconds(lambda m: multiply(rows, m.packed, m.scales, chosen), matrices),
-        "bitsandbytes_us": _microseconds(
-            lambda m: matmul_4bit(rows, m.packed.t(), quant_state=m.state), matrices
-        ),
-        "error": _error(rows, matrices[0], multiply(rows, matrices[0].packed, matrices[0].scales)),
-        "bitsandbytes_error": _error(
-            rows,
-            matrices[0],
-            matmul_4bit(rows, matrices[0].packed.t(), quant_state=matrices[0].state),
-        ),
+        "ours_us": _microseconds(lambda g: multiply(rows, g.joint, chosen), groups),
+        "bitsandbytes_us": _microseconds(lambda g: g.by_bitsandbytes(rows), groups),
+        "bf16_us": _microseconds(lambda weights: [rows @ w.t() for w in weights], plain),
+        "error": _error(rows, groups[0], torch.cat(multiply(rows, joint), dim=1)),
+        "bitsandbytes_error": _error(rows, groups[0], groups[0].by_bitsandbytes(rows)),
     }
-    plain = [m.exact().bfloat16() for m in matrices[: max(2, len(matrices) // 4)]]
-    result["bf16_us"] = _microseconds(lambda weights: rows @ weights.t(), plain)
     if sweep:
-        result["sweep"] = _sweep(rows, matrices)
+        result["sweep"] = _sweep(rows, groups)
     return result
 
 
-def _sweep(rows: Tensor, matrices: list[Matrix]) -> list[list[Any]]:
+def _few(groups: list[Group]) -> int:
+    """As many that their weights in bf16, four times as large, are more than a cache holds."""
+    return max(2, len(groups) // 4)
+
+
+def _sweep(rows: Tensor, groups: list[Group]) -> list[list[Any]]:
     """The eight best tilings and their microseconds."""
-    n_outputs, n_inputs = matrices[0].state.shape
-    tilings = list(_tilings(len(rows), n_outputs, n_inputs))
-    timed = []
+    joint, timed = groups[0].joint, []
+    tilings = list(_tilings(len(rows), sum(joint.outputs), joint.n_inputs))
+    kinds = {replace(tiling, parts=1): tiling for tiling in tilings}
     with ThreadPoolExecutor(12) as pool:
-        kinds = {replace(tiling, parts=1): tiling for tiling in tilings}
         works = dict(
-            zip(kinds, pool.map(lambda t: _runs(rows, matrices[0], t), kinds.values()), strict=True)
+            zip(kinds, pool.map(lambda t: _runs(rows, joint, t), kinds.values()), strict=True)
         )
     for tiling in tilings:
         if works[replace(tiling, parts=1)]:
-            fast = _microseconds(
-                lambda m, t=tiling: multiply(rows, m.packed, m.scales, t), matrices, 3
-            )
+            fast = _microseconds(lambda g, t=tiling: multiply(rows, g.joint, t), groups, 3)
             timed.append([fast, *asdict(tiling).values()])
     return sorted(timed)[:8]
 
@@ -139,30 +166,28 @@ def _tilings(n_rows: int, n_outputs: int, n_inputs: int) -> Iterator[Tiling]:
                 yield Tiling(outputs, size, parts, warps, stages)
 
 
-def _runs(rows: Tensor, matrix: Matrix, tiling: Tiling) -> bool:
+def _runs(rows: Tensor, joint: Nf4Matrix, tiling: Tiling) -> bool:
     """Whether the tiling fits the card's shared memory; compiles it."""
     try:
-        multiply(rows, matrix.packed, matrix.scales, tiling)
+        multiply(rows, joint, tiling)
     except OutOfResources:
         return False
     return True
 
 
-def _error(rows: Tensor, matrix: Matrix, result: Tensor) -> float:
+def _error(rows: Tensor, group: Group, result: Tensor) -> float:
     """Norm of the difference to the product in float64, as a share of its norm."""
-    exact = rows.double() @ matrix.exact().double().t()
+    exact = rows.double() @ group.exact().double().t()
     return float((result.double() - exact).norm() / exact.norm())
 
 
-def _microseconds(
-    call: Callable[[Any], Tensor], matrices: list[Any], replays: int = REPLAYS
-) -> float:
-    """Median time of one product."""
-    call(matrices[0])
+def _microseconds(call: Callable[[Any], Any], groups: list[Any], replays: int = REPLAYS) -> float:
+    """Median time of one group."""
+    call(groups[0])
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        for matrix in matrices:
-            call(matrix)
+        for group in groups:
+            call(group)
     graph.replay()
     times = []
     for _ in range(replays):
@@ -171,25 +196,25 @@ def _microseconds(
         graph.replay()
         end.record()
         end.synchronize()
-        times.append(1000 * start.elapsed_time(end) / len(matrices))
+        times.append(1000 * start.elapsed_time(end) / len(groups))
     return round(median(times), 1)
 
 
 def summary(results: dict[str, Any], all_rows: list[int]) -> str:
     """Milliseconds that a step of each number of rows spends in all linear layers."""
-    lines = ["rows  ours  bitsandbytes  bf16  ms a step"]
+    written = [_all_layers(results, "written out", kind) for kind in KINDS[:2]]
+    lines = [
+        f"written out: {written[0]:.1f} ms, by bitsandbytes {written[1]:.1f} ms",
+        "rows  ours  bitsandbytes  bf16  ms a step",
+    ]
     for n_rows in all_rows:
-        sums = [
-            LAYERS
-            * sum(
-                count * results[name][str(n_rows)][f"{kind}_us"]
-                for name, (_, _, count) in SHAPES.items()
-            )
-            / 1000
-            for kind in ("ours", "bitsandbytes", "bf16")
-        ]
-        lines.append(f"{n_rows:4} {sums[0]:5.1f} {sums[1]:13.1f} {sums[2]:5.1f}")
+        ours, theirs, plain = (_all_layers(results, str(n_rows), kind) for kind in KINDS)
+        lines.append(f"{n_rows:4} {ours:5.1f} {theirs:13.1f} {plain:5.1f}")
     return "\n".join(lines)
+
+
+def _all_layers(results: dict[str, Any], what: str, kind: str) -> float:
+    return LAYERS * sum(float(results[name][what][f"{kind}_us"]) for name in SHAPES) / 1000
 
 
 def _options() -> argparse.Namespace:

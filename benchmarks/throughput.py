@@ -13,6 +13,7 @@ import gc
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,16 +22,17 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from bitsandbytes.nn import Linear4bit
 
 from benchmarks.llama_shape import ANSWER_TOKENS, LLAMA31_8B, TINY, Papers, write_random_llama
 from benchmarks.measured import report, save
 from benchmarks.tokenizer import tokenizer_file
-from models import nf4_linear
 from models.attention import AttentionChoice, choose_attention
 from models.continuous import ContinuousEngine
 from models.engine import Generation, ReviewRequest
 from models.engine_options import EngineOptions
 from models.loading import LoadedModel, Weights, load
+from models.nf4_linear import Nf4Linear
 from models.paged_cache import CacheKind
 from models.reviewer import builtin
 from models.reviewer import load as load_reviewer
@@ -124,8 +126,8 @@ def _measured(name: str, folder: Path, options: argparse.Namespace) -> dict[str,
     }
     kind: CacheKind = "fp8" if name.endswith("fp8") else "bf16"
     ours = partial(our_engine, kind=kind, sampled=name == "nf4_sampled")
-    few_rows = range(0) if name == "nf4_bitsandbytes" else nf4_linear.FEW_ROWS
-    with patch.object(nf4_linear, "FEW_ROWS", few_rows):
+    theirs = patch.object(Nf4Linear, "forward", Linear4bit.forward)
+    with theirs if name == "nf4_bitsandbytes" else nullcontext():
         result = measures.get(name, ours)(loaded, options)
     result["seconds_loading"] = round(seconds_loading, 1)
     if DEVICE.type == "cuda":

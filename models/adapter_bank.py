@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from models.adapter_files import AdapterFile, read_adapter, refusal
 from models.reviewer import BaseModel
+from models.transfer import put, upload
 
 #: Adapters that stay attached though no row uses them; a batch that comes back finds its own.
 MOST_ATTACHED = 4
@@ -105,7 +106,7 @@ class AdapterBank:
         self._used[slot] = sha256
         if self._members:
             self._columns[slot] = self._mask(sha256)
-            self._number[slot] = self._number_of(sha256)
+            put(self._number, slot, self._number_of(sha256))
 
     def forget_rows(self) -> None:
         """Let no row use any adapter."""
@@ -116,9 +117,9 @@ class AdapterBank:
     def for_prompt(self, sha256: str | None) -> Iterator[None]:
         """Run a forward pass of one row with this adapter."""
         if sha256 is not None:
-            number = torch.tensor([self._number_of(sha256)], device=self._device)
+            number = torch.tensor([self._number_of(sha256)])
             self._selection.columns = self._mask(sha256)[None]
-            self._selection.number = number
+            self._selection.number = upload(number, self._device)
         yield from self._then_none()
 
     @contextmanager
@@ -148,7 +149,7 @@ class AdapterBank:
             torch.full((member.rank,), float(name == sha256))
             for name, member in self._members.items()
         ]
-        return torch.cat(parts)[None].to(self._device, self._dtype)
+        return upload(torch.cat(parts)[None].to(self._dtype), self._device)
 
     def _lay_out(self) -> None:
         """Build every layer's tensors and every row's mask anew."""

@@ -22,6 +22,7 @@ from models.grammar import POSITION, GrammarTables, advance, begin
 from models.paged_attention import DecodePlan, Kernel, PrefillPlan, PromptRead
 from models.paged_cache import PagedCache
 from models.processors import Draw, Rows, take
+from models.transfer import put, upload
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,8 @@ class Decoder:
         # One column more than any answer: rows that have ended write there until they leave.
         width = cache.tables.shape[1] * cache.block_tokens + 1
         self._answer = torch.zeros(slots, width, dtype=torch.int32, device=device)
+        # None, where there is no GPU, changes no stream.
+        self._reading = torch.cuda.Stream() if device.type == "cuda" else None  # type: ignore[no-untyped-call]  # torch has no types here
         self._host_lengths = [0] * slots
         self._draws = [Draw.GREEDY] * slots
 
@@ -126,26 +129,29 @@ class Decoder:
         of the answer like any other.
         """
         *ids, last = prompt
-        # Before the prompt is read: what is made on the host waits for what the device has to do.
         row = Rows.of([request], self._tables)
         places = self._cache.places(slot, len(ids))
         plan = PrefillPlan(self._kernel, self._cache, slot, places)
         with self._bank.for_prompt(adapter):
-            self._model.read(torch.tensor(ids, device=self._token.device), plan)
+            self._model.read(upload(torch.tensor(ids), self._token.device), plan)
         self._place(slot, row, last, len(ids), adapter)
         self._draws[slot] = Draw.of(request)
 
     def leave(self, slot: int) -> None:
         """Let the slot's row rest."""
-        self._live[slot] = False
-        self._length[slot] = 0
+        put(self._live, slot, False)
+        put(self._length, slot, 0)
         self._host_lengths[slot] = 0
         self._draws[slot] = Draw.GREEDY
 
     def answer(self, slot: int) -> list[int]:
-        """The token ids that the slot's request has so far, its end token included."""
-        n_tokens = int(self._state[slot, POSITION])
-        ids: list[int] = self._answer[slot, :n_tokens].tolist()
+        """The token ids of a slot whose row, a step said, has ended; its end token included.
+
+        Does not wait for steps that were started since: they leave such a row as it is.
+        """
+        with torch.cuda.stream(self._reading):
+            n_tokens = int(self._state[slot, POSITION])
+            ids: list[int] = self._answer[slot, :n_tokens].tolist()
         return ids
 
     def step(self, n_rows: int) -> RowsEnded:
@@ -166,10 +172,10 @@ class Decoder:
             getattr(self._rows, field.name)[slot] = getattr(row, field.name)[0]
         self._state[slot] = begin(row.node)[0]
         self._bank.choose(slot, adapter)
-        self._token[slot] = token
-        self._length[slot] = length
-        self._broken[slot] = False
-        self._live[slot] = True
+        put(self._token, slot, token)
+        put(self._length, slot, length)
+        put(self._broken, slot, False)
+        put(self._live, slot, True)
         self._host_lengths[slot] = length
 
     def _run(self, step: _Step) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from typing import Any
@@ -13,11 +14,13 @@ from bitsandbytes.nn import Linear4bit
 from torch import Tensor
 from torch.nn.functional import linear as multiply_plainly
 
-from models.nf4_product import BLOCK_WEIGHTS, ROW_TILES, fits, multiply, pack_scales
+from models.nf4_product import BLOCK_WEIGHTS, ROW_TILES, Nf4Matrix, dequantise, fits, multiply
 
-#: Rows that our product is faster for than bitsandbytes'; a single one is its fused kernel's, more,
-#: those of a prompt, are dequantised once.
+#: Rows that are multiplied in 4 bits. A single one is bitsandbytes' fused kernel's; for more, those
+#: of a prompt, the weights are written out in bf16 once.
 FEW_ROWS = range(2, 257)
+#: Layers of one module that read the same rows, in the order in which a Llama calls them.
+TOGETHER = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 #: Two products that each round weights and result to bf16 differ by 0.0033 of their norm.
 TOLERANCE = 0.01
 #: Compilers at work at a time, and products that must be the same to the bit.
@@ -26,47 +29,101 @@ _COMPILERS, _REPEATED = 8, 3
 log = logging.getLogger(__name__)
 
 
-class Nf4Linear(Linear4bit):  # type: ignore[misc]  # bitsandbytes has no types
-    """bitsandbytes' layer, with its scales once more as our product reads them."""
+class JointProduct:
+    """Multiplies the rows that several layers read by the weights of all, once.
 
-    #: As `pack_scales` gives them, [block, out].
-    packed_scales: Tensor
+    The first layer that is called with a tensor has the others' results computed too; each fetches
+    its own.
+    """
+
+    def __init__(self, matrix: Nf4Matrix) -> None:
+        self.matrix = matrix
+        self._read: Tensor | None = None
+        self._unfetched: dict[int, Tensor] = {}
+
+    def fetch(self, member: int, hidden: Tensor) -> Tensor:
+        """Give one layer's result for `hidden`, [row, input]."""
+        if hidden is not self._read or member not in self._unfetched:
+            rows = hidden.reshape(-1, self.matrix.n_inputs)
+            self._read, self._unfetched = hidden, dict(enumerate(multiply(rows, self.matrix)))
+        result = self._unfetched.pop(member)
+        if not self._unfetched:
+            self._read = None
+        return result
+
+
+class Nf4Linear(Linear4bit):  # type: ignore[misc]  # bitsandbytes has no types
+    """bitsandbytes' layer, with its weights and scales as our products read them."""
+
+    joint: JointProduct
+    #: Which of the joint matrices is this layer's.
+    member: int
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Map [..., in] to [..., out]."""
-        rows = hidden.reshape(-1, self.in_features)
-        # The product has no gradient, and its inputs are in bf16.
-        plain = hidden.requires_grad or hidden.dtype != torch.bfloat16
-        if plain or len(rows) not in FEW_ROWS:
+        n_rows = hidden.numel() // self.in_features
+        # Our products have no gradient, and their inputs are in bf16.
+        if n_rows == 1 or hidden.requires_grad or hidden.dtype != torch.bfloat16:
             output: Tensor = super().forward(hidden)
             return output
-        product = multiply(rows, self.weight.data, self.packed_scales)
-        return product.view(*hidden.shape[:-1], self.out_features)
+        if n_rows in FEW_ROWS:
+            result = self.joint.fetch(self.member, hidden)
+            return result.view(*hidden.shape[:-1], self.out_features)
+        scales = self.joint.matrix.scales_of(self.member)
+        return multiply_plainly(hidden, dequantise(self.weight.data, scales))
 
 
 def replace_linears(model: Any) -> int:
-    """Make the model's layers ours where the product can do theirs; say how many.
+    """Make the model's layers ours where the products can do theirs; say how many.
 
-    None, with a warning, where the product cannot be compiled or is wrong: it is tried on one
-    layer of each shape, since a compiler's fault would otherwise only show in what reviews say.
+    None, with a warning, where a product cannot be compiled or is wrong: they are tried on one
+    group of layers of each shape, since a compiler's fault would otherwise only show in what
+    reviews say.
     """
-    fitting = [module for module in model.modules() if _fits(module)]
-    one_of_each = {(linear.out_features, linear.in_features): linear for linear in fitting}
-    if fitting and (doubt := _doubt_about(list(one_of_each.values()))):
+    groups = _groups(model)
+    one_of_each = {tuple(linear.weight.quant_state.shape for linear in g): g for g in groups}
+    if groups and (doubt := _doubt_about(list(one_of_each.values()))):
         log.warning("decoding with bitsandbytes' products, which is slower: %s", doubt)
         return 0
-    for linear in fitting:
+    for group in groups:
+        _replace(group)
+    return sum(map(len, groups))
+
+
+def _groups(model: Any) -> list[list[Linear4bit]]:
+    """The layers that fit, those together that read the same rows."""
+    groups = []
+    for parent in model.modules():
+        fitting = {name: child for name, child in parent.named_children() if _fits(child)}
+        for names in TOGETHER:
+            if fitting.keys() >= set(names):
+                groups.append([fitting.pop(name) for name in names])
+        groups += [[linear] for linear in fitting.values()]
+    return groups
+
+
+def _replace(group: Sequence[Linear4bit]) -> None:
+    joint = JointProduct(_matrix(group))
+    for member, linear in enumerate(group):
         # The class alone changes: PEFT and state dicts go on finding bitsandbytes' layer.
         linear.__class__ = Nf4Linear
-        linear.packed_scales = _packed_scales(linear)
-    return len(fitting)
+        linear.joint, linear.member = joint, member
+        linear.weight.data = joint.matrix.bytes_of(member).view_as(linear.weight.data)
 
 
-def _doubt_about(linears: list[Linear4bit]) -> str:
-    """Why the product must not be used for these layers, "" if it may; compiles all of it."""
+def _matrix(group: Sequence[Linear4bit]) -> Nf4Matrix:
+    return Nf4Matrix.of(
+        [linear.weight.data for linear in group],
+        [linear.weight.quant_state.absmax for linear in group],
+        [linear.out_features for linear in group],
+    )
+
+
+def _doubt_about(groups: Sequence[Sequence[Linear4bit]]) -> str:
+    """Why our products must not be used for these layers, "" if they may; compiles all of them."""
     try:
         with ThreadPoolExecutor(_COMPILERS) as pool:
-            cases = product(linears, ROW_TILES)
+            cases = product(groups, (*ROW_TILES, None))
             wrong = [each for each in pool.map(lambda case: _error(*case), cases) if each]
     except Exception as error:
         return f"ours cannot be compiled here: {type(error).__name__}: {error}"
@@ -74,21 +131,25 @@ def _doubt_about(linears: list[Linear4bit]) -> str:
 
 
 @torch.inference_mode()
-def _error(linear: Linear4bit, n_rows: int) -> str:
-    """What is wrong with products of so many rows, "" if nothing."""
-    shape = (n_rows, linear.in_features)
-    rows = torch.randn(shape, device=linear.weight.device, dtype=torch.bfloat16)
-    scales, packed = _packed_scales(linear), linear.weight.data
-    ours = [multiply(rows, packed, scales) for _ in range(_REPEATED)]
-    plain = multiply_plainly(rows, dequantize_4bit(packed, linear.weight.quant_state))
-    error = float((ours[0].float() - plain.float()).norm() / plain.float().norm())
+def _error(group: Sequence[Linear4bit], n_rows: int | None) -> str:
+    """What is wrong with products of so many rows, or (None) with weights written out."""
+    matrix = _matrix(group)
+    plain = torch.cat([dequantize_4bit(g.weight.data, g.weight.quant_state) for g in group])
+    if n_rows is None:
+        wanted, ours = plain, [_written_out(matrix)]
+    else:
+        rows = torch.randn(n_rows, matrix.n_inputs, device=plain.device, dtype=plain.dtype)
+        wanted = multiply_plainly(rows, plain)
+        ours = [torch.cat(multiply(rows, matrix), dim=1) for _ in range(_REPEATED)]
+    error = float((ours[0].float() - wanted.float()).norm() / wanted.float().norm())
     if error < TOLERANCE and all(torch.equal(each, ours[0]) for each in ours):
         return ""
-    return f"ours of {n_rows} rows and {linear.weight.quant_state.shape} are off by {error:.4f}"
+    return f"ours of {n_rows} rows and {matrix.outputs} outputs are off by {error:.4f}"
 
 
-def _packed_scales(linear: Linear4bit) -> Tensor:
-    return pack_scales(linear.weight.quant_state.absmax, linear.out_features)
+def _written_out(matrix: Nf4Matrix) -> Tensor:
+    members = range(len(matrix.outputs))
+    return torch.cat([dequantise(matrix.bytes_of(m), matrix.scales_of(m)) for m in members])
 
 
 def _fits(module: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Multiplies a few rows by an NF4 matrix without writing it out in bf16; knows no models.
+"""Multiplies a few rows by NF4 matrices without writing them out in bf16; knows no models.
 
 bitsandbytes dequantises a matrix into memory and multiplies by that, which moves nine times the
 bytes of the 4-bit weights: at 16 rows and more that is most of a decode step's matrix products.
@@ -9,8 +9,10 @@ arXiv:2407.10960).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import accumulate
 from math import ceil
 
 import torch
@@ -40,14 +42,16 @@ _KINDS = {
     16: _Kind(128, 4, 4, 3),
     32: _Kind(128, 4, 4, 3),
     64: _Kind(128, 4, 3, 3),
-    128: _Kind(64, 4, 4, 2),
-    256: _Kind(128, 8, 3, 1),
+    128: _Kind(64, 4, 4, 3),
+    256: _Kind(64, 4, 3, 2),
 }
 ROW_TILES = tuple(_KINDS)
 #: Blocks of weights that a part has at least, and those from which on a processor takes several.
 _SHORT, _LONG = 8, 16
-#: Matrices up to this size take at most 64 rows a piece.
-_SMALL_WEIGHTS = 1 << 24
+#: Outputs of the smallest piece; every matrix has a multiple of it.
+SMALLEST_TILE = 64
+#: What a block of threads writes out: of twelve shapes the fastest on an H200.
+_WRITTEN_OUTPUTS, _WRITTEN_BLOCKS, _WRITING_WARPS = 4, 16, 4
 
 
 @dataclass(frozen=True)
@@ -66,11 +70,58 @@ class Tiling:
 
 def fits(n_outputs: int, n_inputs: int) -> bool:
     """Whether a matrix of this shape can be multiplied."""
-    return n_outputs % 64 == 0 and n_inputs % BLOCK_WEIGHTS == 0
+    return n_outputs % SMALLEST_TILE == 0 and n_inputs % BLOCK_WEIGHTS == 0
+
+
+@dataclass(frozen=True)
+class Nf4Matrix:
+    """Matrices that multiply the same rows, one below the other: a product is one of all.
+
+    `packed` uint8 holds two weights a byte as bitsandbytes packs them, row by row; `scales` is as
+    `pack_scales` gives it. `members` int32 [output / 64, 2] has for each 64 outputs the first one
+    of their matrix, and how many that has.
+    """
+
+    packed: Tensor
+    scales: Tensor
+    members: Tensor
+    #: Outputs of each matrix.
+    outputs: tuple[int, ...]
+
+    @classmethod
+    def of(
+        cls, packed: Sequence[Tensor], scales: Sequence[Tensor], outputs: Sequence[int]
+    ) -> Nf4Matrix:
+        """Join matrices of equally many inputs; each comes with its scales, [output * block]."""
+        sized = list(zip(_starts(outputs), outputs, strict=True))
+        members = [place for place in sized for _ in range(place[1] // SMALLEST_TILE)]
+        columns = [pack_scales(each, n) for each, n in zip(scales, outputs, strict=True)]
+        return cls(
+            torch.cat([each.flatten() for each in packed]),
+            torch.cat(columns, dim=1),
+            torch.tensor(members, dtype=torch.int32, device=packed[0].device),
+            tuple(outputs),
+        )
+
+    @property
+    def n_inputs(self) -> int:
+        """Inputs that all of them have."""
+        return len(self.scales) * BLOCK_WEIGHTS
+
+    def bytes_of(self, member: int) -> Tensor:
+        """The packed weights of one matrix, a view."""
+        start, n_outputs = _starts(self.outputs)[member], self.outputs[member]
+        row_bytes = self.n_inputs // 2
+        return self.packed[start * row_bytes : (start + n_outputs) * row_bytes]
+
+    def scales_of(self, member: int) -> Tensor:
+        """The scales of one matrix, a view."""
+        start = _starts(self.outputs)[member]
+        return self.scales[:, start : start + self.outputs[member]]
 
 
 def pack_scales(scales: Tensor, n_outputs: int) -> Tensor:
-    """The scales of a matrix, [output * block] in float32, as the kernel reads them.
+    """The scales of a matrix, [output * block] in float32, as the kernels read them.
 
     Gives [block, output] in int32: the scale in bf16 in the upper half, in the lower one what that
     leaves of it, so that a product rounds once.
@@ -81,50 +132,80 @@ def pack_scales(scales: Tensor, n_outputs: int) -> Tensor:
     return (_bits(upper) << 16) | (_bits(lower) & 0xFFFF)
 
 
-def multiply(rows: Tensor, packed: Tensor, scales: Tensor, tiling: Tiling | None = None) -> Tensor:
-    """Multiply `rows`, [row, input] in bf16, by the transposed matrix; [row, output] in bf16.
+def multiply(rows: Tensor, matrix: Nf4Matrix, tiling: Tiling | None = None) -> tuple[Tensor, ...]:
+    """Multiply `rows`, [row, input] in bf16, by each transposed matrix; [row, output] in bf16.
 
-    `packed` holds two weights a byte as bitsandbytes packs them, row by row; `scales` comes from
-    `pack_scales`. The result is the same to the bit at every call with as many rows.
+    The results are the same to the bit at every call with as many rows.
     """
     from models.nf4_kernel import multiply_tiles
 
-    n_rows, n_inputs = rows.shape
-    n_outputs = scales.shape[1]
-    tiling = tiling or tiling_for(n_rows, n_outputs, n_inputs, _processors(rows.device))
+    n_rows, n_outputs = len(rows), sum(matrix.outputs)
+    tiling = tiling or tiling_for(n_rows, matrix.outputs, matrix.n_inputs, _processors(rows.device))
     tiles = n_outputs // tiling.outputs, ceil(n_rows / tiling.rows)
-    output = torch.empty(n_rows, n_outputs, device=rows.device, dtype=rows.dtype)
-    sums = torch.empty(tiling.parts, n_rows, n_outputs, device=rows.device)
+    output = torch.empty(n_rows * n_outputs, device=rows.device, dtype=rows.dtype)
+    # Nobody reads or writes them where there is one part.
+    sums = torch.empty(
+        tiling.parts if tiling.parts > 1 else 0, n_rows, n_outputs, device=rows.device
+    )
     multiply_tiles[(tiles[0], tiling.parts, tiles[1])](
         _halves(rows),
-        packed,
-        scales,
+        matrix.packed,
+        matrix.scales,
+        matrix.members,
         output,
         sums,
         _arrivals(rows.device),
         n_rows,
         n_outputs,
-        n_inputs,
+        matrix.n_inputs,
         tiling.parts,
         OUTPUTS=tiling.outputs,
         ROWS=tiling.rows,
         num_warps=tiling.warps,
         num_stages=tiling.stages,
     )
-    return output
+    products = torch.split(output, [n_rows * n for n in matrix.outputs])
+    return tuple(product.view(n_rows, -1) for product in products)
 
 
-def tiling_for(n_rows: int, n_outputs: int, n_inputs: int, n_processors: int) -> Tiling:
+def dequantise(packed: Tensor, scales: Tensor) -> Tensor:
+    """Write a matrix out in bf16, [output, input]: the very weights that `multiply` takes.
+
+    `packed` and `scales` are as in Nf4Matrix.
+    """
+    from models.nf4_kernel import dequantise_tiles
+
+    n_blocks, n_outputs = scales.shape
+    weights = torch.empty(
+        n_outputs, n_blocks * BLOCK_WEIGHTS, device=packed.device, dtype=torch.bfloat16
+    )
+    dequantise_tiles[(n_outputs // _WRITTEN_OUTPUTS, ceil(n_blocks / _WRITTEN_BLOCKS))](
+        packed,
+        scales,
+        weights,
+        n_blocks,
+        scales.stride(0),
+        OUTPUTS=_WRITTEN_OUTPUTS,
+        BLOCKS=_WRITTEN_BLOCKS,
+        num_warps=_WRITING_WARPS,
+    )
+    return weights
+
+
+def tiling_for(n_rows: int, outputs: Sequence[int], n_inputs: int, n_processors: int) -> Tiling:
     """Pieces enough to keep all processors busy, none so small that adding their sums shows.
 
-    The rules are those of the best tilings of Llama 3.1 8B's matrices on an H100
-    (`benchmarks.nf4_product --sweep`).
+    `outputs` are those of each matrix: no piece is of two. The rules are those of the best tilings
+    of Llama 3.1 8B's matrices on an H100 (`benchmarks.nf4_product --sweep`).
     """
-    n_blocks = n_inputs // BLOCK_WEIGHTS
-    rows, kind = _kind_for(n_rows, n_outputs * n_inputs)
+    n_blocks, n_outputs = n_inputs // BLOCK_WEIGHTS, sum(outputs)
+    # As many rows as there are, so that weights are dequantised once.
+    rows = next(size for size in ROW_TILES if size >= min(n_rows, max(ROW_TILES)))
+    kind = _KINDS[rows]
     fills = n_outputs // kind.outputs * (n_blocks // _SHORT) >= n_processors
-    outputs = kind.outputs if fills and n_outputs % kind.outputs == 0 else 64
-    tiles = n_outputs // outputs * ceil(n_rows / rows)
+    fits_all = all(n % kind.outputs == 0 for n in outputs)
+    tile = kind.outputs if fills and fits_all else SMALLEST_TILE
+    tiles = n_outputs // tile * ceil(n_rows / rows)
 
     def is_fast(parts: int) -> bool:
         length = n_blocks // parts
@@ -132,14 +213,7 @@ def tiling_for(n_rows: int, n_outputs: int, n_inputs: int, n_processors: int) ->
         return n_blocks % parts == 0 and length >= _SHORT and tiles * parts <= most
 
     parts = max(filter(is_fast, (1 << power for power in range(8))), default=1)
-    return Tiling(outputs, rows, parts, kind.warps, kind.stages)
-
-
-def _kind_for(n_rows: int, n_weights: int) -> tuple[int, _Kind]:
-    """As many rows as there are, so that weights are dequantised once; small matrices are cheap."""
-    most = 64 if n_weights <= _SMALL_WEIGHTS else max(ROW_TILES)
-    rows = next(size for size in ROW_TILES if size >= min(n_rows, most))
-    return rows, _KINDS[rows]
+    return Tiling(tile, rows, parts, kind.warps, kind.stages)
 
 
 @cache
@@ -158,6 +232,10 @@ def _halves(rows: Tensor) -> Tensor:
     n_rows, n_inputs = rows.shape
     pairs = rows.reshape(n_rows, n_inputs // BLOCK_WEIGHTS, BLOCK_WEIGHTS // 2, 2)
     return pairs.transpose(2, 3).contiguous()
+
+
+def _starts(outputs: Sequence[int]) -> list[int]:
+    return [0, *accumulate(outputs)][: len(outputs)]
 
 
 def _bits(values: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from models.transfer import upload
+
 #: `bf16` keeps keys and values as the model computes them, in whatever type that is.
 CacheKind = Literal["bf16", "fp8"]
 #: Eight bits of which three are the mantissa's (Micikevicius et al. 2022, arXiv:2209.05433).
@@ -137,7 +139,7 @@ class PagedCache:
         blocks = [self._free.pop() for _ in range(needed)]
         self._held[slot] = blocks
         row = blocks + [SCRATCH] * (self.tables.shape[1] - needed)
-        self.tables[slot] = torch.tensor(row, dtype=torch.int32)
+        self.tables[slot] = upload(torch.tensor(row, dtype=torch.int32), self.tables.device)
         return True
 
     def release(self, slot: int) -> None:

@@ -22,6 +22,7 @@ from models.engine import ReviewRequest, Suppression
 from models.grammar import NODE, POSITION, GrammarTables, advance, begin, legal
 from models.sampling import SEED_MASK, add_noise, draw_from_nucleus, keep_top_p, temper
 from models.suppression import suppress
+from models.transfer import upload
 
 __all__ = ["Draw", "GrammarTables", "ReviewProcessor", "Rows", "choose", "processors_for", "take"]
 
@@ -65,7 +66,7 @@ class Rows:
         }
         device = tables.next.device
         return cls(
-            **{name: torch.tensor(column, device=device) for name, column in columns.items()}
+            **{name: upload(torch.tensor(column), device) for name, column in columns.items()}
         )
 
     @classmethod

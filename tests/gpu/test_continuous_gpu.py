@@ -330,8 +330,37 @@ def _decoded(loaded: LoadedModel, adapters: dict[str, Path], *, graphs: bool) ->
         decoder._cache.reserve(slot, len(prompt) + GUIDED_TOKENS)
         decoder.enter(slot, request, prompt, adapter)
     for _ in range(GUIDED_TOKENS):
-        decoder.step(4)
+        ended = decoder.step(4)
+    ended.read()
     return [decoder.answer(slot) for slot in range(4)]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@torch.inference_mode()
+def test_a_paper_comes_and_goes_without_waiting_for_the_device(
+    kernel: str, folder: Path, adapters: dict[str, Path]
+) -> None:
+    decoder = decoder_of(load_as(folder, kernel, "nf4"), 2, graphs=True, kind=Decoder)
+    sha256, path = next(iter(adapters.items()))
+    decoder._bank.attach(path, sha256)
+    prompt = prompts()[3]
+
+    def come_and_go(adapter: str | None) -> None:
+        assert decoder._cache.reserve(0, len(prompt) + 1)
+        decoder.enter(0, replace(REQUEST, max_new_tokens=1, guided=False), prompt, adapter)
+        decoder.step(1)
+        decoder.leave(0)
+        decoder._cache.release(0)
+        decoder._bank.choose(0, None)
+
+    for adapter in (None, sha256):
+        # What is done once only may wait: kernels are compiled, memory is taken
+        come_and_go(adapter)
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            come_and_go(adapter)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

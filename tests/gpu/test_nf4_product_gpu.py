@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from bitsandbytes.functional import dequantize_4bit, quantize_4bit
@@ -9,14 +11,21 @@ from bitsandbytes.nn import Linear4bit
 from torch import Tensor, nn
 
 from models.nf4_linear import FEW_ROWS, Nf4Linear, replace_linears
-from models.nf4_product import multiply, pack_scales
+from models.nf4_product import Nf4Matrix, dequantise, multiply
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
 ]
 
-SHAPES = [(4096, 4096), (1024, 4096), (4096, 14_336), (576, 576), (192, 576), (576, 1536)]
+#: Outputs of each matrix, and inputs.
+SHAPES = [
+    ((4096, 1024, 1024), 4096),
+    ((4096,), 14_336),
+    ((576, 192, 192), 576),
+    ((1536, 1536), 576),
+    ((192,), 1536),
+]
 #: Of the result's norm: twice what rounding weights and result to bf16 costs.
 ERROR = 0.006
 
@@ -31,20 +40,40 @@ def random_rows(n_rows: int, n_inputs: int) -> Tensor:
     return torch.randn(n_rows, n_inputs, device="cuda", dtype=torch.bfloat16)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("n_rows", [1, 5, 16, 17, 61, 64, 122, 200])
-def test_a_product_is_right(shape: tuple[int, int], n_rows: int) -> None:
+def random_matrices(outputs: Sequence[int], n_inputs: int) -> tuple[Nf4Matrix, list[Tensor]]:
+    """Matrices in NF4, and what each weight stands for."""
     torch.manual_seed(0)
-    weights = torch.randn(shape, device="cuda", dtype=torch.bfloat16) * 0.02
-    packed, state = quantize_4bit(weights, quant_type="nf4", blocksize=64)
-    exact = dequantize_4bit(packed, state).double()
-    scales = pack_scales(state.absmax, shape[0])
-    rows = random_rows(n_rows, shape[1])
-    product = multiply(rows, packed, scales)
-    wanted = rows.double() @ exact.t()
-    assert (product - wanted).norm() / wanted.norm() < ERROR
+    weights = [
+        torch.randn(n, n_inputs, device="cuda", dtype=torch.bfloat16) * 0.02 for n in outputs
+    ]
+    quantised = [quantize_4bit(each, quant_type="nf4", blocksize=64) for each in weights]
+    matrix = Nf4Matrix.of([q for q, _ in quantised], [s.absmax for _, s in quantised], outputs)
+    return matrix, [dequantize_4bit(*each).double() for each in quantised]
+
+
+def error(got: Tensor, wanted: Tensor) -> float:
+    return float((got - wanted).norm() / wanted.norm())
+
+
+@pytest.mark.parametrize(("outputs", "n_inputs"), SHAPES)
+@pytest.mark.parametrize("n_rows", [1, 5, 16, 17, 61, 64, 112, 122, 200])
+def test_products_are_right(outputs: tuple[int, ...], n_inputs: int, n_rows: int) -> None:
+    matrix, exact = random_matrices(outputs, n_inputs)
+    rows = random_rows(n_rows, n_inputs)
+    products = multiply(rows, matrix)
+    for product, weights in zip(products, exact, strict=True):
+        assert error(product, rows.double() @ weights.t()) < ERROR
     for _ in range(3):
-        assert torch.equal(multiply(rows, packed, scales), product)
+        assert all(map(torch.equal, multiply(rows, matrix), products))
+
+
+@pytest.mark.parametrize(("outputs", "n_inputs"), SHAPES)
+def test_matrices_are_written_out_as_they_are(outputs: tuple[int, ...], n_inputs: int) -> None:
+    matrix, exact = random_matrices(outputs, n_inputs)
+    for member, weights in enumerate(exact):
+        written = dequantise(matrix.bytes_of(member), matrix.scales_of(member))
+        assert error(written, weights) < ERROR / 2
+        torch.testing.assert_close(written.double(), weights, rtol=2**-7, atol=0)
 
 
 def quantised(n_outputs: int, n_inputs: int) -> nn.Module:

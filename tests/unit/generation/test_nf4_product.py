@@ -134,14 +134,20 @@ def test_scales_lose_less_than_their_products_do(
     torch.testing.assert_close(restored, torch.tensor(values), rtol=2**-16, atol=0)
 
 
-@given(st.integers(1, 256), st.integers(1, 224), st.integers(1, 224), st.integers(1, 150))
-def test_tiles_cover_a_matrix_exactly(
-    n_rows: int, output_blocks: int, input_blocks: int, n_processors: int
+@given(
+    st.integers(1, 256),
+    st.lists(st.integers(1, 224), min_size=1, max_size=3),
+    st.integers(1, 224),
+    st.integers(1, 150),
+)
+def test_tiles_cover_matrices_exactly(
+    n_rows: int, output_blocks: list[int], input_blocks: int, n_processors: int
 ) -> None:
-    n_outputs, n_inputs = 64 * output_blocks, 64 * input_blocks
-    assert fits(n_outputs, n_inputs)
-    tiling = tiling_for(n_rows, n_outputs, n_inputs, n_processors)
-    assert n_outputs % tiling.outputs == 0
+    outputs, n_inputs = [64 * blocks for blocks in output_blocks], 64 * input_blocks
+    n_outputs = sum(outputs)
+    assert all(fits(n, n_inputs) for n in outputs)
+    tiling = tiling_for(n_rows, outputs, n_inputs, n_processors)
+    assert all(n % tiling.outputs == 0 for n in outputs)
     assert input_blocks % tiling.parts == 0
     assert tiling.rows * ceil(n_rows / tiling.rows) >= n_rows
     assert n_outputs // tiling.outputs * ceil(n_rows / tiling.rows) <= 1 << 12

@@ -1,0 +1,20 @@
+"""Moves what the host makes to a device without waiting for it; knows no model."""
+
+from __future__ import annotations
+
+from torch import Tensor, device
+
+
+def upload(tensor: Tensor, target: device) -> Tensor:
+    """Copy a tensor of the host to the device.
+
+    A plain copy to a GPU first waits until that has done all it was given; this one is only queued.
+    """
+    if target.type != "cuda":
+        return tensor.to(target)
+    return tensor.pin_memory().to(target, non_blocking=True)
+
+
+def put(column: Tensor, row: int, value: float) -> None:
+    """Set one entry of a tensor [row]: assigning it would be a plain copy, see `upload`."""
+    column[row].fill_(value)
