@@ -218,7 +218,8 @@ class Decoder:
         size = step.size
         live, state = self._live[:size].clone(), self._state[:size]
         rows = self._rows.first(size)
-        broken = live & ~torch.isfinite(scores).all(dim=-1)
+        # A sum is finite where all scores are, and takes one pass.
+        broken = live & ~torch.isfinite(scores.sum(dim=-1))
         token = take(self._tables, rows, state, scores, step.draw)
         self._answer[:size].scatter_(1, state[:, POSITION, None], token[:, None].int())
         after = torch.where(live[:, None], advance(self._tables, state, token), state)

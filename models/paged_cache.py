@@ -203,11 +203,9 @@ class PagedCache:
         for kind, (pool, tensor) in enumerate(((self.keys, keys), (self.values, values))):
             if self.units is not None:
                 tensor = in_eight_bits(tensor / self.units[kind, layer, slots, :, None])
-            # Index operations do not know the eight-bit types, but bytes are bytes.
             rows = pool[layer].view(-1, *tensor.shape[1:])
-            if self.units is not None:
-                rows, tensor = rows.view(torch.uint8), tensor.view(torch.uint8)
-            rows.index_copy_(0, places, tensor)
+            # Eight bytes at a time: indexing moves element by element, and knows no eight bits.
+            rows.view(torch.int64).index_copy_(0, places, tensor.view(torch.int64))
 
 
 def in_eight_bits(tensor: Tensor) -> Tensor:

@@ -22,11 +22,13 @@ def measure(
 ) -> Capacity:
     """Size the cache for requests of up to `max_tokens` tokens on the model's device.
 
-    `memory_limit` caps the process's memory on a GPU, in bytes. MissingPart when not even one
+    PyTorch is held to `memory_limit` bytes of a GPU from now on. MissingPart when not even one
     longest request fits.
     """
     if loaded.device.type == "cpu":
         return cpu_capacity(max_tokens, kernel.block_tokens, slots)
+    if memory_limit is not None:
+        _hold_to(memory_limit, loaded.device)
     return gpu_capacity(
         shape,
         max_tokens=max_tokens,
@@ -36,6 +38,12 @@ def measure(
         slots=slots,
         memory_limit=memory_limit,
     )
+
+
+def _hold_to(limit: int, device: torch.device) -> None:
+    """At the limit PyTorch gives back what it only caches, before it is out of memory."""
+    total = torch.cuda.get_device_properties(device).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total), device)
 
 
 def _prefill_bytes(loaded: LoadedModel, shape: CacheShape, kernel: Kernel, n_tokens: int) -> int:

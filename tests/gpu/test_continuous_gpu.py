@@ -335,6 +335,23 @@ def _decoded(loaded: LoadedModel, adapters: dict[str, Path], *, graphs: bool) ->
     return [decoder.answer(slot) for slot in range(4)]
 
 
+def test_a_capped_engine_reviews_all_within_its_memory(folder: Path) -> None:
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    limit = torch.cuda.memory_reserved() + (3 << 30)
+    loaded = load_as(folder, KERNELS[0] if KERNELS else "sdpa", "nf4")
+    options = EngineOptions(max_tokens=2048, memory_limit=limit)
+    engine = ContinuousEngine(loaded, options=options)
+    try:
+        requests = [replace(r, adapter_sha256=None) for r in mixed_requests(64, [])]
+        futures = [engine.submit(request) for request in requests]
+        assert all(future.result(120).n_output_tokens for future in futures)
+        assert torch.cuda.max_memory_reserved() <= limit
+    finally:
+        engine.close()
+        torch.cuda.set_per_process_memory_fraction(1.0)
+
+
 @pytest.mark.parametrize("kernel", KERNELS)
 @torch.inference_mode()
 def test_a_paper_comes_and_goes_without_waiting_for_the_device(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from models.paged_cache import EIGHT_BITS, CacheShape, PagedCache, Rotation
 
-HEADS, DIM, BLOCK = 2, 4, 8
+HEADS, DIM, BLOCK = 2, 8, 8
 
 
 def cache_of(dtype: torch.dtype) -> PagedCache:
