@@ -28,7 +28,7 @@ def measure(
     if loaded.device.type == "cpu":
         return cpu_capacity(max_tokens, kernel.block_tokens, slots)
     if memory_limit is not None:
-        _hold_to(memory_limit, loaded.device)
+        _hold_to(memory_limit)
     return gpu_capacity(
         shape,
         max_tokens=max_tokens,
@@ -40,10 +40,10 @@ def measure(
     )
 
 
-def _hold_to(limit: int, device: torch.device) -> None:
+def _hold_to(limit: int) -> None:
     """At the limit PyTorch gives back what it only caches, before it is out of memory."""
-    total = torch.cuda.get_device_properties(device).total_memory
-    torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total), device)
+    total = torch.cuda.get_device_properties().total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total))
 
 
 def _prefill_bytes(loaded: LoadedModel, shape: CacheShape, kernel: Kernel, n_tokens: int) -> int:
