@@ -99,14 +99,17 @@ class Papers:
             suppression=Suppression(),
         )
 
-    def staggered(self, request: ReviewRequest, place: int, places: int) -> ReviewRequest:
-        """Give the request of a paper that is found in the middle of its answer.
+    def steady(self, slots: int, n_papers: int, *, scale: float = 1.0) -> list[ReviewRequest]:
+        """Requests that fill an engine's slots, and `n_papers` more.
 
-        With answers of equal length all slots would end at once; these begin a run as it would be
-        met at any later moment.
+        Those that come first are found in the middle of their answers: with answers of equal length
+        all slots would end at once, and no run begins as it would be met at any later moment.
         """
-        tokens = max(1, ANSWER_TOKENS * (place + 1) // places)
-        return replace(request, max_new_tokens=tokens, guided=False)
+        requests = [self.request(number, scale=scale) for number in range(slots + n_papers)]
+        for place in range(slots):
+            tokens = max(1, ANSWER_TOKENS * (place + 1) // slots)
+            requests[place] = replace(requests[place], max_new_tokens=tokens, guided=False)
+        return requests
 
     def token_ids(self, request: ReviewRequest) -> list[int]:
         """Give the prompt as every engine reads it."""

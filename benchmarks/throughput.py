@@ -61,7 +61,7 @@ def main() -> None:
     """Measure what --only names, in one run."""
     options = _options()
     with tempfile.TemporaryDirectory() as scratch:
-        folder = options.model or _random_model(Path(scratch), options)
+        folder = options.model or random_model(Path(scratch), options)
         rates = card_rates()
         ceiling = limit(rates, options.scale)
         results: dict[str, Any] = {"card": vars(rates), "limit_papers_per_hour": round(ceiling)}
@@ -115,7 +115,7 @@ def _measured(name: str, folder: Path, options: argparse.Namespace) -> dict[str,
     weights: Weights = "bf16" if name.startswith("bf16") else "nf4"
     plain = AttentionChoice("sdpa", "as a first program would")
     attention = plain if name in ("generate_1", "generate_8") else None
-    loaded = _load(folder, weights, attention, ours=not name.startswith("generate"))
+    loaded = load_model(folder, weights, attention, ours=not name.startswith("generate"))
     seconds_loading = time.monotonic() - started
     if DEVICE.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -192,14 +192,10 @@ def our_engine(
     )
     warm = time.monotonic() - started
     papers = Papers.of(loaded.tokenizer)
-    requests = [
-        papers.request(i, scale=options.scale) for i in range(engine.slots + options.papers)
-    ]
+    requests = papers.steady(engine.slots, options.papers, scale=options.scale)
     if sampled:
         asked = {"temperature": REVIEWER.temperature, "top_p": REVIEWER.top_p}
         requests = [replace(each, **asked) for each in requests]
-    for place in range(engine.slots):
-        requests[place] = papers.staggered(requests[place], place, engine.slots)
     begun, submitted, futures = time.monotonic(), [], []
     for request in requests:
         futures.append(engine.submit(request))
@@ -256,9 +252,10 @@ def _seconds(act: Callable[[], Any]) -> float:
     return time.monotonic() - started
 
 
-def _load(
+def load_model(
     folder: Path, weights: Weights, attention: AttentionChoice | None, *, ours: bool
 ) -> LoadedModel:
+    """Load a folder's Llama; without `ours` its modules stay as transformers made them."""
     base = REVIEWER.base
     assert base is not None
     attention = attention or choose_attention(DEVICE)
@@ -273,7 +270,8 @@ def _load(
     )
 
 
-def _random_model(scratch: Path, options: argparse.Namespace) -> Path:
+def random_model(scratch: Path, options: argparse.Namespace) -> Path:
+    """Write one of Llama 3.1 8B's shape, or with --tiny a small one; gives its folder."""
     tokenizer = tokenizer_file(options.tokenizer, scratch)
     shape = TINY if options.tiny else LLAMA31_8B
     return write_random_llama(scratch / "model", tokenizer, shape)

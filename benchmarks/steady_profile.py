@@ -1,0 +1,135 @@
+"""What a card does while the engine is in its steady state, kind of kernel by kind of kernel.
+
+Llama 3.1 8B's shape with random weights in 4 bits, all slots in the middle of their answers. Some
+seconds are recorded by PyTorch's profiler; what is not a kernel's time is idle. --tiny shows that
+the engine runs without a GPU: there is nothing to record then.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.llama_shape import Papers
+from benchmarks.measured import report
+from benchmarks.throughput import load_model, random_model
+from models.continuous import ContinuousEngine
+from models.engine_options import EngineOptions
+from models.paged_cache import CacheKind
+
+#: Answers that have ended before the recording begins, and papers beside those in the slots.
+SETTLED, WAITING = 8, 40
+#: Kinds of work by what their kernels are called. FlashAttention-3's fourth switch after the
+#: architecture says that rows differ in length, as those of a step do.
+KINDS = {
+    "attention of steps": r"FlashAttnFwdSm90.*?Sm90, \w+, \w+, \w+, true|FlashAttnFwdCombine"
+    r"|prepare_varlen|flash_fwd_splitkv",
+    "attention of prompts": r"FlashAttnFwdSm90|flash_fwd_kernel",
+    "products of steps": r"multiply_tiles|direct_copy_kernel_cuda.*?BFloat16",
+    "weights written out for prompts": r"dequantise_tiles|kDequantizeBlockwise",
+    "scores of the vocabulary": r"nvjet_sm90_tss",
+    "products of prompts": r"nvjet|cutlass.*gemm",
+    "SwiGLU, norms, rotations, sums of layers": r"swiglu|rms_norm|rope|CUDAFunctor_add<c10::BF",
+    "storing keys and values": r"index_copy_kernel",
+}
+REST = "choosing tokens and all else"
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One run of a kernel or copy; times in nanoseconds."""
+
+    name: str
+    start: int
+    end: int
+
+
+def main() -> None:
+    """Fill an engine, record it and print the shares."""
+    options = _options()
+    with tempfile.TemporaryDirectory() as scratch:
+        loaded = load_model(random_model(Path(scratch), options), "nf4", None, ours=True)
+    engine = ContinuousEngine(
+        loaded,
+        options=EngineOptions(max_tokens=12_288, slots=options.slots, kv_cache=options.kv_cache),
+    )
+    papers = Papers.of(loaded.tokenizer)
+    scale = 0.02 if options.tiny else 1.0
+    requests = papers.steady(engine.slots, WAITING, scale=scale)
+    futures = [engine.submit(request) for request in requests]
+    futures[min(SETTLED, engine.slots) - 1].result()
+    kernels = recorded(options.seconds)
+    results = {"slots": engine.slots, **summary(kernels)}
+    engine.close()
+    report(results, options.json)
+    for kind, share in results["shares"].items():
+        print(f"{share:6.1%}  {kind}")
+
+
+def recorded(seconds: float) -> list[Kernel]:
+    """What the card does for some seconds, in the order of starting."""
+    on_gpu = torch.cuda.is_available()
+    with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as record:
+        time.sleep(seconds)
+        if on_gpu:
+            torch.cuda.synchronize()
+    events = record.profiler.kineto_results.events()
+    kernels = [Kernel(e.name(), e.start_ns(), e.end_ns()) for e in events if _is_work(e)]
+    return sorted(kernels, key=lambda kernel: kernel.start)
+
+
+def _is_work(event: Any) -> bool:
+    on_device = "CUDA" in str(event.device_type()) and event.end_ns() > event.start_ns()
+    return on_device and not re.search("Sync|Event", event.name())
+
+
+def summary(kernels: Iterable[Kernel]) -> dict[str, Any]:
+    """Shares of the time between the first start and the last end; what is left is idle."""
+    kernels = list(kernels)
+    spent: Counter[str] = Counter()
+    for kernel in kernels:
+        spent[kind_of(kernel.name)] += kernel.end - kernel.start
+    span = max(k.end for k in kernels) - kernels[0].start if kernels else 0
+    shares = {kind: nanoseconds / span for kind, nanoseconds in spent.most_common()}
+    idle = 1 - busy(kernels) / span if span else 0.0
+    return {"milliseconds": span / 1e6, "shares": {**shares, "idle": idle}}
+
+
+def busy(kernels: Iterable[Kernel]) -> int:
+    """Nanoseconds in which at least one of them runs; `kernels` in the order of starting."""
+    total, until = 0, 0
+    for kernel in kernels:
+        total += max(0, kernel.end - max(until, kernel.start))
+        until = max(until, kernel.end)
+    return total
+
+
+def kind_of(name: str) -> str:
+    """The kind of work that a kernel does."""
+    return next((kind for kind, pattern in KINDS.items() if re.search(pattern, name)), REST)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tokenizer", type=Path, help="Llama 3's tokenizer.json, or .json.xz")
+    parser.add_argument("--slots", type=int)
+    parser.add_argument("--seconds", type=float, default=3.0, help="that are recorded")
+    kinds: tuple[CacheKind, ...] = ("bf16", "fp8")
+    parser.add_argument("--kv-cache", choices=kinds, default="bf16")
+    parser.add_argument("--tiny", action="store_true", help="try it without a GPU")
+    parser.add_argument("--json", type=Path)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
