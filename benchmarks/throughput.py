@@ -174,39 +174,45 @@ def generate_batch(loaded: LoadedModel, options: argparse.Namespace) -> dict[str
     return {"papers_per_hour": 3600 * n / seconds, "papers": n, "seconds": seconds}
 
 
+@dataclass(frozen=True)
+class Run:
+    """What an engine did with its requests, in the order in which they were submitted."""
+
+    generations: list[Generation]
+    #: When each got its slot, in the order of time.
+    admitted: list[float]
+    seconds: float
+
+    @classmethod
+    def of(cls, engine: ContinuousEngine, requests: list[ReviewRequest]) -> Run:
+        """Submit all and wait for the last."""
+        begun, submitted, futures = time.monotonic(), [], []
+        for request in requests:
+            futures.append(engine.submit(request))
+            submitted.append(time.monotonic())
+        generations = [future.result() for future in futures]
+        pairs = zip(submitted, generations, strict=True)
+        admitted = sorted(at + generation.seconds_queued for at, generation in pairs)
+        return cls(generations, admitted, time.monotonic() - begun)
+
+
 def our_engine(
     loaded: LoadedModel, options: argparse.Namespace, kind: CacheKind, sampled: bool
 ) -> dict[str, Any]:
     """Run ContinuousEngine in its steady state, greedy unless `sampled` as the reviewers are."""
     started = time.monotonic()
-    limit_bytes = options.memory_gib and int(options.memory_gib * 2**30)
-    engine = ContinuousEngine(
-        loaded,
-        options=EngineOptions(
-            max_tokens=12_288,
-            memory_limit=limit_bytes,
-            slots=options.slots,
-            kv_cache=kind,
-            graphs=options.graphs,
-        ),
-    )
+    engine = ContinuousEngine(loaded, options=_engine_options(options, kind))
     warm = time.monotonic() - started
     papers = Papers.of(loaded.tokenizer)
     requests = papers.steady(engine.slots, options.papers, scale=options.scale)
     if sampled:
         asked = {"temperature": REVIEWER.temperature, "top_p": REVIEWER.top_p}
         requests = [replace(each, **asked) for each in requests]
-    begun, submitted, futures = time.monotonic(), [], []
-    for request in requests:
-        futures.append(engine.submit(request))
-        submitted.append(time.monotonic())
-    generations = [future.result() for future in futures]
-    seconds = time.monotonic() - begun
+    run = Run.of(engine, requests)
     prompt_seconds = _prompt_seconds(engine, requests[-PROMPTS:])
     engine.close()
-    pairs = zip(submitted, generations, strict=True)
-    admitted = sorted(at + generation.seconds_queued for at, generation in pairs)
-    steady = _steady(generations, admitted[engine.slots :])
+    steady = _steady(run.generations, run.admitted[engine.slots :])
+    measured = run.generations[engine.slots :]
     return {
         **steady,
         "seconds_a_paper": {
@@ -214,21 +220,26 @@ def our_engine(
             "its share of the steps": round(3600 / steady["papers_per_hour"] - prompt_seconds, 3),
         },
         "slots": engine.slots,
-        "seconds": round(seconds, 1),
+        "seconds": round(run.seconds, 1),
         "seconds_until_ready": round(warm, 1),
-        "tokens_an_answer": sum(g.n_output_tokens for g in generations[engine.slots :])
-        / max(1, options.papers),
+        "tokens_an_answer": sum(g.n_output_tokens for g in measured) / max(1, len(measured)),
     }
+
+
+def _engine_options(options: argparse.Namespace, kind: CacheKind) -> EngineOptions:
+    return EngineOptions(
+        max_tokens=12_288,
+        memory_limit=options.memory_gib and int(options.memory_gib * 2**30),
+        slots=options.slots,
+        kv_cache=kind,
+        graphs=options.graphs,
+    )
 
 
 def _prompt_seconds(engine: ContinuousEngine, requests: list[ReviewRequest]) -> float:
     """Read prompts one after the other and answer with a single token."""
-
-    def read(request: ReviewRequest) -> Generation:
-        return engine.submit(request).result()
-
     short = [replace(request, max_new_tokens=1, guided=False) for request in requests]
-    return median(_seconds(partial(read, request)) for request in short)
+    return median(engine.submit(request).result().seconds_generating for request in short)
 
 
 def _steady(generations: list[Generation], admitted: list[float]) -> dict[str, Any]:
