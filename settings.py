@@ -62,7 +62,7 @@ class Settings(BaseSettings):
     drain_seconds: float = 60.0
     #: A worker whose engine has work and writes no token for so long is ended and started anew.
     watchdog_seconds: float = 300.0
-    #: GPU memory that a worker may take, in GiB; 0 means all that is free.
+    #: GPU memory that PyTorch may take in a worker, in GiB; 0 means all that is free.
     gpu_memory_gib: float = 0.0
     #: Keep the quantised weights in `home`/cache/weights (5.7 GB for 8B): a start is then shorter.
     cache_weights: bool = True

@@ -28,6 +28,7 @@ from benchmarks.llama_shape import ANSWER_TOKENS, LLAMA31_8B, TINY, Papers, writ
 from benchmarks.measured import report, save
 from benchmarks.tokenizer import tokenizer_file
 from models.attention import AttentionChoice, choose_attention
+from models.capacity import hold_to
 from models.continuous import ContinuousEngine
 from models.engine import Generation, ReviewRequest
 from models.engine_options import EngineOptions
@@ -111,6 +112,7 @@ def _measured(name: str, folder: Path, options: argparse.Namespace) -> dict[str,
     if DEVICE.type == "cuda":
         # Else weights lie in what is left of the last system's cache, which then is not given back.
         torch.cuda.empty_cache()
+    hold_to(_memory_limit(options))
     started = time.monotonic()
     weights: Weights = "bf16" if name.startswith("bf16") else "nf4"
     plain = AttentionChoice("sdpa", "as a first program would")
@@ -226,10 +228,14 @@ def our_engine(
     }
 
 
+def _memory_limit(options: argparse.Namespace) -> int | None:
+    return options.memory_gib and int(options.memory_gib * 2**30)
+
+
 def _engine_options(options: argparse.Namespace, kind: CacheKind) -> EngineOptions:
     return EngineOptions(
         max_tokens=12_288,
-        memory_limit=options.memory_gib and int(options.memory_gib * 2**30),
+        memory_limit=_memory_limit(options),
         slots=options.slots,
         kv_cache=kind,
         graphs=options.graphs,

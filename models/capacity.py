@@ -6,6 +6,8 @@ more slots than longest requests: whoever finds no blocks waits, nobody is ever 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import ceil
 
@@ -26,6 +28,10 @@ MARGIN_BYTES = 3 << 29
 SCORE_BYTES = 48
 #: What is left of the blocks after an out-of-memory error.
 SHRINK = 0.85
+_TOO_LITTLE = (
+    "The GPU has too little free memory for the weights and the longest paper of this reviewer: "
+    "use a larger card, or a reviewer with a smaller max_prompt_tokens."
+)
 
 
 @dataclass(frozen=True)
@@ -70,8 +76,8 @@ def gpu_capacity(
 ) -> Capacity:
     """Size the cache from the memory that is free on the device now, weights loaded.
 
-    `prefill_bytes` is what the longest prefill takes beside the weights; `memory_limit` caps the
-    process's memory in bytes. MissingPart when not even one longest request fits.
+    `prefill_bytes` is what the longest prefill takes beside the weights; `memory_limit` is what
+    PyTorch is held to, in bytes. MissingPart when not even one longest request fits.
     """
     block_tokens = block_tokens or max_tokens
     longest = ceil(max_tokens / block_tokens)
@@ -84,6 +90,25 @@ def gpu_capacity(
     return Capacity(slots, _enough(n_blocks, longest), block_tokens, max_tokens)
 
 
+def hold_to(limit: int | None) -> None:
+    """Let PyTorch take no more than so many bytes of this process's GPU; None is all of it.
+
+    At the limit it gives back what it only caches before it is out of memory.
+    """
+    if torch.cuda.is_available():
+        total = torch.cuda.get_device_properties().total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, (limit or total) / total))
+
+
+@contextmanager
+def starting() -> Iterator[None]:
+    """MissingPart instead of an out-of-memory error, after which a start cannot go on."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise MissingPart(_TOO_LITTLE) from None
+
+
 def _free(device: torch.device, memory_limit: int | None) -> int:
     torch.cuda.empty_cache()
     free, _ = torch.cuda.mem_get_info(device)
@@ -94,8 +119,5 @@ def _free(device: torch.device, memory_limit: int | None) -> int:
 
 def _enough(n_blocks: int, longest: int) -> int:
     if n_blocks < longest:
-        raise MissingPart(
-            "The GPU has too little free memory for the longest paper of this reviewer: "
-            "use a larger card, or a reviewer with a smaller max_prompt_tokens."
-        )
+        raise MissingPart(_TOO_LITTLE)
     return n_blocks

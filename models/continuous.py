@@ -7,6 +7,7 @@ mixed into a step: a prefill is bound by arithmetic and a step by memory.
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
+from traceback import format_exception
 
 import torch
 
@@ -21,6 +23,7 @@ from errors import EngineCrashed, EngineLost, MissingPart, RefereeError, Request
 from models.adapter_bank import AdapterBank
 from models.admission import admit
 from models.aspects import ASPECT_SETS
+from models.capacity import starting
 from models.decoder import Decoder, Model, RowsEnded
 from models.desk import Desk, Work
 from models.engine import Generation, ReviewRequest
@@ -120,7 +123,8 @@ class ContinuousEngine:
     @torch.inference_mode()
     def _run(self, ready: Event) -> None:
         try:
-            self._prepare()
+            with starting():
+                self._prepare()
         except BaseException as error:
             self._failure = error
             self._desk.lose(f"the engine did not start: {error}")
@@ -129,11 +133,14 @@ class ContinuousEngine:
             ready.set()
         pending: _Pending | None = None
         while self._wait_for_work():
+            failure = None
             try:
                 pending = self._turn(pending)
             except Exception as error:
-                pending = None
-                self._recover(error)
+                pending, failure = None, _Failure.of(error)
+            # Only now: until here the error held what its frames did, and that is the cache.
+            if failure is not None:
+                self._recover(failure)
         self._desk.fail_open()
 
     def _prepare(self) -> None:
@@ -277,24 +284,24 @@ class ContinuousEngine:
         self._bank.choose(slot, None)
         self._desk.end(work, outcome)
 
-    def _recover(self, error: Exception) -> None:
+    def _recover(self, failure: _Failure) -> None:
         """Fail whatever was in a slot and build the slots anew, or give the engine up."""
-        _log.warning("a step failed", exc_info=error)
-        reason = f"generation failed: {type(error).__name__}: {error}".split("\n", 1)[0]
         try:
-            if isinstance(error, torch.AcceleratorError):
-                raise error
-            self._rebuild(shrink=isinstance(error, torch.OutOfMemoryError))
+            if failure.device_lost:
+                self._desk.lose(f"the engine is lost: {failure.reason}")
+            else:
+                self._rebuild(shrink=failure.out_of_memory)
         except Exception as final:
-            self._desk.lose(f"the engine is lost: {final}".split("\n", 1)[0])
+            self._desk.lose(f"the engine is lost: {_reason(final)}")
         finally:
             seats, self._seats = self._seats, {}
             for seat in seats.values():
-                self._desk.end(seat.work, EngineCrashed(reason))
+                self._desk.end(seat.work, EngineCrashed(f"generation failed: {failure.reason}"))
 
     def _rebuild(self, *, shrink: bool) -> None:
         # The old tensors go first, or there is no room for the new ones.
         del self._decoder, self._cache
+        gc.collect()
         if self._loaded.device.type == "cuda":
             torch.cuda.empty_cache()
         if shrink:
@@ -311,7 +318,30 @@ class _Pending:
     seats: Mapping[int, _Seat]
 
 
+@dataclass(frozen=True)
+class _Failure:
+    """What is left of an error of a step: the error itself keeps its frames' tensors alive."""
+
+    reason: str
+    device_lost: bool
+    out_of_memory: bool
+
+    @classmethod
+    def of(cls, error: Exception) -> _Failure:
+        """Write the error down in the log, as text: a log may keep what it is given."""
+        _log.warning("a step failed\n%s", "".join(format_exception(error)))
+        return cls(
+            _reason(error),
+            device_lost=isinstance(error, torch.AcceleratorError),
+            out_of_memory=isinstance(error, torch.OutOfMemoryError),
+        )
+
+
 def _lost_by(work: Work, error: Exception) -> RefereeError:
-    """A failure of one request; the error itself would keep its frames' tensors alive."""
-    _log.warning("request %s failed", work.request.id, exc_info=error)
-    return EngineLost(f"generation failed: {type(error).__name__}: {error}".split("\n", 1)[0])
+    """A failure of one request, without the error, see _Failure."""
+    _log.warning("request %s failed\n%s", work.request.id, "".join(format_exception(error)))
+    return EngineLost(f"generation failed: {_reason(error)}")
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".split("\n", 1)[0]

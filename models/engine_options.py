@@ -14,7 +14,7 @@ class EngineOptions:
     #: The longest request that can be admitted, prompt and answer together, in tokens.
     max_tokens: int | None = None
     slots: int | None = None
-    #: Bytes that the process may take on the GPU.
+    #: Bytes of the GPU that PyTorch is held to, see models.capacity.hold_to.
     memory_limit: int | None = None
     #: CPU threads of torch.
     threads: int = 0

@@ -22,13 +22,11 @@ def measure(
 ) -> Capacity:
     """Size the cache for requests of up to `max_tokens` tokens on the model's device.
 
-    PyTorch is held to `memory_limit` bytes of a GPU from now on. MissingPart when not even one
+    `memory_limit` is what PyTorch is held to on a GPU, in bytes. MissingPart when not even one
     longest request fits.
     """
     if loaded.device.type == "cpu":
         return cpu_capacity(max_tokens, kernel.block_tokens, slots)
-    if memory_limit is not None:
-        _hold_to(memory_limit)
     return gpu_capacity(
         shape,
         max_tokens=max_tokens,
@@ -38,12 +36,6 @@ def measure(
         slots=slots,
         memory_limit=memory_limit,
     )
-
-
-def _hold_to(limit: int) -> None:
-    """At the limit PyTorch gives back what it only caches, before it is out of memory."""
-    total = torch.cuda.get_device_properties().total_memory
-    torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total))
 
 
 def _prefill_bytes(loaded: LoadedModel, shape: CacheShape, kernel: Kernel, n_tokens: int) -> int:

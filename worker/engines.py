@@ -115,6 +115,7 @@ def _continuous(
 ) -> Engine:
     import torch
 
+    from models.capacity import hold_to, starting
     from models.continuous import ContinuousEngine
     from models.engine_options import EngineOptions
     from models.loading import load
@@ -123,21 +124,24 @@ def _continuous(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     folder = store.resolve(base, settings.home)
     cache = WeightsCache(settings.home / "cache" / "weights") if settings.cache_weights else None
-    loaded = load(
-        folder,
-        base,
-        template=config.template or "",
-        weights=weights,
-        device=device,
-        cache=cache,
-    )
+    memory_limit = int(settings.gpu_memory_gib * 2**30) or None
+    hold_to(memory_limit)
+    with starting():
+        loaded = load(
+            folder,
+            base,
+            template=config.template or "",
+            weights=weights,
+            device=device,
+            cache=cache,
+        )
     return ContinuousEngine(
         loaded,
         find_adapter=lambda sha256: store.find_adapter(sha256, settings.home),
         options=EngineOptions(
             max_tokens=config.max_request_tokens,
             slots=slots,
-            memory_limit=int(settings.gpu_memory_gib * 2**30) or None,
+            memory_limit=memory_limit,
             kv_cache=settings.kv_cache,
             threads=settings.torch_threads or max(1, (os.cpu_count() or 1) // 2),
         ),

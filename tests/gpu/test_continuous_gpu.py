@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 from models.adapter_bank import AdapterBank
 from models.aspects import FOUR, SEVEN
 from models.attention import AttentionChoice
+from models.capacity import hold_to
 from models.continuous import ContinuousEngine
 from models.decoder import Decoder, Model
 from models.engine_options import EngineOptions
@@ -341,6 +342,7 @@ def test_a_capped_engine_reviews_all_within_its_memory(folder: Path) -> None:
     limit = torch.cuda.memory_reserved() + (3 << 30)
     loaded = load_as(folder, KERNELS[0] if KERNELS else "sdpa", "nf4")
     options = EngineOptions(max_tokens=2048, memory_limit=limit)
+    hold_to(limit)
     engine = ContinuousEngine(loaded, options=options)
     try:
         requests = [replace(r, adapter_sha256=None) for r in mixed_requests(64, [])]
@@ -349,7 +351,7 @@ def test_a_capped_engine_reviews_all_within_its_memory(folder: Path) -> None:
         assert torch.cuda.max_memory_reserved() <= limit
     finally:
         engine.close()
-        torch.cuda.set_per_process_memory_fraction(1.0)
+        hold_to(None)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from contextlib import closing, contextmanager
@@ -13,9 +14,10 @@ from typing import Any, Literal
 import pytest
 import torch
 
-from errors import EngineCrashed, EngineLost, NeverStarted, RequestRefused
+from errors import EngineCrashed, EngineLost, MissingPart, NeverStarted, RequestRefused
 from models.aspects import FOUR
 from models.continuous import ContinuousEngine
+from models.decoder import Decoder
 from models.engine import ReviewRequest, Suppression
 from models.engine_options import EngineOptions
 from models.generate import GenerateEngine
@@ -116,6 +118,28 @@ def test_a_failure_of_a_step_fails_who_is_in_it_and_the_engine_goes_on(
     assert engine.slots == (3 if isinstance(error, torch.OutOfMemoryError) else 4)
 
 
+def test_a_failed_steps_cache_is_gone_before_the_next_is_made(
+    engine: ContinuousEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a step that fails deep inside, where its frames hold the cache
+    held, still_there, build = weakref.ref(engine._cache), [], engine._build
+
+    def fail(*_: Any) -> None:
+        monkeypatch.undo()
+        monkeypatch.setattr(engine, "_build", look_and_build)
+        raise torch.OutOfMemoryError("out of memory")
+
+    def look_and_build() -> None:
+        still_there.append(held() is not None)
+        build()
+
+    monkeypatch.setattr(Decoder, "_take", fail)
+    with pytest.raises(EngineCrashed, match="out of memory"):
+        engine.submit(GREEDY).result(DEADLINE)
+    # Then there is room for the next one: a card has none for two
+    assert still_there == [False]
+
+
 def test_what_breaks_down_in_a_prefill_is_not_seated_again(
     engine: ContinuousEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,6 +160,17 @@ def test_what_breaks_down_in_a_prefill_is_not_seated_again(
             future.result(DEADLINE)
     after = [engine.submit(replace(GREEDY, id=f"after {n}")) for n in range(5)]
     assert {future.result(DEADLINE).n_output_tokens for future in after} == {24}
+
+
+def test_a_start_without_enough_memory_says_what_is_missing(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(ContinuousEngine, "_build", fail)
+    with pytest.raises(MissingPart, match="too little free memory for the weights and the longest"):
+        ContinuousEngine(load_exact(tiny_folder))
 
 
 def test_an_engine_that_writes_nothing_says_for_how_long(
