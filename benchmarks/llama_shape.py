@@ -102,8 +102,8 @@ class Papers:
     def steady(self, slots: int, n_papers: int, *, scale: float = 1.0) -> list[ReviewRequest]:
         """Requests that fill an engine's slots, and `n_papers` more.
 
-        Those that come first are found in the middle of their answers: with answers of equal length
-        all slots would end at once, and no run begins as it would be met at any later moment.
+        Those that come first have more and more to write, as if they were met in the middle of
+        their answers: with answers of equal length all slots would end at once.
         """
         requests = [self.request(number, scale=scale) for number in range(slots + n_papers)]
         for place in range(slots):

@@ -27,8 +27,8 @@ from models.continuous import ContinuousEngine
 from models.engine_options import EngineOptions
 from models.paged_cache import CacheKind
 
-#: Answers that have ended before the recording begins, and papers beside those in the slots.
-SETTLED, WAITING = 8, 40
+#: Answers that have ended before the recording begins, and papers that no card does in a second.
+SETTLED, PAPERS_A_SECOND = 8, 8
 #: Kinds of work by what their kernels are called. FlashAttention-3's fourth switch after the
 #: architecture says that rows differ in length, as those of a step do.
 KINDS = {
@@ -65,7 +65,8 @@ def main() -> None:
     )
     papers = Papers.of(loaded.tokenizer)
     scale = 0.02 if options.tiny else 1.0
-    requests = papers.steady(engine.slots, WAITING, scale=scale)
+    waiting = SETTLED + int(PAPERS_A_SECOND * options.seconds)
+    requests = papers.steady(engine.slots, waiting, scale=scale)
     futures = [engine.submit(request) for request in requests]
     futures[min(SETTLED, engine.slots) - 1].result()
     kernels = recorded(options.seconds)

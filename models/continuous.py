@@ -48,6 +48,14 @@ class _Seat:
     started_at: float
 
 
+@dataclass(frozen=True)
+class _Pending:
+    """A step that was started, and who sat in the slots then."""
+
+    ended: RowsEnded
+    seats: Mapping[int, _Seat]
+
+
 class ContinuousEngine:
     """Implements `models.engine.Engine` on one loaded model.
 
@@ -281,7 +289,6 @@ class ContinuousEngine:
         work = self._seats.pop(slot).work
         self._decoder.leave(slot)
         self._cache.release(slot)
-        self._bank.choose(slot, None)
         self._desk.end(work, outcome)
 
     def _recover(self, failure: _Failure) -> None:
@@ -308,14 +315,6 @@ class ContinuousEngine:
             self._capacity = self._capacity.shrunk()
         self._bank.forget_rows()
         self._build()
-
-
-@dataclass(frozen=True)
-class _Pending:
-    """A step that was started, and who sat in the slots then."""
-
-    ended: RowsEnded
-    seats: Mapping[int, _Seat]
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from models.grammar import POSITION, GrammarTables, advance, begin
 from models.paged_attention import DecodePlan, Kernel, PrefillPlan, PromptRead
 from models.paged_cache import PagedCache
 from models.processors import Draw, Rows, take
-from models.transfer import put, upload
+from models.transfer import beside, put, upload
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class RowsEnded:
             self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch has no types here
             self._event.record()
         else:
-            self._flags = flags.clone()
+            self._flags = flags
 
     def read(self) -> tuple[list[bool], list[bool]]:
         """Which rows go on, and which had scores that are no numbers; waits for the step."""
@@ -115,8 +115,7 @@ class Decoder:
         # One column more than any answer: rows that have ended write there until they leave.
         width = cache.tables.shape[1] * cache.block_tokens + 1
         self._answer = torch.zeros(slots, width, dtype=torch.int32, device=device)
-        # None, where there is no GPU, changes no stream.
-        self._reading = torch.cuda.Stream() if device.type == "cuda" else None  # type: ignore[no-untyped-call]  # torch has no types here
+        self._beside = beside(device)
         self._host_lengths = [0] * slots
         self._draws = [Draw.GREEDY] * slots
 
@@ -137,36 +136,6 @@ class Decoder:
         self._place(slot, row, last, len(ids), adapter)
         self._draws[slot] = Draw.of(request)
 
-    def leave(self, slot: int) -> None:
-        """Let the slot's row rest."""
-        put(self._live, slot, False)
-        put(self._length, slot, 0)
-        self._host_lengths[slot] = 0
-        self._draws[slot] = Draw.GREEDY
-
-    def answer(self, slot: int) -> list[int]:
-        """The token ids of a slot whose row, a step said, has ended; its end token included.
-
-        Does not wait for steps that were started since: they leave such a row as it is.
-        """
-        with torch.cuda.stream(self._reading):
-            n_tokens = int(self._state[slot, POSITION])
-            ids: list[int] = self._answer[slot, :n_tokens].tolist()
-        return ids
-
-    def step(self, n_rows: int) -> RowsEnded:
-        """Give each live one of the first rows its next token; does not wait for the device."""
-        size = next(size for size in self.sizes if size >= n_rows)
-        self._host_lengths = [n + 1 if n else 0 for n in self._host_lengths]
-        self._run(_Step(size, max(self._draws)))
-        return RowsEnded(self._live, self._broken)
-
-    def warm_up(self, report: Callable[[int], None] = lambda _: None) -> None:
-        """Capture all graphs, the largest first, so that the others fit its memory."""
-        for size, draw in product(reversed(self.sizes), reversed(Draw)):
-            self._run(_Step(size, draw))
-            report(size)
-
     def _place(self, slot: int, row: Rows, token: int, length: int, adapter: str | None) -> None:
         for field in fields(Rows):
             getattr(self._rows, field.name)[slot] = getattr(row, field.name)[0]
@@ -178,10 +147,42 @@ class Decoder:
         put(self._live, slot, True)
         self._host_lengths[slot] = length
 
-    def _run(self, step: _Step) -> None:
+    def leave(self, slot: int) -> None:
+        """Let the slot's row rest, without an adapter."""
+        self._bank.choose(slot, None)
+        put(self._live, slot, False)
+        put(self._length, slot, 0)
+        self._host_lengths[slot] = 0
+        self._draws[slot] = Draw.GREEDY
+
+    def answer(self, slot: int) -> list[int]:
+        """The token ids of a slot whose row, a step said, has ended; its end token included.
+
+        Does not wait for steps that were started since: they leave such a row as it is.
+        """
+        with self._beside:
+            n_tokens = int(self._state[slot, POSITION])
+            ids: list[int] = self._answer[slot, :n_tokens].tolist()
+        return ids
+
+    def step(self, n_rows: int) -> RowsEnded:
+        """Give each live one of the first rows its next token; does not wait for the device."""
+        size = next(size for size in self.sizes if size >= n_rows)
+        self._host_lengths = [n + 1 if n else 0 for n in self._host_lengths]
+        self._replay(_Step(size, max(self._draws)))
+        return RowsEnded(self._live, self._broken)
+
+    def warm_up(self, report: Callable[[int], None] = lambda _: None) -> None:
+        """Capture all graphs, the largest first, so that the others fit its memory."""
+        for size, draw in product(reversed(self.sizes), reversed(Draw)):
+            self._replay(_Step(size, draw))
+            report(size)
+
+    def _replay(self, step: _Step) -> None:
+        """Do a step, from its graph if there are graphs; the first of its kind records it."""
         with self._bank.for_rows(step.size):
             if self._graphs is None:
-                self._step(step)
+                self._forward(step)
                 return
             if self._graphs_for != self._bank.layout:
                 self._graphs.clear()
@@ -189,19 +190,19 @@ class Decoder:
                 self._pool = torch.cuda.graph_pool_handle()
                 self._graphs_for = self._bank.layout
             if step not in self._graphs:
-                self._graphs[step] = self._capture(step)
+                self._graphs[step] = self._recorded(step)
             else:
                 self._graphs[step].replay()
 
-    def _capture(self, step: _Step) -> torch.cuda.CUDAGraph:
-        """Run a step once as it is, for libraries that prepare themselves, and record it."""
-        self._step(step)
+    def _recorded(self, step: _Step) -> torch.cuda.CUDAGraph:
+        """Do a step as it is, for libraries that prepare themselves, then record it undone."""
+        self._forward(step)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-            self._step(step)
+            self._forward(step)
         return graph
 
-    def _step(self, step: _Step) -> None:
+    def _forward(self, step: _Step) -> None:
         size = step.size
         live, position = self._live[:size], self._length[:size]
         plan = DecodePlan(
@@ -218,8 +219,9 @@ class Decoder:
         size = step.size
         live, state = self._live[:size].clone(), self._state[:size]
         rows = self._rows.first(size)
-        # A sum is finite where all scores are, and takes one pass.
-        broken = live & ~torch.isfinite(scores.sum(dim=-1))
+        # Both are NaN where any score is; one pass instead of four.
+        least, most = scores.aminmax(dim=-1)
+        broken = live & ~(least.isfinite() & most.isfinite())
         token = take(self._tables, rows, state, scores, step.draw)
         self._answer[:size].scatter_(1, state[:, POSITION, None], token[:, None].int())
         after = torch.where(live[:, None], advance(self._tables, state, token), state)

@@ -36,7 +36,7 @@ def unnest_scales(model: Any) -> None:
 def fuse(model: Any, *, few_rows: bool) -> str:
     """Patch the model's modules in place; say with what, "none" where it cannot be done.
 
-    `few_rows` multiplies few rows by NF4 weights in 4 bits, which only decoding asks for.
+    `few_rows` takes our products with NF4 weights, which have no gradient: for an engine only.
     """
     if model.device.type != "cuda":
         return "none"

@@ -71,7 +71,7 @@ def load(
     values once, which costs memory and saves time. With `cache` the NF4 weights are read from there
     when they were quantised before, to the same bits. Embeddings and LM head are never quantised.
     `fused` False leaves the modules as transformers made them, for comparison; `few_rows` False
-    saves what only decoding needs.
+    leaves the products with NF4 weights to bitsandbytes, which has gradients.
     UserError when `template` does not fit the tokenizer; MissingPart when the folder does not load.
     """
     attention = attention or choose_attention(device)

@@ -62,7 +62,7 @@ def multiply_tiles(
     rows: tl.tensor,
     packed: tl.tensor,
     scales: tl.tensor,
-    members: tl.tensor,
+    places: tl.tensor,
     output: tl.tensor,
     sums: tl.tensor,
     arrivals: tl.tensor,
@@ -77,7 +77,7 @@ def multiply_tiles(
 
     Programs are [tile of outputs, part of the inputs, tile of rows]. `rows` is [row, block, 2, 32]:
     a block's even inputs, then its odd ones. `packed` is [output, input / 2], `scales` [block,
-    output], `members` [output / 64, 2] as in Nf4Matrix, `sums` [part, row, output], `arrivals` a
+    output], `places` [output / 64, 2] as in Nf4Matrix, `sums` [part, row, output], `arrivals` a
     zero for each piece. `output` has each matrix's [row, output] after the other's.
     """
     tile, part, row_tile = tl.program_id(0), tl.program_id(1), tl.program_id(2)
@@ -100,9 +100,9 @@ def multiply_tiles(
         packed += _BLOCK_BYTES
         rows += 2 * _BLOCK_BYTES
         scales += n_outputs
-    member = members + tile * (OUTPUTS // _SMALLEST_TILE) * 2
-    start = tl.multiple_of(tl.load(member), _SMALLEST_TILE)
-    width = tl.multiple_of(tl.load(member + 1), _SMALLEST_TILE)
+    places += tile * (OUTPUTS // _SMALLEST_TILE) * 2
+    start = tl.multiple_of(tl.load(places), _SMALLEST_TILE)
+    width = tl.multiple_of(tl.load(places + 1), _SMALLEST_TILE)
     output += n_rows * start + row[None, :] * width + (feature - start)[:, None]
     if n_parts == 1:
         tl.store(output, total.to(tl.bfloat16), mask=live)

@@ -33,7 +33,7 @@ class JointProduct:
     """Multiplies the rows that several layers read by the weights of all, once.
 
     The first layer that is called with a tensor has the others' results computed too; each fetches
-    its own.
+    its own. Nobody may change the tensor before the last has done so.
     """
 
     def __init__(self, matrix: Nf4Matrix) -> None:
@@ -42,7 +42,7 @@ class JointProduct:
         self._unfetched: dict[int, Tensor] = {}
 
     def fetch(self, member: int, hidden: Tensor) -> Tensor:
-        """Give one layer's result for `hidden`, [row, input]."""
+        """Give one layer's result, [row, output], for `hidden`, [..., input]."""
         if hidden is not self._read or member not in self._unfetched:
             rows = hidden.reshape(-1, self.matrix.n_inputs)
             self._read, self._unfetched = hidden, dict(enumerate(multiply(rows, self.matrix)))
@@ -51,9 +51,16 @@ class JointProduct:
             self._read = None
         return result
 
+    def written_out(self, member: int) -> Tensor:
+        """Give one layer's weights in bf16, [output, input]."""
+        return dequantise(self.matrix.bytes_of(member), self.matrix.scales_of(member))
+
 
 class Nf4Linear(Linear4bit):  # type: ignore[misc]  # bitsandbytes has no types
-    """bitsandbytes' layer, with its weights and scales as our products read them."""
+    """bitsandbytes' layer, with its weights and scales as our products read them.
+
+    Its `weight` is a view of `joint`'s bytes for whoever asks for it: it must not be replaced.
+    """
 
     joint: JointProduct
     #: Which of the joint matrices is this layer's.
@@ -69,8 +76,7 @@ class Nf4Linear(Linear4bit):  # type: ignore[misc]  # bitsandbytes has no types
         if n_rows in FEW_ROWS:
             result = self.joint.fetch(self.member, hidden)
             return result.view(*hidden.shape[:-1], self.out_features)
-        scales = self.joint.matrix.scales_of(self.member)
-        return multiply_plainly(hidden, dequantise(self.weight.data, scales))
+        return multiply_plainly(hidden, self.joint.written_out(self.member))
 
 
 def replace_linears(model: Any) -> int:
@@ -133,23 +139,19 @@ def _doubt_about(groups: Sequence[Sequence[Linear4bit]]) -> str:
 @torch.inference_mode()
 def _error(group: Sequence[Linear4bit], n_rows: int | None) -> str:
     """What is wrong with products of so many rows, or (None) with weights written out."""
-    matrix = _matrix(group)
+    joint = JointProduct(_matrix(group))
     plain = torch.cat([dequantize_4bit(g.weight.data, g.weight.quant_state) for g in group])
     if n_rows is None:
-        wanted, ours = plain, [_written_out(matrix)]
+        wanted, ours = plain, [torch.cat([joint.written_out(m) for m in range(len(group))])]
     else:
-        rows = torch.randn(n_rows, matrix.n_inputs, device=plain.device, dtype=plain.dtype)
+        rows = torch.randn(n_rows, joint.matrix.n_inputs, device=plain.device, dtype=plain.dtype)
         wanted = multiply_plainly(rows, plain)
-        ours = [torch.cat(multiply(rows, matrix), dim=1) for _ in range(_REPEATED)]
+        ours = [torch.cat(multiply(rows, joint.matrix), dim=1) for _ in range(_REPEATED)]
     error = float((ours[0].float() - wanted.float()).norm() / wanted.float().norm())
     if error < TOLERANCE and all(torch.equal(each, ours[0]) for each in ours):
         return ""
-    return f"ours of {n_rows} rows and {matrix.outputs} outputs are off by {error:.4f}"
-
-
-def _written_out(matrix: Nf4Matrix) -> Tensor:
-    members = range(len(matrix.outputs))
-    return torch.cat([dequantise(matrix.bytes_of(m), matrix.scales_of(m)) for m in members])
+    what = "weights written out" if n_rows is None else f"products of {n_rows} rows"
+    return f"our {what} of {joint.matrix.outputs} outputs are off by {error:.4f}"
 
 
 def _fits(module: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Multiplies a few rows by NF4 matrices without writing them out in bf16; knows no models.
+"""Multiplies a few rows by NF4 matrices in 4 bits, or writes them out in bf16; knows no models.
 
 bitsandbytes dequantises a matrix into memory and multiplies by that, which moves nine times the
 bytes of the 4-bit weights: at 16 rows and more that is most of a decode step's matrix products.
@@ -78,13 +78,13 @@ class Nf4Matrix:
     """Matrices that multiply the same rows, one below the other: a product is one of all.
 
     `packed` uint8 holds two weights a byte as bitsandbytes packs them, row by row; `scales` is as
-    `pack_scales` gives it. `members` int32 [output / 64, 2] has for each 64 outputs the first one
-    of their matrix, and how many that has.
+    `pack_scales` gives it. `places` int32 [output / 64, 2] has for each 64 outputs the first one of
+    their matrix, and how many that has.
     """
 
     packed: Tensor
     scales: Tensor
-    members: Tensor
+    places: Tensor
     #: Outputs of each matrix.
     outputs: tuple[int, ...]
 
@@ -94,12 +94,12 @@ class Nf4Matrix:
     ) -> Nf4Matrix:
         """Join matrices of equally many inputs; each comes with its scales, [output * block]."""
         sized = list(zip(_starts(outputs), outputs, strict=True))
-        members = [place for place in sized for _ in range(place[1] // SMALLEST_TILE)]
+        places = [place for place in sized for _ in range(place[1] // SMALLEST_TILE)]
         columns = [pack_scales(each, n) for each, n in zip(scales, outputs, strict=True)]
         return cls(
             torch.cat([each.flatten() for each in packed]),
             torch.cat(columns, dim=1),
-            torch.tensor(members, dtype=torch.int32, device=packed[0].device),
+            torch.tensor(places, dtype=torch.int32, device=packed[0].device),
             tuple(outputs),
         )
 
@@ -141,19 +141,14 @@ def multiply(rows: Tensor, matrix: Nf4Matrix, tiling: Tiling | None = None) -> t
 
     n_rows, n_outputs = len(rows), sum(matrix.outputs)
     tiling = tiling or tiling_for(n_rows, matrix.outputs, matrix.n_inputs, _processors(rows.device))
-    tiles = n_outputs // tiling.outputs, ceil(n_rows / tiling.rows)
     output = torch.empty(n_rows * n_outputs, device=rows.device, dtype=rows.dtype)
-    # Nobody reads or writes them where there is one part.
-    sums = torch.empty(
-        tiling.parts if tiling.parts > 1 else 0, n_rows, n_outputs, device=rows.device
-    )
-    multiply_tiles[(tiles[0], tiling.parts, tiles[1])](
+    multiply_tiles[(n_outputs // tiling.outputs, tiling.parts, ceil(n_rows / tiling.rows))](
         _halves(rows),
         matrix.packed,
         matrix.scales,
-        matrix.members,
+        matrix.places,
         output,
-        sums,
+        _sums(tiling, n_rows, n_outputs, rows.device),
         _arrivals(rows.device),
         n_rows,
         n_outputs,
@@ -196,7 +191,8 @@ def tiling_for(n_rows: int, outputs: Sequence[int], n_inputs: int, n_processors:
     """Pieces enough to keep all processors busy, none so small that adding their sums shows.
 
     `outputs` are those of each matrix: no piece is of two. The rules are those of the best tilings
-    of Llama 3.1 8B's matrices on an H100 (`benchmarks.nf4_product --sweep`).
+    of Llama 3.1 8B's matrices (`benchmarks.nf4_product --sweep`): up to 64 rows on an H100, for
+    more on an H200.
     """
     n_blocks, n_outputs = n_inputs // BLOCK_WEIGHTS, sum(outputs)
     # As many rows as there are, so that weights are dequantised once.
@@ -221,9 +217,18 @@ def _processors(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count
 
 
+def _sums(tiling: Tiling, n_rows: int, n_outputs: int, device: torch.device) -> Tensor:
+    """Where parts leave their sums; nobody does where there is one."""
+    parts = tiling.parts if tiling.parts > 1 else 0
+    return torch.empty(parts, n_rows, n_outputs, device=device)
+
+
 @cache
 def _arrivals(device: torch.device) -> Tensor:
-    """How many parts of each piece are done; each product leaves it at zero."""
+    """How many parts of each piece are done; each product leaves it at zero.
+
+    Of a device's products only one may run at a time, as they do on one stream.
+    """
     return torch.zeros(1 << 12, dtype=torch.int32, device=device)
 
 

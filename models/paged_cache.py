@@ -26,6 +26,8 @@ _LARGEST = torch.finfo(EIGHT_BITS).max
 HEADROOM = 2.0
 #: A head whose prompt is all zeros still needs a unit that can be divided by.
 _SMALLEST_UNIT = 1e-12
+#: Keys and values are stored in words: indexing moves element by element, and knows no float8.
+_WORD, _WORD_BYTES = torch.int64, 8
 #: The pool's first block belongs to nobody: rows without a request read and write there.
 SCRATCH = 0
 
@@ -41,6 +43,12 @@ class CacheShape:
     device: torch.device
     #: What the model computes keys and values in.
     computed_in: torch.dtype = torch.bfloat16
+
+    def __post_init__(self) -> None:
+        if self.head_dim * self.dtype.itemsize % _WORD_BYTES:
+            raise ValueError(
+                f"a head of {self.head_dim} numbers in {self.dtype} is not whole words"
+            )
 
     @classmethod
     def of(cls, model: Any, kind: CacheKind = "bf16") -> CacheShape:
@@ -148,7 +156,7 @@ class PagedCache:
         That is safe as long as the next holder's work is queued on the same stream.
         """
         self._free.extend(self._held.pop(slot))
-        self.tables[slot] = SCRATCH
+        self.tables[slot].fill_(SCRATCH)
 
     def block_of(self, slot: int) -> int:
         """Give the first block that a slot holds, SCRATCH if it holds none."""
@@ -204,8 +212,7 @@ class PagedCache:
             if self.units is not None:
                 tensor = in_eight_bits(tensor / self.units[kind, layer, slots, :, None])
             rows = pool[layer].view(-1, *tensor.shape[1:])
-            # Eight bytes at a time: indexing moves element by element, and knows no eight bits.
-            rows.view(torch.int64).index_copy_(0, places, tensor.view(torch.int64))
+            rows.view(_WORD).index_copy_(0, places, tensor.view(_WORD))
 
 
 def in_eight_bits(tensor: Tensor) -> Tensor:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
 from torch import Tensor, device
 
 
@@ -13,6 +16,17 @@ def upload(tensor: Tensor, target: device) -> Tensor:
     if target.type != "cuda":
         return tensor.to(target)
     return tensor.pin_memory().to(target, non_blocking=True)
+
+
+def beside(source: device) -> AbstractContextManager[object]:
+    """A context, for any number of uses, in which reading waits for nothing that is under way.
+
+    What is read there must have been written before, and not change meanwhile.
+    """
+    if source.type != "cuda":
+        return nullcontext()
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch has no types here
+    return torch.cuda.stream(stream)
 
 
 def put(column: Tensor, row: int, value: float) -> None:

@@ -336,6 +336,25 @@ def _decoded(loaded: LoadedModel, adapters: dict[str, Path], *, graphs: bool) ->
     return [decoder.answer(slot) for slot in range(4)]
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
+@torch.inference_mode()
+def test_an_answer_is_read_while_the_device_goes_on(kernel: str, folder: Path) -> None:
+    decoder, prompt = (
+        decoder_of(load_as(folder, kernel, "nf4"), 1, graphs=False, kind=Decoder),
+        prompts()[0],
+    )
+    assert decoder._cache.reserve(0, len(prompt) + 3)
+    decoder.enter(0, replace(REQUEST, max_new_tokens=3, guided=False), prompt, None)
+    for _ in range(3):
+        ended = decoder.step(1)
+    ended.read()
+    wanted, done = decoder.answer(0), torch.cuda.Event()
+    torch.cuda._sleep(1 << 31)  # about a second
+    done.record()
+    assert decoder.answer(0) == wanted
+    assert not done.query()
+
+
 def test_a_capped_engine_reviews_all_within_its_memory(folder: Path) -> None:
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
@@ -370,7 +389,6 @@ def test_a_paper_comes_and_goes_without_waiting_for_the_device(
         decoder.step(1)
         decoder.leave(0)
         decoder._cache.release(0)
-        decoder._bank.choose(0, None)
 
     for adapter in (None, sha256):
         # What is done once only may wait: kernels are compiled, memory is taken

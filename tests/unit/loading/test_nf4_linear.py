@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from bitsandbytes.functional import QuantState, dequantize_4bit, get_4bit_type
@@ -9,8 +12,14 @@ from bitsandbytes.nn import Linear4bit
 from torch import Tensor, nn
 
 from models import nf4_linear
+from models.adapter_bank import AdapterBank
+from models.fusion import unnest_scales
+from models.loading import load
 from models.nf4_linear import Nf4Linear, replace_linears
 from models.nf4_product import BLOCK_WEIGHTS, TABLE_FACTOR, Nf4Matrix
+from models.precision import Precision
+from tests.engine_cases import LLAMA31, write_adapters
+from tests.small_models import write_tiny_llama
 
 WIDTH = 128
 OUTPUTS = {"q_proj": 192, "k_proj": 64, "v_proj": 64, "o_proj": 128}
@@ -86,9 +95,46 @@ def test_a_layer_that_is_asked_alone_gets_its_own_rows(
 ) -> None:
     replace_linears(layers)
     first, second = (torch.randn(5, 1, WIDTH, dtype=torch.bfloat16) for _ in range(2))
+    wanted = {rows: layers.k_proj(rows.clone()) for rows in (first, second)}
     queries = layers.q_proj(first)
-    assert torch.equal(layers.q_proj(first.clone()), queries)
-    assert not torch.equal(layers.k_proj(second), layers.k_proj(first))
+    assert torch.equal(layers.k_proj(second), wanted[second])
+    assert torch.equal(layers.k_proj(first), wanted[first])
+    assert torch.equal(layers.q_proj(first), queries)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("adapted", [False, True])
+def test_a_llamas_step_is_four_products_a_layer_whatever_adapters_its_rows_have(
+    adapted: bool, tmp_path: Path, counted: list[tuple[int, ...]]
+) -> None:
+    folder = write_tiny_llama(tmp_path / "model", "llama31", hidden_size=512, num_attention_heads=4)
+    adapters = write_adapters(folder, tmp_path) if adapted else {}
+    ids, scores = torch.tensor([[10], [20], [30], [40]]), []
+    for ours in (False, True):
+        model = in_bf16(folder)
+        assert not ours or replace_linears(model) == 14
+        bank = AdapterBank(model, LLAMA31.base, len(ids))
+        for slot, (sha256, path) in enumerate(adapters.items()):
+            bank.attach(path, sha256)
+            bank.choose(slot, sha256)
+        with bank.for_rows(len(ids)):
+            counted.clear()
+            scores.append(model(ids).logits.float())
+    assert len(counted) == 4 * 2
+    assert (scores[0] - scores[1]).norm() < 0.01 * scores[0].norm()
+
+
+def in_bf16(folder: Path) -> Any:
+    """A model in NF4 that computes in bf16, as on a GPU, its scales as our product wants them."""
+    model = load(
+        folder,
+        LLAMA31.base,
+        template=LLAMA31.template,
+        device=torch.device("cpu"),
+        precision=Precision(torch.bfloat16, "as on a GPU"),
+    ).model
+    unnest_scales(model)
+    return model
 
 
 @torch.inference_mode()
