@@ -10,7 +10,11 @@ from worker.in_flight import InFlight
 
 
 class IdleWatch:
-    """Counts the time in which no work waited on a queue and none was in flight here."""
+    """Counts the time in which no work waited on a queue and none was in flight here.
+
+    From the first look that found none: a single one proves nothing, since a paper that is being
+    claimed is for an instant neither waiting nor in flight, and looks may be far apart.
+    """
 
     def __init__(
         self, database: Database, queue: str, in_flight: InFlight, limit_seconds: float
@@ -20,7 +24,7 @@ class IdleWatch:
         self._in_flight = in_flight
         self._limit_seconds = limit_seconds
         self._taken = 0
-        self._since = time.monotonic()
+        self._since: float | None = None
 
     def over(self) -> bool:
         """Look for work; True when there has been none for as long as the limit."""
@@ -28,8 +32,13 @@ class IdleWatch:
         busy = self._in_flight.attempts() or taken != self._taken
         if busy or jobs.work_waits(self._database, self._queue):
             self.reset()
-        return time.monotonic() - self._since >= self._limit_seconds
+            return False
+        now = time.monotonic()
+        if self._since is None:
+            self._since = now
+            return False
+        return now - self._since >= self._limit_seconds
 
     def reset(self) -> None:
         """Count anew: there was work, or nobody can say that there was none."""
-        self._since = time.monotonic()
+        self._since = None
