@@ -108,7 +108,7 @@ def _add_reviewer(site: Installation, number: int) -> None:
     site.run("reviewer", "add", str(path))
 
 
-def write_adapter(folder: Path, model: Path, seed: int) -> Path:
+def write_adapter(folder: Path, model: Path, seed: int, base: str = "bench-llama") -> Path:
     """Write random weights of a LoRA on all linear layers, with the provenance of a trained one."""
     folder.mkdir()
     shape = json.loads((model / "config.json").read_text())
@@ -131,14 +131,14 @@ def write_adapter(folder: Path, model: Path, seed: int) -> Path:
     peft = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": "bench-llama",
+        "base_model_name_or_path": base,
         "r": RANK,
         "lora_alpha": RANK,
         "target_modules": modules,
     }
     provenance = {
         "name": f"random-{seed}",
-        "base": "bench-llama",
+        "base": base,
         "aspects": SEVEN.name,
         "template": "llama3",
         "template_sha256": TEMPLATES["llama3"].sha256,

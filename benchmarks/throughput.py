@@ -24,6 +24,7 @@ from unittest.mock import patch
 import torch
 from bitsandbytes.nn import Linear4bit
 
+from benchmarks.adapters import write_adapter
 from benchmarks.llama_shape import ANSWER_TOKENS, LLAMA31_8B, TINY, Papers, write_random_llama
 from benchmarks.measured import report, save
 from benchmarks.tokenizer import tokenizer_file
@@ -32,6 +33,7 @@ from models.capacity import hold_to
 from models.continuous import ContinuousEngine
 from models.engine import Generation, ReviewRequest
 from models.engine_options import EngineOptions
+from models.hashes import adapter_sha256
 from models.loading import LoadedModel, Weights, load
 from models.nf4_linear import Nf4Linear
 from models.paged_cache import CacheKind
@@ -52,6 +54,7 @@ SYSTEMS = (
     "nf4_bitsandbytes",
     "nf4",
     "nf4_sampled",
+    "nf4_adapter",
     "bf16",
     "nf4_fp8",
     "bf16_fp8",
@@ -67,7 +70,7 @@ def main() -> None:
         ceiling = limit(rates, options.scale)
         results: dict[str, Any] = {"card": vars(rates), "limit_papers_per_hour": round(ceiling)}
         for name in options.only:
-            results[name] = _measured(name, folder, options)
+            results[name] = _measured(name, folder, Path(scratch), options)
             results[name]["of_limit"] = round(results[name]["papers_per_hour"] / ceiling, 3)
             save(results, options.json)
     report(results, options.json)
@@ -107,7 +110,9 @@ def limit(rates: Rates, scale: float) -> float:
     return 3600 / (prefill + ANSWER_TOKENS * step)
 
 
-def _measured(name: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+def _measured(
+    name: str, folder: Path, scratch: Path, options: argparse.Namespace
+) -> dict[str, Any]:
     gc.collect()
     if DEVICE.type == "cuda":
         # Else weights lie in what is left of the last system's cache, which then is not given back.
@@ -126,8 +131,7 @@ def _measured(name: str, folder: Path, options: argparse.Namespace) -> dict[str,
         "generate_8": lambda loaded, options: plain_generate(loaded, options, 8),
         "generate_batch": generate_batch,
     }
-    kind: CacheKind = "fp8" if name.endswith("fp8") else "bf16"
-    ours = partial(our_engine, kind=kind, sampled=name == "nf4_sampled")
+    ours = partial(our_engine, variant=Variant.of(name, folder, scratch))
     theirs = patch.object(Nf4Linear, "forward", Linear4bit.forward)
     with theirs if name == "nf4_bitsandbytes" else nullcontext():
         result = measures.get(name, ours)(loaded, options)
@@ -198,18 +202,43 @@ class Run:
         return cls(generations, admitted, time.monotonic() - begun)
 
 
+@dataclass(frozen=True)
+class Variant:
+    """What is asked of our engine beside the papers."""
+
+    kv_cache: CacheKind
+    #: What every request asks for that is not as the benchmark's papers have it.
+    asked: dict[str, Any]
+    adapter: Path
+
+    @classmethod
+    def of(cls, name: str, model: Path, scratch: Path) -> Variant:
+        """What a system's name says; an adapter of random weights is written if it has one."""
+        asked: dict[str, Any] = {}
+        adapter = scratch / "adapter"
+        if name == "nf4_sampled":
+            asked = {"temperature": REVIEWER.temperature, "top_p": REVIEWER.top_p}
+        if name == "nf4_adapter":
+            assert REVIEWER.base is not None
+            write_adapter(adapter, model, 0, REVIEWER.base.name)
+            asked = {"adapter_sha256": adapter_sha256(adapter)}
+        return cls("fp8" if name.endswith("fp8") else "bf16", asked, adapter)
+
+
 def our_engine(
-    loaded: LoadedModel, options: argparse.Namespace, kind: CacheKind, sampled: bool
+    loaded: LoadedModel, options: argparse.Namespace, variant: Variant
 ) -> dict[str, Any]:
-    """Run ContinuousEngine in its steady state, greedy unless `sampled` as the reviewers are."""
+    """Run ContinuousEngine in its steady state."""
     started = time.monotonic()
-    engine = ContinuousEngine(loaded, options=_engine_options(options, kind))
+    engine = ContinuousEngine(
+        loaded,
+        find_adapter=lambda _: variant.adapter,
+        options=_engine_options(options, variant.kv_cache),
+    )
     warm = time.monotonic() - started
     papers = Papers.of(loaded.tokenizer)
     requests = papers.steady(engine.slots, options.papers, scale=options.scale)
-    if sampled:
-        asked = {"temperature": REVIEWER.temperature, "top_p": REVIEWER.top_p}
-        requests = [replace(each, **asked) for each in requests]
+    requests = [replace(request, **variant.asked) for request in requests]
     run = Run.of(engine, requests)
     prompt_seconds = _prompt_seconds(engine, requests[-PROMPTS:])
     engine.close()

@@ -2,8 +2,9 @@
 
 The A and B matrices of all adapters of a layer stand side by side in one pair. A row's mask keeps
 the columns of its own adapter, so rows of different adapters share a batch at the price of one
-adapter of their summed rank (compare S-LoRA: Sheng et al. 2023, arXiv:2311.03285). No weight of the
-base model is changed.
+adapter of their summed rank (compare S-LoRA: Sheng et al. 2023, arXiv:2311.03285). A prompt has one
+adapter: where it has more tokens than that pays for, its product is added to a copy of the weights.
+No weight of the base model is changed.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from peft.utils.integrations import dequantize_module_weight
 from torch import Tensor, nn
 
 from models.adapter_files import AdapterFile, read_adapter, refusal
+from models.nf4_linear import Nf4Linear
 from models.reviewer import BaseModel
 from models.transfer import put, upload
 
@@ -34,6 +36,8 @@ class Selection:
     columns: Tensor | None = None
     #: Number of the row's adapter, 0 for none, [row].
     number: Tensor | None = None
+    #: The columns of the one adapter that a whole prompt uses; None in a step.
+    span: slice | None = None
 
 
 class BankLayer(nn.Module):
@@ -51,16 +55,32 @@ class BankLayer(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Map [row, token, in] to [row, token, out]."""
-        output: Tensor = self.base_layer(hidden)
-        columns = self._selection.columns
-        if columns is None or self.a is None or self.b is None:
-            return output
-        inner = nn.functional.linear(hidden, self.a) * columns
-        # In place: added before it is rounded, and no second tensor as large as a prefill's.
-        output.view(-1, len(self.b)).addmm_(inner.flatten(0, 1), self.b.T)
+        if self._selection.columns is None or self.a is None or self.b is None:
+            plain: Tensor = self.base_layer(hidden)
+            return plain
+        output = self._by_summed_weights(hidden, self.a, self.b)
+        if output is None:
+            output = self._summed_results(hidden, self.a, self.b, self._selection.columns)
         if self.magnitude is None:
             return output
         return output * self.magnitude[self._selection.number][:, None]
+
+    def _by_summed_weights(self, hidden: Tensor, a: Tensor, b: Tensor) -> Tensor | None:
+        """Multiply by the weights plus B A; None for few rows, or without weights to add to."""
+        span, n_rows = self._selection.span, hidden.numel() // hidden.shape[-1]
+        # By the numbers that are read and written: the results twice and the rows, or the weights.
+        if span is None or n_rows * (2 * len(b) + a.shape[1]) <= 2 * len(b) * a.shape[1]:
+            return None
+        weights = sum_with(self.base_layer, b[:, span], a[span])
+        return None if weights is None else nn.functional.linear(hidden, weights)
+
+    def _summed_results(self, hidden: Tensor, a: Tensor, b: Tensor, columns: Tensor) -> Tensor:
+        """Add what each row's own adapter gives to what the weights give."""
+        output: Tensor = self.base_layer(hidden)
+        inner = nn.functional.linear(hidden, a) * columns
+        # In place: added before it is rounded, and no second tensor as large as a prefill's.
+        output.view(-1, len(b)).addmm_(inner.flatten(0, 1), b.T)
+        return output
 
 
 @dataclass(frozen=True)
@@ -120,6 +140,7 @@ class AdapterBank:
             number = torch.tensor([self._number_of(sha256)])
             self._selection.columns = self._mask(sha256)[None]
             self._selection.number = upload(number, self._device)
+            self._selection.span = self._span(sha256)
         yield from self._then_none()
 
     @contextmanager
@@ -134,7 +155,7 @@ class AdapterBank:
         try:
             yield
         finally:
-            self._selection.columns = self._selection.number = None
+            self._selection.columns = self._selection.number = self._selection.span = None
 
     def _drop_unused(self) -> None:
         idle = [sha256 for sha256 in self._members if sha256 not in self._used]
@@ -143,6 +164,11 @@ class AdapterBank:
 
     def _number_of(self, sha256: str | None) -> int:
         return 0 if sha256 is None else 1 + list(self._members).index(sha256)
+
+    def _span(self, sha256: str) -> slice:
+        ranks = {name: member.rank for name, member in self._members.items()}
+        start = sum(ranks[name] for name in list(ranks)[: self._number_of(sha256) - 1])
+        return slice(start, start + ranks[sha256])
 
     def _mask(self, sha256: str | None) -> Tensor:
         parts = [
@@ -185,6 +211,15 @@ class AdapterBank:
         plain = all(member.file.config.use_dora is False for member in self._members.values())
         magnitude = torch.stack(factors).to(self._device, self._dtype)
         layer.magnitude = None if plain else magnitude
+
+
+def sum_with(linear: nn.Module, b: Tensor, a: Tensor) -> Tensor | None:
+    """A copy of a layer's weights plus B A, [out, in]; None where they are in 4 bits only."""
+    if isinstance(linear, Nf4Linear):
+        return linear.joint.written_out(linear.member).addmm_(b, a)
+    if type(linear) is nn.Linear and linear.bias is None:
+        return torch.addmm(linear.weight, b, a)
+    return None
 
 
 def _check_plain(folder: Path, file: AdapterFile) -> None:

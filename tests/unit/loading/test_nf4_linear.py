@@ -102,39 +102,75 @@ def test_a_layer_that_is_asked_alone_gets_its_own_rows(
     assert torch.equal(layers.q_proj(first), queries)
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama whose every matrix fits."""
+    folder = tmp_path_factory.mktemp("llama31")
+    return write_tiny_llama(folder, "llama31", hidden_size=512, num_attention_heads=4)
+
+
+@pytest.fixture(scope="module")
+def adapters(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return write_adapters(folder, tmp_path_factory.mktemp("adapters"))
+
+
+def model_of(folder: Path, dtype: torch.dtype, *, ours: bool = False) -> Any:
+    """A model in NF4; `ours` with our layers."""
+    precision = Precision(dtype, "for the test")
+    options = {"template": LLAMA31.template, "device": torch.device("cpu"), "precision": precision}
+    model = load(folder, LLAMA31.base, **options).model
+    unnest_scales(model)
+    assert not ours or replace_linears(model) == 14
+    return model
+
+
+def bank_of(model: Any, adapters: dict[str, Path], slots: int) -> AdapterBank:
+    """All adapters, each in a slot of its own, the last slots without any."""
+    bank = AdapterBank(model, LLAMA31.base, slots)
+    for slot, (sha256, path) in enumerate(adapters.items()):
+        bank.attach(path, sha256)
+        bank.choose(slot, sha256)
+    return bank
+
+
 @torch.inference_mode()
-@pytest.mark.parametrize("adapted", [False, True])
 def test_a_llamas_step_is_four_products_a_layer_whatever_adapters_its_rows_have(
-    adapted: bool, tmp_path: Path, counted: list[tuple[int, ...]]
+    folder: Path, adapters: dict[str, Path], counted: list[tuple[int, ...]]
 ) -> None:
-    folder = write_tiny_llama(tmp_path / "model", "llama31", hidden_size=512, num_attention_heads=4)
-    adapters = write_adapters(folder, tmp_path) if adapted else {}
     ids, scores = torch.tensor([[10], [20], [30], [40]]), []
     for ours in (False, True):
-        model = in_bf16(folder)
-        assert not ours or replace_linears(model) == 14
-        bank = AdapterBank(model, LLAMA31.base, len(ids))
-        for slot, (sha256, path) in enumerate(adapters.items()):
-            bank.attach(path, sha256)
-            bank.choose(slot, sha256)
-        with bank.for_rows(len(ids)):
+        model = model_of(folder, torch.bfloat16, ours=ours)
+        for attached in ({}, adapters):
+            bank = bank_of(model, attached, len(ids))
             counted.clear()
-            scores.append(model(ids).logits.float())
-    assert len(counted) == 4 * 2
-    assert (scores[0] - scores[1]).norm() < 0.01 * scores[0].norm()
+            with bank.for_rows(len(ids)):
+                scores.append(model(ids).logits.float())
+            assert len(counted) == (4 * 2 if ours else 0)
+    for plain, product in zip(scores[:2], scores[2:], strict=True):
+        assert error(product, plain) < 0.01
 
 
-def in_bf16(folder: Path) -> Any:
-    """A model in NF4 that computes in bf16, as on a GPU, its scales as our product wants them."""
-    model = load(
-        folder,
-        LLAMA31.base,
-        template=LLAMA31.template,
-        device=torch.device("cpu"),
-        precision=Precision(torch.bfloat16, "as on a GPU"),
-    ).model
-    unnest_scales(model)
-    return model
+@torch.inference_mode()
+def test_a_prompts_scores_are_as_exact_as_bitsandbytes(
+    folder: Path, adapters: dict[str, Path], counted: list[tuple[int, ...]]
+) -> None:
+    def scores(model: Any) -> list[Tensor]:
+        bank, ids = bank_of(model, adapters, 4), torch.arange(400)[None] % 250
+        found = []
+        for sha256 in (None, *adapters):
+            with bank.for_prompt(sha256):
+                found.append(model(ids).logits.float())
+        return found
+
+    exact = scores(model_of(folder, torch.float32))
+    plain = scores(model_of(folder, torch.bfloat16))
+    ours = scores(model_of(folder, torch.bfloat16, ours=True))
+    for wanted, theirs, mine in zip(exact, plain, ours, strict=True):
+        assert error(mine, wanted) < 1.1 * error(theirs, wanted)
+
+
+def error(found: Tensor, wanted: Tensor) -> float:
+    return float((found - wanted).norm() / wanted.norm())
 
 
 @torch.inference_mode()

@@ -1,0 +1,91 @@
+"""A long prompt's adapter is added to the weights, a short one's to the results: all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models import adapter_bank
+from models.adapter_bank import AdapterBank
+from models.loading import LoadedModel
+from tests.engine_cases import LLAMA31, load_exact, write_adapters
+from tests.small_models import write_tiny_llama
+
+#: Tokens for which one or the other is cheaper, in layers of 128 and 256 numbers.
+SHORT, LONG = 40, 300
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_llama(tmp_path_factory.mktemp("llama31"), "llama31")
+
+
+@pytest.fixture(scope="module")
+def adapters(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return write_adapters(folder, tmp_path_factory.mktemp("adapters"))
+
+
+@pytest.fixture
+def summed(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
+    """The layers whose weights an adapter was added to."""
+    layers: list[nn.Module] = []
+
+    def noted(linear: nn.Module, b: Tensor, a: Tensor) -> Tensor | None:
+        layers.append(linear)
+        return adapter_bank_sum(linear, b, a)
+
+    adapter_bank_sum: Callable[..., Tensor | None] = adapter_bank.sum_with
+    monkeypatch.setattr(adapter_bank, "sum_with", noted)
+    return layers
+
+
+def bank_of(loaded: LoadedModel, adapters: dict[str, Path]) -> AdapterBank:
+    bank = AdapterBank(loaded.model, LLAMA31.base, 1)
+    for sha256, path in adapters.items():
+        bank.attach(path, sha256)
+    return bank
+
+
+def scores(model: Any, n_tokens: int) -> Tensor:
+    ids = torch.arange(n_tokens)[None] % 250
+    result: Tensor = model(ids).logits
+    return result
+
+
+@torch.inference_mode()
+def test_a_long_prompts_adapter_is_added_to_the_weights_and_gives_the_same(
+    folder: Path, adapters: dict[str, Path], summed: list[nn.Module]
+) -> None:
+    loaded = load_exact(folder, weights="bf16")
+    before = {name: tensor.clone() for name, tensor in loaded.model.state_dict().items()}
+    bank = bank_of(loaded, adapters)
+    for sha256 in adapters:
+        with bank.for_prompt(sha256):
+            short = scores(loaded.model, SHORT)
+            assert not summed
+            long = scores(loaded.model, LONG)
+            assert summed
+            bank._selection.span = None
+            by_results = scores(loaded.model, LONG)
+        torch.testing.assert_close(long, by_results, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(long[:, :SHORT], short, rtol=1e-4, atol=1e-4)
+        summed.clear()
+    after = {name.replace("base_layer.", ""): t for name, t in loaded.model.state_dict().items()}
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+@torch.inference_mode()
+def test_weights_in_four_bits_without_our_product_are_added_to_by_nobody(
+    folder: Path, adapters: dict[str, Path]
+) -> None:
+    loaded = load_exact(folder, weights="nf4")
+    bank = bank_of(loaded, adapters)
+    for sha256 in adapters:
+        with bank.for_prompt(sha256):
+            long, short = scores(loaded.model, LONG), scores(loaded.model, SHORT)
+        torch.testing.assert_close(long[:, :SHORT], short, rtol=1e-3, atol=1e-3)
