@@ -18,7 +18,8 @@ COPY examples examples
 RUN pip install --no-cache-dir "$(sed -n '/^torch==/p' constraints.txt)" \
  && pip install --no-cache-dir -c constraints.txt -e .
 
-ENV REFEREE_HOME=/var/lib/referee HF_HUB_DISABLE_TELEMETRY=1
+# Fetched weights belong to the volume too.
+ENV REFEREE_HOME=/var/lib/referee HF_HOME=/var/lib/referee/hub HF_HUB_DISABLE_TELEMETRY=1
 RUN install -d -o referee -g referee /var/lib/referee
 USER referee
 VOLUME /var/lib/referee

@@ -20,7 +20,8 @@ def page() -> str:
 
 
 def _helps(command: click.Command, path: str) -> Iterator[tuple[str, str]]:
-    with click.Context(command, info_name=path, terminal_width=100, max_content_width=100) as ctx:
+    settings = cli.referee.context_settings | {"terminal_width": 100, "max_content_width": 100}
+    with click.Context(command, info_name=path, **settings) as ctx:
         yield path, command.get_help(ctx)
         if isinstance(command, click.Group):
             for name in command.list_commands(ctx):

@@ -194,6 +194,8 @@ def _gpu(config: ReviewerConfig | None, settings: Settings) -> Check:
     if not gpus and (large := _too_large_for_cpu(config, settings)):
         fix = "Run `referee worker` where a GPU is; commands and `referee worker --cpu` run here."
         return Check("gpu", False, f"no NVIDIA GPU here, and {large} needs one", fix)
+    if not gpus and config is not None and config.base is None:
+        return Check("gpu", True, "no NVIDIA GPU here, and this reviewer needs none")
     if not gpus:
         return Check("gpu", True, "no NVIDIA GPU here: models run on the CPU, slowly")
     # In a child process: a CUDA context made here would stay, and a broken driver may abort.
@@ -230,6 +232,7 @@ def _too_large_for_cpu(config: ReviewerConfig | None, settings: Settings) -> str
     try:
         folder = store.resolve(config.base, settings.home)
     except RefereeError:
-        return None  # the check of the model says so
+        # Not here; the small ones are those that come as packages. Nobody should fetch it in vain.
+        return None if config.base.name in store.PACKAGED else config.base.name
     size_gib = sum(file.stat().st_size for file in folder.glob("*") if file.is_file()) / 2**30
     return config.base.name if size_gib > MAX_CPU_MODEL_GIB else None

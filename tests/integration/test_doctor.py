@@ -124,6 +124,16 @@ def test_no_gpu_for_a_large_model_and_a_card_without_a_driver(
         assert "driver lists none" in broken(settings, "llama31-7")["gpu"].detail
 
 
+def test_a_large_model_is_not_to_be_fetched_where_there_is_no_gpu(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "gpu_indices", list)
+    monkeypatch.setattr(doctor, "_has_nvidia_card", lambda: False)
+    found = broken(settings, "llama31-7")
+    assert found["gpu"].detail == "no NVIDIA GPU here, and llama31-8b needs one"
+    assert broken(settings, "demo-7").keys() <= {"model"}
+
+
 def test_a_card_that_works_says_what_an_engine_uses_on_it(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
