@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -27,6 +27,9 @@ from db.reviewers import ReviewerVersion, version_of
 from db.schema import CLAIMABLE_ON_QUEUE, Batch, Job, Paper, Reviewer
 from db.schema_data import JobInput
 from db.session import Database
+
+#: A job's id and which attempt at it this is.
+Attempt = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,11 @@ class Claim:
     #: Engines and workers that broke down while they held it, with others or alone.
     crashes: int
 
+    @property
+    def key(self) -> Attempt:
+        """What fences it."""
+        return self.job_id, self.attempt
+
 
 @dataclass(frozen=True)
 class Room:
@@ -79,10 +87,10 @@ ALONE = Room(least_crashes=0, most_crashes=1 << 30, alone_from=0)
 
 @dataclass(frozen=True)
 class Renewal:
-    """Which of the held jobs are no longer this worker's, and which it should stop."""
+    """Which of the held attempts are no longer this worker's, and which it should stop."""
 
-    lost: frozenset[int]
-    cancelled: frozenset[int]
+    lost: frozenset[Attempt]
+    cancelled: frozenset[Attempt]
 
 
 def claim(
@@ -200,15 +208,14 @@ def _claims_of(
     ]
 
 
-def renew(
-    database: Database, *, worker: str, held: Mapping[int, int], lease_seconds: float
-) -> Renewal:
-    """Prolong the leases of the held jobs ({job id: attempt}); say what became of them."""
+def renew(database: Database, *, worker: str, held: Set[Attempt], lease_seconds: float) -> Renewal:
+    """Prolong the leases of the held attempts; say what became of them."""
     if not held:
         return Renewal(frozenset(), frozenset())
     mine = (
         select(Job.id)
-        .where(Job.id.in_(held), Job.worker == worker, Job.state == "running")
+        .where(Job.id.in_({job_id for job_id, _ in held}))
+        .where(Job.worker == worker, Job.state == "running")
         .order_by(Job.id)
         .with_for_update()
         .correlate(None)
@@ -220,6 +227,6 @@ def renew(
             .values(lease_until=now() + lease_seconds)
             .returning(Job.id, Job.attempt, Job.cancel_requested)
         ).all()
-    kept = {job_id for job_id, attempt, _ in renewed if held[job_id] == attempt}
-    stop = {job_id for job_id, _, cancel_requested in renewed if cancel_requested}
-    return Renewal(frozenset(held.keys() - kept), frozenset(stop & kept))
+    kept = held & {(job_id, attempt) for job_id, attempt, _ in renewed}
+    stop = {(job_id, attempt) for job_id, attempt, cancel_requested in renewed if cancel_requested}
+    return Renewal(frozenset(held - kept), frozenset(stop & kept))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from db.claims import Claim, Renewal, Room, claim, renew, work_waits
+from db.claims import Attempt, Claim, Renewal, Room, claim, renew, work_waits
 from db.endings import (
     NewItem,
     NewReview,
@@ -16,6 +16,7 @@ from db.events import Event, events, record_event
 from db.reconcile import reconcile, recover
 
 __all__ = [
+    "Attempt",
     "Claim",
     "Event",
     "NewItem",

@@ -9,13 +9,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 
-from db.jobs import Claim, Room
+from db.jobs import Attempt, Claim, Room
 from models.engine import Engine, Generation, ReviewRequest
 from worker.company import Company
 
@@ -49,9 +49,13 @@ class Turn:
 
 @dataclass
 class InFlight:
-    """Thread-safe register of claims, keyed by job id."""
+    """Thread-safe register of claims.
 
-    _held: dict[int, _Held] = field(default_factory=dict)
+    By attempt, not by job: a job may be held twice, when it was queued again and claimed here
+    before the thread of the attempt before has noticed.
+    """
+
+    _held: dict[Attempt, _Held] = field(default_factory=dict)
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _draining: bool = False
     #: The process ends: nothing may be waited for any more.
@@ -112,7 +116,7 @@ class InFlight:
     def note_crash(self, claim: Claim) -> None:
         """Take nothing until this paper has left: it and its company come first then."""
         with self._changed:
-            self._held[claim.job_id].crashed = True
+            self._held[claim.key].crashed = True
 
     def _room(self, slots: int) -> Room | None:
         if any(held.crashed for held in self._held.values()):
@@ -131,18 +135,18 @@ class InFlight:
             self.taken += len(claims)
             for claim in claims:
                 why = Stopped.DRAINING if self.ending else None
-                self._held[claim.job_id] = _Held(claim, why=why)
+                self._held[claim.key] = _Held(claim, why=why)
             self._taken_for_waiting.extend(claims[1:])
 
     def leave(self, claim: Claim) -> None:
         """Forget a claim: its job has ended, or is another worker's."""
         with self._changed:
-            del self._held[claim.job_id]
+            del self._held[claim.key]
             self._changed.notify_all()
 
     def wait(self, claim: Claim, engine: Engine, request: ReviewRequest) -> Generation:
         """Submit a request and wait for it. Raises what the engine's future raises."""
-        held = self._held[claim.job_id]
+        held = self._held[claim.key]
         if held.why is not None:
             raise CancelledError
         future = engine.submit(request)
@@ -154,15 +158,15 @@ class InFlight:
             engine.cancel(request.id)
         return future.result()
 
-    def attempts(self) -> Mapping[int, int]:
-        """Job id -> attempt of everything held, as `jobs.renew` wants it."""
+    def attempts(self) -> Set[Attempt]:
+        """Everything held, as `jobs.renew` wants it."""
         with self._changed:
-            return {job_id: held.claim.attempt for job_id, held in self._held.items()}
+            return frozenset(self._held)
 
-    def stop(self, job_ids: Iterable[int], why: Stopped) -> None:
+    def stop(self, attempts: Iterable[Attempt], why: Stopped) -> None:
         """Cancel papers in the engine; the first reason given stays."""
         with self._changed:
-            chosen = [self._held[job_id] for job_id in job_ids if job_id in self._held]
+            chosen = [self._held[attempt] for attempt in attempts if attempt in self._held]
             for held in chosen:
                 held.why = held.why or why
         for held in chosen:
@@ -171,7 +175,7 @@ class InFlight:
 
     def why_stopped(self, claim: Claim) -> Stopped | None:
         """Why this paper was stopped; None when nobody here asked for it."""
-        return self._held[claim.job_id].why
+        return self._held[claim.key].why
 
     def drain(self, seconds: float) -> None:
         """Claim nothing more; after `seconds` give back what is still running."""

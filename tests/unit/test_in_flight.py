@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -139,7 +140,7 @@ def test_a_thread_takes_for_those_that_wait_for_their_turn(pool: ThreadPoolExecu
         # What was taken for it is not lost, though the worker drains meanwhile
         in_flight.pause(True)
     assert waiting.result(DEADLINE) is other
-    assert in_flight.attempts() == {1: 1, 2: 1}
+    assert in_flight.attempts() == {(1, 1), (2, 1)}
     assert taken(in_flight) is None
 
 
@@ -149,3 +150,19 @@ def test_no_more_is_taken_for_others_than_has_a_slot() -> None:
     with holding(in_flight, claim(1)), in_flight.turn(lambda: 4) as turn:
         assert isinstance(turn, Turn)
         assert turn.others == 2
+
+
+def test_two_attempts_at_one_paper_are_held_and_left_apart() -> None:
+    # Given a paper that was queued again and claimed here before its old thread has noticed
+    in_flight, old = InFlight(), claim(1)
+    new = replace(old, attempt=2)
+    in_flight.hold([old])
+    in_flight.hold([new])
+    assert in_flight.attempts() == {(1, 1), (1, 2)}
+    # When the old one is found to be lost, it alone is stopped
+    in_flight.stop([old.key], Stopped.LOST)
+    assert in_flight.why_stopped(old) is Stopped.LOST
+    assert in_flight.why_stopped(new) is None
+    # Then the new one is held on, and renewed, though the old one leaves
+    in_flight.leave(old)
+    assert in_flight.attempts() == {(1, 2)}

@@ -81,8 +81,8 @@ def test_an_ended_lease_lets_another_worker_take_over(database: Database) -> Non
     assert not jobs.fail(database, zombie, kind="x", sentence="x")
     assert not jobs.release(database, zombie, reason="x")
     assert not jobs.cancelled(database, zombie)
-    lost = jobs.renew(database, worker="w1", held={zombie.job_id: 1}, lease_seconds=60)
-    assert lost.lost == {zombie.job_id}
+    lost = jobs.renew(database, worker="w1", held={(zombie.job_id, 1)}, lease_seconds=60)
+    assert lost.lost == {(zombie.job_id, 1)}
 
     assert jobs.commit_review(database, heir, a_review("heir"))
     assert not jobs.commit_review(database, heir, a_review("again"))
@@ -99,10 +99,10 @@ def test_a_live_lease_keeps_others_away(database: Database) -> None:
 def test_a_lease_that_ran_out_can_be_renewed_while_nobody_took_over(database: Database) -> None:
     submit(database, "b", paper("a"))
     taken = must_claim(database, lease_seconds=-1.0)
-    renewal = jobs.renew(database, worker="w1", held={taken.job_id: 1}, lease_seconds=60)
+    renewal = jobs.renew(database, worker="w1", held={(taken.job_id, 1)}, lease_seconds=60)
     assert renewal == jobs.Renewal(frozenset(), frozenset())
     assert claim(database, "w2") is None
-    assert jobs.renew(database, worker="w1", held={}, lease_seconds=60).lost == frozenset()
+    assert jobs.renew(database, worker="w1", held=set(), lease_seconds=60).lost == frozenset()
 
 
 def test_a_dead_workers_job_that_was_cancelled_is_not_taken_over(database: Database) -> None:
@@ -124,8 +124,8 @@ def test_two_holders_of_one_worker_name_are_told_apart_by_attempt(database: Data
     old = must_claim(database, "w1", lease_seconds=-1.0)
     new = must_claim(database, "w1")
     assert not jobs.commit_review(database, old, a_review())
-    renewal = jobs.renew(database, worker="w1", held={old.job_id: old.attempt}, lease_seconds=60)
-    assert renewal.lost == {old.job_id}
+    renewal = jobs.renew(database, worker="w1", held={old.key}, lease_seconds=60)
+    assert renewal.lost == {old.key}
     assert jobs.commit_review(database, new, a_review())
 
 

@@ -68,7 +68,7 @@ def test_operators_and_workers_do_not_deadlock(database: Database) -> None:
 
     def work(name: str) -> None:
         while (job := claim(database, name)) is not None:
-            jobs.renew(database, worker=name, held={job.job_id: job.attempt}, lease_seconds=60)
+            jobs.renew(database, worker=name, held={job.key}, lease_seconds=60)
             jobs.commit_review(database, job, a_review())
 
     def operate() -> None:

@@ -123,8 +123,8 @@ def test_cancelling_a_running_original_promotes_its_duplicate(database: Database
     submit(database, "b", paper("a", "same"), paper("b", "same"))
     taken = must_claim(database)
     batches.cancel(database, "b", ["a"])
-    renewal = jobs.renew(database, worker="w1", held={taken.job_id: 1}, lease_seconds=60)
-    assert renewal.cancelled == {taken.job_id}
+    renewal = jobs.renew(database, worker="w1", held={(taken.job_id, 1)}, lease_seconds=60)
+    assert renewal.cancelled == {taken.key}
     assert jobs.cancelled(database, taken)
     assert must_claim(database).custom_id == "b"
     assert batches.status(database, "b").state == "in_progress"

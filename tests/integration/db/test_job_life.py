@@ -96,12 +96,10 @@ class JobLife(RuleBasedStateMachine):
     def renew(self, data: st.DataObject) -> None:
         held = self.pick(data)
         expected = self.holds(held)
-        renewal = jobs.renew(
-            self.database, worker=held.worker, held={held.job_id: held.attempt}, lease_seconds=60
-        )
-        assert (held.job_id not in renewal.lost) == expected
-        for job_id in renewal.cancelled:
-            assert jobs.cancelled(self.database, held) == (job_id == held.job_id)
+        renewal = jobs.renew(self.database, worker=held.worker, held={held.key}, lease_seconds=60)
+        assert (held.key not in renewal.lost) == expected
+        for key in renewal.cancelled:
+            assert jobs.cancelled(self.database, held) == (key == held.key)
 
     @rule(custom_id=IDS)
     def cancel(self, custom_id: str) -> None:

@@ -153,8 +153,8 @@ def test_a_deadline_ends_what_waits_and_what_runs(database: Database) -> None:
     # Then the finished one stays, the others expire, and the late review is refused
     assert states(database, "b") == {"a": "succeeded", "b": "expired", "c": "expired"}
     assert batches.status(database, "b").state == "expired"
-    renewal = jobs.renew(database, worker="w1", held={running.job_id: 1}, lease_seconds=60)
-    assert renewal.lost == {running.job_id}
+    renewal = jobs.renew(database, worker="w1", held={(running.job_id, 1)}, lease_seconds=60)
+    assert renewal.lost == {running.key}
     assert not jobs.commit_review(database, running, a_review())
     # And a retry lets the deadline go
     assert batches.retry(database, batch.name) == 2
