@@ -31,7 +31,11 @@ class MissingPart(RefereeError):
 
 
 class RetryLater(RefereeError):
-    """The job could not be done now and goes back to the queue."""
+    """The job could not be done now and goes back to the queue, for `wait_s` seconds if given."""
+
+    def __init__(self, message: str | None = None, *, wait_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.wait_s = wait_s
 
 
 class EngineLost(RetryLater):

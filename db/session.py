@@ -192,6 +192,11 @@ def schema_revision(on: Connection) -> str | None:
     return on.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
+#: What a PostgreSQL says, as an internal error, that is about to be fine again: it is read-only
+#: after a failover, or it ended a transaction or connection that took too long.
+_OUTAGES = {"25006", "25P03", "25P04"}
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
     try:
@@ -200,8 +205,15 @@ def _translated() -> Iterator[None]:
         raise DatabaseUnavailable(
             f"All of this process's database connections were busy for {POOL_SECONDS} s."
         ) from None
-    except (OperationalError, InterfaceError) as error:
+    except DBAPIError as error:
+        if not _is_outage(error):
+            raise
         raise DatabaseUnavailable(f"The database does not answer: {_first_line(error)}") from error
+
+
+def _is_outage(error: DBAPIError) -> bool:
+    state = getattr(error.orig, "sqlstate", None)
+    return isinstance(error, (OperationalError, InterfaceError)) or state in _OUTAGES
 
 
 def _first_line(error: DBAPIError) -> str:

@@ -27,6 +27,8 @@ _TRIES = 5
 #: Seconds of the longest wait between two tries. A server that asks for more gets its wish from
 #: the queue, which does not hold a slot meanwhile.
 _LONGEST_WAIT_S = 60.0
+#: Seconds of the longest wait that it gets: a day.
+_LONGEST_ASKED_S = 86_400.0
 #: Seconds that connecting may take, whatever the endpoint's own time-out.
 _CONNECT_S = 10.0
 
@@ -194,7 +196,8 @@ class ApiEngine:
             except TryAgain as failure:
                 wait_s = failure.wait_s or self._backoff(n_tries)
                 if n_tries == _TRIES or wait_s > _LONGEST_WAIT_S:
-                    raise RetryLater(f"{_host(self._url)}: {failure}") from failure
+                    asked_s = min(wait_s, _LONGEST_ASKED_S) if wait_s > _LONGEST_WAIT_S else 0.0
+                    raise RetryLater(f"{_host(self._url)}: {failure}", wait_s=asked_s) from failure
             await asyncio.sleep(wait_s)
         raise AssertionError("unreachable")
 

@@ -111,7 +111,9 @@ class ContinuousEngine:
     @property
     def seconds_without_progress(self) -> float:
         """How long ago the last token was written; 0 while there is nothing to write."""
-        return time.monotonic() - self._progress_at if self._desk.busy and self.alive else 0.0
+        if not (self._desk.busy and self.alive):
+            return 0.0
+        return time.monotonic() - max(self._progress_at, self._desk.busy_since)
 
     def submit(self, request: ReviewRequest) -> Future[Generation]:
         """Queue a request; returns at once."""
@@ -230,9 +232,11 @@ class ContinuousEngine:
             self._desk.end(work, CancelledError())
             return True
         slot = next(n for n in range(self._capacity.slots) if n not in self._seats)
-        if not self._cache.reserve(slot, work.n_tokens):
-            return False
+        # In its seat before the device is asked for anything: a failure ends all who sit.
         self._seats[slot] = _Seat(work, time.monotonic())
+        if not self._cache.reserve(slot, work.n_tokens):
+            del self._seats[slot]
+            return False
         try:
             self._enter(slot, work)
         except RequestRefused as refusal:
@@ -286,10 +290,9 @@ class ContinuousEngine:
         )
 
     def _leave(self, slot: int, outcome: Generation | Exception) -> None:
-        work = self._seats.pop(slot).work
         self._decoder.leave(slot)
         self._cache.release(slot)
-        self._desk.end(work, outcome)
+        self._desk.end(self._seats.pop(slot).work, outcome)
 
     def _recover(self, failure: _Failure) -> None:
         """Fail whatever was in a slot and build the slots anew, or give the engine up."""

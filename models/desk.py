@@ -41,6 +41,8 @@ class Desk:
         self._waiting: deque[Work] = deque()
         #: Waiting or taken, not yet ended.
         self._open: set[Work] = set()
+        #: When there was last nothing to do.
+        self.busy_since = time.monotonic()
         self._lost: str | None = None
 
     @property
@@ -62,6 +64,8 @@ class Desk:
         with self._changed:
             if self._lost is not None:
                 return _failed(NeverStarted(self._lost))
+            if not self._open:
+                self.busy_since = time.monotonic()
             self._open.add(work)
             self._waiting.append(work)
             self._changed.notify()

@@ -91,9 +91,14 @@ class Keeper(threading.Thread):
         self.idle = threading.Event()
 
     def run(self) -> None:
-        """Beat until stopped."""
+        """Beat until stopped, whatever a beat runs into: without the next one all leases end."""
         while not self._stop_event.wait(self._pause()):
-            self.beat()
+            try:
+                self.beat()
+            except Exception:
+                log.exception("a beat failed")
+                if self._idle_watch is not None:
+                    self._idle_watch.reset()
 
     def stop(self) -> None:
         """End the thread after the beat in progress."""

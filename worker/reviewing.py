@@ -143,8 +143,10 @@ class Reviewer:
             return self._crashed(claim, str(error))
         except NeverStarted as error:
             return self._release(claim, str(error), keep_attempt=True)
+        except DatabaseUnavailable as error:
+            return self._release(claim, str(error), keep_attempt=True)
         except RetryLater as error:
-            return self._give_back(claim, str(error))
+            return self._give_back(claim, str(error), wait_s=error.wait_s)
         except BaseException as error:
             # A MemoryError or SystemExit that leaves a task costs celery's pool its thread.
             return self._give_back(
@@ -226,11 +228,16 @@ class Reviewer:
         self._log("crash", claim, reason=reason, crashes=claim.crashes + 1)
         return "given back"
 
-    def _give_back(self, claim: jobs.Claim, reason: str, details: str = "") -> str:
+    def _give_back(
+        self, claim: jobs.Claim, reason: str, details: str = "", wait_s: float = 0.0
+    ) -> str:
         if details:
             log.error("%s", details)
         delay = min(self._settings.retry_seconds * 2 ** (claim.attempt - 1), MAX_BACKOFF_SECONDS)
-        return self._release(claim, reason, delay_seconds=delay)
+        # A wait that somebody asks for by name is no failure of the paper's.
+        return self._release(
+            claim, reason, delay_seconds=max(delay, wait_s), keep_attempt=wait_s > 0
+        )
 
     def _release(
         self,

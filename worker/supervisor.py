@@ -5,6 +5,7 @@ Knows nothing of what they do.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -16,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from worker.process import PROOF, SUPERVISED
+
+log = logging.getLogger("referee.supervisor")
 
 #: Seconds before a child that ended is started again, first and longest wait.
 FIRST_BACKOFF_SECONDS = 1.0
@@ -104,7 +107,12 @@ class Supervisor:
         waited = time.monotonic() >= child.restart_at and not self._stop.is_set()
         wanted = child.process is None and not child.done
         if wanted and child.failures < MAX_FAST_FAILURES and waited:
-            _spawn(child)
+            try:
+                _spawn(child)
+            except OSError as error:
+                # No memory or no process to be had now: a start that failed, like any other.
+                log.warning("%s does not start: %s", child.spec.name, error)
+                _note_failure(child, healthy=False)
 
 
 def _spawn(child: _Child) -> None:
@@ -135,7 +143,10 @@ def _note_end(child: _Child) -> None:
         child.done, child.process = True, None
         return
     aged = time.monotonic() - child.started > HEALTHY_SECONDS
-    healthy = aged or _proof(child.spec).exists()
+    _note_failure(child, healthy=aged or _proof(child.spec).exists())
+
+
+def _note_failure(child: _Child, *, healthy: bool) -> None:
     child.failures = 1 if healthy else child.failures + 1
     wait = min(FIRST_BACKOFF_SECONDS * 2 ** (child.failures - 1), LONGEST_BACKOFF_SECONDS)
     child.restart_at = time.monotonic() + wait

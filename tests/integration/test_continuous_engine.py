@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
@@ -160,6 +161,46 @@ def test_what_breaks_down_in_a_prefill_is_not_seated_again(
             future.result(DEADLINE)
     after = [engine.submit(replace(GREEDY, id=f"after {n}")) for n in range(5)]
     assert {future.result(DEADLINE).n_output_tokens for future in after} == {24}
+
+
+@pytest.mark.parametrize("where", ["reserve", "leave"])
+def test_a_request_whose_seat_fails_ends_with_the_others(
+    where: str, engine: ContinuousEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner: Any = engine._cache if where == "reserve" else engine._decoder
+
+    def fail(*_: Any) -> None:
+        monkeypatch.undo()
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(owner, where, fail)
+    with pytest.raises(EngineCrashed, match="out of memory"):
+        engine.submit(GREEDY).result(DEADLINE)
+    assert engine.submit(replace(GREEDY, id="after")).result(DEADLINE).n_output_tokens == 24
+
+
+def test_an_engine_that_wakes_after_hours_was_not_silent(
+    engine: ContinuousEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert engine.submit(GREEDY).result(DEADLINE)
+    take, go_on = engine._desk.take, Event()
+
+    def slow(*, wait: bool) -> Any:
+        work = take(wait=wait)
+        go_on.wait(DEADLINE)
+        return work
+
+    monkeypatch.setattr(engine._desk, "take", slow)
+    first = engine.submit(replace(GREEDY, id="first"))  # the take in progress is the old one
+    go_on.set()
+    first.result(DEADLINE)
+    go_on.clear()
+    engine._progress_at = time.monotonic() - 3600
+    # When the engine's thread has not yet heard of the paper that is there now
+    second = engine.submit(replace(GREEDY, id="second"))
+    assert engine.seconds_without_progress < DEADLINE
+    go_on.set()
+    assert second.result(DEADLINE).n_output_tokens == 24
 
 
 def test_a_start_without_enough_memory_says_what_is_missing(
