@@ -6,10 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from db import batches
 from db.batches import BatchOptions
-from db.session import Database
+from db.columns import now
+from db.schema import Job
+from db.session import Database, DatabaseUnavailable
+from errors import RetryLater
 from settings import Settings
 from tests.integration.db.content import paper
 from tests.scripted_engine import ScriptedEngine
@@ -92,3 +96,32 @@ def test_a_worker_that_takes_nothing_more_leaves_the_doorbell_to_others(
     in_flight.drain(0.0)
     assert not reviewer.answer_doorbell()
     assert n_succeeded(database) == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "attempts_used", "delay_s"),
+    [
+        (DatabaseUnavailable("The database does not answer."), 0, 0.0),
+        (RetryLater("quota used up", wait_s=3600.0), 0, 3600.0),
+        (RetryLater("the server is busy"), 1, 10.0),
+    ],
+    ids=["outage", "asked to wait", "failure"],
+)
+def test_only_a_failure_uses_up_an_attempt(
+    error: RetryLater | DatabaseUnavailable,
+    attempts_used: int,
+    delay_s: float,
+    database: Database,
+    reviewer: Reviewer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(reviewer, "_write_review", fail)
+    assert reviewer._review_next()
+    first = select(Job.attempt - Job.given_back, Job.not_before - now(), Job.state)
+    with database.read() as on:
+        used, wait, state = on.execute(first.where(Job.attempt > 0)).one()
+    assert (used, state) == (attempts_used, "queued")
+    assert wait == pytest.approx(delay_s, abs=5)
