@@ -8,18 +8,16 @@ mixed into a step: a prefill is bound by arithmetic and a step by memory.
 from __future__ import annotations
 
 import gc
-import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
-from traceback import format_exception
 
 import torch
 
-from errors import EngineCrashed, EngineLost, MissingPart, RefereeError, RequestRefused
+from errors import EngineCrashed, EngineLost, MissingPart, RequestRefused
 from models.adapter_bank import AdapterBank
 from models.admission import admit
 from models.aspects import ASPECT_SETS
@@ -27,6 +25,7 @@ from models.capacity import starting
 from models.decoder import Decoder, Model, RowsEnded
 from models.desk import Desk, Work
 from models.engine import Generation, ReviewRequest
+from models.engine_failure import Failure, lost_by, reason_of
 from models.engine_options import EngineOptions
 from models.grammar import GrammarTables
 from models.loading import LoadedModel
@@ -36,8 +35,6 @@ from models.sizing import measure
 
 #: Gives the folder of an adapter by its SHA-256, or raises MissingPart.
 FindAdapter = Callable[[str], Path]
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +144,7 @@ class ContinuousEngine:
             try:
                 pending = self._turn(pending)
             except Exception as error:
-                pending, failure = None, _Failure.of(error)
+                pending, failure = None, Failure.of(error)
             # Only now: until here the error held what its frames did, and that is the cache.
             if failure is not None:
                 self._recover(failure)
@@ -244,7 +241,7 @@ class ContinuousEngine:
         except (torch.AcceleratorError, torch.OutOfMemoryError):
             raise
         except Exception as error:
-            self._leave(slot, _lost_by(work, error))
+            self._leave(slot, lost_by(work, error))
         return True
 
     def _enter(self, slot: int, work: Work) -> None:
@@ -294,7 +291,7 @@ class ContinuousEngine:
         self._cache.release(slot)
         self._desk.end(self._seats.pop(slot).work, outcome)
 
-    def _recover(self, failure: _Failure) -> None:
+    def _recover(self, failure: Failure) -> None:
         """Fail whatever was in a slot and build the slots anew, or give the engine up."""
         try:
             if failure.device_lost:
@@ -302,7 +299,7 @@ class ContinuousEngine:
             else:
                 self._rebuild(shrink=failure.out_of_memory)
         except Exception as final:
-            self._desk.lose(f"the engine is lost: {_reason(final)}")
+            self._desk.lose(f"the engine is lost: {reason_of(final)}")
         finally:
             seats, self._seats = self._seats, {}
             for seat in seats.values():
@@ -318,32 +315,3 @@ class ContinuousEngine:
             self._capacity = self._capacity.shrunk()
         self._bank.forget_rows()
         self._build()
-
-
-@dataclass(frozen=True)
-class _Failure:
-    """What is left of an error of a step: the error itself keeps its frames' tensors alive."""
-
-    reason: str
-    device_lost: bool
-    out_of_memory: bool
-
-    @classmethod
-    def of(cls, error: Exception) -> _Failure:
-        """Write the error down in the log, as text: a log may keep what it is given."""
-        _log.warning("a step failed\n%s", "".join(format_exception(error)))
-        return cls(
-            _reason(error),
-            device_lost=isinstance(error, torch.AcceleratorError),
-            out_of_memory=isinstance(error, torch.OutOfMemoryError),
-        )
-
-
-def _lost_by(work: Work, error: Exception) -> RefereeError:
-    """A failure of one request, without the error, see _Failure."""
-    _log.warning("request %s failed\n%s", work.request.id, "".join(format_exception(error)))
-    return EngineLost(f"generation failed: {_reason(error)}")
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".split("\n", 1)[0]

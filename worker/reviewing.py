@@ -141,9 +141,7 @@ class Reviewer:
             return self._refuse(claim, str(error))
         except EngineCrashed as error:
             return self._crashed(claim, str(error))
-        except NeverStarted as error:
-            return self._release(claim, str(error), keep_attempt=True)
-        except DatabaseUnavailable as error:
+        except (NeverStarted, DatabaseUnavailable) as error:
             return self._release(claim, str(error), keep_attempt=True)
         except RetryLater as error:
             return self._give_back(claim, str(error), wait_s=error.wait_s)
