@@ -262,7 +262,8 @@ def test_long_retry_after_is_left_to_the_queue(when: str) -> None:
     assert type(error) is RetryLater
     assert "quota used up" in str(error)
     assert len(server.requests) == 1
-    assert error.wait_s == pytest.approx(3600, abs=60)
+    # A date is named when the tests are collected, long before this one may run
+    assert 1800 < error.wait_s <= 3600
 
 
 @pytest.mark.parametrize(
