@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,15 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.llama_shape import Papers
 from benchmarks.measured import report
-from benchmarks.throughput import load_model, random_model
+from benchmarks.throughput import Variant, load_model, random_model
 from models.continuous import ContinuousEngine
 from models.engine_options import EngineOptions
-from models.paged_cache import CacheKind
+from models.loading import LoadedModel
 
 #: Answers that have ended before the recording begins, and papers that no card does in a second.
 SETTLED, PAPERS_A_SECOND = 8, 8
+#: Names of kernels that are reported, and what is kept of each: C++ templates run on.
+NAMES, NAME_CHARACTERS = 40, 160
 #: Kinds of work by what their kernels are called. FlashAttention-3's fourth switch after the
 #: architecture says that rows differ in length, as those of a step do.
 KINDS = {
@@ -42,6 +44,7 @@ KINDS = {
     "SwiGLU, norms, rotations, sums of layers": r"swiglu|rms_norm|rope|CUDAFunctor_add<c10::BF",
     "storing keys and values": r"index_copy_kernel",
 }
+SYSTEMS = ("nf4", "nf4_fp8", "nf4_sampled", "nf4_adapter")
 REST = "choosing tokens and all else"
 
 
@@ -58,23 +61,30 @@ def main() -> None:
     """Fill an engine, record it and print the shares."""
     options = _options()
     with tempfile.TemporaryDirectory() as scratch:
-        loaded = load_model(random_model(Path(scratch), options), "nf4", None, ours=True)
+        model = random_model(Path(scratch), options)
+        variant = Variant.of(options.system, model, Path(scratch))
+        results = profiled(load_model(model, "nf4", None, ours=True), variant, options)
+    report({options.system: results}, options.json)
+    for kind, share in results["shares"].items():
+        print(f"{share:6.1%}  {kind}")
+
+
+def profiled(loaded: LoadedModel, variant: Variant, options: argparse.Namespace) -> dict[str, Any]:
+    """Fill an engine and record it; close it."""
     engine = ContinuousEngine(
         loaded,
-        options=EngineOptions(max_tokens=12_288, slots=options.slots, kv_cache=options.kv_cache),
+        find_adapter=lambda _: variant.adapter,
+        options=EngineOptions(max_tokens=12_288, slots=options.slots, kv_cache=variant.kv_cache),
     )
-    papers = Papers.of(loaded.tokenizer)
-    scale = 0.02 if options.tiny else 1.0
     waiting = SETTLED + int(PAPERS_A_SECOND * options.seconds)
-    requests = papers.steady(engine.slots, waiting, scale=scale)
-    futures = [engine.submit(request) for request in requests]
+    scale = 0.02 if options.tiny else 1.0
+    requests = Papers.of(loaded.tokenizer).steady(engine.slots, waiting, scale=scale)
+    futures = [engine.submit(replace(request, **variant.asked)) for request in requests]
     futures[min(SETTLED, engine.slots) - 1].result()
     kernels = recorded(options.seconds)
     results = {"slots": engine.slots, **summary(kernels)}
     engine.close()
-    report(results, options.json)
-    for kind, share in results["shares"].items():
-        print(f"{share:6.1%}  {kind}")
+    return results
 
 
 def recorded(seconds: float) -> list[Kernel]:
@@ -103,7 +113,22 @@ def summary(kernels: Iterable[Kernel]) -> dict[str, Any]:
     span = max(k.end for k in kernels) - kernels[0].start if kernels else 0
     shares = {kind: nanoseconds / span for kind, nanoseconds in spent.most_common()}
     idle = 1 - busy(kernels) / span if span else 0.0
-    return {"milliseconds": span / 1e6, "shares": {**shares, "idle": idle}}
+    return {
+        "milliseconds": span / 1e6,
+        "shares": {**shares, "idle": idle},
+        "kernels": longest(kernels),
+    }
+
+
+def longest(kernels: Iterable[Kernel]) -> list[tuple[str, float, int]]:
+    """The names that took most time, with their milliseconds and how often they ran."""
+    spent: Counter[str] = Counter()
+    times: Counter[str] = Counter()
+    for kernel in kernels:
+        name = kernel.name[:NAME_CHARACTERS]
+        spent[name] += kernel.end - kernel.start
+        times[name] += 1
+    return [(name, total / 1e6, times[name]) for name, total in spent.most_common(NAMES)]
 
 
 def busy(kernels: Iterable[Kernel]) -> int:
@@ -125,8 +150,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--tokenizer", type=Path, help="Llama 3's tokenizer.json, or .json.xz")
     parser.add_argument("--slots", type=int)
     parser.add_argument("--seconds", type=float, default=3.0, help="that are recorded")
-    kinds: tuple[CacheKind, ...] = ("bf16", "fp8")
-    parser.add_argument("--kv-cache", choices=kinds, default="bf16")
+    parser.add_argument("--system", choices=SYSTEMS, default="nf4", help="as in throughput.py")
     parser.add_argument("--tiny", action="store_true", help="try it without a GPU")
     parser.add_argument("--json", type=Path)
     return parser.parse_args()

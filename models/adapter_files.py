@@ -40,7 +40,8 @@ class AdapterFile:
 def read_adapter(folder: Path, sha256: str, base: BaseModel, model: Any) -> AdapterFile:
     """Read the adapter in `folder` for a loaded model of `base`.
 
-    RequestRefused (kind `adapter`) for pickles, a wrong hash, another base, wrong shapes.
+    RequestRefused (kind `adapter`) for pickles, a wrong hash, another base, wrong shapes, numbers
+    that are not finite.
     """
     if not (folder / _WEIGHTS).is_file():
         raise refusal(folder, f"there is no {_WEIGHTS}; pickled adapters are never loaded")
@@ -62,6 +63,9 @@ def read_adapter(folder: Path, sha256: str, base: BaseModel, model: Any) -> Adap
         # PEFT itself would ignore tensors that have no place.
         if not _fits(model, *place_of(name), tuple(tensor.shape)):
             raise refusal(folder, f"{name} has no place in {base.name}")
+        # Beside others in one batch, they would spoil the reviews of all.
+        if not tensor.isfinite().all():
+            raise refusal(folder, f"{name} holds numbers that are not finite")
     return AdapterFile(config, tensors)
 
 

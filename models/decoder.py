@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from models.adapter_bank import AdapterBank
 from models.engine import ReviewRequest
 from models.grammar import POSITION, GrammarTables, advance, begin
-from models.paged_attention import DecodePlan, Kernel, PrefillPlan, PromptRead
+from models.paged_attention import DecodePlan, Kernel, PrefillPlan, PromptRead, not_finite
 from models.paged_cache import PagedCache
 from models.processors import Draw, Rows, take
 from models.transfer import beside, put, upload
@@ -130,7 +130,7 @@ class Decoder:
         *ids, last = prompt
         row = Rows.of([request], self._tables)
         places = self._cache.places(slot, len(ids))
-        plan = PrefillPlan(self._kernel, self._cache, slot, places)
+        plan = PrefillPlan(self._kernel, self._cache, slot, places, self._broken[slot])
         with self._bank.for_prompt(adapter):
             self._model.read(upload(torch.tensor(ids), self._token.device), plan)
         self._place(slot, row, last, len(ids), adapter)
@@ -143,7 +143,6 @@ class Decoder:
         self._bank.choose(slot, adapter)
         put(self._token, slot, token)
         put(self._length, slot, length)
-        put(self._broken, slot, False)
         put(self._live, slot, True)
         self._host_lengths[slot] = length
 
@@ -219,9 +218,7 @@ class Decoder:
         size = step.size
         live, state = self._live[:size].clone(), self._state[:size]
         rows = self._rows.first(size)
-        # Both are NaN where any score is; one pass instead of four.
-        least, most = scores.aminmax(dim=-1)
-        broken = live & ~(least.isfinite() & most.isfinite())
+        broken = self._broken[:size].logical_or_(live & not_finite(scores))
         token = take(self._tables, rows, state, scores, step.draw)
         self._answer[:size].scatter_(1, state[:, POSITION, None], token[:, None].int())
         after = torch.where(live[:, None], advance(self._tables, state, token), state)
@@ -229,7 +226,6 @@ class Decoder:
         self._token[:size] = torch.where(live, token, self._token[:size])
         self._length[:size] += live
         self._state[:size] = after
-        self._broken[:size] |= broken
         self._live[:size] = live & ~ended
 
 

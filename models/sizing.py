@@ -52,7 +52,8 @@ def _prefill_bytes(loaded: LoadedModel, shape: CacheShape, kernel: Kernel, n_tok
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
     ids = torch.zeros(n_tokens, dtype=torch.long, device=device)
-    plan = PrefillPlan(kernel, cache, 0, cache.places(0, n_tokens))
+    broken = torch.zeros((), dtype=torch.bool, device=device)
+    plan = PrefillPlan(kernel, cache, 0, cache.places(0, n_tokens), broken)
     Model(loaded.model).read(ids, plan)
     torch.cuda.synchronize(device)
     return torch.cuda.max_memory_allocated(device) - before

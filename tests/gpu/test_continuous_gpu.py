@@ -16,12 +16,14 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import AutoModelForCausalLM, GenerationConfig
 
+from errors import EngineLost
 from models.adapter_bank import AdapterBank
 from models.aspects import FOUR, SEVEN
 from models.attention import AttentionChoice
 from models.capacity import hold_to
 from models.continuous import ContinuousEngine
 from models.decoder import Decoder, Model
+from models.engine import ReviewRequest
 from models.engine_options import EngineOptions
 from models.generate import GenerateEngine
 from models.grammar import GrammarTables
@@ -374,6 +376,30 @@ def test_a_capped_engine_reviews_all_within_its_memory(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
+def test_a_prompt_without_numbers_fails_alone(
+    kernel: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load_as(folder, kernel, "nf4")
+    engine = ContinuousEngine(loaded, options=EngineOptions(max_tokens=2048, slots=1))
+    enter, factor = engine._decoder.enter, [1.0]
+    embed = loaded.model.get_input_embeddings()
+    embed.register_forward_hook(lambda module, ids, embedded: embedded * factor[0])
+
+    def spoil(slot: int, request: ReviewRequest, *rest: Any) -> None:
+        factor[0] = float("nan") if request.id == "bad" else 1.0
+        enter(slot, request, *rest)
+
+    monkeypatch.setattr(engine._decoder, "enter", spoil)
+    try:
+        before = engine.submit(REQUEST).result(120)
+        with pytest.raises(EngineLost, match="not finite"):
+            engine.submit(replace(REQUEST, id="bad")).result(120)
+        assert engine.submit(REQUEST).result(120).token_ids == before.token_ids
+    finally:
+        engine.close()
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
 @torch.inference_mode()
 def test_a_paper_comes_and_goes_without_waiting_for_the_device(
     kernel: str, folder: Path, adapters: dict[str, Path]
@@ -441,6 +467,31 @@ def test_flash_attention_reads_eight_bits_as_they_were_meant() -> None:
         for name, blocks in (("flash_attention_3", paged), ("sdpa", whole))
     )
     assert (found - expected).norm() < 0.05 * expected.norm()
+
+
+@pytest.mark.parametrize(
+    ("kernel", "kind"),
+    [(kernel, kind) for weights, kind, kernel in READERS if weights == "nf4"],
+)
+def test_what_an_earlier_request_left_behind_a_prompt_is_not_read(
+    kernel: str, kind: CacheKind
+) -> None:
+    lengths, heads, dim = [700, 256, 33, 1000], 8, 128
+    shape = CacheShape(1, heads, dim, EIGHT_BITS if kind == "fp8" else torch.bfloat16, GPU)
+    answers = []
+    for left in (0.0, float("nan")):
+        torch.manual_seed(0)
+        cache = PagedCache(shape, n_blocks=24, block_tokens=256, slots=4, max_tokens=1280)
+        cache.keys.fill_(left)
+        cache.values.fill_(left)
+        for slot, length in enumerate(lengths):
+            assert cache.reserve(slot, length + 200)
+            prompt = torch.randn(2, length, heads, dim, device=GPU, dtype=torch.bfloat16)
+            cache.write_prompt(0, slot, cache.places(slot, length), *prompt)
+        query = torch.randn(4, 1, 4 * heads, dim, device=GPU, dtype=torch.bfloat16)
+        plan = _reads(cache, lengths)
+        answers.append(kernel_for(kernel, kind).decode(query, 0, plan, dim**-0.5))
+    assert torch.equal(*answers)
 
 
 def _reads(cache: PagedCache, lengths: list[int]) -> DecodePlan:

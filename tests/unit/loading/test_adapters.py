@@ -150,6 +150,16 @@ def test_an_adapter_that_lacks_tensors_is_refused(load_tiny: Load, make_adapter)
     attach(loaded, make_adapter(2))
 
 
+def test_an_adapter_with_numbers_that_are_not_finite_is_refused(
+    load_tiny: Load, make_adapter
+) -> None:
+    folder = make_adapter(1)
+    tensors = load_file(folder / "adapter_model.safetensors")
+    next(iter(tensors.values()))[0, 0] = float("nan")
+    save_file(tensors, folder / "adapter_model.safetensors")
+    assert "not finite" in refused(load_tiny("llama31"), folder, adapter_sha256(folder))
+
+
 def test_an_adapter_of_another_kind_is_refused(load_tiny: Load, make_adapter) -> None:
     folder = make_adapter(1)
     hub = FAMILIES["llama31"].base.hub
