@@ -57,6 +57,8 @@ class Claim:
     max_attempts: int
     #: Engines and workers that broke down while they held it, with others or alone.
     crashes: int
+    #: Nothing else is in its engine as long as this worker holds it.
+    alone: bool
 
     @property
     def key(self) -> Attempt:
@@ -178,8 +180,8 @@ _DETAILS = (
         Job.id.label("job_id"),
         Job.attempt,
         Batch.name.label("batch_name"),
-        *(Job.custom_id, Job.sample, Job.seed, Job.paper_id, Job.crashes, Batch.allow_external),
-        *(Paper.sha256.label("paper_sha256"), Paper.title),
+        *(Job.custom_id, Job.sample, Job.seed, Job.paper_id, Job.crashes, Job.alone),
+        *(Batch.allow_external, Paper.sha256.label("paper_sha256"), Paper.title),
         func.coalesce(JobInput.text, Paper.body).label("body"),
         (Job.started_at - Job.queued_at).label("waited"),
         *REVIEWER_COLUMNS,

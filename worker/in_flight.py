@@ -31,6 +31,8 @@ class Stopped(Enum):
 @dataclass
 class _Held:
     claim: Claim
+    #: When it was taken, on the monotonic clock.
+    since: float = field(default_factory=time.monotonic)
     engine: Engine | None = None
     request_id: str | None = None
     why: Stopped | None = None
@@ -176,6 +178,10 @@ class InFlight:
     def why_stopped(self, claim: Claim) -> Stopped | None:
         """Why this paper was stopped; None when nobody here asked for it."""
         return self._held[claim.key].why
+
+    def since(self, claim: Claim) -> float:
+        """When this paper was taken, on the monotonic clock."""
+        return self._held[claim.key].since
 
     def drain(self, seconds: float) -> None:
         """Claim nothing more; after `seconds` give back what is still running."""

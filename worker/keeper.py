@@ -22,10 +22,10 @@ from settings import Settings
 from worker.contact import Contact
 from worker.doorbell import ENOUGH, ring
 from worker.engines import EnginePool
-from worker.gate_record import GateRecord
 from worker.idle import IdleWatch
 from worker.in_flight import InFlight, Stopped
 from worker.metrics import Metrics
+from worker.paper_record import PaperRecord
 from worker.subscription import Subscription
 
 log = logging.getLogger("referee.keeper")
@@ -65,7 +65,7 @@ class Keeper(threading.Thread):
         contact: Contact,
         settings: Settings,
         metrics: Metrics,
-        gate_record: GateRecord,
+        paper_record: PaperRecord,
         idle_watch: IdleWatch | None = None,
     ) -> None:
         super().__init__(name="keeper", daemon=True)
@@ -78,7 +78,7 @@ class Keeper(threading.Thread):
         self._contact = contact
         self._settings = settings
         self._metrics = metrics
-        self._gate_record = gate_record
+        self._paper_record = paper_record
         self._idle_watch = idle_watch
         self._stop_event = threading.Event()
         self._next_reconcile = 0.0
@@ -129,7 +129,7 @@ class Keeper(threading.Thread):
         """Show a sign of life, and learn whether an operator wants this worker to drain."""
         me = self._identity
         standing = nodes.sign_of_life(
-            self._database, me.name, reviewer=me.reviewer, gate=self._gate_record.counts()
+            self._database, me.name, reviewer=me.reviewer, gate=self._paper_record.counts()
         )
         if standing is None:
             nodes.sign_on(self._database, **asdict(me), in_place_of=me.pid)
@@ -139,7 +139,7 @@ class Keeper(threading.Thread):
     def _obey(self, standing: Standing) -> None:
         draining = standing.state == "draining"
         if standing.state != self._state:
-            self._gate_record.forget()
+            self._paper_record.forget()
             about = {"action": standing.state, "worker": self._identity.name}
             log.info("%s", standing.state, extra={"about": about})
         self._state = standing.state
@@ -152,11 +152,11 @@ class Keeper(threading.Thread):
 
     def _complain_if_sick(self) -> None:
         """A card that writes garbage stops taking papers and says so; resuming is a person's."""
-        if self._state == "draining" or not self._gate_record.suspicious():
+        if self._state == "draining" or not self._paper_record.suspicious():
             return
         me = self._identity
         others = nodes.gate_counts_of_others(self._database, me.name, me.queue)
-        complaint = self._gate_record.complaint(others)
+        complaint = self._paper_record.complaint(others)
         if complaint is not None:
             nodes.complain(self._database, me.name, complaint)
             log.error("%s", complaint, extra={"about": {"action": "sick", "worker": me.name}})

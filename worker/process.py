@@ -33,13 +33,13 @@ from worker.broker import require
 from worker.contact import Contact
 from worker.doorbell import Bell
 from worker.engines import EnginePool, Weights, load_local
-from worker.gate_record import GateRecord
 from worker.idle import IdleWatch
 from worker.in_flight import InFlight
 from worker.keeper import Identity, Keeper
 from worker.logs import identify
 from worker.metrics import Metrics
 from worker.naming import sign_on
+from worker.paper_record import PaperRecord
 from worker.reviewing import Reviewer
 from worker.sole_host import require_sole_host
 from worker.subscription import Subscription
@@ -104,7 +104,7 @@ def _consume(
     identity = sign_on(database, _identity(options, slots, engines))
     identify(identity.name, identity.gpu)
     _recover(database, identity.name, settings.max_attempts)
-    metrics, gate_record = Metrics(settings, identity.gpu), GateRecord()
+    metrics, paper_record = Metrics(settings, identity.gpu), PaperRecord()
     in_flight = InFlight()
     contact = Contact(settings.lease_seconds)
     reviewer = Reviewer(
@@ -115,7 +115,7 @@ def _consume(
         queue=identity.queue,
         settings=settings,
         metrics=metrics,
-        gate_record=gate_record,
+        paper_record=paper_record,
         ring=Bell(app, identity.queue).ring,
         on_review=_prove,
     )
@@ -129,7 +129,7 @@ def _consume(
         contact=contact,
         settings=settings,
         metrics=metrics,
-        gate_record=gate_record,
+        paper_record=paper_record,
         idle_watch=_idle_watch(options, database, identity.queue, in_flight),
     )
 

@@ -7,6 +7,7 @@ the thread that ran it is free again.
 from __future__ import annotations
 
 import logging
+import math
 import time
 import traceback
 from collections.abc import Callable
@@ -14,16 +15,16 @@ from concurrent.futures import CancelledError
 
 from db import events, jobs, nodes
 from db.session import Database, DatabaseUnavailable
-from errors import EngineCrashed, GiveUp, NeverStarted, RetryLater
+from errors import EngineCrashed, EngineLost, GiveUp, NeverStarted, RetryLater
 from models.reviewer import ReviewerConfig, from_json
 from settings import Settings
 from worker import answers
 from worker.answers import Answer
 from worker.engines import EnginePool
-from worker.gate_record import GateRecord
 from worker.hash_check import HashCheck, OtherHashes
 from worker.in_flight import InFlight, Stopped
 from worker.metrics import Metrics
+from worker.paper_record import PaperRecord
 
 log = logging.getLogger("referee.worker")
 
@@ -52,7 +53,7 @@ class Reviewer:
         queue: str,
         settings: Settings,
         metrics: Metrics,
-        gate_record: GateRecord,
+        paper_record: PaperRecord,
         ring: Callable[[], bool],
         on_review: Callable[[], None] = lambda: None,
     ) -> None:
@@ -63,7 +64,7 @@ class Reviewer:
         self._queue = queue
         self._settings = settings
         self._metrics = metrics
-        self._gate_record = gate_record
+        self._paper_record = paper_record
         self._ring = ring
         self._on_review = on_review
         self._hashes = HashCheck(database)
@@ -143,13 +144,14 @@ class Reviewer:
             return self._crashed(claim, str(error))
         except (NeverStarted, DatabaseUnavailable) as error:
             return self._release(claim, str(error), keep_attempt=True)
+        except EngineLost as error:
+            return self._unanswered(claim, str(error))
         except RetryLater as error:
-            return self._give_back(claim, str(error), wait_s=error.wait_s)
+            return self._postpone(claim, error)
         except BaseException as error:
             # A MemoryError or SystemExit that leaves a task costs celery's pool its thread.
-            return self._give_back(
-                claim, f"{type(error).__name__}: {error}", traceback.format_exc()
-            )
+            log.error("%s", traceback.format_exc())
+            return self._unanswered(claim, f"{type(error).__name__}: {error}")
 
     def _write_review(self, claim: jobs.Claim) -> jobs.NewReview:
         """Generate until the gate passes, at most MAX_RESAMPLES times again."""
@@ -161,7 +163,7 @@ class Reviewer:
             generation = self._in_flight.wait(claim, engine, request)
             answer = answers.read(config, claim, request, generation)
             if sample == 0:
-                self._gate_record.note(passed=answer.result.passed)
+                self._paper_record.note_answer(passed=answer.result.passed)
             if answer.result.passed:
                 return answer.to_store(engine.versions)
             self._reject(claim, answer)
@@ -198,12 +200,16 @@ class Reviewer:
         return "failed"
 
     def _refuse(self, claim: jobs.Claim, sentence: str) -> str:
-        """Leave the paper, with its attempt, to workers that fit it, and take no other."""
-        self._in_flight.pause(True)
-        log.error("%s", sentence, extra={"about": {"action": "refuse", "job": claim.job_id}})
+        """Leave the paper, with its attempt, to workers that fit it."""
+        self._complain(claim, "refuse", sentence)
         self._release(claim, sentence, keep_attempt=True)
-        self._persist(claim, lambda: nodes.complain(self._database, self._worker, sentence))
         return "refused"
+
+    def _complain(self, claim: jobs.Claim, action: str, sentence: str) -> None:
+        """Take no more papers, and say why, until an operator resumes this worker."""
+        self._in_flight.pause(True)
+        log.error("%s", sentence, extra={"about": {"action": action, "job": claim.job_id}})
+        self._persist(claim, lambda: nodes.complain(self._database, self._worker, sentence))
 
     def _stopped(self, claim: jobs.Claim) -> str:
         """The engine cancelled the request: say why in the database."""
@@ -218,24 +224,43 @@ class Reviewer:
                 self._log("lost", claim)
                 return "lost"
             case None:
-                return self._give_back(claim, "the engine cancelled the paper unasked")
+                return self._unanswered(claim, "the engine cancelled the paper unasked")
 
     def _crashed(self, claim: jobs.Claim, reason: str) -> str:
         self._in_flight.note_crash(claim)
+        if claim.alone:
+            # Papers that crash together are one crash, and one of them may be its cause.
+            self._note_unanswered(claim, reason)
         self._persist(claim, lambda: jobs.crashed(self._database, claim, reason=reason))
         self._log("crash", claim, reason=reason, crashes=claim.crashes + 1)
         return "given back"
 
-    def _give_back(
-        self, claim: jobs.Claim, reason: str, details: str = "", wait_s: float = 0.0
-    ) -> str:
-        if details:
-            log.error("%s", details)
-        delay = min(self._settings.retry_seconds * 2 ** (claim.attempt - 1), MAX_BACKOFF_SECONDS)
+    def _postpone(self, claim: jobs.Claim, error: RetryLater) -> str:
+        if not error.wait_s:
+            # A server that is away for a moment ends all papers that are with it.
+            return self._unanswered(claim, str(error), since=self._in_flight.since(claim))
         # A wait that somebody asks for by name is no failure of the paper's.
-        return self._release(
-            claim, reason, delay_seconds=max(delay, wait_s), keep_attempt=wait_s > 0
-        )
+        delay = max(self._backoff(claim), error.wait_s)
+        return self._release(claim, str(error), delay_seconds=delay, keep_attempt=True)
+
+    def _unanswered(self, claim: jobs.Claim, reason: str, since: float = math.inf) -> str:
+        """Give the paper back after a failure, which uses up its attempt."""
+        self._note_unanswered(claim, reason, since)
+        return self._release(claim, reason, delay_seconds=self._backoff(claim))
+
+    def _note_unanswered(self, claim: jobs.Claim, reason: str, since: float = math.inf) -> None:
+        """Take no more papers when their failures are this worker's doing.
+
+        At once: 200 a second fail on a full disk, and the keeper's next beat may be 15 s away.
+        """
+        if self._in_flight.paused:
+            return  # it has complained, or an operator lets it drain
+        complaint = self._paper_record.note_unanswered(claim.job_id, reason, since=since)
+        if complaint is not None:
+            self._complain(claim, "sick", complaint)
+
+    def _backoff(self, claim: jobs.Claim) -> float:
+        return min(self._settings.retry_seconds * 2.0 ** (claim.attempt - 1), MAX_BACKOFF_SECONDS)
 
     def _release(
         self,

@@ -112,6 +112,28 @@ def test_a_sick_worker_stops_and_says_so_and_a_host_has_one_endpoint(
     assert scrape(port) == {}
 
 
+def test_a_worker_that_answers_no_paper_stops_until_it_is_resumed(
+    site: Site, tmp_path: Path
+) -> None:
+    # Given a worker that can answer none of its papers
+    bad = write_papers(tmp_path / "bad", 12, "SCRIPT: poison")
+    site.run("submit", str(bad), "--batch", "bad", "--reviewer", "demo-7")
+    with workers(site, {}):
+        # Then it stops before any has used up its attempts, and says why
+        (complaint,) = wait_until(lambda: complaints(site))
+        assert "5 different papers in a row" in complaint
+        assert "the paper cannot be generated" in complaint
+        assert complaint in site.run("workers").out
+        assert site.counts("bad")["failed"] == 0
+        # And reviews again once it is resumed
+        site.run("cancel", "bad")
+        good = write_papers(tmp_path / "good", 2)
+        site.run("submit", str(good), "--batch", "good", "--reviewer", "demo-7")
+        site.run("workers", "resume", socket.gethostname())
+        site.wait_for("good", lambda n: n["succeeded"] == 2)
+        assert complaints(site) == []
+
+
 def test_a_worker_with_another_template_refuses_the_paper(site: Site, tmp_path: Path) -> None:
     # Given a reviewer whose batch was begun with another chat template than this code has
     papers = write_papers(tmp_path / "papers", 1)

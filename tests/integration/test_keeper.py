@@ -16,10 +16,10 @@ from tests.site import wait_until
 from worker.app import make_app
 from worker.contact import Contact
 from worker.engines import LocalEngines
-from worker.gate_record import GateRecord
 from worker.in_flight import InFlight
 from worker.keeper import Identity, Keeper
 from worker.metrics import Metrics
+from worker.paper_record import PaperRecord
 from worker.subscription import Subscription
 
 
@@ -41,7 +41,7 @@ def test_a_beat_that_fails_is_followed_by_the_next(
         contact=Contact(60),
         settings=settings,
         metrics=Metrics(settings, "cpu"),
-        gate_record=GateRecord(),
+        paper_record=PaperRecord(),
     )
     beats = []
 

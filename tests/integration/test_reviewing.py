@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select
 
-from db import batches
+from db import batches, nodes
 from db.batches import BatchOptions
 from db.columns import now
 from db.schema import Job
@@ -19,9 +23,10 @@ from tests.integration.db.content import paper
 from tests.scripted_engine import ScriptedEngine
 from worker import roster
 from worker.engines import LocalEngines
-from worker.gate_record import GateRecord
 from worker.in_flight import InFlight
+from worker.keeper import Identity
 from worker.metrics import Metrics
+from worker.paper_record import PaperRecord
 from worker.reviewing import JOBS_A_DOORBELL, Reviewer
 
 MORE = 5
@@ -48,19 +53,26 @@ def bell(request: pytest.FixtureRequest) -> Bell:
     return Bell(request.param)
 
 
-@pytest.fixture
-def reviewer(
-    database: Database, bell: Bell, in_flight: InFlight, tmp_path: Path
+@contextmanager
+def reviewing(
+    database: Database,
+    home: Path,
+    texts: Sequence[str],
+    *,
+    in_flight: InFlight,
+    ring: Callable[[], bool] = lambda: True,
+    slots: int = 1,
 ) -> Iterator[Reviewer]:
-    """One that has a few jobs more before it than a doorbell is good for."""
+    """A worker, signed on, that has these papers before it."""
     version, config = roster.resolve(database, "demo-7")
     assert config.base is not None
     batch = batches.open_batch(database, "b", version, BatchOptions())
-    papers = [paper(str(n), f"text {n}") for n in range(JOBS_A_DOORBELL + MORE)]
-    batches.add_papers(database, batch, papers)
+    batches.add_papers(database, batch, [paper(f"{n:02}", text) for n, text in enumerate(texts)])
     batches.finish_submit(database, batch)
-    settings = Settings(home=tmp_path)
-    engines = LocalEngines(config.base.name, ScriptedEngine(1), lambda _: tmp_path)
+    identity = Identity("w1", "h", 1, "", version.queue, "", slots, "", "v")
+    nodes.sign_on(database, **asdict(identity))
+    settings = Settings(home=home)
+    engines = LocalEngines(config.base.name, ScriptedEngine(slots), lambda _: home)
     yield Reviewer(
         database=database,
         engines=engines,
@@ -69,10 +81,20 @@ def reviewer(
         queue=version.queue,
         settings=settings,
         metrics=Metrics(settings, "cpu"),
-        gate_record=GateRecord(),
-        ring=bell.ring,
+        paper_record=PaperRecord(),
+        ring=ring,
     )
     engines.close()
+
+
+@pytest.fixture
+def reviewer(
+    database: Database, bell: Bell, in_flight: InFlight, tmp_path: Path
+) -> Iterator[Reviewer]:
+    """One that has a few jobs more before it than a doorbell is good for."""
+    texts = [f"text {n}" for n in range(JOBS_A_DOORBELL + MORE)]
+    with reviewing(database, tmp_path, texts, in_flight=in_flight, ring=bell.ring) as reviewer:
+        yield reviewer
 
 
 def n_succeeded(database: Database) -> int:
@@ -125,3 +147,85 @@ def test_only_a_failure_uses_up_an_attempt(
         used, wait, state = on.execute(first.where(Job.attempt > 0)).one()
     assert (used, state) == (attempts_used, "queued")
     assert wait == pytest.approx(delay_s, abs=5)
+
+
+def complaint(database: Database) -> str | None:
+    (node,) = nodes.listing(database)
+    assert node.state == ("active" if node.complaint is None else "draining")
+    return node.complaint
+
+
+@pytest.mark.parametrize(
+    ("script", "reason", "failed"),
+    [
+        ("memory", "MemoryError: scripted", 0),
+        ("poison", "the paper cannot be generated", 0),
+        # Each is tried twice at once, alone in the engine, and the last one once
+        ("crash", "a step failed", 8),
+    ],
+)
+def test_a_worker_stops_when_five_papers_in_a_row_have_no_answer(
+    script: str,
+    reason: str,
+    failed: int,
+    database: Database,
+    in_flight: InFlight,
+    tmp_path: Path,
+) -> None:
+    # Given four bad papers, a good one and six more bad ones
+    bad = [f"SCRIPT: {script} {n}" for n in range(10)]
+    texts = [*bad[:4], "good", *bad[4:]]
+    with reviewing(database, tmp_path, texts, in_flight=in_flight) as reviewer:
+        assert not reviewer.answer_doorbell()
+    # Then the good one has begun the row anew, the last is not taken, and the worker says why
+    counts = batches.status(database, "b").counts
+    assert (counts["succeeded"], counts["failed"]) == (1, failed)
+    with database.read() as on:
+        untouched = on.scalars(select(Job.custom_id).where(Job.attempt == 0)).all()
+    assert untouched == ["10"]
+    assert in_flight.paused
+    assert (said := complaint(database)) is not None
+    assert "5 different papers in a row ended here without an answer, the last for this " in said
+    assert reason in said
+
+
+def test_a_crash_of_all_slots_is_not_held_against_the_worker(
+    database: Database, in_flight: InFlight, tmp_path: Path
+) -> None:
+    # Given a paper that takes the seven that are in the engine with it along
+    texts = [*(f"SCRIPT: slow {n}" for n in range(7)), "SCRIPT: crash"]
+    with (
+        reviewing(database, tmp_path, texts, in_flight=in_flight, slots=8) as reviewer,
+        ThreadPoolExecutor(8) as threads,
+    ):
+        for _ in range(5):
+            list(threads.map(lambda _: reviewer.answer_doorbell(), range(8)))
+    # Then it alone fails
+    counts = batches.status(database, "b").counts
+    assert (counts["succeeded"], counts["failed"]) == (7, 1)
+    assert complaint(database) is None
+
+
+def test_papers_that_a_server_fails_together_count_once(
+    database: Database, in_flight: InFlight, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a server that is away, and eight papers with it at any time
+    together = threading.Barrier(8)
+
+    def fail(*_: object) -> None:
+        together.wait(30)
+        raise RetryLater("the server is busy")
+
+    texts = [f"text {n}" for n in range(48)]
+    with (
+        reviewing(database, tmp_path, texts, in_flight=in_flight, slots=8) as reviewer,
+        ThreadPoolExecutor(8) as threads,
+    ):
+        monkeypatch.setattr(reviewer, "_write_review", fail)
+        for _ in range(4):
+            assert all(threads.map(lambda _: reviewer._review_next(), range(8)))
+        # Then the worker goes on while that may pass
+        assert complaint(database) is None
+        # And stops before papers have used up their attempts
+        assert all(threads.map(lambda _: reviewer._review_next(), range(8)))
+    assert "the server is busy" in str(complaint(database))

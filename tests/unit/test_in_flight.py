@@ -36,6 +36,7 @@ def claim(job_id: int, crashes: int = 0) -> Claim:
         worker="w",
         max_attempts=3,
         crashes=crashes,
+        alone=False,
     )
 
 
