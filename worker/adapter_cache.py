@@ -18,8 +18,8 @@ from filelock import FileLock
 
 from db import adapters
 from db.adapters import Adapter
-from db.session import Database, DatabaseUnavailable
-from errors import RequestRefused, RetryLater
+from db.session import Database
+from errors import RequestRefused
 from models.adapter_package import FILES
 from models.hashes import adapter_sha256
 from settings import PROJECT_ROOT
@@ -41,7 +41,7 @@ class AdapterCache:
         """Where the adapter lies, fetched if it is not here whole.
 
         RequestRefused (kind `adapter`) when the database has no such adapter or other bytes;
-        RetryLater when the database is away.
+        DatabaseUnavailable when that is away.
         """
         folder = self.home / "adapters" / sha256
         if is_whole(folder, sha256):
@@ -68,13 +68,10 @@ class AdapterCache:
             for name in FILES:
                 shutil.copy(shipped / name, folder)
             return
-        try:
-            adapter = adapters.find(self.database, sha256)
-            if adapter is None:
-                raise _refusal(sha256, "it is neither on this machine nor in the database")
-            unpack(self.database, adapter, folder)
-        except DatabaseUnavailable as error:
-            raise RetryLater(f"adapter {sha256[:12]} cannot be fetched now: {error}") from error
+        adapter = adapters.find(self.database, sha256)
+        if adapter is None:
+            raise _refusal(sha256, "it is neither on this machine nor in the database")
+        unpack(self.database, adapter, folder)
 
 
 def is_whole(folder: Path, sha256: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,13 +17,14 @@ from db import batches, nodes
 from db.batches import BatchOptions
 from db.columns import now
 from db.schema import Job
-from db.session import Database, DatabaseUnavailable
+from db.session import Database, DatabaseUnavailable, open_database
 from errors import RetryLater
 from settings import Settings
 from tests.integration.db.content import paper
 from tests.scripted_engine import ScriptedEngine
-from worker import roster
-from worker.engines import LocalEngines
+from worker import adapter_cache, roster
+from worker.adapter_cache import AdapterCache
+from worker.engines import FetchAdapter, LocalEngines
 from worker.in_flight import InFlight
 from worker.keeper import Identity
 from worker.metrics import Metrics
@@ -62,6 +64,7 @@ def reviewing(
     in_flight: InFlight,
     ring: Callable[[], bool] = lambda: True,
     slots: int = 1,
+    fetch_adapter: FetchAdapter = lambda _: Path(),
 ) -> Iterator[Reviewer]:
     """A worker, signed on, that has these papers before it."""
     version, config = roster.resolve(database, "demo-7")
@@ -72,7 +75,7 @@ def reviewing(
     identity = Identity("w1", "h", 1, "", version.queue, "", slots, "", "v")
     nodes.sign_on(database, **asdict(identity))
     settings = Settings(home=home)
-    engines = LocalEngines(config.base.name, ScriptedEngine(slots), lambda _: home)
+    engines = LocalEngines(config.base.name, ScriptedEngine(slots), fetch_adapter)
     yield Reviewer(
         database=database,
         engines=engines,
@@ -142,11 +145,32 @@ def test_only_a_failure_uses_up_an_attempt(
 
     monkeypatch.setattr(reviewer, "_write_review", fail)
     assert reviewer._review_next()
-    first = select(Job.attempt - Job.given_back, Job.not_before - now(), Job.state)
+    assert given_back(database) == (attempts_used, pytest.approx(delay_s, abs=5))
+
+
+def given_back(database: Database) -> tuple[int, float]:
+    """Attempts that the one paper that was tried has used up, and seconds to the next."""
+    tried = select(Job.attempt - Job.given_back, Job.not_before - now(), Job.state)
     with database.read() as on:
-        used, wait, state = on.execute(first.where(Job.attempt > 0)).one()
-    assert (used, state) == (attempts_used, "queued")
-    assert wait == pytest.approx(delay_s, abs=5)
+        used, wait, state = on.execute(tried.where(Job.attempt > 0)).one()
+    assert state == "queued"
+    return used, wait
+
+
+def test_an_outage_while_an_adapter_is_fetched_uses_up_no_attempt(
+    database: Database, in_flight: InFlight, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given an adapter that only a database has which is away
+    monkeypatch.setattr(adapter_cache, "SHIPPED", tmp_path / "nothing")
+    away = open_database(f"sqlite:///{tmp_path / 'away' / 'referee.db'}")
+    away.close()
+    shutil.rmtree(tmp_path / "away")
+    fetch = AdapterCache(away, tmp_path).folder
+    with reviewing(
+        database, tmp_path, ["text"], in_flight=in_flight, fetch_adapter=fetch
+    ) as reviewer:
+        assert reviewer._review_next()
+    assert given_back(database) == (0, pytest.approx(0, abs=5))
 
 
 def complaint(database: Database) -> str | None:
