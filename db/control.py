@@ -21,7 +21,7 @@ from db.columns import NEVER, now, storable
 from db.events import Change, record
 from db.opening import require_batch
 from db.outcomes import LIVE, OPEN, close_finished, settle
-from db.schema import Batch, Job, PurgedPaper
+from db.schema import Batch, Job, Paper, PurgedPaper
 from db.schema_data import JobInput
 from db.session import Database
 from errors import UserError
@@ -85,6 +85,7 @@ def retry(database: Database, name: str, custom_ids: Sequence[str] | None = None
     with database.write() as on:
         batch_id, chosen = choose(on, name, custom_ids)
         chosen = chosen.where(Job.state.in_(_RETRIABLE), ~_WITHOUT_TEXT)
+        _keep_texts(on, chosen)
         rows = on.execute(
             update(Job)
             .where(Job.id.in_(_in_order(chosen)), Job.state.in_(_RETRIABLE))
@@ -108,6 +109,13 @@ def retry(database: Database, name: str, custom_ids: Sequence[str] | None = None
         settle(on, Job.batch_id == batch_id, follow=("succeeded",))
     close_finished(database, name)
     return number
+
+
+def _keep_texts(on: Connection, jobs: Select[int]) -> None:
+    """Lock the jobs' papers against a purge; one that has begun ends first, and its papers show."""
+    papers = jobs.with_only_columns(Job.paper_id)
+    query = select(Paper.id).where(Paper.id.in_(papers)).order_by(Paper.id)
+    on.execute(query.with_for_update(read=True, key_share=True))
 
 
 def _reopen(on: Connection, batch_id: int) -> None:

@@ -28,7 +28,7 @@ CHUNK = 200
 @dataclass(frozen=True)
 class Purge:
     """What a purge deletes, or would delete. `shared` papers keep their text, because jobs that
-    were not chosen have them too."""
+    were not chosen, or were queued again meanwhile, have them too."""
 
     papers: int = 0
     shared: int = 0
@@ -102,10 +102,10 @@ def _purge(
     _refuse_live(on, Job.id.in_(jobs))
     shared = {
         paper_id
-        for job_id, paper_id in on.execute(
-            select(Job.id, Job.paper_id).where(Job.paper_id.in_(papers))
+        for job_id, paper_id, state in on.execute(
+            select(Job.id, Job.paper_id, Job.state).where(Job.paper_id.in_(papers))
         )
-        if job_id not in chosen
+        if job_id not in chosen or state in LIVE
     }
     gone = [paper_id for paper_id in papers if paper_id not in shared]
     reviews = [] if keep_reviews else _reviews(on, jobs, gone)
@@ -120,7 +120,8 @@ def _purge(
 
 
 def _lock_papers(on: Connection, jobs: Sequence[int], dry_run: bool) -> list[int]:
-    """Papers that still have their text. Locked: a submit that wants one waits, and restores it."""
+    """Papers that still have their text. Locked: a submit that wants one waits, and restores it;
+    a retry waits, and leaves it."""
     of_jobs = select(Job.paper_id).where(Job.id.in_(jobs))
     purged = select(PurgedPaper.paper_id)
     query = select(Paper.id).where(Paper.id.in_(of_jobs), Paper.id.not_in(purged))

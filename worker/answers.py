@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from db.jobs import Claim, NewItem, NewReview
+from errors import GiveUp
 from models import gate
 from models.engine import Generation, ReviewRequest
 from models.parse import parse
@@ -55,7 +56,16 @@ class Answer:
 
 
 def request_for(config: ReviewerConfig, claim: Claim, sample: int) -> ReviewRequest:
-    """The request of a job's `sample`-th try, from 0; each has a seed of its own."""
+    """The request of a job's `sample`-th try, from 0; each has a seed of its own.
+
+    GiveUp for a paper without text: there is nothing to review.
+    """
+    if not claim.body.strip():
+        raise GiveUp(
+            f"{claim.custom_id} has no text any more, it was purged: submit its file again with "
+            f"`referee retry {claim.batch_name} --input DIR`.",
+            kind="no_text",
+        )
     temperature = max(config.temperature, RESAMPLE_TEMPERATURE) if sample else None
     return config.request(
         f"{claim.job_id}.{claim.attempt}.{sample}",

@@ -11,12 +11,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from db import batches, nodes
 from db.batches import BatchOptions
 from db.columns import now
-from db.schema import Job
+from db.schema import Job, Paper
 from db.session import Database, DatabaseUnavailable, open_database
 from errors import RetryLater
 from settings import Settings
@@ -253,3 +253,19 @@ def test_papers_that_a_server_fails_together_count_once(
         # And stops before papers have used up their attempts
         assert all(threads.map(lambda _: reviewer._review_next(), range(8)))
     assert "the server is busy" in str(complaint(database))
+
+
+def test_a_paper_without_text_fails_with_a_sentence(
+    database: Database, in_flight: InFlight, tmp_path: Path
+) -> None:
+    with reviewing(database, tmp_path, ["text"], in_flight=in_flight) as reviewer:
+        with database.write() as on:
+            on.execute(update(Paper).values(body=""))
+        assert reviewer._review_next()
+    with database.read() as on:
+        state, kind, said = on.execute(select(Job.state, Job.error_kind, Job.error)).one()
+    assert (state, kind) == ("failed", "no_text")
+    assert said == (
+        "00 has no text any more, it was purged: submit its file again with "
+        "`referee retry b --input DIR`."
+    )

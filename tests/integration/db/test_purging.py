@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import insert, select, text
 
-from db import batches, events, jobs
+from db import batches, events, jobs, purging
 from db.reading import export, find
 from db.schema_data import JobInput
 from db.session import Database, open_database
@@ -23,6 +26,7 @@ from tests.integration.db.content import (
     states,
     submit,
 )
+from tests.site import wait_until
 
 WORDS = "quixotic zeppelin"
 
@@ -127,6 +131,86 @@ def test_purged_papers_wait_for_their_text_and_get_it_from_a_submit(database: Da
     assert must_claim(database).body == WORDS
     assert [p.title for p in find(database, "a")] == [f"On {WORDS}"]
     assert batches.retry(database, "b") == 1
+
+
+@contextmanager
+def locked(database: Database, rows: str) -> Iterator[None]:
+    """Somebody else holds these rows meanwhile."""
+    with database.write() as on:
+        on.execute(text(f"SELECT 1 FROM {rows} FOR UPDATE"))
+        yield
+
+
+def waiting(database: Database) -> int:
+    """Statements that wait for a lock."""
+    with database.read() as on:
+        query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        return on.scalar(text(query)) or 0
+
+
+def a_batch_to_purge_or_retry(database: Database) -> None:
+    submit(database, "b", paper("a", WORDS), paper("b"))
+    batches.cancel(database, "b", ["a"])
+    review_all(database)
+
+
+@pytest.mark.parametrize("dialect", ["postgresql"])
+def test_a_retry_waits_for_a_purge_and_finds_no_text(database: Database) -> None:
+    a_batch_to_purge_or_retry(database)
+    with ThreadPoolExecutor(2) as threads:
+        # Given a purge that has found nothing that waits or runs, and is held up before its end
+        with locked(database, "review"):
+            purge = threads.submit(batches.purge, database, "b")
+            wait_until(lambda: waiting(database) == 1)
+            # When the cancelled paper is retried
+            retry = threads.submit(batches.retry, database, "b")
+            wait_until(lambda: waiting(database) == 2 or retry.done())
+        # Then it stays as it is
+        assert purge.result().papers == 2
+        assert retry.result() == 0
+    assert states(database, "b") == {"a": "cancelled", "b": "succeeded"}
+
+
+@pytest.mark.parametrize("dialect", ["postgresql"])
+def test_a_purge_waits_for_a_retry_and_leaves_its_text(database: Database) -> None:
+    a_batch_to_purge_or_retry(database)
+    with ThreadPoolExecutor(2) as threads:
+        # Given a retry that is held up before its end
+        with locked(database, "batch"):
+            retry = threads.submit(batches.retry, database, "b")
+            wait_until(lambda: waiting(database) == 1)
+            # When the batch is purged
+            purge = threads.submit(batches.purge, database, "b")
+            wait_until(lambda: waiting(database) == 2 or purge.done())
+        # Then nothing is deleted
+        assert retry.result() == 1
+        with pytest.raises(UserError, match="still wait or run"):
+            purge.result()
+    assert must_claim(database).body == WORDS
+
+
+def test_a_sample_that_is_retried_between_two_chunks_keeps_its_text(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a paper's first sample in one chunk and its second, cancelled, in the next
+    submit(database, "b", paper("a", WORDS), samples=2)
+    assert jobs.commit_review(database, must_claim(database), a_review())
+    batches.cancel(database, "b")
+    monkeypatch.setattr(purging, "CHUNK", 1)
+    found = purging._jobs
+
+    # When a retry comes after the purge has chosen its jobs
+    def chosen(*which: Any) -> list[int]:
+        jobs_found = found(*which)
+        with ThreadPoolExecutor(1) as another:
+            assert another.submit(batches.retry, database, "b").result() == 1
+        return jobs_found
+
+    monkeypatch.setattr(purging, "_jobs", chosen)
+    with pytest.raises(UserError, match="still wait or run"):
+        batches.purge(database, "b")
+    # Then the second sample is still read
+    assert must_claim(database).body == WORDS
 
 
 def test_all_batches_are_paused_and_resumed_at_once(database: Database) -> None:
