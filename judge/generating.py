@@ -16,9 +16,8 @@ from db.session import Database
 from models.cost import refuse_dear
 from models.reviewer import from_json
 from settings import Settings
-from worker import broker, roster
-from worker.app import make_app
-from worker.doorbell import ring
+from worker import roster
+from worker.submission import ringer
 from worker.waiting import wait_for_batch
 
 Progress = Callable[[int, int], None]
@@ -62,10 +61,11 @@ def ensure_reviews(
     batch = batches.open_batch(
         database, batch_name, version, BatchOptions(allow_external=allow_external)
     )
+    announce = ringer(settings, batch)
     papers = [NewPaper(c.sha256[:16], "the database", c) for c in contents.values()]
     for start in range(0, len(papers), _CHUNK):
         added = batches.add_papers(database, batch, papers[start : start + _CHUNK])
-        _ring(settings, version, len(added.job_ids), batch_name)
+        announce(len(added.job_ids))
     batches.finish_submit(database, batch)
     wait_for_batch(
         database,
@@ -75,9 +75,3 @@ def ensure_reviews(
         patience_seconds=settings.lease_seconds,
     )
     return len(wanted)
-
-
-def _ring(settings: Settings, version: ReviewerVersion, times: int, batch: str) -> None:
-    found = broker.find(settings)
-    if found is not None and times:
-        ring(make_app(found.url, settings), version.queue, times, batch=batch)

@@ -5,7 +5,9 @@ Knows nothing of papers.
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import redis
 from sqlalchemy.engine import URL, make_url
 
 from worker.broker import start_on_a_free_port
@@ -53,6 +56,18 @@ class Valkey:
         self._folder.mkdir(parents=True, exist_ok=True)
         config = {"appendonly": "yes", "maxmemory-policy": "noeviction"}
         return ValkeyServer(port=port, data_dir=self._folder, persist=True, config=config)
+
+
+@contextmanager
+def frozen(url: str) -> Iterator[None]:
+    """Let a broker stand still: connections and bytes are taken for it, but nobody answers."""
+    with redis.Redis.from_url(url) as client:
+        process = int(client.info("server")["process_id"])
+    os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(process, signal.SIGCONT)
 
 
 class Postgres:

@@ -21,6 +21,10 @@ _OTHERS_TASKS = ("judge.tasks",)
 
 #: Seconds without an answer after which a socket to the broker counts as dead.
 _HEALTH_CHECK_SECONDS = 10
+#: Seconds that a command may wait for the broker, and a connection for being made. A host that
+#: froze or vanished closes no socket: without this, a thread waits for TCP to give up, 15 minutes.
+#: Consumers are not cut off: their BRPOP is read when its answer is there.
+_ANSWER_SECONDS = 5
 
 
 def make_app(broker_url: str, settings: Settings) -> Celery:
@@ -50,7 +54,8 @@ def make_app(broker_url: str, settings: Settings) -> Celery:
             "unacked_restore_interval": 5,
             "unacked_restore_throttle": 1,
             "socket_keepalive": True,
-            "socket_connect_timeout": 5,
+            "socket_connect_timeout": _ANSWER_SECONDS,
+            "socket_timeout": _ANSWER_SECONDS,
             "health_check_interval": _HEALTH_CHECK_SECONDS,
         },
     )

@@ -172,13 +172,16 @@ def _run_on_gpus(
 @click.command(short_help="Give back what dead workers held and announce waiting work.")
 def requeue() -> None:
     """Free expired leases and ring for every paper that waits unannounced."""
+    from db import jobs
     from settings import get_settings
     from worker.app import make_app
     from worker.broker import require
-    from worker.keeper import reconcile
+    from worker.doorbell import announce
 
     settings = get_settings()
-    due = reconcile(ready_database(), make_app(require(settings).url, settings), settings)
+    app = make_app(require(settings).url, settings)
+    due = jobs.reconcile(ready_database(), max_attempts=settings.max_attempts)
+    announce(app, due)
     for queue, n_due in sorted(due.items()):
         click.echo(f"{queue}: {n_due} papers wait")
     if not due:

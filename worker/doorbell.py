@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 from uuid import uuid4
 
@@ -46,6 +46,31 @@ def ring(
     return True
 
 
+def announce(app: Celery, due: Mapping[str, int]) -> bool:
+    """Ring for waiting jobs, given by queue, that too few messages announce.
+
+    False without a broker: the first queue that fails is the last to be tried.
+    """
+    return all(ring(app, queue, n_due, up_to=min(n_due, ENOUGH)) for queue, n_due in due.items())
+
+
+class Announcer:
+    """Announces waiting jobs for a thread that must not wait for the broker."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._round = threading.Thread()
+
+    def announce(self, due: Mapping[str, int]) -> None:
+        """Ring in a thread, unless the last round is still under way: the next reconcile counts
+        anew."""
+        if due and not self._round.is_alive():
+            self._round = threading.Thread(
+                target=announce, args=(self._app, due), name="announcer", daemon=True
+            )
+            self._round.start()
+
+
 class Bell:
     """Rings for one queue, for the slots of a worker."""
 
@@ -57,7 +82,7 @@ class Bell:
         """Send one message; False without a broker, and while another slot sends its own.
 
         While the broker is away, all slots would else wait for it, and for the process's few
-        connections, and with them the keeper.
+        connections.
         """
         if not self._ringing.acquire(blocking=False):
             return False

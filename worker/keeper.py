@@ -1,7 +1,7 @@
 """The timer thread of a worker: leases, cancellations, signs of life, reconcile. Knows no model.
 
-Everything here may fail for a while (the database or the broker is away) and is simply done again
-at the next beat; what must not be lost is in the database.
+Everything here may fail for a while (the database is away) and is simply done again at the next
+beat; what must not be lost is in the database. No beat waits for the broker.
 """
 
 from __future__ import annotations
@@ -10,17 +10,14 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-
-from celery import Celery
 
 from db import jobs, nodes
 from db.nodes import Standing
 from db.session import Database, DatabaseUnavailable
 from settings import Settings
 from worker.contact import Contact
-from worker.doorbell import ENOUGH, ring
 from worker.engines import EnginePool
 from worker.idle import IdleWatch
 from worker.in_flight import InFlight, Stopped
@@ -58,7 +55,7 @@ class Keeper(threading.Thread):
         *,
         identity: Identity,
         database: Database,
-        app: Celery,
+        announce: Callable[[Mapping[str, int]], object],
         subscription: Subscription,
         in_flight: InFlight,
         engines: EnginePool,
@@ -71,7 +68,7 @@ class Keeper(threading.Thread):
         super().__init__(name="keeper", daemon=True)
         self._identity = identity
         self._database = database
-        self._app = app
+        self._announce = announce
         self._subscription = subscription
         self._in_flight = in_flight
         self._engines = engines
@@ -188,22 +185,11 @@ class Keeper(threading.Thread):
         if time.monotonic() < self._next_reconcile:
             return
         self._next_reconcile = time.monotonic() + self._settings.reconcile_seconds
-        due = reconcile(self._database, self._app, self._settings, self._contact.answered)
+        due = jobs.reconcile(
+            self._database,
+            max_attempts=self._settings.max_attempts,
+            may_take_over=self._contact.answered,
+        )
+        self._announce(due)
         if due:
             log.info("reconcile", extra={"about": {"action": "reconcile", "due": due}})
-
-
-def reconcile(
-    database: Database,
-    app: Celery,
-    settings: Settings,
-    may_take_over: Callable[[], bool] = lambda: True,
-) -> dict[str, int]:
-    """Free expired leases and ring for waiting jobs that too few messages announce.
-
-    Returns the claimable jobs by queue.
-    """
-    due = jobs.reconcile(database, max_attempts=settings.max_attempts, may_take_over=may_take_over)
-    for queue, n_due in due.items():
-        ring(app, queue, n_due, up_to=min(n_due, ENOUGH))
-    return due

