@@ -27,6 +27,7 @@ from sqlalchemy import (
     literal_column,
     select,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import QueryableAttribute
@@ -63,6 +64,11 @@ def _now_postgresql(element: now, compiler: SQLCompiler, **kw: Any) -> str:
 def at_most(number: int) -> ColumnElement[int]:
     """Write a LIMIT as a number: for a parameter PostgreSQL plans to fetch a tenth of the table."""
     return literal_column(str(number), Integer())
+
+
+def insert_into(on: Connection, table: type[Any]) -> Any:
+    """An INSERT that may say what to do on a conflict: each dialect has its own."""
+    return (postgresql if on.dialect.name == "postgresql" else sqlite).insert(table)
 
 
 def among(

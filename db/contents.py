@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, delete, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 import papers.paper
-from db.columns import storable
+from db.columns import insert_into, storable
 from db.schema import Job, Paper, PurgedPaper
 from db.session import Database
 
@@ -72,8 +71,7 @@ def _content_of(row: dict[str, Any]) -> PaperContent:
 
 def insert_or_ignore(on: Connection, table: type[Any]) -> Any:
     """An INSERT that skips rows which a UNIQUE constraint refuses."""
-    dialect = postgresql if on.dialect.name == "postgresql" else sqlite
-    return dialect.insert(table).on_conflict_do_nothing()
+    return insert_into(on, table).on_conflict_do_nothing()
 
 
 def store_papers(on: Connection, contents: Iterable[PaperContent]) -> dict[str, int]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import cast
 
-from sqlalchemy import delete, func, insert, select, text, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import delete, func, select, text, update
 
-from db.columns import now
+from db.columns import insert_into, now
 from db.schema import Job, NodeState
 from db.schema import WorkerNode as Row
 from db.session import Database
@@ -70,7 +69,8 @@ def sign_on(
 ) -> bool:
     """Enter a worker that has just started, in place of an earlier one of its name.
 
-    `in_place_of` is that one's process id. False, and nothing done, when another has the name.
+    `in_place_of` is that one's process id; what was asked of it is asked of this one. False, and
+    nothing done, when another has the name.
     """
     values = {
         "host": host,
@@ -83,13 +83,14 @@ def sign_on(
         "reviewer": reviewer,
         "weights_sha256": weights_sha256,
     }
-    try:
-        with database.write() as on:
-            on.execute(delete(Row).where(Row.name == name, Row.pid == in_place_of))
-            on.execute(insert(Row).values(name=name, **values))
-    except IntegrityError:
-        return False
-    return True
+    anew = {"started_at": now(), "seen_at": now(), "answers": None, "rejections": None}
+    with database.write() as on:
+        entered = insert_into(on, Row).values(name=name, **values)
+        # A drain and a complaint stay: the process ended, the reason did not.
+        entered = entered.on_conflict_do_update(
+            index_elements=[Row.name], set_=values | anew, where=Row.pid == in_place_of
+        )
+        return on.execute(entered.returning(Row.name)).first() is not None
 
 
 def sign_of_life(
@@ -110,7 +111,7 @@ def sign_of_life(
 
 
 def sign_off(database: Database, name: str) -> None:
-    """Strike a worker that stops."""
+    """Strike a worker that stops as it was told to, and with it what was asked of it."""
     with database.write() as on:
         on.execute(delete(Row).where(Row.name == name))
 

@@ -4,8 +4,9 @@
 paper is written in the paper: "SCRIPT: slow", "SCRIPT: takes 1.5" (seconds), "SCRIPT: hang",
 "SCRIPT: wait" (until the file SCRIPTED_GATE is there), "SCRIPT: memory", "SCRIPT: drift",
 "SCRIPT: poison" (fails alone), "SCRIPT: crash" (takes all that is in the engine along), "SCRIPT:
-die" (takes the process along). Everything else gets a strict review after SCRIPTED_SECONDS, or
-with SCRIPTED_SICK an answer that no gate lets through.
+lose" (after it the engine can do no more), "SCRIPT: die" (takes the process along). Everything else
+gets a strict review after SCRIPTED_SECONDS, or with SCRIPTED_SICK an answer that no gate lets
+through.
 
 With SCRIPTED_LEDGER it writes every start and end of a generation to that file, whatever the
 database believes.
@@ -61,6 +62,7 @@ class ScriptedEngine:
         self._stops: dict[str, threading.Event] = {}
         self._crashed: set[str] = set()
         self._closed = threading.Event()
+        self.alive = True
 
     @property
     def slots(self) -> int:
@@ -113,6 +115,9 @@ class ScriptedEngine:
             for stop in list(self._stops.values()):
                 stop.set()
             raise EngineCrashed("a step failed")
+        if "SCRIPT: lose" in request.paper_text:
+            self.alive = False
+            raise EngineLost()
         if "SCRIPT: die" in request.paper_text:
             os.kill(os.getpid(), signal.SIGKILL)
         drifts = "SCRIPT: drift" in request.paper_text or "SCRIPTED_SICK" in os.environ

@@ -53,7 +53,8 @@ def _line(node: Any) -> str:
 def drain(name: str, within: float | None) -> None:
     """Let a worker, or all of a host, take nothing new; running papers finish.
 
-    The worker stays, signed on as draining, until `referee workers resume`.
+    The worker stays, signed on as draining, until `referee workers resume`, also when its process
+    crashes and another takes its place. One that is stopped is forgotten: it starts active.
     """
     for node in _set_state(name, "draining", within):
         click.echo(f"{node.name} drains; {node.running} papers still run.")

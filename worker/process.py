@@ -148,8 +148,11 @@ def _consume(
         run_celery(app, identity.name, identity.queue, identity.slots)
     finally:
         keeper.stop()
-        nodes.sign_off(database, identity.name)
-    return EXIT_ENGINE_LOST if keeper.engine_lost.is_set() else 0
+    if keeper.engine_lost.is_set():
+        # It stays entered: the worker in its place is asked what this one was, a drain for one.
+        return EXIT_ENGINE_LOST
+    nodes.sign_off(database, identity.name)
+    return 0
 
 
 def run_celery(app: Celery, name: str, queue: str, slots: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -125,6 +126,33 @@ def test_a_drain_within_a_time_gives_90_papers_back_with_their_doorbells(
         site.wait_for("hung", lambda n: n["running"] == 90)
     site.run("cancel", "hung")
     site.wait_for("hung", lambda n: n["cancelled"] == 90)
+
+
+@pytest.mark.parametrize("end", ["killed", "lost"])
+def test_a_drained_worker_whose_process_ends_unasked_comes_back_drained(
+    running: Running, tmp_path: Path, end: str
+) -> None:
+    # Given a drained worker with a paper that its engine will not survive
+    site = running.site
+    running.gate.unlink(missing_ok=True)
+    submit(site, tmp_path, 1, "SCRIPT: wait\nSCRIPT: lose", end)
+    site.wait_for(end, lambda n: n["running"] == 1)
+    before = node(site)
+    assert site.run("workers", "drain", before.name).code == 0
+    # When its process is killed, or ends because the engine is lost
+    if end == "killed":
+        os.kill(before.pid, signal.SIGKILL)
+    running.gate.touch()
+    # Then the process that takes its place takes no paper
+    wait_until(lambda: node(site).pid != before.pid)
+    assert (node(site).name, node(site).state) == (before.name, "draining")
+    site.wait_for(end, lambda n: n["queued"] == 1)
+    assert site.run("cancel", end).code == 0
+    submit(site, tmp_path / "more", 1, "", f"after {end}")
+    assert site.counts(f"after {end}")["queued"] == 1
+    # Until an operator resumes it
+    assert site.run("workers", "resume", before.name).code == 0
+    site.wait_for(f"after {end}", lambda n: n["succeeded"] == 1)
 
 
 def test_sigterm_gives_back_what_90_slots_hold(running: Running, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from db import nodes, reviewers
 from db.endings import NewItem
 from db.imports import FrozenReview, Imported, import_reviews
-from db.nodes import Standing
+from db.nodes import GateCounts, Standing
 from db.reading import find
 from db.reviewers import ReviewerVersion
 from db.session import Database
@@ -50,13 +50,18 @@ def test_many_may_register_at_once(database: Database) -> None:
 
 
 def sign_on(
-    database: Database, name: str = "w1", host: str = "h1", in_place_of: int | None = None
+    database: Database,
+    name: str = "w1",
+    host: str = "h1",
+    *,
+    pid: int = 7,
+    in_place_of: int | None = None,
 ) -> bool:
     return nodes.sign_on(
         database,
         name=name,
         host=host,
-        pid=7,
+        pid=pid,
         gpu="0",
         queue="reviews.tiny",
         base="tiny",
@@ -89,13 +94,38 @@ def test_a_host_drains_as_a_whole(database: Database) -> None:
     assert [node.state for node in nodes.listing(database)] == ["draining", "draining", "active"]
 
 
-def test_a_restarted_worker_is_active_again(database: Database) -> None:
+def test_only_who_knows_the_process_that_has_a_name_may_take_its_place(database: Database) -> None:
+    assert sign_on(database, pid=7)
+    assert not sign_on(database, pid=8)
+    assert not sign_on(database, pid=8, in_place_of=6)
+    assert [node.pid for node in nodes.listing(database)] == [7]
+    assert sign_on(database, pid=8, in_place_of=7)
+    assert [node.pid for node in nodes.listing(database)] == [8]
+
+
+def test_a_drain_outlives_the_process_until_an_operator_resumes(database: Database) -> None:
     sign_on(database)
-    nodes.set_state(database, "w1", "draining", give_back_after=0.0)
-    # Only who knows the process that has the name may take its place.
-    assert not sign_on(database, in_place_of=6)
+    nodes.set_state(database, "w1", "draining", give_back_after=100.0)
+    assert sign_on(database, in_place_of=7)
+    standing = nodes.sign_of_life(database, "w1", reviewer="")
+    assert standing is not None
+    assert standing.state == "draining"
+    assert standing.give_back_in_s is not None
+    nodes.set_state(database, "w1", "active")
     assert sign_on(database, in_place_of=7)
     assert nodes.sign_of_life(database, "w1", reviewer="") == ACTIVE
+
+
+def test_a_complaint_outlives_the_process_and_its_counts_do_not(database: Database) -> None:
+    sign_on(database, "w1")
+    sign_on(database, "w2")
+    nodes.sign_of_life(database, "w1", reviewer="", gate=GateCounts(20, 20))
+    nodes.complain(database, "w1", "its card writes garbage")
+    assert sign_on(database, "w1", in_place_of=7)
+    node, _ = nodes.listing(database)
+    assert (node.state, node.complaint) == ("draining", "its card writes garbage")
+    nodes.set_state(database, "w1", "active")
+    assert nodes.gate_counts_of_others(database, "w2", "reviews.tiny") == GateCounts(0, 0)
 
 
 def test_a_drain_within_a_time_counts_down_until_it_is_taken_back(database: Database) -> None:
