@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import sys
+import time
+
 import pytest
 
-from worker import contact
 from worker.contact import Contact
 
 LEASE = 60.0
 
 
 class Clock:
-    """Time that a test moves."""
+    """Time that a test moves; `time.monotonic()` stays behind, as in a machine that sleeps."""
 
     def __init__(self) -> None:
         self.now = 1000.0
 
-    def monotonic(self) -> float:
+    def gettime(self, clock: int) -> float:
+        assert clock != time.CLOCK_MONOTONIC or sys.platform == "darwin", "stands still in sleep"
         return self.now
 
     def beat(self, touch: Contact, seconds: float) -> bool:
@@ -31,7 +34,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(contact, "time", clock)
+    monkeypatch.setattr(time, "clock_gettime", clock.gettime)
     return clock
 
 
@@ -48,6 +51,13 @@ def test_a_silence_that_could_cost_a_lease_is_followed_by_a_lease_of_patience(cl
     assert not touch.answered()
     assert not clock.beat(touch, LEASE * 2 / 3)
     assert clock.beat(touch, LEASE / 3)
+
+
+def test_a_night_asleep_was_a_silence(clock: Clock) -> None:
+    touch = Contact(LEASE)
+    assert clock.beat(touch, 2 * LEASE)
+    clock.now += 8 * 3600
+    assert not touch.answered()
 
 
 def test_a_silence_that_costs_nobody_a_lease_is_forgiven(clock: Clock) -> None:
