@@ -1,8 +1,9 @@
 """Products of few rows with the NF4 matrices of Llama 3.1 8B: ours, bitsandbytes' and bf16's.
 
-Also what writing the matrices out in bf16 takes, ours and bitsandbytes'. Times are medians over
-replays of a CUDA graph that goes through copies of a layer's matrices, more of them than the card's
-cache holds, as a decode step goes through its layers. --sweep tries other tilings. Needs a GPU.
+Also what writing the matrices out in bf16 takes, ours and bitsandbytes', and what an adapter of
+rank 16 adds to either: in the same kernel, or apart. Times are medians over replays of a CUDA graph
+that goes through copies of a layer's matrices, more of them than the card's cache holds, as a
+decode step goes through its layers. --sweep tries other tilings. Needs a GPU.
 """
 
 from __future__ import annotations
@@ -26,8 +27,11 @@ from triton.runtime.errors import OutOfResources
 from benchmarks.measured import report, save
 from models.nf4_product import (
     BLOCK_WEIGHTS,
+    WRITTEN_SUM,
+    LowRank,
     Nf4Matrix,
     Tiling,
+    WrittenTile,
     dequantise,
     multiply,
     tiling_for,
@@ -40,12 +44,12 @@ SHAPES = {
     "gate, up": ((14_336, 14_336), 4096),
     "down": ((4096,), 14_336),
 }
-LAYERS = 32
+LAYERS, RANK = 32, 16
 ROWS = (8, 16, 32, 61, 64, 112, 122, 192)
 #: Bytes of copies that no cache holds: H100 and H200 have 50 MB.
 COLD_BYTES = 160 << 20
 REPLAYS = 9
-KINDS = ("ours", "bitsandbytes", "bf16")
+KINDS = ("ours", "bitsandbytes", "bf16", "adapter", "adapter_apart")
 
 
 def main() -> None:
@@ -56,7 +60,7 @@ def main() -> None:
     for name, (outputs, n_inputs) in SHAPES.items():
         groups = _groups(outputs, n_inputs)
         results[name] = {
-            "written out": _written_out(groups),
+            "written out": _written_out(groups, options.sweep),
             **{str(n): _measured(groups, n, options.sweep) for n in options.rows},
         }
         save(results, options.json)
@@ -74,6 +78,27 @@ class Group:
         quantised = [quantize_4bit(w, quant_type="nf4", blocksize=BLOCK_WEIGHTS) for w in weights]
         self.packed, self.states = zip(*quantised, strict=True)
         self.joint = Nf4Matrix.of(self.packed, [s.absmax for s in self.states], outputs)
+        up = torch.randn(sum(outputs), RANK, device="cuda", dtype=torch.bfloat16)
+        down = torch.randn(len(outputs) * RANK, n_inputs, device="cuda", dtype=torch.bfloat16)
+        self.adapter = LowRank(up, down * 0.005)
+
+    @property
+    def adapters(self) -> list[LowRank]:
+        """The adapter's part of each matrix."""
+        parts = zip(
+            self.adapter.up.split(self.joint.outputs), self.adapter.down.split(RANK), strict=True
+        )
+        return [LowRank(up, down) for up, down in parts]
+
+    def with_adapter(self, rows: Tensor, columns: Tensor, tiling: Tiling) -> None:
+        """Multiply by the matrices and the adapter in one product."""
+        multiply(rows, self.joint, self.adapter.of_rows(rows, columns), tiling)
+
+    def with_adapter_apart(self, rows: Tensor, columns: Tensor, tiling: Tiling) -> None:
+        """Multiply by the matrices, then by each part of the adapter."""
+        products = multiply(rows, self.joint, tiling=tiling)
+        for result, part in zip(products, self.adapters, strict=True):
+            result.addmm_((rows @ part.down.t()) * columns[:, 0], part.up.t())
 
     def exact(self) -> Tensor:
         """The weights that the 4 bits stand for, in float32, one matrix below the other."""
@@ -95,6 +120,17 @@ class Group:
         for member in range(len(self.packed)):
             dequantise(self.joint.bytes_of(member), self.joint.scales_of(member))
 
+    def write_out_with_adapter(self, tile: WrittenTile = WRITTEN_SUM) -> None:
+        """Dequantise one after the other, with its part of the adapter added."""
+        for member, part in enumerate(self.adapters):
+            dequantise(self.joint.bytes_of(member), self.joint.scales_of(member), part, tile)
+
+    def write_out_with_adapter_apart(self) -> None:
+        """Dequantise one after the other, then add its part of the adapter."""
+        for member, part in enumerate(self.adapters):
+            written = dequantise(self.joint.bytes_of(member), self.joint.scales_of(member))
+            written.addmm_(part.up, part.down)
+
     def write_out_by_bitsandbytes(self) -> None:
         """See write_out."""
         for packed, state in zip(self.packed, self.states, strict=True):
@@ -106,22 +142,40 @@ def _groups(outputs: tuple[int, ...], n_inputs: int) -> list[Group]:
     return [Group(outputs, n_inputs) for _ in range(copies)]
 
 
-def _written_out(groups: list[Group]) -> dict[str, float]:
-    return {
+def _written_out(groups: list[Group], sweep: bool) -> dict[str, Any]:
+    result: dict[str, Any] = {
         "ours_us": _microseconds(Group.write_out, groups),
         "bitsandbytes_us": _microseconds(Group.write_out_by_bitsandbytes, groups),
+        "adapter_us": _microseconds(Group.write_out_with_adapter, groups),
+        "adapter_apart_us": _microseconds(Group.write_out_with_adapter_apart, groups),
     }
+    if sweep:
+        shapes = product((16, 32, 64), (1, 2, 4, 8), (4, 8))
+        tiles = [WrittenTile(*shape) for shape in shapes if shape[0] * shape[1] <= 256]
+        result["sweep"] = sorted(
+            [
+                _microseconds(lambda g, t=tile: g.write_out_with_adapter(t), groups, 3),
+                *vars(tile).values(),
+            ]
+            for tile in tiles
+        )
+    return result
 
 
 def _measured(groups: list[Group], n_rows: int, sweep: bool) -> dict[str, Any]:
     joint = groups[0].joint
     rows = torch.randn(n_rows, joint.n_inputs, device="cuda", dtype=torch.bfloat16)
+    columns = rows.new_ones(n_rows, 1, RANK)
     processors = torch.cuda.get_device_properties(0).multi_processor_count
     chosen = tiling_for(n_rows, joint.outputs, joint.n_inputs, processors)
     plain = [list(g.exact().bfloat16().split(joint.outputs)) for g in groups[: _few(groups)]]
     result: dict[str, Any] = {
         "tiling": asdict(chosen),
-        "ours_us": _microseconds(lambda g: multiply(rows, g.joint, chosen), groups),
+        "ours_us": _microseconds(lambda g: multiply(rows, g.joint, tiling=chosen), groups),
+        "adapter_us": _microseconds(lambda g: g.with_adapter(rows, columns, chosen), groups),
+        "adapter_apart_us": _microseconds(
+            lambda g: g.with_adapter_apart(rows, columns, chosen), groups
+        ),
         "bitsandbytes_us": _microseconds(lambda g: g.by_bitsandbytes(rows), groups),
         "bf16_us": _microseconds(lambda weights: [rows @ w.t() for w in weights], plain),
         "error": _error(rows, groups[0], torch.cat(multiply(rows, joint), dim=1)),
@@ -148,7 +202,7 @@ def _sweep(rows: Tensor, groups: list[Group]) -> list[list[Any]]:
         )
     for tiling in tilings:
         if works[replace(tiling, parts=1)]:
-            fast = _microseconds(lambda g, t=tiling: multiply(rows, g.joint, t), groups, 3)
+            fast = _microseconds(lambda g, t=tiling: multiply(rows, g.joint, tiling=t), groups, 3)
             timed.append([fast, *asdict(tiling).values()])
     return sorted(timed)[:8]
 
@@ -171,7 +225,7 @@ def _tilings(n_rows: int, n_outputs: int, n_inputs: int) -> Iterator[Tiling]:
 def _runs(rows: Tensor, joint: Nf4Matrix, tiling: Tiling) -> bool:
     """Whether the tiling fits the card's shared memory; compiles it."""
     try:
-        multiply(rows, joint, tiling)
+        multiply(rows, joint, tiling=tiling)
     except OutOfResources:
         return False
     return True
@@ -203,15 +257,12 @@ def _microseconds(call: Callable[[Any], Any], groups: list[Any], replays: int = 
 
 
 def summary(results: dict[str, Any], all_rows: list[int]) -> str:
-    """Milliseconds that a step of each number of rows spends in all linear layers."""
-    written = [_all_layers(results, "written out", kind) for kind in KINDS[:2]]
-    lines = [
-        f"written out: {written[0]:.1f} ms, by bitsandbytes {written[1]:.1f} ms",
-        "rows  ours  bitsandbytes  bf16  ms a step",
-    ]
-    for n_rows in all_rows:
-        ours, theirs, plain = (_all_layers(results, str(n_rows), kind) for kind in KINDS)
-        lines.append(f"{n_rows:4} {ours:5.1f} {theirs:13.1f} {plain:5.1f}")
+    """Milliseconds that a prompt and steps of each number of rows spend in all linear layers."""
+    lines = []
+    for what in ("written out", *map(str, all_rows)):
+        kinds = (kind for kind in KINDS if f"{kind}_us" in results["output"][what])
+        times = {kind: _all_layers(results, what, kind) for kind in kinds}
+        lines.append(f"{what:>11} " + " ".join(f"{kind} {ms:.1f}" for kind, ms in times.items()))
     return "\n".join(lines)
 
 

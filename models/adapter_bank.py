@@ -9,9 +9,10 @@ No weight of the base model is changed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from peft.utils.integrations import dequantize_module_weight
 from torch import Tensor, nn
 
 from models.adapter_files import AdapterFile, read_adapter, refusal
-from models.nf4_linear import Nf4Linear
+from models.nf4_linear import Nf4Linear, joint_layers
+from models.nf4_product import RANK_STEP, LowRank
 from models.reviewer import BaseModel
 from models.transfer import put, upload
 
@@ -47,45 +49,54 @@ class BankLayer(nn.Module):
         super().__init__()
         self.base_layer = base_layer
         self._selection = selection
-        #: [rank, in] and [out, rank], B already scaled.
-        self.a: Tensor | None = None
-        self.b: Tensor | None = None
+        #: Every adapter's A and B, side by side, B already scaled.
+        self.added: LowRank | None = None
         #: DoRA's factor for each adapter's number, [number, out]; None while all are plain LoRA.
         self.magnitude: Tensor | None = None
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Map [row, token, in] to [row, token, out]."""
-        if self._selection.columns is None or self.a is None or self.b is None:
+        if self._selection.columns is None or self.added is None:
             plain: Tensor = self.base_layer(hidden)
             return plain
-        output = self._by_summed_weights(hidden, self.a, self.b)
+        output = self._in_one_product(hidden, self._selection.columns)
         if output is None:
-            output = self._summed_results(hidden, self.a, self.b, self._selection.columns)
+            output = self._by_summed_weights(hidden, self.added)
+        if output is None:
+            output = self._summed_results(hidden, self.added, self._selection.columns)
         if self.magnitude is None:
             return output
         return output * self.magnitude[self._selection.number][:, None]
 
-    def _by_summed_weights(self, hidden: Tensor, a: Tensor, b: Tensor) -> Tensor | None:
+    def _in_one_product(self, hidden: Tensor, columns: Tensor) -> Tensor | None:
+        """Multiply few rows by weights and adapters at once; None where no product does both."""
+        if isinstance(self.base_layer, Nf4Linear) and self.base_layer.takes_few(hidden):
+            return self.base_layer.of_few(hidden, columns)
+        return None
+
+    def _by_summed_weights(self, hidden: Tensor, added: LowRank) -> Tensor | None:
         """Multiply by the weights plus B A; None for few rows, or without weights to add to."""
         span, n_rows = self._selection.span, hidden.numel() // hidden.shape[-1]
+        n_outputs, n_inputs = len(added.up), added.down.shape[1]
         # By the numbers that are read and written: the results twice and the rows, or the weights.
-        if span is None or n_rows * (2 * len(b) + a.shape[1]) <= 2 * len(b) * a.shape[1]:
+        if span is None or n_rows * (2 * n_outputs + n_inputs) <= 2 * n_outputs * n_inputs:
             return None
-        weights = sum_with(self.base_layer, b[:, span], a[span])
+        weights = sum_with(self.base_layer, LowRank(added.up[:, span], added.down[span]))
         return None if weights is None else nn.functional.linear(hidden, weights)
 
-    def _summed_results(self, hidden: Tensor, a: Tensor, b: Tensor, columns: Tensor) -> Tensor:
+    def _summed_results(self, hidden: Tensor, added: LowRank, columns: Tensor) -> Tensor:
         """Add what each row's own adapter gives to what the weights give."""
         output: Tensor = self.base_layer(hidden)
-        inner = nn.functional.linear(hidden, a) * columns
+        inner = nn.functional.linear(hidden, added.down) * columns
         # In place: added before it is rounded, and no second tensor as large as a prefill's.
-        output.view(-1, len(b)).addmm_(inner.flatten(0, 1), b.T)
+        output.view(-1, len(added.up)).addmm_(inner.flatten(0, 1), added.up.T)
         return output
 
 
 @dataclass(frozen=True)
 class _Member:
     file: AdapterFile
+    #: The adapter's own, or what is more by a few zeros.
     rank: int
 
 
@@ -97,6 +108,7 @@ class AdapterBank:
         self._device, self._dtype = model.device, model.dtype
         self._selection = Selection()
         self._layers: dict[str, BankLayer] = {}
+        self._together = {path: group for group in joint_layers(model) for path in group}
         self._members: dict[str, _Member] = {}
         self._used: list[str | None] = [None] * slots
         self._columns = torch.zeros(slots, 1, 0, device=self._device, dtype=self._dtype)
@@ -118,7 +130,7 @@ class AdapterBank:
         _check_plain(folder, file)
         self._drop_unused()
         rank = max(tensors["A"].shape[0] for tensors in file.modules().values())
-        self._members[sha256] = _Member(file, rank)
+        self._members[sha256] = _Member(file, ceil(rank / RANK_STEP) * RANK_STEP)
         self._lay_out()
 
     def choose(self, slot: int, sha256: str | None) -> None:
@@ -181,8 +193,9 @@ class AdapterBank:
         """Build every layer's tensors and every row's mask anew."""
         self.layout += 1
         paths = {path for member in self._members.values() for path in member.file.modules()}
-        for path in sorted(paths | self._layers.keys()):
-            self._lay_out_layer(self._layer(path), path)
+        groups = {tuple(self._together.get(path, [path])) for path in paths | self._layers.keys()}
+        for group in sorted(groups):
+            self._lay_out_group(group)
         used = list(self._used)
         rank = sum(member.rank for member in self._members.values())
         self._columns = torch.zeros(len(used), 1, rank, device=self._device, dtype=self._dtype)
@@ -196,7 +209,20 @@ class AdapterBank:
             self._layers[path] = layer
         return self._layers[path]
 
-    def _lay_out_layer(self, layer: BankLayer, path: str) -> None:
+    def _lay_out_group(self, paths: Sequence[str]) -> None:
+        """Build the tensors of layers that share a product, or of a single one: side by side."""
+        layers = [self._layer(path) for path in paths]
+        parts = [self._parts(layer, path) for layer, path in zip(layers, paths, strict=True)]
+        added = LowRank(torch.cat([p.up for p in parts]), torch.cat([p.down for p in parts]))
+        ups = torch.split(added.up, [len(part.up) for part in parts])
+        downs = torch.split(added.down, [len(part.down) for part in parts])
+        for layer, up, down in zip(layers, ups, downs, strict=True):
+            layer.added = LowRank(up, down)
+            if isinstance(layer.base_layer, Nf4Linear):
+                layer.base_layer.joint.added = added
+
+    def _parts(self, layer: BankLayer, path: str) -> LowRank:
+        """Every adapter's part of a layer, side by side; sets the layer's factors."""
         base: Any = layer.base_layer
         a, b, factors = [], [], [torch.ones(base.out_features)]
         for member in self._members.values():
@@ -206,19 +232,21 @@ class AdapterBank:
             a.append(down)
             b.append(up)
             factors.append(_factor(tensors, base, down, up))
-        layer.a = torch.cat(a).to(self._device, self._dtype)
-        layer.b = torch.cat(b, dim=1).to(self._device, self._dtype)
         plain = all(member.file.config.use_dora is False for member in self._members.values())
         magnitude = torch.stack(factors).to(self._device, self._dtype)
         layer.magnitude = None if plain else magnitude
+        return LowRank(
+            torch.cat(b, dim=1).to(self._device, self._dtype),
+            torch.cat(a).to(self._device, self._dtype),
+        )
 
 
-def sum_with(linear: nn.Module, b: Tensor, a: Tensor) -> Tensor | None:
+def sum_with(linear: nn.Module, added: LowRank) -> Tensor | None:
     """A copy of a layer's weights plus B A, [out, in]; None where they are in 4 bits only."""
     if isinstance(linear, Nf4Linear):
-        return linear.joint.written_out(linear.member).addmm_(b, a)
+        return linear.joint.written_out(linear.member, added)
     if type(linear) is nn.Linear and linear.bias is None:
-        return torch.addmm(linear.weight, b, a)
+        return torch.addmm(linear.weight, added.up, added.down)
     return None
 
 
@@ -234,10 +262,12 @@ def _check_plain(folder: Path, file: AdapterFile) -> None:
 
 
 def _padded(tensors: dict[str, Tensor], rank: int, n_in: int, n_out: int) -> tuple[Tensor, Tensor]:
-    """A and B of one adapter in float32; zeros where it leaves the layer alone."""
-    if not tensors:
-        return torch.zeros(rank, n_in), torch.zeros(n_out, rank)
-    return tensors["A"].float(), tensors["B"].float()
+    """A and B of one adapter in float32; zeros beyond its rank, and where it has no part."""
+    down, up = torch.zeros(rank, n_in), torch.zeros(n_out, rank)
+    if tensors:
+        down[: len(tensors["A"])] = tensors["A"]
+        up[:, : len(tensors["A"])] = tensors["B"]
+    return down, up
 
 
 def _scaling(config: Any) -> float:

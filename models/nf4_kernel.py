@@ -5,10 +5,12 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from models.nf4_product import BLOCK_WEIGHTS, SMALLEST_TILE, assembly
+from models.nf4_product import BLOCK_WEIGHTS, RANK_STEP, SMALLEST_TILE, assembly
 
+_BLOCK_WEIGHTS = tl.constexpr(BLOCK_WEIGHTS)
 _BLOCK_BYTES = tl.constexpr(BLOCK_WEIGHTS // 2)
 _SMALLEST_TILE = tl.constexpr(SMALLEST_TILE)
+_RANK_STEP = tl.constexpr(RANK_STEP)
 _DEQUANTISE = tl.constexpr(assembly())
 # Written before all inputs are read, so in registers of their own.
 _REGISTERS = tl.constexpr("=&r,=&r,=&r,=&r,r,r,r,r,r,r,r,r,r")
@@ -29,23 +31,41 @@ def _dequantise(both: tl.tensor, scale: tl.tensor) -> tl.tensor:
     )
 
 
-@triton.jit(do_not_specialize=["n_blocks"])  # type: ignore[untyped-decorator]  # Triton has no types
+@triton.jit  # type: ignore[untyped-decorator]  # Triton has no types
+def _add_low_rank(
+    total: tl.tensor, left: tl.tensor, right: tl.tensor, live: tl.tensor, n_ranks: int, step: int
+) -> tl.tensor:
+    """Add a product over ranks, some at a time: `left` lie side by side, `right` `step` apart."""
+    for _ in tl.range(0, n_ranks, _RANK_STEP, num_stages=1):
+        total = tl.dot(tl.load(left), tl.load(right, mask=live, other=0.0), total)
+        left += _RANK_STEP
+        right += step
+    return total
+
+
+@triton.jit(do_not_specialize=["n_blocks", "n_ranks", "up_stride"])  # type: ignore[untyped-decorator]  # Triton has no types
 def dequantise_tiles(
     packed: tl.tensor,
     scales: tl.tensor,
+    up: tl.tensor,
+    down: tl.tensor,
     weights: tl.tensor,
     n_blocks: int,
     scales_stride: int,
+    n_ranks: int,
+    up_stride: int,
+    ADDED: tl.constexpr,
     OUTPUTS: tl.constexpr,
     BLOCKS: tl.constexpr,
 ) -> None:
-    """Write some blocks of some outputs out.
+    """Write some blocks of some outputs out; if ADDED, with `up` times `down` added.
 
     Programs are [tile of outputs, tile of blocks]. `packed` is [output, block, 32], `scales`
-    [block, output] and `weights` [output, block, 64].
+    [block, output], `up` [output, rank], `down` [rank, input] and `weights` [output, input].
     """
     feature = tl.program_id(0) * OUTPUTS + tl.arange(0, OUTPUTS)
-    block = tl.program_id(1) * BLOCKS + tl.arange(0, BLOCKS)
+    first = tl.program_id(1) * BLOCKS
+    block = first + tl.arange(0, BLOCKS)
     byte = tl.arange(0, _BLOCK_BYTES)
     live = (block < n_blocks)[None, :]
     scale = tl.load(scales + block[None, :] * scales_stride + feature[:, None], mask=live, other=0)
@@ -53,16 +73,28 @@ def dequantise_tiles(
     live = live[:, :, None]
     both = tl.load(packed + place * _BLOCK_BYTES + byte[None, None, :], mask=live, other=0)
     even, odd = _dequantise(both, scale[:, :, None])
-    input = tl.arange(0, 2 * _BLOCK_BYTES)[None, None, :]
-    tl.store(weights + place * (2 * _BLOCK_BYTES) + input, tl.interleave(even, odd), mask=live)
+    written = tl.reshape(tl.interleave(even, odd), (OUTPUTS, BLOCKS * _BLOCK_WEIGHTS))
+    n_inputs = n_blocks * _BLOCK_WEIGHTS
+    input = first * _BLOCK_WEIGHTS + tl.arange(0, BLOCKS * _BLOCK_WEIGHTS)
+    live = (input < n_inputs)[None, :]
+    if ADDED:
+        rank = tl.arange(0, _RANK_STEP)
+        left = up + feature[:, None] * tl.multiple_of(up_stride, _RANK_STEP) + rank[None, :]
+        right = down + rank[:, None] * n_inputs + input[None, :]
+        total = written.to(tl.float32)
+        total = _add_low_rank(total, left, right, live, n_ranks, _RANK_STEP * n_inputs)
+        written = total.to(tl.bfloat16)
+    tl.store(weights + feature[:, None] * n_inputs + input[None, :], written, mask=live)
 
 
-@triton.jit(do_not_specialize=["n_rows", "n_parts"])  # type: ignore[untyped-decorator]  # Triton has no types
+@triton.jit(do_not_specialize=["n_rows", "n_parts", "n_ranks", "n_inner"])  # type: ignore[untyped-decorator]  # Triton has no types
 def multiply_tiles(
     rows: tl.tensor,
     packed: tl.tensor,
     scales: tl.tensor,
     places: tl.tensor,
+    inner: tl.tensor,
+    up: tl.tensor,
     output: tl.tensor,
     sums: tl.tensor,
     arrivals: tl.tensor,
@@ -70,6 +102,8 @@ def multiply_tiles(
     n_outputs: int,
     n_inputs: int,
     n_parts: int,
+    n_ranks: int,
+    n_inner: int,
     OUTPUTS: tl.constexpr,
     ROWS: tl.constexpr,
 ) -> None:
@@ -77,20 +111,32 @@ def multiply_tiles(
 
     Programs are [tile of outputs, part of the inputs, tile of rows]. `rows` is [row, block, 2, 32]:
     a block's even inputs, then its odd ones. `packed` is [output, input / 2], `scales` [block,
-    output], `places` [output / 64, 2] as in Nf4Matrix, `sums` [part, row, output], `arrivals` a
-    zero for each piece. `output` has each matrix's [row, output] after the other's.
+    output], `places` [output / 64, 3] as in Nf4Matrix, `sums` [part, row, output], `arrivals` a
+    zero for each piece. `output` has each matrix's [row, output] after the other's. To it belongs
+    `inner`, [row, matrix, rank] with `n_inner` numbers a row, times `up`, [output, rank].
     """
     tile, part, row_tile = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     feature = tile * OUTPUTS + tl.arange(0, OUTPUTS)
     row = row_tile * ROWS + tl.arange(0, ROWS)
-    byte = tl.arange(0, _BLOCK_BYTES)
+    rank = tl.arange(0, _RANK_STEP)
     live = row[None, :] < n_rows
-    n_blocks = n_inputs // (2 * _BLOCK_BYTES) // n_parts
-    first = part * n_blocks
-    packed += feature[:, None] * (n_inputs // 2) + (first * _BLOCK_BYTES + byte)[None, :]
-    rows += row[None, :] * n_inputs + (first * 2 * _BLOCK_BYTES + byte)[:, None]
-    scales += first * n_outputs + feature
+    places += tile * (OUTPUTS // _SMALLEST_TILE) * 3
+    start = tl.multiple_of(tl.load(places), _SMALLEST_TILE)
+    width = tl.multiple_of(tl.load(places + 1), _SMALLEST_TILE)
+    n_ranks = tl.multiple_of(n_ranks, _RANK_STEP)
+    up += feature[:, None] * n_ranks + rank[None, :]
+    inner += row[None, :] * tl.multiple_of(n_inner, _RANK_STEP) + rank[:, None]
+    inner += tl.load(places + 2) * n_ranks
     total = tl.zeros((OUTPUTS, ROWS), tl.float32)
+    # One of the parts adds what adapters give.
+    n_added = tl.where(part == 0, n_ranks, 0)
+    total = _add_low_rank(total, up, inner, live, n_added, _RANK_STEP)
+    n_blocks = n_inputs // _BLOCK_WEIGHTS // n_parts
+    first = part * n_blocks
+    byte = tl.arange(0, _BLOCK_BYTES)
+    packed += feature[:, None] * (n_inputs // 2) + (first * _BLOCK_BYTES + byte)[None, :]
+    rows += row[None, :] * n_inputs + (first * _BLOCK_WEIGHTS + byte)[:, None]
+    scales += first * n_outputs + feature
     for _ in range(n_blocks):
         both = tl.load(packed)
         scale = tl.load(scales)
@@ -98,24 +144,35 @@ def multiply_tiles(
         total = tl.dot(even, tl.load(rows, mask=live, other=0.0), total)
         total = tl.dot(odd, tl.load(rows + _BLOCK_BYTES, mask=live, other=0.0), total)
         packed += _BLOCK_BYTES
-        rows += 2 * _BLOCK_BYTES
+        rows += _BLOCK_WEIGHTS
         scales += n_outputs
-    places += tile * (OUTPUTS // _SMALLEST_TILE) * 2
-    start = tl.multiple_of(tl.load(places), _SMALLEST_TILE)
-    width = tl.multiple_of(tl.load(places + 1), _SMALLEST_TILE)
     output += n_rows * start + row[None, :] * width + (feature - start)[:, None]
     if n_parts == 1:
         tl.store(output, total.to(tl.bfloat16), mask=live)
     else:
         place = sums + row[None, :] * n_outputs + feature[:, None]
-        tl.store(place + part * n_rows * n_outputs, total, mask=live)
-        # All threads' sums must be written before this block says so; whoever is last adds them up.
-        tl.debug_barrier()
-        piece = row_tile * tl.num_programs(0) + tile
-        if tl.atomic_add(arrivals + piece, 1, sem="acq_rel") == n_parts - 1:
-            total = tl.zeros((OUTPUTS, ROWS), tl.float32)
-            for other in range(n_parts):
-                step = other * n_rows * n_outputs
-                total += tl.load(place + step, mask=live, cache_modifier=".cg")
-            tl.store(output, total.to(tl.bfloat16), mask=live)
-            tl.store(arrivals + piece, 0)
+        piece = arrivals + row_tile * tl.num_programs(0) + tile
+        _add_up(total, place, piece, output, live, part, n_parts, n_rows * n_outputs)
+
+
+@triton.jit  # type: ignore[untyped-decorator]  # Triton has no types
+def _add_up(
+    total: tl.tensor,
+    place: tl.tensor,
+    arrivals: tl.tensor,
+    output: tl.tensor,
+    live: tl.tensor,
+    part: int,
+    n_parts: int,
+    step: int,
+) -> None:
+    """Leave a part's sum at its `place`; the last of a piece adds all up, in the parts' order."""
+    tl.store(place + part * step, total, mask=live)
+    # All threads' sums must be written before this block says so.
+    tl.debug_barrier()
+    if tl.atomic_add(arrivals, 1, sem="acq_rel") == n_parts - 1:
+        whole = tl.zeros_like(total)
+        for other in range(n_parts):
+            whole += tl.load(place + other * step, mask=live, cache_modifier=".cg")
+        tl.store(output, whole.to(tl.bfloat16), mask=live)
+        tl.store(arrivals, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
@@ -14,7 +15,16 @@ from bitsandbytes.nn import Linear4bit
 from torch import Tensor
 from torch.nn.functional import linear as multiply_plainly
 
-from models.nf4_product import BLOCK_WEIGHTS, ROW_TILES, Nf4Matrix, dequantise, fits, multiply
+from models.nf4_product import (
+    BLOCK_WEIGHTS,
+    RANK_STEP,
+    ROW_TILES,
+    LowRank,
+    Nf4Matrix,
+    dequantise,
+    fits,
+    multiply,
+)
 
 #: Rows that are multiplied in 4 bits. A single one is bitsandbytes' fused kernel's; for more, those
 #: of a prompt, the weights are written out in bf16 once.
@@ -33,27 +43,36 @@ class JointProduct:
     """Multiplies the rows that several layers read by the weights of all, once.
 
     The first layer that is called with a tensor has the others' results computed too; each fetches
-    its own. Nobody may change the tensor before the last has done so.
+    its own. Nobody may change the tensor before the last has done so. `added` is what adapters add,
+    one matrix below the other.
     """
 
     def __init__(self, matrix: Nf4Matrix) -> None:
         self.matrix = matrix
+        self.added: LowRank | None = None
         self._read: Tensor | None = None
         self._unfetched: dict[int, Tensor] = {}
 
-    def fetch(self, member: int, hidden: Tensor) -> Tensor:
-        """Give one layer's result, [row, output], for `hidden`, [..., input]."""
+    def fetch(self, member: int, hidden: Tensor, columns: Tensor | None = None) -> Tensor:
+        """Give one layer's result, [row, output], for `hidden`, [..., input].
+
+        `columns`, as in LowRank.of_rows, are the ranks of what is added that each row has.
+        """
         if hidden is not self._read or member not in self._unfetched:
             rows = hidden.reshape(-1, self.matrix.n_inputs)
-            self._read, self._unfetched = hidden, dict(enumerate(multiply(rows, self.matrix)))
+            added = self.added
+            if added is not None:
+                added = None if columns is None else added.of_rows(rows, columns)
+            products = multiply(rows, self.matrix, added)
+            self._read, self._unfetched = hidden, dict(enumerate(products))
         result = self._unfetched.pop(member)
         if not self._unfetched:
             self._read = None
         return result
 
-    def written_out(self, member: int) -> Tensor:
-        """Give one layer's weights in bf16, [output, input]."""
-        return dequantise(self.matrix.bytes_of(member), self.matrix.scales_of(member))
+    def written_out(self, member: int, added: LowRank | None = None) -> Tensor:
+        """Give one layer's weights in bf16, [output, input], and with them what is added."""
+        return dequantise(self.matrix.bytes_of(member), self.matrix.scales_of(member), added)
 
 
 class Nf4Linear(Linear4bit):  # type: ignore[misc]  # bitsandbytes has no types
@@ -68,15 +87,35 @@ class Nf4Linear(Linear4bit):  # type: ignore[misc]  # bitsandbytes has no types
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Map [..., in] to [..., out]."""
-        n_rows = hidden.numel() // self.in_features
-        # Our products have no gradient, and their inputs are in bf16.
-        if n_rows == 1 or hidden.requires_grad or hidden.dtype != torch.bfloat16:
+        if self.takes_few(hidden):
+            return self.of_few(hidden)
+        if hidden.numel() == self.in_features or not _is_ours(hidden):
             output: Tensor = super().forward(hidden)
             return output
-        if n_rows in FEW_ROWS:
-            result = self.joint.fetch(self.member, hidden)
-            return result.view(*hidden.shape[:-1], self.out_features)
         return multiply_plainly(hidden, self.joint.written_out(self.member))
+
+    def takes_few(self, hidden: Tensor) -> bool:
+        """Whether `of_few` multiplies rows [..., in] like these."""
+        return hidden.numel() // self.in_features in FEW_ROWS and _is_ours(hidden)
+
+    def of_few(self, hidden: Tensor, columns: Tensor | None = None) -> Tensor:
+        """Map [..., in] to [..., out], with what is added to the joint product for `columns`."""
+        result = self.joint.fetch(self.member, hidden, columns)
+        return result.view(*hidden.shape[:-1], self.out_features)
+
+
+def _is_ours(hidden: Tensor) -> bool:
+    """Our products have no gradient, and their inputs are in bf16."""
+    return not hidden.requires_grad and hidden.dtype == torch.bfloat16
+
+
+def joint_layers(model: Any) -> list[list[str]]:
+    """Paths of the layers that share a product, in the order of its matrices."""
+    joints: dict[JointProduct, list[str]] = {}
+    for path, module in model.named_modules():
+        if isinstance(module, Nf4Linear):
+            joints.setdefault(module.joint, []).append(path)
+    return [sorted(paths, key=lambda p: model.get_submodule(p).member) for paths in joints.values()]
 
 
 def replace_linears(model: Any) -> int:
@@ -141,17 +180,46 @@ def _error(group: Sequence[Linear4bit], n_rows: int | None) -> str:
     """What is wrong with products of so many rows, or (None) with weights written out."""
     joint = JointProduct(_matrix(group))
     plain = torch.cat([dequantize_4bit(g.weight.data, g.weight.quant_state) for g in group])
+    adapters = _random_adapters(joint.matrix.outputs, plain)
+    summed = plain + torch.cat([each.up @ each.down for each in adapters])
     if n_rows is None:
-        wanted, ours = plain, [torch.cat([joint.written_out(m) for m in range(len(group))])]
+        wrong = _distance(_written_out(joint, [None] * len(group)), plain)
+        wrong = max(wrong, _distance(_written_out(joint, adapters), summed))
     else:
         rows = torch.randn(n_rows, joint.matrix.n_inputs, device=plain.device, dtype=plain.dtype)
-        wanted = multiply_plainly(rows, plain)
-        ours = [torch.cat(multiply(rows, joint.matrix), dim=1) for _ in range(_REPEATED)]
-    error = float((ours[0].float() - wanted.float()).norm() / wanted.float().norm())
-    if error < TOLERANCE and all(torch.equal(each, ours[0]) for each in ours):
+        ours = [_multiplied(joint, rows, adapters) for _ in range(_REPEATED)]
+        same = all(torch.equal(each, ours[0]) for each in ours)
+        wrong = _distance(ours[0], multiply_plainly(rows, summed)) if same else math.inf
+    if wrong < TOLERANCE:
         return ""
     what = "weights written out" if n_rows is None else f"products of {n_rows} rows"
-    return f"our {what} of {joint.matrix.outputs} outputs are off by {error:.4f}"
+    return f"our {what} of {joint.matrix.outputs} outputs are off by {wrong:.4f}"
+
+
+def _random_adapters(outputs: Sequence[int], weights: Tensor) -> list[LowRank]:
+    """One for each matrix, whose product is as large as the `weights` [output, input]."""
+    size = float(weights.float().std()) / RANK_STEP**0.5
+    return [
+        LowRank(
+            torch.randn(n, RANK_STEP, device=weights.device, dtype=weights.dtype),
+            torch.randn_like(weights[:RANK_STEP]) * size,
+        )
+        for n in outputs
+    ]
+
+
+def _written_out(joint: JointProduct, adapters: Sequence[LowRank | None]) -> Tensor:
+    return torch.cat([joint.written_out(m, adapter) for m, adapter in enumerate(adapters)])
+
+
+def _multiplied(joint: JointProduct, rows: Tensor, adapters: Sequence[LowRank]) -> Tensor:
+    up, down = (torch.cat(parts) for parts in zip(*((a.up, a.down) for a in adapters), strict=True))
+    added = LowRank(up, down).of_rows(rows, rows.new_ones(1, 1, RANK_STEP))
+    return torch.cat(multiply(rows, joint.matrix, added), dim=1)
+
+
+def _distance(found: Tensor, wanted: Tensor) -> float:
+    return float((found.float() - wanted.float()).norm() / wanted.float().norm())
 
 
 def _fits(module: Any) -> bool:

@@ -1,5 +1,7 @@
 """Multiplies a few rows by NF4 matrices in 4 bits, or writes them out in bf16; knows no models.
 
+Either way a product of low rank, an adapter's, may be added before anything is rounded.
+
 bitsandbytes dequantises a matrix into memory and multiplies by that, which moves nine times the
 bytes of the 4-bit weights: at 16 rows and more that is most of a decode step's matrix products.
 Here each block of threads dequantises its weights in registers, right before the tensor cores take
@@ -50,8 +52,46 @@ ROW_TILES = tuple(_KINDS)
 _SHORT, _LONG = 8, 16
 #: Outputs of the smallest piece; every matrix has a multiple of it.
 SMALLEST_TILE = 64
-#: What a block of threads writes out: of twelve shapes the fastest on an H200.
-_WRITTEN_OUTPUTS, _WRITTEN_BLOCKS, _WRITING_WARPS = 4, 16, 4
+#: Every adapter's rank is made a multiple of this with zeros: the least that tensor cores take.
+RANK_STEP = 16
+_WARP_THREADS = 32
+#: Registers of a processor, and the most that a thread may have, in steps.
+_REGISTERS, _MOST_REGISTERS, _REGISTER_STEP = 1 << 16, 255, 8
+
+
+@dataclass(frozen=True)
+class WrittenTile:
+    """The outputs and blocks of weights that a block of threads writes out."""
+
+    outputs: int
+    blocks: int
+    warps: int
+
+
+#: Of twelve shapes the fastest on an H200.
+WRITTEN = WrittenTile(4, 16, 4)
+#: The same with a product of low rank, on an H100: tensor cores take 16 outputs at least.
+WRITTEN_SUM = WrittenTile(16, 8, 4)
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """A product of low rank that is added to another, or to weights; in bf16.
+
+    `up` is [output, rank] and `down` [rank, input] or, once rows have been multiplied by that,
+    [row, matrix, rank]. Ranks are a multiple of RANK_STEP.
+    """
+
+    up: Tensor
+    down: Tensor
+
+    def of_rows(self, rows: Tensor, columns: Tensor) -> LowRank:
+        """Multiply `rows` [row, input] by `down`, here [matrix * rank, input] of several matrices.
+
+        `columns` [row or 1, 1, rank] is 1 for the ranks that a row has, and 0 for the others.
+        """
+        inner = rows @ self.down.t()
+        return LowRank(self.up, inner.view(len(rows), -1, columns.shape[-1]) * columns)
 
 
 @dataclass(frozen=True)
@@ -66,6 +106,8 @@ class Tiling:
     warps: int
     #: Blocks of weights that are on their way from memory at a time.
     stages: int
+    #: The most that a thread may have.
+    registers: int = _MOST_REGISTERS
 
 
 def fits(n_outputs: int, n_inputs: int) -> bool:
@@ -78,8 +120,8 @@ class Nf4Matrix:
     """Matrices that multiply the same rows, one below the other: a product is one of all.
 
     `packed` uint8 holds two weights a byte as bitsandbytes packs them, row by row; `scales` is as
-    `pack_scales` gives it. `places` int32 [output / 64, 2] has for each 64 outputs the first one of
-    their matrix, and how many that has.
+    `pack_scales` gives it. `places` int32 [output / 64, 3] has for each 64 outputs the first one of
+    their matrix, how many that has, and its number.
     """
 
     packed: Tensor
@@ -93,7 +135,7 @@ class Nf4Matrix:
         cls, packed: Sequence[Tensor], scales: Sequence[Tensor], outputs: Sequence[int]
     ) -> Nf4Matrix:
         """Join matrices of equally many inputs; each comes with its scales, [output * block]."""
-        sized = list(zip(_starts(outputs), outputs, strict=True))
+        sized = list(zip(_starts(outputs), outputs, range(len(outputs)), strict=True))
         places = [place for place in sized for _ in range(place[1] // SMALLEST_TILE)]
         columns = [pack_scales(each, n) for each, n in zip(scales, outputs, strict=True)]
         return cls(
@@ -132,10 +174,13 @@ def pack_scales(scales: Tensor, n_outputs: int) -> Tensor:
     return (_bits(upper) << 16) | (_bits(lower) & 0xFFFF)
 
 
-def multiply(rows: Tensor, matrix: Nf4Matrix, tiling: Tiling | None = None) -> tuple[Tensor, ...]:
+def multiply(
+    rows: Tensor, matrix: Nf4Matrix, added: LowRank | None = None, tiling: Tiling | None = None
+) -> tuple[Tensor, ...]:
     """Multiply `rows`, [row, input] in bf16, by each transposed matrix; [row, output] in bf16.
 
-    The results are the same to the bit at every call with as many rows.
+    `added` has the outputs of all matrices, and what the rows gave for each. The results are the
+    same to the bit at every call with as many rows.
     """
     from models.nf4_kernel import multiply_tiles
 
@@ -147,6 +192,8 @@ def multiply(rows: Tensor, matrix: Nf4Matrix, tiling: Tiling | None = None) -> t
         matrix.packed,
         matrix.scales,
         matrix.places,
+        rows if added is None else added.down,
+        rows if added is None else added.up,
         output,
         _sums(tiling, n_rows, n_outputs, rows.device),
         _arrivals(rows.device),
@@ -154,35 +201,46 @@ def multiply(rows: Tensor, matrix: Nf4Matrix, tiling: Tiling | None = None) -> t
         n_outputs,
         matrix.n_inputs,
         tiling.parts,
+        n_ranks=0 if added is None else added.up.shape[1],
+        n_inner=0 if added is None else added.down.stride(0),
         OUTPUTS=tiling.outputs,
         ROWS=tiling.rows,
         num_warps=tiling.warps,
         num_stages=tiling.stages,
+        maxnreg=tiling.registers,
     )
     products = torch.split(output, [n_rows * n for n in matrix.outputs])
     return tuple(product.view(n_rows, -1) for product in products)
 
 
-def dequantise(packed: Tensor, scales: Tensor) -> Tensor:
+def dequantise(
+    packed: Tensor, scales: Tensor, added: LowRank | None = None, tile: WrittenTile | None = None
+) -> Tensor:
     """Write a matrix out in bf16, [output, input]: the very weights that `multiply` takes.
 
-    `packed` and `scales` are as in Nf4Matrix.
+    `packed` and `scales` are as in Nf4Matrix; `added` is summed with them before rounding.
     """
     from models.nf4_kernel import dequantise_tiles
 
     n_blocks, n_outputs = scales.shape
+    tile = tile or (WRITTEN if added is None else WRITTEN_SUM)
     weights = torch.empty(
         n_outputs, n_blocks * BLOCK_WEIGHTS, device=packed.device, dtype=torch.bfloat16
     )
-    dequantise_tiles[(n_outputs // _WRITTEN_OUTPUTS, ceil(n_blocks / _WRITTEN_BLOCKS))](
+    dequantise_tiles[(n_outputs // tile.outputs, ceil(n_blocks / tile.blocks))](
         packed,
         scales,
+        weights if added is None else added.up,
+        weights if added is None else added.down,
         weights,
         n_blocks,
         scales.stride(0),
-        OUTPUTS=_WRITTEN_OUTPUTS,
-        BLOCKS=_WRITTEN_BLOCKS,
-        num_warps=_WRITING_WARPS,
+        n_ranks=0 if added is None else len(added.down),
+        up_stride=0 if added is None else added.up.stride(0),
+        ADDED=added is not None,
+        OUTPUTS=tile.outputs,
+        BLOCKS=tile.blocks,
+        num_warps=tile.warps,
     )
     return weights
 
@@ -209,7 +267,9 @@ def tiling_for(n_rows: int, outputs: Sequence[int], n_inputs: int, n_processors:
         return n_blocks % parts == 0 and length >= _SHORT and tiles * parts <= most
 
     parts = max(filter(is_fast, (1 << power for power in range(8))), default=1)
-    return Tiling(tile, rows, parts, kind.warps, kind.stages)
+    threads = kind.resident * kind.warps * _WARP_THREADS
+    registers = min(_REGISTERS // threads // _REGISTER_STEP * _REGISTER_STEP, _MOST_REGISTERS)
+    return Tiling(tile, rows, parts, kind.warps, kind.stages, registers)
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from bitsandbytes.nn import Linear4bit
 from torch import Tensor, nn
 
 from models.nf4_linear import FEW_ROWS, Nf4Linear, replace_linears
-from models.nf4_product import Nf4Matrix, dequantise, multiply
+from models.nf4_product import LowRank, Nf4Matrix, dequantise, multiply
 
 pytestmark = [
     pytest.mark.gpu,
@@ -74,6 +75,59 @@ def test_matrices_are_written_out_as_they_are(outputs: tuple[int, ...], n_inputs
         written = dequantise(matrix.bytes_of(member), matrix.scales_of(member))
         assert error(written, weights) < ERROR / 2
         torch.testing.assert_close(written.double(), weights, rtol=2**-7, atol=0)
+
+
+def random_adapters(outputs: Sequence[int], n_inputs: int, ranks: int) -> list[LowRank]:
+    """One for each matrix; each product is about as large as the weights of `random_matrices`."""
+    torch.manual_seed(1)
+    options: Any = {"device": "cuda", "dtype": torch.bfloat16}
+    return [
+        LowRank(
+            torch.randn(n, ranks, **options),
+            torch.randn(ranks, n_inputs, **options) * 0.02 / ranks**0.5,
+        )
+        for n in outputs
+    ]
+
+
+@pytest.mark.parametrize("ranks", [16, 48])
+@pytest.mark.parametrize(("outputs", "n_inputs"), SHAPES)
+@pytest.mark.parametrize("n_rows", [2, 17, 61, 112, 200])
+def test_a_product_of_low_rank_is_added_for_the_ranks_that_a_row_has(
+    outputs: tuple[int, ...], n_inputs: int, n_rows: int, ranks: int
+) -> None:
+    matrix, exact = random_matrices(outputs, n_inputs)
+    adapters, rows = random_adapters(outputs, n_inputs, ranks), random_rows(n_rows, n_inputs)
+    columns = torch.randint(2, (n_rows, 1, ranks), device="cuda").bfloat16()
+    together = LowRank(torch.cat([a.up for a in adapters]), torch.cat([a.down for a in adapters]))
+    products = multiply(rows, matrix, together.of_rows(rows, columns))
+    for product, weights, adapter in zip(products, exact, adapters, strict=True):
+        inner = (rows.double() @ adapter.down.double().t()) * columns[:, 0]
+        wanted = rows.double() @ weights.t() + inner @ adapter.up.double().t()
+        assert error(product, wanted) < ERROR
+    for _ in range(3):
+        again = multiply(rows, matrix, together.of_rows(rows, columns))
+        assert all(map(torch.equal, again, products))
+
+
+@pytest.mark.parametrize("ranks", [16, 48])
+@pytest.mark.parametrize(("outputs", "n_inputs"), SHAPES)
+def test_matrices_are_written_out_with_a_product_of_low_rank_added(
+    outputs: tuple[int, ...], n_inputs: int, ranks: int
+) -> None:
+    matrix, exact = random_matrices(outputs, n_inputs)
+    # Of two adapters side by side the second
+    sides = zip(
+        random_adapters(outputs, n_inputs, 32),
+        random_adapters(outputs, n_inputs, ranks),
+        strict=True,
+    )
+    for member, (first, second) in enumerate(sides):
+        up, down = torch.cat([first.up, second.up], dim=1), torch.cat([first.down, second.down])
+        added = LowRank(up[:, 32:], down[32:])
+        written = dequantise(matrix.bytes_of(member), matrix.scales_of(member), added)
+        wanted = exact[member] + second.up.double() @ second.down.double()
+        assert error(written, wanted) < ERROR
 
 
 def quantised(n_outputs: int, n_inputs: int) -> nn.Module:

@@ -150,6 +150,8 @@ def test_tiles_cover_matrices_exactly(
     assert all(n % tiling.outputs == 0 for n in outputs)
     assert input_blocks % tiling.parts == 0
     assert tiling.rows * ceil(n_rows / tiling.rows) >= n_rows
+    # As many blocks of threads as are counted with find registers
+    assert (3 if n_rows <= 128 else 2) * 32 * tiling.warps * tiling.registers <= 1 << 16
     assert n_outputs // tiling.outputs * ceil(n_rows / tiling.rows) <= 1 << 12
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from models import adapter_bank
 from models.adapter_bank import AdapterBank
 from models.loading import LoadedModel
+from models.nf4_product import LowRank
 from tests.engine_cases import LLAMA31, load_exact, write_adapters
 from tests.small_models import write_tiny_llama
 
@@ -35,9 +36,9 @@ def summed(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
     """The layers whose weights an adapter was added to."""
     layers: list[nn.Module] = []
 
-    def noted(linear: nn.Module, b: Tensor, a: Tensor) -> Tensor | None:
+    def noted(linear: nn.Module, added: LowRank) -> Tensor | None:
         layers.append(linear)
-        return adapter_bank_sum(linear, b, a)
+        return adapter_bank_sum(linear, added)
 
     adapter_bank_sum: Callable[..., Tensor | None] = adapter_bank.sum_with
     monkeypatch.setattr(adapter_bank, "sum_with", noted)

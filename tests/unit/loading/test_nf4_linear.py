@@ -16,7 +16,7 @@ from models.adapter_bank import AdapterBank
 from models.fusion import unnest_scales
 from models.loading import load
 from models.nf4_linear import Nf4Linear, replace_linears
-from models.nf4_product import BLOCK_WEIGHTS, TABLE_FACTOR, Nf4Matrix
+from models.nf4_product import BLOCK_WEIGHTS, TABLE_FACTOR, LowRank, Nf4Matrix
 from models.precision import Precision
 from tests.engine_cases import LLAMA31, write_adapters
 from tests.small_models import write_tiny_llama
@@ -50,14 +50,20 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """The kernels' results, computed here; the outputs of each product that was asked for."""
     products: list[tuple[int, ...]] = []
 
-    def multiply(rows: Tensor, matrix: Nf4Matrix) -> tuple[Tensor, ...]:
+    def multiply(
+        rows: Tensor, matrix: Nf4Matrix, added: LowRank | None = None
+    ) -> tuple[Tensor, ...]:
         products.append(matrix.outputs)
-        members = range(len(matrix.outputs))
-        return tuple(
-            rows @ dequantise(matrix.bytes_of(m), matrix.scales_of(m)).t() for m in members
-        )
+        results = []
+        for m, n_outputs in enumerate(matrix.outputs):
+            result = rows @ dequantise(matrix.bytes_of(m), matrix.scales_of(m)).t()
+            if added is not None:
+                start = sum(matrix.outputs[:m])
+                result += added.down[:, m] @ added.up[start : start + n_outputs].t()
+            results.append(result)
+        return tuple(results)
 
-    def dequantise(packed: Tensor, scales: Tensor) -> Tensor:
+    def dequantise(packed: Tensor, scales: Tensor, added: LowRank | None = None) -> Tensor:
         absmax = ((scales & -65536).view(torch.float32) + (scales << 16).view(torch.float32)).t()
         shape = torch.Size([scales.shape[1], len(scales) * BLOCK_WEIGHTS])
         code = get_4bit_type("nf4", device="cpu")
@@ -65,7 +71,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
             absmax.flatten() * TABLE_FACTOR, shape, code, BLOCK_WEIGHTS, "nf4", torch.bfloat16
         )
         weights: Tensor = dequantize_4bit(packed[:, None], state)
-        return weights
+        return weights if added is None else weights.addmm_(added.up, added.down)
 
     monkeypatch.setattr(nf4_linear, "multiply", multiply)
     monkeypatch.setattr(nf4_linear, "dequantise", dequantise)
