@@ -104,6 +104,7 @@ def multiply_tiles(
     n_parts: int,
     n_ranks: int,
     n_inner: int,
+    ADDED: tl.constexpr,
     OUTPUTS: tl.constexpr,
     ROWS: tl.constexpr,
 ) -> None:
@@ -112,25 +113,24 @@ def multiply_tiles(
     Programs are [tile of outputs, part of the inputs, tile of rows]. `rows` is [row, block, 2, 32]:
     a block's even inputs, then its odd ones. `packed` is [output, input / 2], `scales` [block,
     output], `places` [output / 64, 3] as in Nf4Matrix, `sums` [part, row, output], `arrivals` a
-    zero for each piece. `output` has each matrix's [row, output] after the other's. To it belongs
-    `inner`, [row, matrix, rank] with `n_inner` numbers a row, times `up`, [output, rank].
+    zero for each piece. `output` has each matrix's [row, output] after the other's; if ADDED, with
+    `inner`, [row, matrix, rank] with `n_inner` numbers a row, times `up`, [output, rank], added.
     """
     tile, part, row_tile = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     feature = tile * OUTPUTS + tl.arange(0, OUTPUTS)
     row = row_tile * ROWS + tl.arange(0, ROWS)
-    rank = tl.arange(0, _RANK_STEP)
     live = row[None, :] < n_rows
     places += tile * (OUTPUTS // _SMALLEST_TILE) * 3
-    start = tl.multiple_of(tl.load(places), _SMALLEST_TILE)
-    width = tl.multiple_of(tl.load(places + 1), _SMALLEST_TILE)
-    n_ranks = tl.multiple_of(n_ranks, _RANK_STEP)
-    up += feature[:, None] * n_ranks + rank[None, :]
-    inner += row[None, :] * tl.multiple_of(n_inner, _RANK_STEP) + rank[:, None]
-    inner += tl.load(places + 2) * n_ranks
     total = tl.zeros((OUTPUTS, ROWS), tl.float32)
-    # One of the parts adds what adapters give.
-    n_added = tl.where(part == 0, n_ranks, 0)
-    total = _add_low_rank(total, up, inner, live, n_added, _RANK_STEP)
+    if ADDED:
+        rank = tl.arange(0, _RANK_STEP)
+        n_ranks = tl.multiple_of(n_ranks, _RANK_STEP)
+        left = up + feature[:, None] * n_ranks + rank[None, :]
+        right = inner + row[None, :] * tl.multiple_of(n_inner, _RANK_STEP) + rank[:, None]
+        right += tl.load(places + 2) * n_ranks
+        # One of the parts adds it.
+        n_added = tl.where(part == 0, n_ranks, 0)
+        total = _add_low_rank(total, left, right, live, n_added, _RANK_STEP)
     n_blocks = n_inputs // _BLOCK_WEIGHTS // n_parts
     first = part * n_blocks
     byte = tl.arange(0, _BLOCK_BYTES)
@@ -146,6 +146,8 @@ def multiply_tiles(
         packed += _BLOCK_BYTES
         rows += _BLOCK_WEIGHTS
         scales += n_outputs
+    start = tl.multiple_of(tl.load(places), _SMALLEST_TILE)
+    width = tl.multiple_of(tl.load(places + 1), _SMALLEST_TILE)
     output += n_rows * start + row[None, :] * width + (feature - start)[:, None]
     if n_parts == 1:
         tl.store(output, total.to(tl.bfloat16), mask=live)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from typing import Any
@@ -183,13 +183,13 @@ def _error(group: Sequence[Linear4bit], n_rows: int | None) -> str:
     adapters = _random_adapters(joint.matrix.outputs, plain)
     summed = plain + torch.cat([each.up @ each.down for each in adapters])
     if n_rows is None:
-        wrong = _distance(_written_out(joint, [None] * len(group)), plain)
-        wrong = max(wrong, _distance(_written_out(joint, adapters), summed))
+        wrong = _distance(plain, lambda: _written_out(joint, [None] * len(group)))
+        wrong = max(wrong, _distance(summed, lambda: _written_out(joint, adapters)))
     else:
         rows = torch.randn(n_rows, joint.matrix.n_inputs, device=plain.device, dtype=plain.dtype)
-        ours = [_multiplied(joint, rows, adapters) for _ in range(_REPEATED)]
-        same = all(torch.equal(each, ours[0]) for each in ours)
-        wrong = _distance(ours[0], multiply_plainly(rows, summed)) if same else math.inf
+        added = _joined(adapters).of_rows(rows, rows.new_ones(1, 1, RANK_STEP))
+        wrong = _distance(rows @ plain.t(), lambda: _multiplied(joint, rows, None))
+        wrong = max(wrong, _distance(rows @ summed.t(), lambda: _multiplied(joint, rows, added)))
     if wrong < TOLERANCE:
         return ""
     what = "weights written out" if n_rows is None else f"products of {n_rows} rows"
@@ -212,14 +212,21 @@ def _written_out(joint: JointProduct, adapters: Sequence[LowRank | None]) -> Ten
     return torch.cat([joint.written_out(m, adapter) for m, adapter in enumerate(adapters)])
 
 
-def _multiplied(joint: JointProduct, rows: Tensor, adapters: Sequence[LowRank]) -> Tensor:
-    up, down = (torch.cat(parts) for parts in zip(*((a.up, a.down) for a in adapters), strict=True))
-    added = LowRank(up, down).of_rows(rows, rows.new_ones(1, 1, RANK_STEP))
+def _joined(adapters: Sequence[LowRank]) -> LowRank:
+    up, down = zip(*((each.up, each.down) for each in adapters), strict=True)
+    return LowRank(torch.cat(up), torch.cat(down))
+
+
+def _multiplied(joint: JointProduct, rows: Tensor, added: LowRank | None) -> Tensor:
     return torch.cat(multiply(rows, joint.matrix, added), dim=1)
 
 
-def _distance(found: Tensor, wanted: Tensor) -> float:
-    return float((found.float() - wanted.float()).norm() / wanted.float().norm())
+def _distance(wanted: Tensor, find: Callable[[], Tensor]) -> float:
+    """How far off what is found is, as a share of its norm; infinitely when it is not repeated."""
+    found = [find() for _ in range(_REPEATED)]
+    if not all(torch.equal(each, found[0]) for each in found):
+        return math.inf
+    return float((found[0].float() - wanted.float()).norm() / wanted.float().norm())
 
 
 def _fits(module: Any) -> bool:

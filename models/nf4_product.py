@@ -203,6 +203,7 @@ def multiply(
         tiling.parts,
         n_ranks=0 if added is None else added.up.shape[1],
         n_inner=0 if added is None else added.down.stride(0),
+        ADDED=added is not None,
         OUTPUTS=tiling.outputs,
         ROWS=tiling.rows,
         num_warps=tiling.warps,
