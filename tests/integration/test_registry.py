@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from sqlalchemy import insert, text, update
 
 from db import adapters, reviewers
@@ -100,6 +101,15 @@ def _torn(folder: Path) -> None:
     (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:1000])
 
 
+def _with_nan(dtype: torch.dtype) -> Callable[[Path], None]:
+    def spoil(folder: Path) -> None:
+        tensors = {name: t.to(dtype) for name, t in load_file(folder / WEIGHTS).items()}
+        next(iter(tensors.values()))[0, -1] = float("nan")
+        save_file(tensors, folder / WEIGHTS)
+
+    return spoil
+
+
 def _changed(name: str, **changes: Any) -> Callable[[Path], None]:
     return lambda folder: change(folder, name, **changes)
 
@@ -109,6 +119,8 @@ def _changed(name: str, **changes: Any) -> Callable[[Path], None]:
     [
         (_pickled, "is a pickle"),
         (_torn, "cannot be read"),
+        (_with_nan(torch.float32), "not finite"),
+        (_with_nan(torch.bfloat16), "not finite"),
         (_changed(CONFIG, r=8), "its rank is 8"),
         (_changed(CONFIG, peft_type="IA3"), "neither a LoRA nor a DoRA"),
         (_changed(CONFIG, base_model_name_or_path="gpt2"), "on gpt2, not on tiny-llama"),
