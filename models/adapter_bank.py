@@ -131,7 +131,11 @@ class AdapterBank:
         self._drop_unused()
         rank = max(tensors["A"].shape[0] for tensors in file.modules().values())
         self._members[sha256] = _Member(file, ceil(rank / RANK_STEP) * RANK_STEP)
-        self._lay_out()
+        try:
+            self._lay_out()
+        except BaseException:
+            del self._members[sha256]
+            raise
 
     def choose(self, slot: int, sha256: str | None) -> None:
         """From now on the slot's row uses this adapter, or none."""
@@ -141,9 +145,9 @@ class AdapterBank:
             put(self._number, slot, self._number_of(sha256))
 
     def forget_rows(self) -> None:
-        """Let no row use any adapter."""
-        for slot in range(len(self._used)):
-            self.choose(slot, None)
+        """Let no row use any adapter, and lay them out anew: that may have failed half-way."""
+        self._used = [None] * len(self._used)
+        self._lay_out()
 
     @contextmanager
     def for_prompt(self, sha256: str | None) -> Iterator[None]:
@@ -224,7 +228,9 @@ class AdapterBank:
     def _parts(self, layer: BankLayer, path: str) -> LowRank:
         """Every adapter's part of a layer, side by side; sets the layer's factors."""
         base: Any = layer.base_layer
-        a, b, factors = [], [], [torch.ones(base.out_features)]
+        # With no adapter at all, one of rank 0 is left.
+        a, b = [torch.zeros(0, base.in_features)], [torch.zeros(base.out_features, 0)]
+        factors = [torch.ones(base.out_features)]
         for member in self._members.values():
             tensors = member.file.modules().get(path, {})
             down, up = _padded(tensors, member.rank, base.in_features, base.out_features)
@@ -254,9 +260,13 @@ def _check_plain(folder: Path, file: AdapterFile) -> None:
     """Refuse what PEFT can do and this bank cannot."""
     if file.config.alpha_pattern or file.config.rank_pattern:
         raise refusal(folder, "its rank or alpha differs from layer to layer")
+    if not file.tensors:
+        raise refusal(folder, "it has no matrices")
     for path, tensors in file.modules().items():
         if "A" not in tensors or "B" not in tensors:
             raise refusal(folder, f"it lacks a matrix of {path}")
+        if len(tensors["A"]) != tensors["B"].shape[1]:
+            raise refusal(folder, f"the matrices of {path} differ in rank")
         if file.config.use_dora and "magnitude" not in tensors:
             raise refusal(folder, f"it lacks the magnitudes of {path}")
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from errors import RequestRefused
 from models import adapter_bank
 from models.adapter_bank import AdapterBank
+from models.hashes import adapter_sha256
 from models.loading import LoadedModel
 from models.nf4_product import LowRank
 from tests.engine_cases import LLAMA31, load_exact, write_adapters
@@ -90,3 +94,61 @@ def test_weights_in_four_bits_without_our_product_are_added_to_by_nobody(
         with bank.for_prompt(sha256):
             long, short = scores(loaded.model, LONG), scores(loaded.model, SHORT)
         torch.testing.assert_close(long[:, :SHORT], short, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("attached_before", [0, 1])
+@torch.inference_mode()
+def test_adapters_are_whole_again_after_one_found_no_memory_half_way(
+    folder: Path,
+    adapters: dict[str, Path],
+    attached_before: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Given a row with an adapter, or none yet, and a second adapter for which memory runs out
+    loaded = load_exact(folder)
+    *before, (another, path) = list(adapters.items())[: attached_before + 1]
+    bank = bank_of(loaded, dict(before))
+    used = before[0][0] if before else None
+    with bank.for_prompt(used):
+        wanted = scores(loaded.model, SHORT)
+    lay_out, laid_out = bank._lay_out_group, []
+
+    def run_out(paths: Sequence[str]) -> None:
+        laid_out.append(paths)
+        if len(laid_out) == 3:
+            raise torch.OutOfMemoryError("scripted")
+        lay_out(paths)
+
+    monkeypatch.setattr(bank, "_lay_out_group", run_out)
+    with pytest.raises(torch.OutOfMemoryError):
+        bank.attach(path, another)
+    # When the engine begins anew
+    bank.forget_rows()
+    # Then the others are as they were, and the second can be attached
+    assert another not in bank
+    with bank.for_prompt(used):
+        assert torch.equal(scores(loaded.model, SHORT), wanted)
+    bank.attach(path, another)
+    with bank.for_prompt(another):
+        changed = scores(loaded.model, SHORT)
+    assert (changed - wanted).abs().max() > 0.01
+    bank.choose(0, another)
+    with bank.for_rows(1):
+        torch.testing.assert_close(scores(loaded.model, 1), changed[:, :1], rtol=1e-3, atol=1e-3)
+
+
+def test_an_adapter_whose_matrices_differ_in_rank_is_refused_and_leaves_no_trace(
+    folder: Path, adapters: dict[str, Path], tmp_path: Path
+) -> None:
+    bank = bank_of(load_exact(folder), {})
+    odd = shutil.copytree(next(iter(adapters.values())), tmp_path / "odd")
+    tensors = load_file(odd / "adapter_model.safetensors")
+    name = next(name for name in tensors if "lora_B" in name)
+    tensors[name] = torch.cat([tensors[name]] * 2, dim=1)
+    for content, reason in ((tensors, "differ in rank"), ({}, "no matrices")):
+        save_file(content, odd / "adapter_model.safetensors")
+        sha256 = adapter_sha256(odd)
+        with pytest.raises(RequestRefused, match=reason):
+            bank.attach(odd, sha256)
+        assert sha256 not in bank
+        bank.choose(0, None)
