@@ -1,4 +1,4 @@
-"""Questions to a judge by way of the queue, or here when no cpu worker lives. Knows no model.
+"""Questions to a judge by way of the queue, or here when no cpu worker takes them. Knows no model.
 
 The message is only a way to have work done elsewhere: the database says what is left, and what has
 no verdict after a while is sent again.
@@ -56,13 +56,13 @@ def judge_all(
 
 
 def _app_with_worker(database: Database, settings: Settings) -> Celery | None:
-    """The application, if a broker answers and a cpu worker has shown a sign of life."""
+    """The application, if a broker answers and a cpu worker lives that takes questions."""
     found = broker.find(settings)
-    alive = any(
-        node.queue == CPU_QUEUE and node.age_s < settings.lease_seconds
+    listens = any(
+        node.queue == CPU_QUEUE and node.state == "active" and node.age_s < settings.lease_seconds
         for node in nodes.listing(database)
     )
-    if found is None or not alive or not found.answers():
+    if found is None or not listens or not found.answers():
         return None
     return make_app(found.url, settings)
 

@@ -27,7 +27,7 @@ def wait_for_batch(
 ) -> BatchStatus:
     """Block until every job of a batch is terminal.
 
-    Raises MissingPart when no worker that serves the queue has shown a sign of life for
+    Raises MissingPart when no worker that lives has taken or held papers of the queue for
     `patience_seconds`; whatever `check` raises ends the wait as well.
     """
     alone_since = time.monotonic()
@@ -41,10 +41,7 @@ def wait_for_batch(
         if _served(database, queue, patience_seconds):
             alone_since = time.monotonic()
         elif time.monotonic() - alone_since > patience_seconds:
-            raise MissingPart(
-                f"No worker serves the queue {queue}: start one with `referee up` or "
-                f"`referee worker`. The batch {name} is stored and goes on then."
-            )
+            raise MissingPart(_nobody(database, queue, name))
         time.sleep(_POLL_SECONDS)
 
 
@@ -53,6 +50,24 @@ def _n_terminal(status: BatchStatus) -> int:
 
 
 def _served(database: Database, queue: str, patience_seconds: float) -> bool:
+    """Whether a worker lives that takes papers, or drains but still has some."""
     return any(
-        node.queue == queue and node.age_s < patience_seconds for node in nodes.listing(database)
+        node.queue == queue
+        and node.age_s < patience_seconds
+        and (node.state == "active" or node.running)
+        for node in nodes.listing(database)
+    )
+
+
+def _nobody(database: Database, queue: str, batch: str) -> str:
+    listed = nodes.listing(database)
+    drain = any(node.queue == queue and node.state == "draining" for node in listed)
+    remedy = (
+        "those there are drain, `referee workers` says why and `referee workers resume` ends it"
+        if drain
+        else "start one with `referee up` or `referee worker`"
+    )
+    return (
+        f"No worker serves the queue {queue}: {remedy}. "
+        f"The batch {batch} is stored and goes on then."
     )

@@ -1,0 +1,82 @@
+"""A command that waits for reviews or verdicts does not wait for workers that take nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from db import jobs, nodes
+from db.session import Database
+from errors import MissingPart
+from judge import errands
+from settings import Settings
+from tests.integration.db.content import QUEUE, a_review, must_claim, paper, submit
+from worker.app import CPU_QUEUE
+from worker.broker import Broker
+from worker.keeper import Identity
+from worker.waiting import wait_for_batch
+
+PATIENCE = 60.0
+
+
+def sign_on(database: Database, queue: str) -> None:
+    nodes.sign_on(database, **asdict(Identity("w1", "h", 1, "", queue, "", 1, "", "v")))
+
+
+def wait(
+    database: Database, monkeypatch: pytest.MonkeyPatch, end: Callable[[], object] = lambda: None
+) -> str:
+    """Wait for the batch, whose worker lives; `end` is called at the third look."""
+    looks = 0
+
+    def look(_: float) -> None:
+        nonlocal looks
+        looks += 1
+        assert looks < 9, "it waits for ever"
+        nodes.sign_of_life(database, "w1", reviewer="")
+        if looks == 3:
+            end()
+
+    monkeypatch.setattr(time, "sleep", look)
+    monkeypatch.setattr(time, "monotonic", lambda: 2 * PATIENCE * looks)
+    status = wait_for_batch(
+        database, "b", queue=QUEUE, progress=lambda *_: None, patience_seconds=PATIENCE
+    )
+    return status.state
+
+
+def test_a_batch_is_not_waited_for_when_all_workers_drain(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit(database, "b", paper("a"))
+    sign_on(database, QUEUE)
+    nodes.complain(database, "w1", "five papers in a row had no answer")
+    with pytest.raises(MissingPart, match="those there are drain"):
+        wait(database, monkeypatch)
+
+
+def test_what_a_draining_worker_still_has_is_waited_for(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit(database, "b", paper("a"))
+    sign_on(database, QUEUE)
+    claim = must_claim(database, "w1")
+    nodes.set_state(database, "w1", "draining")
+    state = wait(database, monkeypatch, lambda: jobs.commit_review(database, claim, a_review()))
+    assert state == "completed"
+
+
+def test_a_judge_answers_here_while_the_cpu_worker_drains(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(home=tmp_path)
+    monkeypatch.setattr(errands.broker, "find", lambda _: Broker("redis://127.0.0.1:1/0"))
+    monkeypatch.setattr(Broker, "answers", lambda _: True)
+    sign_on(database, CPU_QUEUE)
+    assert errands._app_with_worker(database, settings) is not None
+    nodes.complain(database, "w1", "five papers in a row had no answer")
+    assert errands._app_with_worker(database, settings) is None
