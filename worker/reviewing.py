@@ -142,8 +142,12 @@ class Reviewer:
             return self._refuse(claim, str(error))
         except EngineCrashed as error:
             return self._crashed(claim, str(error))
-        except (NeverStarted, DatabaseUnavailable) as error:
+        except NeverStarted as error:
             return self._release(claim, str(error), keep_attempt=True)
+        except DatabaseUnavailable as error:
+            # With a wait: it may take this, and time out over what the paper asks for.
+            wait = self._backoff(claim)
+            return self._release(claim, str(error), delay_seconds=wait, keep_attempt=True)
         except EngineLost as error:
             return self._unanswered(claim, str(error))
         except RetryLater as error:
