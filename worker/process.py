@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from celery import Celery, signals
@@ -183,14 +184,16 @@ def _drain_on_shutdown(in_flight: InFlight, seconds: float) -> None:
     Celery's handler only sets a flag and then waits for the task threads, so the draining has to
     happen beside it: the signal handler must not block.
     """
-    asked = threading.Event()
+    # Not an Event: a second signal may come while the first is handled, in the same thread, and
+    # would wait for the lock that this one holds. A supervisor's child often gets two.
+    asked: SimpleQueue[None] = SimpleQueue()
 
     def drain() -> None:
-        asked.wait()
+        asked.get()
         in_flight.drain(seconds)
 
     def ask(**_: Any) -> None:
-        asked.set()
+        asked.put(None)
 
     signals.worker_shutting_down.connect(ask, weak=False)
     threading.Thread(target=drain, name="drain", daemon=True).start()
