@@ -1,11 +1,11 @@
 """Whether this process may judge that other workers' leases have run out; knows no SQL.
 
 A lease that ran out says that its worker died, but only while that worker could have renewed it.
-When the database was away (a restart, a lock that somebody held, a cut cable) the
-machine slept, everyone's leases run out together. Whoever comes back first would then take papers
-from workers that live, and their generations, minutes each, would be lost. So a process that has
-had no answer for a while, and one that has just started, leaves leases alone until all others had
-a lease's time to renew.
+When the database was away (a restart, a lock that somebody held, a cut cable) or the machine slept,
+everyone's leases run out together. Whoever comes back first would then take papers from workers
+that live, and their generations, minutes each, would be lost. So a process that has had no answer
+for a while, and one that has just started, leaves leases alone until all others had a lease's time
+to renew.
 """
 
 from __future__ import annotations
