@@ -2,7 +2,7 @@
 
 Each start is pushed to the list "starts" in the broker, each end to "ends"; the task runs until the
 key "release" is set. While the key "deaf" is set it does not listen. Arguments: broker URL,
-slots, lease in seconds.
+slots, lease and longest wait for the broker's answer in seconds.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from typing import Any
 import redis
 
 from settings import Settings
+from worker import app as application
 from worker.app import REVIEW_TASK, make_app
 from worker.process import run_celery
 from worker.subscription import Subscription
 
-URL, SLOTS, LEASE = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+URL, SLOTS, LEASE, ANSWER = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4])
+application._ANSWER_SECONDS = ANSWER
 app = make_app(URL, Settings(home=Path(), lease_seconds=LEASE))
 
 

@@ -24,7 +24,7 @@ _HEALTH_CHECK_SECONDS = 10
 #: Seconds that a command may wait for the broker, and a connection for being made. A host that
 #: froze or vanished closes no socket: without this, a thread waits for TCP to give up, 15 minutes.
 #: Consumers are not cut off: their BRPOP is read when its answer is there.
-_ANSWER_SECONDS = 5
+_ANSWER_SECONDS: float = 5
 
 
 def make_app(broker_url: str, settings: Settings) -> Celery:

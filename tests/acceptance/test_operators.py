@@ -31,6 +31,8 @@ class Running:
     site: Site
     up: Process
     gate: Path
+    #: How its worker's process ends unasked: one way on each database is enough.
+    end: str
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -45,7 +47,8 @@ def running(
         server: PostgresServer = request.getfixturevalue("postgres_server")
         site.environment["REFEREE_DATABASE_URL"] = server.create("operators")
     with site.up() as up:
-        yield Running(site, up, folder / "gate")
+        end = "lost" if request.param == "postgresql" else "killed"
+        yield Running(site, up, folder / "gate", end)
     if request.param == "postgresql":
         server.drop("operators")
 
@@ -128,12 +131,11 @@ def test_a_drain_within_a_time_gives_90_papers_back_with_their_doorbells(
     site.wait_for("hung", lambda n: n["cancelled"] == 90)
 
 
-@pytest.mark.parametrize("end", ["killed", "lost"])
 def test_a_drained_worker_whose_process_ends_unasked_comes_back_drained(
-    running: Running, tmp_path: Path, end: str
+    running: Running, tmp_path: Path
 ) -> None:
     # Given a drained worker with a paper that its engine will not survive
-    site = running.site
+    site, end = running.site, running.end
     running.gate.unlink(missing_ok=True)
     submit(site, tmp_path, 1, "SCRIPT: wait\nSCRIPT: lose", end)
     site.wait_for(end, lambda n: n["running"] == 1)

@@ -70,7 +70,7 @@ class Bench:
         """Whether the worker consumes its queue; None when it does not say."""
         app = make_app(self.url, Settings(home=Path()))
         try:
-            said = app.control.inspect(timeout=1).active_queues()
+            said = app.control.inspect(timeout=1, limit=1).active_queues()
         except (OperationalError, redis.RedisError):
             return None  # the broker is still starting
         return bool(said["test@here"]) if said else None
@@ -94,12 +94,15 @@ def valkey(folder: Path) -> Iterator[ValkeyServer]:
 
 
 @contextmanager
-def bench(folder: Path, *, slots: int, messages: int) -> Iterator[Bench]:
-    """Ring `messages` times for a worker with `slots` threads and a lease of 3 s."""
+def bench(folder: Path, *, slots: int, messages: int, answer_s: float = 5.0) -> Iterator[Bench]:
+    """Ring `messages` times for a worker with `slots` threads and a lease of 3 s.
+
+    It waits `answer_s` for an answer of the broker.
+    """
     server = ValkeyServer(data_dir=folder / "valkey", persist=True, config={"appendonly": "yes"})
     broker.start_on_a_free_port(server)
     url = f"{server.connection_url}/0"
-    program = [sys.executable, "-m", "tests.doorbell_worker", url, str(slots), "3"]
+    program = [sys.executable, "-m", "tests.doorbell_worker", url, str(slots), "3", str(answer_s)]
     worker = subprocess.Popen(program, cwd=ROOT)
     try:
         assert ring(make_app(url, Settings(home=folder)), "reviews.test", messages)
@@ -141,8 +144,7 @@ def test_ringing_without_a_broker_fails_fast_and_says_so(settings: Settings) -> 
     app = make_app("redis://127.0.0.1:1/0", settings)
     begun = time.monotonic()
     assert ring(app, "reviews.test", 1) is False
-    assert ring(app, "reviews.test", 1, up_to=1) is False
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 5
 
 
 def test_a_slot_does_not_wait_while_another_rings(
@@ -168,8 +170,11 @@ def test_a_slot_does_not_wait_while_another_rings(
         app.close()
 
 
-def test_a_frozen_broker_is_waited_for_once(tmp_path: Path) -> None:
+def test_a_frozen_broker_is_waited_for_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Given a submit whose first doorbells were sent when the broker froze
+    monkeypatch.setattr("worker.app._ANSWER_SECONDS", 1)
     with valkey(tmp_path) as server:
         settings = Settings(home=tmp_path, broker_url=f"{server.connection_url}/0")
         version = ReviewerVersion(1, "tiny", 1, "", "local", "reviews.test", {})
@@ -177,10 +182,10 @@ def test_a_frozen_broker_is_waited_for_once(tmp_path: Path) -> None:
         announce = ringer(settings, batch)
         assert announce(1)
         with frozen(settings.broker_url):
-            # Then the next ones are given up after some seconds, and the rest at once
+            # Then the next ones are given up after a second, and the rest at once
             begun = time.monotonic()
             assert [announce(1) for _ in range(20)] == [False] * 20
-            assert time.monotonic() - begun < 20
+            assert time.monotonic() - begun < 10
             assert announce(0)
 
 
@@ -272,8 +277,10 @@ def test_a_worker_that_stopped_listening_leaves_doorbells_to_others(tmp_path: Pa
         running.restart_broker()
         wait_until(lambda: running.listens() is False, 60)
         ring(make_app(running.url, Settings(home=tmp_path)), "reviews.test", 3)
-        # Then it leaves the doorbells alone, also after a reconnect: each answer takes a second
-        assert [running.listens() for _ in range(2)] == [False, False]
+        # Then it leaves the doorbells alone, also after a reconnect
+        begun = time.monotonic()
+        wait_until(lambda: time.monotonic() - begun > 1, 20)
+        assert running.listens() is False
         assert running.told("starts") == 1
         assert running.told("reviews.test") >= 3
         # And takes them when it listens again
@@ -288,11 +295,11 @@ def test_a_worker_that_stopped_listening_leaves_doorbells_to_others(tmp_path: Pa
 
 
 def test_a_worker_outlives_a_frozen_broker_and_obeys_sigterm_while_it_lasts(tmp_path: Path) -> None:
-    # Given a worker with a running task and a free slot whose broker froze for a while
-    with bench(tmp_path, slots=2, messages=1) as running:
+    # Given a worker with a running task and a free slot whose broker froze for longer than it waits
+    with bench(tmp_path, slots=2, messages=1, answer_s=1.0) as running:
         with frozen(running.url):
             begun = time.monotonic()
-            wait_until(lambda: time.monotonic() - begun > 8, 20)
+            wait_until(lambda: time.monotonic() - begun > 3, 20)
         # Then it takes the next message beside the running one
         ring(make_app(running.url, Settings(home=tmp_path)), "reviews.test", 1)
         wait_until(lambda: running.told("starts") >= 2, 60)

@@ -219,7 +219,7 @@ def test_a_crash_of_all_slots_is_not_held_against_the_worker(
     database: Database, in_flight: InFlight, tmp_path: Path
 ) -> None:
     # Given a paper that takes the seven that are in the engine with it along
-    texts = [*(f"SCRIPT: slow {n}" for n in range(7)), "SCRIPT: crash"]
+    texts = [*(f"SCRIPT: takes 0.5 {n}" for n in range(7)), "SCRIPT: crash"]
     with (
         reviewing(database, tmp_path, texts, in_flight=in_flight, slots=8) as reviewer,
         ThreadPoolExecutor(8) as threads,
