@@ -11,6 +11,7 @@ from sqlalchemy import (
     RowMapping,
     ScalarSelect,
     Select,
+    exists,
     func,
     insert,
     or_,
@@ -20,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from db.columns import now
-from db.schema import Reviewer
+from db.schema import Review, Reviewer
 from db.session import Database
 
 
@@ -117,6 +118,12 @@ def get(database: Database, reviewer_id: int) -> ReviewerVersion | None:
     """Give the version with this id."""
     with database.read() as on:
         return _first(on, select(*COLUMNS).where(Reviewer.id == reviewer_id))
+
+
+def has_written(database: Database, reviewer_id: int) -> bool:
+    """Whether any worker has ever had a review by this version."""
+    with database.read() as on:
+        return bool(on.scalar(select(exists().where(Review.reviewer_id == reviewer_id))))
 
 
 def listing(database: Database) -> list[ReviewerVersion]:

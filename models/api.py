@@ -29,6 +29,8 @@ _TRIES = 5
 _LONGEST_WAIT_S = 60.0
 #: Seconds of the longest wait that it gets: a day.
 _LONGEST_ASKED_S = 86_400.0
+#: Seconds that the queue keeps papers of a server that has answered before and is away.
+_AWAY_S = 60.0
 #: Seconds that connecting may take, whatever the endpoint's own time-out.
 _CONNECT_S = 10.0
 
@@ -91,6 +93,7 @@ class ApiEngine:
         self._free = asyncio.Semaphore(endpoint.concurrency)
         self._next_start = 0.0
         self._served: Mapping[str, str] = {}
+        self._has_answered = False
         self._tasks: dict[str, asyncio.Task[Generation]] = {}
         self._lock = threading.Lock()
         self._closed = False
@@ -175,7 +178,7 @@ class ApiEngine:
         async with self._free:
             started = time.monotonic()
             reply = await self._ask(request)
-        self._served = reply.served
+        self._served, self._has_answered = reply.served, True
         return Generation(
             text=reply.text,
             token_ids=(),
@@ -196,10 +199,17 @@ class ApiEngine:
             except TryAgain as failure:
                 wait_s = failure.wait_s or self._backoff(n_tries)
                 if n_tries == _TRIES or wait_s > _LONGEST_WAIT_S:
-                    asked_s = min(wait_s, _LONGEST_ASKED_S) if wait_s > _LONGEST_WAIT_S else 0.0
-                    raise RetryLater(f"{_host(self._url)}: {failure}", wait_s=asked_s) from failure
+                    raise self._later(failure, wait_s) from failure
             await asyncio.sleep(wait_s)
         raise AssertionError("unreachable")
+
+    def _later(self, failure: TryAgain, wait_s: float) -> RetryLater:
+        """Say when the queue should try again: at a time that is named, no attempt is used up."""
+        named_s = min(wait_s, _LONGEST_ASKED_S) if wait_s > _LONGEST_WAIT_S else 0.0
+        if failure.away and self._has_answered:
+            # Not so from the start: a wrong address would be tried for ever, without a sentence.
+            named_s = max(named_s, _AWAY_S)
+        return RetryLater(f"{_host(self._url)}: {failure}", wait_s=named_s)
 
     def _backoff(self, n_tries: int) -> float:
         """Seconds, doubled each time, with jitter so that many workers do not come back as one."""
@@ -220,6 +230,8 @@ class ApiEngine:
                 response = await self._client.post(self._url, json=body)
         except TimeoutError as error:
             raise TryAgain(f"no answer within {self._endpoint.timeout_s:g} s") from error
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise TryAgain(str(error) or type(error).__name__, away=True) from error
         except httpx.RequestError as error:
             raise TryAgain(str(error) or type(error).__name__) from error
         return read_reply(response)

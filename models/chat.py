@@ -17,13 +17,20 @@ from models.prompt import prompt_messages
 #: Kinds under which refusals by the server are recorded.
 _REFUSALS = {400: "bad_request", 401: "unauthorised", 403: "forbidden", 404: "not_found"}
 
+#: Answers of a server, or of what stands before it, that has no time for anybody.
+_AWAY = (429, 502, 503, 504)
+
 
 class TryAgain(Exception):
-    """One try failed in a way that may pass; `wait_s` is the server's wish."""
+    """One try failed in a way that may pass; `wait_s` is the server's wish.
 
-    def __init__(self, reason: str, wait_s: float | None = None) -> None:
+    `away`: the server takes no request at all now, whatever it asks for.
+    """
+
+    def __init__(self, reason: str, wait_s: float | None = None, *, away: bool = False) -> None:
         super().__init__(reason)
         self.wait_s = wait_s
+        self.away = away
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,8 @@ def _failure(response: httpx.Response) -> TryAgain | RequestRefused:
     code = response.status_code
     sentence = f"{code} {_complaint(response)}"
     if code in (408, 409, 429) or code >= 500:
-        return TryAgain(sentence, _retry_after(response.headers.get("Retry-After")))
+        wait_s = _retry_after(response.headers.get("Retry-After"))
+        return TryAgain(sentence, wait_s, away=code in _AWAY)
     if response.is_redirect:
         return RequestRefused(f"the server redirects elsewhere ({sentence})", kind="redirected")
     return RequestRefused(

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 
-from db import events, jobs, nodes
+from db import events, jobs, nodes, reviewers
 from db.session import Database, DatabaseUnavailable
 from errors import EngineCrashed, EngineLost, GiveUp, NeverStarted, RetryLater
 from models.reviewer import ReviewerConfig, from_json
@@ -260,8 +260,16 @@ class Reviewer:
         if self._in_flight.paused:
             return  # it has complained, or an operator lets it drain
         complaint = self._paper_record.note_unanswered(claim.job_id, reason, since=since)
-        if complaint is not None:
+        if complaint is not None and self._is_proven(claim):
             self._complain(claim, "sick", complaint)
+
+    def _is_proven(self, claim: jobs.Claim) -> bool:
+        """Whether any worker has had a review by this paper's reviewer.
+
+        Else that may be the cause, and one worker after the other would stop because of it.
+        """
+        version = claim.reviewer.id
+        return self._persist(claim, lambda: reviewers.has_written(self._database, version))
 
     def _backoff(self, claim: jobs.Claim) -> float:
         return min(self._settings.retry_seconds * 2.0 ** (claim.attempt - 1), MAX_BACKOFF_SECONDS)
@@ -288,7 +296,7 @@ class Reviewer:
         return "given back"
 
     def _persist(self, claim: jobs.Claim, write: Callable[[], bool | None]) -> bool:
-        """Repeat a fenced write until the database takes it, however long it is away.
+        """Repeat a fenced write, or a question, until the database takes it.
 
         A text costs minutes, and the fence decides whether it still counts. Only a worker whose
         drain is over leaves the job to its lease. False: nothing was written.

@@ -115,10 +115,13 @@ def test_a_sick_worker_stops_and_says_so_and_a_host_has_one_endpoint(
 def test_a_worker_that_answers_no_paper_stops_until_it_is_resumed(
     site: Site, tmp_path: Path
 ) -> None:
-    # Given a worker that can answer none of its papers
+    # Given a worker that has written a review, and can answer no paper any more
+    first = write_papers(tmp_path / "first", 1)
     bad = write_papers(tmp_path / "bad", 12, "SCRIPT: poison")
-    site.run("submit", str(bad), "--batch", "bad", "--reviewer", "demo-7")
     with workers(site, {}):
+        site.run("submit", str(first), "--batch", "first", "--reviewer", "demo-7")
+        site.wait_for("first", lambda n: n["succeeded"] == 1)
+        site.run("submit", str(bad), "--batch", "bad", "--reviewer", "demo-7")
         # Then it stops before any has used up its attempts, and says why
         (complaint,) = wait_until(lambda: complaints(site))
         assert "5 different papers in a row" in complaint

@@ -239,6 +239,30 @@ def test_server_that_is_not_there_goes_back_to_the_queue() -> None:
     engine.close()
 
 
+@pytest.mark.parametrize("code", [429, 502, 503, 504])
+def test_a_server_that_has_answered_and_is_away_has_a_minute_named_for_it(code: int) -> None:
+    away = [failure(code, "be right back")] * 5
+    with serving(*away, GOOD, *away) as server, engine_for(server) as engine:
+        never_answered = engine.submit(REQUEST).exception(DEADLINE_S)
+        engine.submit(REQUEST).result(DEADLINE_S)
+        away_now = engine.submit(REQUEST).exception(DEADLINE_S)
+
+    assert isinstance(never_answered, RetryLater)
+    assert isinstance(away_now, RetryLater)
+    assert (never_answered.wait_s, away_now.wait_s) == (0.0, 60.0)
+
+
+def test_a_server_that_has_answered_and_is_gone_has_a_minute_named_for_it() -> None:
+    with serving(GOOD) as server, engine_for(server) as engine:
+        engine.submit(REQUEST).result(DEADLINE_S)
+        server.shutdown()
+        server.server_close()
+        gone = engine.submit(REQUEST).exception(DEADLINE_S)
+
+    assert isinstance(gone, RetryLater)
+    assert gone.wait_s == 60.0
+
+
 def test_retry_after_is_honoured() -> None:
     with (
         serving(failure(429, "slow down", Retry_After="0.4"), GOOD) as server,

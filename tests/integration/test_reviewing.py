@@ -215,6 +215,19 @@ def test_a_worker_stops_when_five_papers_in_a_row_have_no_answer(
     assert reason in said
 
 
+def test_papers_of_a_reviewer_that_never_wrote_a_review_stop_no_worker(
+    database: Database, in_flight: InFlight, tmp_path: Path
+) -> None:
+    texts = [f"SCRIPT: poison {n}" for n in range(12)]
+    with reviewing(database, tmp_path, texts, in_flight=in_flight) as reviewer:
+        assert reviewer.answer_doorbell()
+    with database.read() as on:
+        untouched = on.scalars(select(Job.custom_id).where(Job.attempt == 0)).all()
+    assert untouched == []
+    assert not in_flight.paused
+    assert complaint(database) is None
+
+
 def test_a_crash_of_all_slots_is_not_held_against_the_worker(
     database: Database, in_flight: InFlight, tmp_path: Path
 ) -> None:
@@ -242,11 +255,12 @@ def test_papers_that_a_server_fails_together_count_once(
         together.wait(30)
         raise RetryLater("the server is busy")
 
-    texts = [f"text {n}" for n in range(48)]
+    texts = [f"text {n}" for n in range(49)]
     with (
         reviewing(database, tmp_path, texts, in_flight=in_flight, slots=8) as reviewer,
         ThreadPoolExecutor(8) as threads,
     ):
+        assert reviewer._review_next()
         monkeypatch.setattr(reviewer, "_write_review", fail)
         for _ in range(4):
             assert all(threads.map(lambda _: reviewer._review_next(), range(8)))
