@@ -223,7 +223,7 @@ class AdapterBank:
         for layer, up, down in zip(layers, ups, downs, strict=True):
             layer.added = LowRank(up, down)
             if isinstance(layer.base_layer, Nf4Linear):
-                layer.base_layer.joint.added = added
+                layer.base_layer.joint.adapters = added
 
     def _parts(self, layer: BankLayer, path: str) -> LowRank:
         """Every adapter's part of a layer, side by side; sets the layer's factors."""

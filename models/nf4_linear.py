@@ -19,6 +19,7 @@ from models.nf4_product import (
     BLOCK_WEIGHTS,
     RANK_STEP,
     ROW_TILES,
+    Added,
     LowRank,
     Nf4Matrix,
     dequantise,
@@ -43,26 +44,26 @@ class JointProduct:
     """Multiplies the rows that several layers read by the weights of all, once.
 
     The first layer that is called with a tensor has the others' results computed too; each fetches
-    its own. Nobody may change the tensor before the last has done so. `added` is what adapters add,
-    one matrix below the other.
+    its own. Nobody may change the tensor before the last has done so. `adapters` are those of all
+    the matrices.
     """
 
     def __init__(self, matrix: Nf4Matrix) -> None:
         self.matrix = matrix
-        self.added: LowRank | None = None
+        self.adapters: LowRank | None = None
         self._read: Tensor | None = None
         self._unfetched: dict[int, Tensor] = {}
 
     def fetch(self, member: int, hidden: Tensor, columns: Tensor | None = None) -> Tensor:
         """Give one layer's result, [row, output], for `hidden`, [..., input].
 
-        `columns`, as in LowRank.of_rows, are the ranks of what is added that each row has.
+        `columns`, as in LowRank.of_rows, are the ranks of the adapters that each row has.
         """
         if hidden is not self._read or member not in self._unfetched:
             rows = hidden.reshape(-1, self.matrix.n_inputs)
-            added = self.added
-            if added is not None:
-                added = None if columns is None else added.of_rows(rows, columns)
+            added = None
+            if self.adapters is not None and columns is not None:
+                added = self.adapters.of_rows(rows, columns)
             products = multiply(rows, self.matrix, added)
             self._read, self._unfetched = hidden, dict(enumerate(products))
         result = self._unfetched.pop(member)
@@ -99,7 +100,7 @@ class Nf4Linear(Linear4bit):  # type: ignore[misc]  # bitsandbytes has no types
         return hidden.numel() // self.in_features in FEW_ROWS and _is_ours(hidden)
 
     def of_few(self, hidden: Tensor, columns: Tensor | None = None) -> Tensor:
-        """Map [..., in] to [..., out], with what is added to the joint product for `columns`."""
+        """Map [..., in] to [..., out]; `columns` as in JointProduct.fetch."""
         result = self.joint.fetch(self.member, hidden, columns)
         return result.view(*hidden.shape[:-1], self.out_features)
 
@@ -217,7 +218,7 @@ def _joined(adapters: Sequence[LowRank]) -> LowRank:
     return LowRank(torch.cat(up), torch.cat(down))
 
 
-def _multiplied(joint: JointProduct, rows: Tensor, added: LowRank | None) -> Tensor:
+def _multiplied(joint: JointProduct, rows: Tensor, added: Added | None) -> Tensor:
     return torch.cat(multiply(rows, joint.matrix, added), dim=1)
 
 

@@ -76,22 +76,30 @@ WRITTEN_SUM = WrittenTile(16, 8, 4)
 
 @dataclass(frozen=True)
 class LowRank:
-    """A product of low rank that is added to another, or to weights; in bf16.
+    """A product that is added to weights, in bf16: `up` [output, rank] by `down` [rank, input].
 
-    `up` is [output, rank] and `down` [rank, input] or, once rows have been multiplied by that,
-    [row, matrix, rank]. Ranks are a multiple of RANK_STEP.
+    Of several matrices, `up` has all outputs and `down` is [matrix * rank, input]. Ranks are a
+    multiple of RANK_STEP.
     """
 
     up: Tensor
     down: Tensor
 
-    def of_rows(self, rows: Tensor, columns: Tensor) -> LowRank:
-        """Multiply `rows` [row, input] by `down`, here [matrix * rank, input] of several matrices.
+    def of_rows(self, rows: Tensor, columns: Tensor) -> Added:
+        """Multiply `rows` [row, input] by `down`.
 
         `columns` [row or 1, 1, rank] is 1 for the ranks that a row has, and 0 for the others.
         """
         inner = rows @ self.down.t()
-        return LowRank(self.up, inner.view(len(rows), -1, columns.shape[-1]) * columns)
+        return Added(self.up, inner.view(len(rows), -1, columns.shape[-1]) * columns)
+
+
+@dataclass(frozen=True)
+class Added:
+    """What is added to a product of rows: `inner` [row, matrix, rank] by `up`, as in LowRank."""
+
+    up: Tensor
+    inner: Tensor
 
 
 @dataclass(frozen=True)
@@ -175,12 +183,11 @@ def pack_scales(scales: Tensor, n_outputs: int) -> Tensor:
 
 
 def multiply(
-    rows: Tensor, matrix: Nf4Matrix, added: LowRank | None = None, tiling: Tiling | None = None
+    rows: Tensor, matrix: Nf4Matrix, added: Added | None = None, tiling: Tiling | None = None
 ) -> tuple[Tensor, ...]:
     """Multiply `rows`, [row, input] in bf16, by each transposed matrix; [row, output] in bf16.
 
-    `added` has the outputs of all matrices, and what the rows gave for each. The results are the
-    same to the bit at every call with as many rows.
+    The results are the same to the bit at every call with as many rows.
     """
     from models.nf4_kernel import multiply_tiles
 
@@ -192,7 +199,7 @@ def multiply(
         matrix.packed,
         matrix.scales,
         matrix.places,
-        rows if added is None else added.down,
+        rows if added is None else added.inner,
         rows if added is None else added.up,
         output,
         _sums(tiling, n_rows, n_outputs, rows.device),
@@ -202,7 +209,7 @@ def multiply(
         matrix.n_inputs,
         tiling.parts,
         n_ranks=0 if added is None else added.up.shape[1],
-        n_inner=0 if added is None else added.down.stride(0),
+        n_inner=0 if added is None else added.inner.stride(0),
         ADDED=added is not None,
         OUTPUTS=tiling.outputs,
         ROWS=tiling.rows,

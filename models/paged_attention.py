@@ -66,7 +66,7 @@ class PrefillPlan:
         self.cache.write_prompt(layer, self.slot, self.places, keys, values)
         if layer == self.cache.n_layers - 1:
             # What is no number in any layer is none in all that follow.
-            self.broken.copy_(not_finite(keys.flatten()))
+            self.broken.copy_(not_finite(keys.flatten()) | not_finite(values.flatten()))
             raise PromptRead
         return self.kernel.prefill(query, key, value, scale)
 

@@ -16,7 +16,7 @@ from models.adapter_bank import AdapterBank
 from models.fusion import unnest_scales
 from models.loading import load
 from models.nf4_linear import Nf4Linear, replace_linears
-from models.nf4_product import BLOCK_WEIGHTS, TABLE_FACTOR, LowRank, Nf4Matrix
+from models.nf4_product import BLOCK_WEIGHTS, TABLE_FACTOR, Added, LowRank, Nf4Matrix
 from models.precision import Precision
 from tests.engine_cases import LLAMA31, write_adapters
 from tests.small_models import write_tiny_llama
@@ -50,16 +50,14 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """The kernels' results, computed here; the outputs of each product that was asked for."""
     products: list[tuple[int, ...]] = []
 
-    def multiply(
-        rows: Tensor, matrix: Nf4Matrix, added: LowRank | None = None
-    ) -> tuple[Tensor, ...]:
+    def multiply(rows: Tensor, matrix: Nf4Matrix, added: Added | None = None) -> tuple[Tensor, ...]:
         products.append(matrix.outputs)
         results = []
         for m, n_outputs in enumerate(matrix.outputs):
             result = rows @ dequantise(matrix.bytes_of(m), matrix.scales_of(m)).t()
             if added is not None:
                 start = sum(matrix.outputs[:m])
-                result += added.down[:, m] @ added.up[start : start + n_outputs].t()
+                result += added.inner[:, m] @ added.up[start : start + n_outputs].t()
             results.append(result)
         return tuple(results)
 
