@@ -83,7 +83,7 @@ def mixed_requests(n: int, adapters: list[str]) -> list[ReviewRequest]:
     draw = random.Random(7)
     requests = []
     for number in range(n):
-        guided = number % 16 == 0
+        guided = number % 32 == 0
         requests.append(
             replace(
                 REQUEST,

@@ -17,7 +17,6 @@ from tests.small_models import small_model_folder
 ABSTRACTS = {
     "graphs": "We study message passing on sparse graphs and show that depth hurts accuracy.",
     "speech": "A recogniser trained on read speech fails on dialogue; we adapt it with few labels.",
-    "proofs": "A search procedure finds short proofs of textbook lemmas, guided by a small model.",
 }
 
 
@@ -40,10 +39,10 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Pr
 
 
 @pytest.mark.timeout(600)
-def test_three_papers_get_strict_suppressed_seven_aspect_reviews_from_a_4_bit_model(
+def test_papers_get_strict_suppressed_seven_aspect_reviews_from_a_4_bit_model(
     running: tuple[Site, Process], tmp_path: Path
 ) -> None:
-    # Given three papers in the recipe's JSONL
+    # Given papers in the recipe's JSONL
     site, _ = running
     file = tmp_path / "papers.jsonl"
     papers = [{"id": k, "title": k, "abstract": a, "text": a} for k, a in ABSTRACTS.items()]
@@ -53,7 +52,7 @@ def test_three_papers_get_strict_suppressed_seven_aspect_reviews_from_a_4_bit_mo
     # Then each has a review that parses strictly, with all seven aspects and what wrote it
     assert done.code == 0, done
     lines = site.exported("real")
-    assert len(lines) == 3
+    assert len(lines) == len(ABSTRACTS)
     for line in lines:
         review = line["review"]
         assert is_strict(review["raw"], SEVEN)
