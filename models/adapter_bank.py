@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from models.adapter_files import AdapterFile, read_adapter, refusal
 from models.nf4_linear import Nf4Linear, joint_layers
-from models.nf4_product import RANK_STEP, LowRank
+from models.nf4_product import LowRank
+from models.nf4_tiling import RANK_STEP
 from models.reviewer import BaseModel
 from models.transfer import put, upload
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from models.nf4_product import BLOCK_WEIGHTS, RANK_STEP, SMALLEST_TILE, assembly
+from models.nf4_product import assembly
+from models.nf4_tiling import BLOCK_WEIGHTS, RANK_STEP, SMALLEST_TILE
 
 _BLOCK_WEIGHTS = tl.constexpr(BLOCK_WEIGHTS)
 _BLOCK_BYTES = tl.constexpr(BLOCK_WEIGHTS // 2)
@@ -137,15 +138,7 @@ def multiply_tiles(
     packed += feature[:, None] * (n_inputs // 2) + (first * _BLOCK_BYTES + byte)[None, :]
     rows += row[None, :] * n_inputs + (first * _BLOCK_WEIGHTS + byte)[:, None]
     scales += first * n_outputs + feature
-    for _ in range(n_blocks):
-        both = tl.load(packed)
-        scale = tl.load(scales)
-        even, odd = _dequantise(both, scale[:, None])
-        total = tl.dot(even, tl.load(rows, mask=live, other=0.0), total)
-        total = tl.dot(odd, tl.load(rows + _BLOCK_BYTES, mask=live, other=0.0), total)
-        packed += _BLOCK_BYTES
-        rows += _BLOCK_WEIGHTS
-        scales += n_outputs
+    total = _add_blocks(total, packed, scales, rows, live, n_blocks, n_outputs)
     start = tl.multiple_of(tl.load(places), _SMALLEST_TILE)
     width = tl.multiple_of(tl.load(places + 1), _SMALLEST_TILE)
     output += n_rows * start + row[None, :] * width + (feature - start)[:, None]
@@ -155,6 +148,29 @@ def multiply_tiles(
         place = sums + row[None, :] * n_outputs + feature[:, None]
         piece = arrivals + row_tile * tl.num_programs(0) + tile
         _add_up(total, place, piece, output, live, part, n_parts, n_rows * n_outputs)
+
+
+@triton.jit  # type: ignore[untyped-decorator]  # Triton has no types
+def _add_blocks(
+    total: tl.tensor,
+    packed: tl.tensor,
+    scales: tl.tensor,
+    rows: tl.tensor,
+    live: tl.tensor,
+    n_blocks: int,
+    n_outputs: int,
+) -> tl.tensor:
+    """Add the products of blocks that follow each other, from where the pointers are."""
+    for _ in range(n_blocks):
+        both = tl.load(packed)
+        scale = tl.load(scales)
+        even, odd = _dequantise(both, scale[:, None])
+        total = tl.dot(even, tl.load(rows, mask=live, other=0.0), total)
+        total = tl.dot(odd, tl.load(rows + _BLOCK_BYTES, mask=live, other=0.0), total)
+        packed += _BLOCK_BYTES
+        rows += _BLOCK_WEIGHTS
+        scales += n_outputs
+    return total
 
 
 @triton.jit  # type: ignore[untyped-decorator]  # Triton has no types

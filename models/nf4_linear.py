@@ -15,17 +15,8 @@ from bitsandbytes.nn import Linear4bit
 from torch import Tensor
 from torch.nn.functional import linear as multiply_plainly
 
-from models.nf4_product import (
-    BLOCK_WEIGHTS,
-    RANK_STEP,
-    ROW_TILES,
-    Added,
-    LowRank,
-    Nf4Matrix,
-    dequantise,
-    fits,
-    multiply,
-)
+from models.nf4_product import Added, LowRank, Nf4Matrix, dequantise, multiply
+from models.nf4_tiling import BLOCK_WEIGHTS, RANK_STEP, ROW_TILES, fits
 
 #: Rows that are multiplied in 4 bits. A single one is bitsandbytes' fused kernel's; for more, those
 #: of a prompt, the weights are written out in bf16 once.

@@ -21,57 +21,19 @@ import torch
 from bitsandbytes.functional import get_4bit_type
 from torch import Tensor
 
-#: Weights that share a scale, as bitsandbytes quantises.
-BLOCK_WEIGHTS = 64
+from models.nf4_tiling import (
+    BLOCK_WEIGHTS,
+    SMALLEST_TILE,
+    WRITTEN,
+    WRITTEN_SUM,
+    Tiling,
+    WrittenTile,
+    tiling_for,
+)
+
 #: The table of 16 values is kept in bf16, multiplied by this, and the scales divided by it: of all
 #: factors from 1 to 2 the one whose products lose least in rounding (0.08 % in root mean square).
 TABLE_FACTOR = 1.43675
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """How pieces of some number of rows are best computed."""
-
-    outputs: int
-    warps: int
-    stages: int
-    #: Blocks of threads that a processor holds at a time.
-    resident: int
-
-
-#: By rows. 128 outputs and rows in 4 warps run out of registers, and then give wrong sums.
-_KINDS = {
-    16: _Kind(128, 4, 4, 3),
-    32: _Kind(128, 4, 4, 3),
-    64: _Kind(128, 4, 3, 3),
-    128: _Kind(64, 4, 4, 3),
-    256: _Kind(64, 4, 3, 2),
-}
-ROW_TILES = tuple(_KINDS)
-#: Blocks of weights that a part has at least, and those from which on a processor takes several.
-_SHORT, _LONG = 8, 16
-#: Outputs of the smallest piece; every matrix has a multiple of it.
-SMALLEST_TILE = 64
-#: Every adapter's rank is made a multiple of this with zeros: the least that tensor cores take.
-RANK_STEP = 16
-_WARP_THREADS = 32
-#: Registers of a processor, and the most that a thread may have, in steps.
-_REGISTERS, _MOST_REGISTERS, _REGISTER_STEP = 1 << 16, 255, 8
-
-
-@dataclass(frozen=True)
-class WrittenTile:
-    """The outputs and blocks of weights that a block of threads writes out."""
-
-    outputs: int
-    blocks: int
-    warps: int
-
-
-#: Of twelve shapes the fastest on an H200.
-WRITTEN = WrittenTile(4, 16, 4)
-#: The same with a product of low rank, on an H100: tensor cores take 16 outputs at least.
-WRITTEN_SUM = WrittenTile(16, 8, 4)
 
 
 @dataclass(frozen=True)
@@ -100,27 +62,6 @@ class Added:
 
     up: Tensor
     inner: Tensor
-
-
-@dataclass(frozen=True)
-class Tiling:
-    """How a product is cut into pieces for blocks of threads."""
-
-    #: Outputs and rows of one piece.
-    outputs: int
-    rows: int
-    #: Parts that the inputs are cut into; their sums are added in a fixed order.
-    parts: int
-    warps: int
-    #: Blocks of weights that are on their way from memory at a time.
-    stages: int
-    #: The most that a thread may have.
-    registers: int = _MOST_REGISTERS
-
-
-def fits(n_outputs: int, n_inputs: int) -> bool:
-    """Whether a matrix of this shape can be multiplied."""
-    return n_outputs % SMALLEST_TILE == 0 and n_inputs % BLOCK_WEIGHTS == 0
 
 
 @dataclass(frozen=True)
@@ -251,33 +192,6 @@ def dequantise(
         num_warps=tile.warps,
     )
     return weights
-
-
-def tiling_for(n_rows: int, outputs: Sequence[int], n_inputs: int, n_processors: int) -> Tiling:
-    """Pieces enough to keep all processors busy, none so small that adding their sums shows.
-
-    `outputs` are those of each matrix: no piece is of two. The rules are those of the best tilings
-    of Llama 3.1 8B's matrices (`benchmarks.nf4_product --sweep`): up to 64 rows on an H100, for
-    more on an H200.
-    """
-    n_blocks, n_outputs = n_inputs // BLOCK_WEIGHTS, sum(outputs)
-    # As many rows as there are, so that weights are dequantised once.
-    rows = next(size for size in ROW_TILES if size >= min(n_rows, max(ROW_TILES)))
-    kind = _KINDS[rows]
-    fills = n_outputs // kind.outputs * (n_blocks // _SHORT) >= n_processors
-    fits_all = all(n % kind.outputs == 0 for n in outputs)
-    tile = kind.outputs if fills and fits_all else SMALLEST_TILE
-    tiles = n_outputs // tile * ceil(n_rows / rows)
-
-    def is_fast(parts: int) -> bool:
-        length = n_blocks // parts
-        most = n_processors * (kind.resident if length >= _LONG else 1)
-        return n_blocks % parts == 0 and length >= _SHORT and tiles * parts <= most
-
-    parts = max(filter(is_fast, (1 << power for power in range(8))), default=1)
-    threads = kind.resident * kind.warps * _WARP_THREADS
-    registers = min(_REGISTERS // threads // _REGISTER_STEP * _REGISTER_STEP, _MOST_REGISTERS)
-    return Tiling(tile, rows, parts, kind.warps, kind.stages, registers)
 
 
 @cache

@@ -11,7 +11,8 @@ from bitsandbytes.functional import get_4bit_type
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.nf4_product import TABLE_FACTOR, assembly, fits, pack_scales, tiling_for
+from models.nf4_product import TABLE_FACTOR, assembly, pack_scales
+from models.nf4_tiling import fits, tiling_for
 
 #: Largest relative error of a weight: of the table's value in bf16, and of the product's rounding.
 WORST = 2**-8 + 2**-8

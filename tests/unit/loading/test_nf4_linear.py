@@ -16,7 +16,8 @@ from models.adapter_bank import AdapterBank
 from models.fusion import unnest_scales
 from models.loading import load
 from models.nf4_linear import Nf4Linear, replace_linears
-from models.nf4_product import BLOCK_WEIGHTS, TABLE_FACTOR, Added, LowRank, Nf4Matrix
+from models.nf4_product import TABLE_FACTOR, Added, LowRank, Nf4Matrix
+from models.nf4_tiling import BLOCK_WEIGHTS
 from models.precision import Precision
 from tests.engine_cases import LLAMA31, write_adapters
 from tests.small_models import write_tiny_llama
