@@ -1,64 +1,50 @@
-"""The `referee` command: the root group, shared options, and the one place that turns errors into
-sentences and exit codes. It knows nothing of what the commands do.
-"""
+"""The `referee` command: the root group, and the mapping of errors to sentences and exit codes."""
 
 from __future__ import annotations
 
 import importlib
-import json
-import re
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import NoReturn
 
 import click
 
 from errors import RefereeError
 
-if TYPE_CHECKING:
-    from db.session import Database
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-#: Seconds of the units that a duration may be given in.
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
 #: name -> (module, one line of help). Commands are imported when they are called, so that
 #: `referee --help` answers at once; a test keeps these lines equal to the commands' own.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "up": ("worker.commands", "Run everything on this machine: database, broker, workers."),
-    "demo": ("worker.commands", "Review the example papers on this machine and print the reviews."),
-    "submit": ("worker.submit_commands", "Submit papers to be reviewed."),
-    "status": ("db.commands", "Show how far batches are."),
-    "cancel": ("db.batch_commands", "Cancel a batch, or single papers of it."),
-    "retry": ("db.batch_commands", "Queue failed, cancelled and expired papers again."),
-    "pause": ("db.batch_commands", "Stop handing out a batch's papers; running ones finish."),
-    "resume": ("db.batch_commands", "Hand out a paused batch's papers again."),
+    "up": ("commands.worker", "Run everything on this machine: database, broker, workers."),
+    "demo": ("commands.worker", "Review the example papers on this machine and print the reviews."),
+    "submit": ("commands.submit", "Submit papers to be reviewed."),
+    "status": ("commands.query", "Show how far batches are."),
+    "cancel": ("commands.batch", "Cancel a batch, or single papers of it."),
+    "retry": ("commands.batch", "Queue failed, cancelled and expired papers again."),
+    "pause": ("commands.batch", "Stop handing out a batch's papers; running ones finish."),
+    "resume": ("commands.batch", "Hand out a paused batch's papers again."),
     "purge": (
-        "db.batch_commands",
+        "commands.batch",
         "Delete what a batch's papers and reviews say, and keep what happened.",
     ),
-    "requeue": ("worker.commands", "Give back what dead workers held and announce waiting work."),
-    "show": ("db.commands", "Show the reviews of a paper."),
-    "export": ("db.commands", "Write a batch's reviews to a file."),
-    "sql": ("db.commands", "Ask the database a read-only question."),
-    "worker": ("worker.commands", "Run a worker."),
-    "workers": ("worker.node_commands", "List, drain and resume the workers."),
-    "reviewer": ("models.commands", "List, show and add reviewers."),
-    "adapter": ("models.adapter_commands", "Register, promote and merge adapters."),
-    "model": ("models.commands", "List and fetch base models."),
-    "train": ("trainer.train_commands", "Train an adapter."),
-    "import": ("models.commands", "Import reviews that were written elsewhere."),
-    "data": ("trainer.commands", "Make training data: import, clean, merge, build, stats."),
-    "judge": ("judge.commands", "Match and judge reviews against human ones."),
-    "eval": ("judge.commands", "Is NEW better than its rivals, held against human reviews?"),
+    "requeue": ("commands.worker", "Give back what dead workers held and announce waiting work."),
+    "show": ("commands.query", "Show the reviews of a paper."),
+    "export": ("commands.query", "Write a batch's reviews to a file."),
+    "sql": ("commands.query", "Ask the database a read-only question."),
+    "worker": ("commands.worker", "Run a worker."),
+    "workers": ("commands.workers", "List, drain and resume the workers."),
+    "reviewer": ("commands.reviewer", "List, show and add reviewers."),
+    "adapter": ("commands.adapter", "Register, promote and merge adapters."),
+    "model": ("commands.reviewer", "List and fetch base models."),
+    "train": ("commands.train", "Train an adapter."),
+    "import": ("commands.reviewer", "Import reviews that were written elsewhere."),
+    "data": ("commands.data", "Make training data: import, clean, merge, build, stats."),
+    "judge": ("commands.judge", "Match and judge reviews against human ones."),
+    "eval": ("commands.judge", "Is NEW better than its rivals, held against human reviews?"),
     "report": (
-        "judge.report_commands",
+        "commands.report",
         "Write a report of comparisons: HTML, charts, Markdown, JSON.",
     ),
-    "db": ("db.commands", "Create, upgrade and check the database."),
-    "doctor": ("worker.commands", "Check every part and say how to mend what is broken."),
+    "db": ("commands.query", "Create, upgrade and check the database."),
+    "doctor": ("commands.worker", "Check every part and say how to mend what is broken."),
 }
 
 
@@ -134,87 +120,6 @@ def _log_traceback(error: Exception) -> str:
     with log.open("a") as stream:
         traceback.print_exception(error, file=stream)
     return f"{type(error).__name__}: {error} (details in {log})"
-
-
-class Duration(click.ParamType[float]):
-    """A time span such as 90s, 15m, 24h or 2d; seconds in Python."""
-
-    name = "duration"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", str(value))
-        if match is None:
-            self.fail(f"{value!r} is not a duration such as 90s, 15m, 24h or 2d", param, ctx)
-        return float(match[1]) * _UNITS[match[2]]
-
-
-def json_option(command: F) -> F:
-    """Add --json: one JSON document on stdout and nothing else there."""
-    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")(command)
-
-
-def reviewer_option(command: F) -> F:
-    """Add --reviewer NAME."""
-    text = "Who writes the reviews (default: REFEREE_REVIEWER, else llama31-7)."
-    return click.option("--reviewer", "reviewer_name", metavar="NAME", help=text)(command)
-
-
-def ready_database() -> Database:
-    """Open the database in force; a local file that is not there yet is made."""
-    from db.session import open_database, require_current, schema_revision
-    from settings import get_settings
-
-    database = open_database(get_settings().database)
-    with database.read() as on:
-        empty = schema_revision(on) is None
-    if empty and database.dialect == "sqlite":
-        from db import migrate
-
-        migrate.upgrade(database.url)
-    require_current(database)
-    return database
-
-
-def echo_json(document: object) -> None:
-    """Print a JSON document on stdout."""
-    click.echo(json.dumps(document, ensure_ascii=False, indent=2))
-
-
-@contextmanager
-def progress(label: str) -> Iterator[Callable[[int, int], None]]:
-    """Show progress on stderr: a bar on a terminal, a plain line per tenth elsewhere.
-
-    Yields a function of (done, total).
-    """
-    if sys.stderr.isatty():
-        yield from _bar(label)
-    else:
-        yield _PlainProgress(label)
-
-
-def _bar(label: str) -> Iterator[Callable[[int, int], None]]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as Remaining
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-class _PlainProgress:
-    def __init__(self, label: str) -> None:
-        self._label = label
-        self._shown = 0
-
-    def __call__(self, done: int, total: int) -> None:
-        tenth = done * 10 // total if total else 0
-        if tenth > self._shown:
-            self._shown = tenth
-            click.echo(f"{self._label}: {done}/{total}", err=True)
 
 
 if __name__ == "__main__":

@@ -19,10 +19,10 @@ from safetensors.torch import save_file
 
 from benchmarks.installation import REVIEWER, Installation, add_options, installation
 from benchmarks.measured import report
-from models import reviewer
-from models.adapter_package import CONFIG, PROVENANCE, WEIGHTS, prompt_sha256
-from models.aspects import SEVEN
-from models.templates import TEMPLATES
+from models.adapters.adapter_package import CONFIG, PROVENANCE, WEIGHTS, prompt_sha256
+from models.text import reviewer
+from models.text.aspects import SEVEN
+from models.text.templates import TEMPLATES
 
 RANK = 16
 #: The recipe's: all linear layers.

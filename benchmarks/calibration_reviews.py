@@ -22,8 +22,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from judge.calibration import COEFFICIENTS, Mode, Setting, settings_of
-from models.engine import Engine, Generation
-from models.reviewer import ReviewerConfig, builtin, load
+from models.text.generation import Engine, Generation
+from models.text.reviewer import ReviewerConfig, builtin, load
 
 #: A seed is a 31-bit number; a paper has the same one under every setting.
 _SEED_DIGITS = 7
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def _write_papers(reference: str, file: Path) -> None:
-    from cli import ready_database
+    from commands.database import ready_database
     from db.comparisons import reviewed_by
     from db.contents import contents_by_id
     from judge.selecting import version_named

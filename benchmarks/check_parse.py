@@ -14,13 +14,13 @@ from typing import Any
 import torch
 
 from benchmarks.measured import paper_texts, report
-from models import reviewer
-from models.aspects import FOUR, SEVEN
-from models.generate import GenerateEngine
-from models.grammar import GrammarTables
-from models.loading import load
-from models.parse import parse
-from models.reviewer import ReviewerConfig
+from models.engines.generate import GenerateEngine
+from models.grammar.token_tables import GrammarTables
+from models.text import reviewer
+from models.text.aspects import FOUR, SEVEN
+from models.text.parsing import parse
+from models.text.reviewer import ReviewerConfig
+from models.weights.loading import load
 from settings import PROJECT_ROOT
 from tests.small_models import small_model_folder
 from tests.tokenizers import TOKENIZERS

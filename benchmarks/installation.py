@@ -31,11 +31,11 @@ from benchmarks.llama_shape import (
     write_random_llama,
 )
 from benchmarks.tokenizer import tokenizer_file
-from db import nodes
+from db import worker_nodes
 from db.session import open_database
-from models import reviewer
-from models.reviewer import MAX_PROMPT_TOKENS
-from models.store import load_tokenizer
+from models.text import reviewer
+from models.text.reviewer import MAX_PROMPT_TOKENS
+from models.weights.store import load_tokenizer
 from settings import PROJECT_ROOT
 from tests.servers import Valkey
 
@@ -210,7 +210,7 @@ class Installation:
     def _n_workers(self) -> int:
         database = open_database(self.database_url, max_connections=1)
         try:
-            return sum(node.queue != "cpu" for node in nodes.listing(database))
+            return sum(node.queue != "cpu" for node in worker_nodes.listing(database))
         finally:
             database.close()
 

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.measured import report
-from judge.embedding import CachedEmbedder
+from judge.cosine import CachedEmbedder
 from judge.validation.labels import read_alignments, read_passages
 from judge.validation.matcher import check_alignments, check_passages
 from models.embedding import NAME, fetch

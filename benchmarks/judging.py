@@ -30,10 +30,10 @@ from db.session import Database, open_database
 from judge.comparing import ParsedPoints, Plan, match, prepare
 from judge.matchers import EmbeddingMatcher
 from judge.matching import THRESHOLD
+from judge.report.comparison_records import read_comparison
 from judge.report.figures import figures
-from judge.report.records import read_comparison
 from models import embedding
-from models.aspects import SEVEN
+from models.text.aspects import SEVEN
 from settings import PROJECT_ROOT
 
 #: Words an item: the median of the small reviewer's, and of merged human ones.

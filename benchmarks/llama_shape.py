@@ -14,9 +14,9 @@ import torch
 from tokenizers import Tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from models.aspects import SEVEN
-from models.engine import ReviewRequest, Suppression
-from models.prompt import build_prompt
+from models.text.aspects import SEVEN
+from models.text.generation import ReviewRequest, Suppression
+from models.text.prompt import build_prompt
 
 #: As published in the model's config.json.
 LLAMA31_8B = {

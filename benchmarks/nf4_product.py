@@ -25,8 +25,8 @@ from torch import Tensor
 from triton.runtime.errors import OutOfResources
 
 from benchmarks.measured import report, save
-from models.nf4_product import LowRank, Nf4Matrix, dequantise, multiply
-from models.nf4_tiling import BLOCK_WEIGHTS, WRITTEN_SUM, Tiling, WrittenTile, tiling_for
+from models.kernels.nf4_product import LowRank, Nf4Matrix, dequantise, multiply
+from models.kernels.nf4_tiling import BLOCK_WEIGHTS, WRITTEN_SUM, Tiling, WrittenTile, tiling_for
 
 #: Outputs of a layer's matrices that read the same rows, and their inputs.
 SHAPES = {

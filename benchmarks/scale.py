@@ -27,13 +27,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from sqlalchemy import func, select
 
 from benchmarks.scripted_fleet import Fleet, fleet, wait_for
+from commands.review_text import review_text
 from db import batches
 from db.batches import BatchOptions, NewPaper, PaperContent
 from db.exporting import layout, write
 from db.schema import Job
-from models.display import review_text
-from worker import roster
-from worker.submission import ringer
+from dispatch import roster
+from dispatch.submission import ringer
 
 BATCH = "scale"
 #: A conference paper's text, in characters.

@@ -18,7 +18,7 @@ from typing import Literal
 
 import psutil
 
-from db import migrate, nodes
+from db import migrate, worker_nodes
 from db.session import Database, open_database
 from settings import PROJECT_ROOT, Settings
 from tests.servers import Postgres, Valkey, postgres
@@ -70,7 +70,7 @@ class Fleet:
                 for _ in range(workers)
             ]
         try:
-            wait_for(lambda: len(nodes.listing(self.database)) >= workers, _START_SECONDS)
+            wait_for(lambda: len(worker_nodes.listing(self.database)) >= workers, _START_SECONDS)
             yield
         finally:
             for worker in self.workers:

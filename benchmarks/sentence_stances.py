@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measured import data_folder, report
-from trainer.stance import stance_of
-from trainer.topics import subject_of
+from trainer.data.stance import stance_of
+from trainer.data.topics import subject_of
 
 STANCES = ("praise", "criticism", "request", "none")
 #: DISAPERE's aspects as our topics.

@@ -18,16 +18,16 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
 from benchmarks.measured import report
-from models import store
-from models.aspects import EMPTY_LINE
-from models.attention import AttentionChoice
-from models.loading import load as load_model
-from trainer import recipe as recipes
-from trainer.dataset import Pair
-from trainer.llama import TrainableLlama
-from trainer.parts import make_encoder, make_trainable, read_dataset
-from trainer.processes import join_processes
-from trainer.tokens import PairEncoder, review_tokens
+from models.kernels.attention_choice import AttentionChoice
+from models.text.aspects import EMPTY_LINE
+from models.weights import store
+from models.weights.loading import load as load_model
+from trainer.data.dataset import Pair
+from trainer.data.tokens import PairEncoder, review_tokens
+from trainer.qlora import recipe as recipes
+from trainer.qlora.llama import TrainableLlama
+from trainer.qlora.parts import make_encoder, make_trainable, read_dataset
+from trainer.qlora.processes import join_processes
 
 DRAWS = 10_000
 _LINE = re.compile(r"[^\n]*\n+|[^\n]+")

@@ -15,17 +15,17 @@ import torch
 from torch import Tensor
 
 from benchmarks.measured import paper_texts, report
-from models import reviewer
-from models.aspects import EMPTY_LINE, SEVEN
-from models.engine import ReviewRequest, Suppression
-from models.grammar import NODE, GrammarTables, advance, begin, legal
-from models.loading import LoadedModel, load
-from models.phrases import Tokens
-from models.processors import Rows
-from models.prompt import build_prompt
-from models.sampling import temper
-from models.suppression import collateral, suppress
-from models.vocabulary import Vocabulary
+from models.grammar.phrases import Tokens
+from models.grammar.processors import Rows
+from models.grammar.sampling import temper
+from models.grammar.suppression import collateral, suppress
+from models.grammar.token_tables import NODE, GrammarTables, advance, begin, legal
+from models.grammar.vocabulary import Vocabulary
+from models.text import reviewer
+from models.text.aspects import EMPTY_LINE, SEVEN
+from models.text.generation import ReviewRequest, Suppression
+from models.text.prompt import build_prompt
+from models.weights.loading import LoadedModel, load
 from tests.small_models import small_model_folder
 from tests.tokenizers import TOKENIZERS
 

@@ -28,17 +28,17 @@ from benchmarks.adapters import write_adapter
 from benchmarks.llama_shape import ANSWER_TOKENS, LLAMA31_8B, TINY, Papers, write_random_llama
 from benchmarks.measured import report, save
 from benchmarks.tokenizer import tokenizer_file
-from models.attention import AttentionChoice, choose_attention
-from models.capacity import hold_to
-from models.continuous import ContinuousEngine
-from models.engine import Generation, ReviewRequest
-from models.engine_options import EngineOptions
+from models.engines.capacity import hold_to
+from models.engines.continuous import ContinuousEngine
+from models.engines.options import EngineOptions
 from models.hashes import adapter_sha256
-from models.loading import LoadedModel, Weights, load
-from models.nf4_linear import Nf4Linear
-from models.paged_cache import CacheKind
-from models.reviewer import builtin
-from models.reviewer import load as load_reviewer
+from models.kernels.attention_choice import AttentionChoice, choose_attention
+from models.kernels.nf4_linear import Nf4Linear
+from models.kernels.paged_cache import CacheKind
+from models.text.generation import Generation, ReviewRequest
+from models.text.reviewer import builtin
+from models.text.reviewer import load as load_reviewer
+from models.weights.loading import LoadedModel, Weights, load
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 #: Bytes that are copied, and sides of the matrices that are multiplied, to see what a card can do.

@@ -42,7 +42,7 @@ def main() -> None:
 
 def pack(options: argparse.Namespace) -> None:
     """Write the pieces into `--parts`."""
-    from models.store import PACKAGED
+    from models.weights.store import PACKAGED
 
     packaged = PACKAGED["smollm2-135m"]
     options.parts.mkdir(parents=True, exist_ok=True)
@@ -100,10 +100,10 @@ def train_one(options: argparse.Namespace) -> None:
     """Train one adapter and put its four files into an archive in `--out`."""
     from dataclasses import replace
 
-    from trainer import recipe as recipes
-    from trainer.processes import join_processes
-    from trainer.run import Options, Run
-    from trainer.training import Listener
+    from trainer.qlora import recipe as recipes
+    from trainer.qlora.processes import join_processes
+    from trainer.qlora.run import Options, Run
+    from trainer.qlora.training_loop import Listener
 
     recipe = recipes.load(Path(options.name))
     if options.epochs:
@@ -147,9 +147,9 @@ def unpack(parts: Path, home: Path) -> None:
     for wheel in parts.glob("gguf-*.whl"):
         sys.path.append(str(wheel))
         os.environ["PYTHONPATH"] = f"{os.environ.get('PYTHONPATH', '')}:{wheel}"
-    from models.conversion import convert
     from models.hashes import file_sha256
-    from models.store import PACKAGED
+    from models.weights.conversion import convert
+    from models.weights.store import PACKAGED
 
     gguf = home / "model.gguf"
     pieces = sorted(parts.glob("gguf.part*"))

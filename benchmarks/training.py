@@ -23,11 +23,11 @@ import torch
 from benchmarks.llama_shape import LLAMA31_8B, TINY, write_random_llama
 from benchmarks.measured import report, save
 from benchmarks.training_measures import samples, summary, wait
-from models.store import is_complete
+from models.weights.store import is_complete
 from tests.small_models import byte_tokenizer
 
 if TYPE_CHECKING:
-    from models.loading import LoadedModel
+    from models.weights.loading import LoadedModel
 
 #: Rates that one H200 was seen to reach: dense bf16 products and attention's.
 LINEAR_FLOPS, ATTENTION_FLOPS = 700e12, 480e12
@@ -127,11 +127,11 @@ def _ours(
     options: argparse.Namespace, *, memory_gib: float = 0.0, dora: bool = False
 ) -> Mapping[str, Any]:
     """The product's own loop on samples made up here."""
-    from trainer.checkpoints import Checkpoints
-    from trainer.parts import make_trainable
-    from trainer.processes import join_processes
-    from trainer.recipe import Lora, Recipe
-    from trainer.training import Training
+    from trainer.qlora.checkpoints import Checkpoints
+    from trainer.qlora.parts import make_trainable
+    from trainer.qlora.processes import join_processes
+    from trainer.qlora.recipe import Lora, Recipe
+    from trainer.qlora.training_loop import Training
 
     processes = join_processes()
     recipe = Recipe(
@@ -178,10 +178,10 @@ def _ours(
 
 def _loaded(model: Path, device: torch.device) -> LoadedModel:
     """The model in NF4, as a training loads it."""
-    from models.attention import AttentionChoice
-    from models.loading import load
-    from models.reviewer import builtin
-    from models.reviewer import load as load_reviewer
+    from models.kernels.attention_choice import AttentionChoice
+    from models.text.reviewer import builtin
+    from models.text.reviewer import load as load_reviewer
+    from models.weights.loading import load
 
     base = load_reviewer(builtin()["llama31-7"]).base
     assert base is not None

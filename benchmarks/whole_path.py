@@ -115,10 +115,10 @@ def engine_alone(batch: str, slots: int | None) -> dict[str, Any]:
     from sqlalchemy import text
 
     from db.session import open_database
-    from models import reviewer
-    from models.engine import Generation
+    from dispatch import roster
+    from models.text import reviewer
+    from models.text.generation import Generation
     from settings import get_settings
-    from worker import roster
     from worker.engines import load_local
 
     settings = get_settings()

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+from db.batch_papers import Added, NewPaper, add_papers, known_custom_ids
+from db.batch_records import (
+    Batch,
+    BatchOptions,
+    finish_submit,
+    open_batch,
+    reopen_batch,
+    reviewer_of,
+)
 from db.contents import PaperContent
 from db.control import (
     cancel,
@@ -13,11 +22,9 @@ from db.control import (
     retry,
     without_text,
 )
-from db.opening import Batch, BatchOptions, finish_submit, open_batch, reopen_batch, reviewer_of
 from db.progress import BatchStatus, status, statuses
 from db.purging import Purge, purge, sources
 from db.reconcile import expire_deadlines
-from db.submission import Added, NewPaper, add_papers, known_custom_ids
 
 __all__ = [
     "Added",

@@ -71,8 +71,8 @@ class Room:
     """Which jobs a worker may take, by the crashes that they were in, and whom it keeps alone.
 
     When an engine or a worker breaks down, each of its papers may be the cause. They are tried
-    again in ever smaller company, which is the worker's to keep (`worker.company`), until the cause
-    is alone: only there does a crash count against a paper.
+    again in ever smaller groups (`worker.crash_isolation`), until the cause is alone: only there
+    does a crash count against a paper.
     """
 
     least_crashes: int

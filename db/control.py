@@ -17,9 +17,9 @@ from sqlalchemy import (
     update,
 )
 
+from db.batch_records import require_batch
 from db.columns import NEVER, now, storable
 from db.events import Change, record
-from db.opening import require_batch
 from db.outcomes import LIVE, OPEN, close_finished, settle
 from db.schema import Batch, Job, Paper, PurgedPaper
 from db.schema_data import JobInput

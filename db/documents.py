@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from db.batches import BatchStatus
-from db.reading import ExportLine, PaperView, ReviewView
+from db.reviews import ExportLine, PaperView, ReviewView
 
 
 def status_document(status: BatchStatus) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import Any, TextIO
 from pydantic_core import to_json
 
 from db.documents import error_document, export_document
-from db.reading import ExportLine, ReviewView, export
+from db.reviews import ExportLine, ReviewView, export
 from db.session import Database
 from errors import MissingPart
 

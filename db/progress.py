@@ -7,8 +7,8 @@ from typing import Any, get_args
 
 from sqlalchemy import Connection, RowMapping, Select, func, select, text
 
+from db.batch_records import require_batch
 from db.columns import now
-from db.opening import require_batch
 from db.outcomes import LIVE
 from db.schema import Batch, Job, JobState, Paper, Reviewer
 from db.session import Database

@@ -74,7 +74,7 @@ GROUP BY reviewer.id, reviewer.name, reviewer.version, counted.aspect
 
 #: A paper judged in both orders counts once: it is won by who won twice; a win and a tie, or two
 #: verdicts that contradict each other, are a tie. One unreadable answer makes the paper invalid; a
-#: paper that was asked about in one order only is not judged yet (judge.standings.complete).
+#: paper that was asked about in one order only is not judged yet (judge.win_rates.complete).
 _PK_SUMMARY = """
 SELECT comparison.id AS comparison, a.name AS a, a.version AS a_version, b.name AS b,
        b.version AS b_version, r.name AS reference, r.version AS reference_version,

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from errors import GiveUp
-from models.api import ApiEngine
-from models.aspects import FOUR
-from models.engine import Engine, Generation, ReviewRequest
-from models.reviewer import Endpoint
+from models.engines.api import ApiEngine
+from models.text.aspects import FOUR
+from models.text.generation import Engine, Generation, ReviewRequest
+from models.text.reviewer import Endpoint
 
 T = TypeVar("T")
 

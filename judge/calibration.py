@@ -22,11 +22,11 @@ from errors import UserError
 from judge.comparing import ParsedPoints, extract_points
 from judge.matchers import Matcher
 from judge.matching import Pair, count, restrict
-from judge.metrics import f1
-from judge.points import PARSED, equal_cut
-from models.aspects import AspectSet
-from models.engine import Suppression
-from models.reviewer import ReviewerConfig
+from judge.overlap import f1
+from judge.point_extraction import PARSED, equal_cut
+from models.text.aspects import AspectSet
+from models.text.generation import Suppression
+from models.text.reviewer import ReviewerConfig
 
 Mode = Literal["logit", "probability"]
 

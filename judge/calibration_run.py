@@ -8,6 +8,7 @@ from typing import Any
 from db import reviewers
 from db.reviewers import ReviewerVersion
 from db.session import Database
+from dispatch import roster
 from errors import UserError
 from judge.calibration import Calibration, Setting, calibrate, settings_of
 from judge.evaluation import Steps
@@ -15,7 +16,6 @@ from judge.generating import ensure_reviews
 from judge.matchers import EmbeddingMatcher
 from judge.selecting import papers_reviewed_by, select_papers, version_named
 from settings import Settings
-from worker import roster
 
 
 def run(

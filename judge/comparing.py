@@ -20,8 +20,8 @@ from errors import GiveUp, RetryLater, UserError
 from judge.exclusion import exclude
 from judge.matchers import Matcher
 from judge.paper_matching import Scene, match_paper
-from judge.points import PARSED, points_of
-from models.aspects import ASPECT_SETS
+from judge.point_extraction import PARSED, points_of
+from models.text.aspects import ASPECT_SETS
 
 Progress = Callable[[int, int], None]
 T = TypeVar("T")

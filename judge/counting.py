@@ -12,8 +12,8 @@ from functools import cached_property
 
 from db.points import StoredPoint
 from judge.matching import Pair, Weights, count, hit_weights, restrict, weight_matrix
-from judge.metrics import Overlap
-from judge.points import equal_cut, equal_cuts
+from judge.overlap import Overlap
+from judge.point_extraction import equal_cut, equal_cuts
 
 Points = Sequence[StoredPoint]
 

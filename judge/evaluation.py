@@ -15,12 +15,12 @@ from db.comparisons import Side
 from db.reviewers import ReviewerVersion
 from db.session import Database
 from judge.comparing import Extractor, Plan, Prepared, Selection, match, prepare
-from judge.errands import judge_all
 from judge.generating import Progress, ensure_reviews
 from judge.judging import JudgeOptions
 from judge.matchers import Matcher
+from judge.question_queue import judge_all
+from judge.report.comparison_records import read_comparison
 from judge.report.figures import ComparisonFigures, MethodFigures, figures
-from judge.report.records import read_comparison
 from judge.selecting import papers_reviewed_by
 from judge.statistics import holm, papers_to_decide
 from settings import Settings

@@ -13,12 +13,12 @@ from db.comparisons import Side, reviewed_papers
 from db.contents import contents_by_id
 from db.reviewers import ReviewerVersion
 from db.session import Database
-from models.cost import refuse_dear
-from models.reviewer import from_json
+from dispatch import roster
+from dispatch.submission import ringer
+from dispatch.waiting import wait_for_batch
+from models.text.cost import refuse_dear
+from models.text.reviewer import from_json
 from settings import Settings
-from worker import roster
-from worker.submission import ringer
-from worker.waiting import wait_for_batch
 
 Progress = Callable[[int, int], None]
 

@@ -21,10 +21,10 @@ from errors import GiveUp, RetryLater, UserError
 from judge.asking import Asker, open_asker
 from judge.comparing import Progress
 from judge.pairwise import Contest, Order, judge, method_of
-from judge.points import equal_cut
-from models.api import endpoint_allowed
-from models.aspects import ASPECT_SETS
-from models.reviewer import Endpoint
+from judge.point_extraction import equal_cut
+from models.engines.api import endpoint_allowed
+from models.text.aspects import ASPECT_SETS
+from models.text.reviewer import Endpoint
 from settings import Settings
 
 #: One paper in so many is asked about twice, to see how stable the judge is.

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from judge.embedding import CachedEmbedder, cosines
+from judge.cosine import CachedEmbedder, cosines
 from judge.matching import MIDPOINT, NEAR, SLOPE, THRESHOLD, Pair, embedding_pairs
 from models.embedding import NAME, WEIGHTS_SHA256, Vectors
 

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
-from judge.embedding import Similarities
-from judge.metrics import Overlap
+from judge.cosine import Similarities
+from judge.overlap import Overlap
 
 #: Cosine from which on two points count as the same: where people's reviews win most often against
 #: other papers' reviews on training papers, as `python -m judge.validate strangers` chooses it

@@ -6,7 +6,7 @@ from typing import Any
 
 from db.points import NewPoint, ReviewText
 from judge.asking import Asker, Question, field, version_of
-from judge.points import is_marker
+from judge.point_extraction import is_marker
 
 _INSTRUCTION = """\
 You get the text of a review of a research paper. List the reviewer's points: every strength, \

@@ -10,6 +10,7 @@ from db import adapters, reviewers
 from db.comparisons import Side, reviewed_by
 from db.reviewers import ReviewerVersion
 from db.session import Database
+from dispatch import roster
 from errors import UserError
 from judge.asking import Asker, open_asker
 from judge.comparing import Extractor, ParsedPoints, Selection
@@ -18,7 +19,6 @@ from judge.matchers import EmbeddingMatcher, Matcher
 from judge.model_matchers import LiangMatcher, MargMatcher
 from judge.model_points import ModelPoints
 from settings import Settings
-from worker import roster
 
 
 def version_named(database: Database, name: str) -> ReviewerVersion:

@@ -7,6 +7,7 @@ Exit codes are those of `referee`: 2 for a user's mistake, 3 when a part is miss
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -15,7 +16,6 @@ from typing import Any
 
 import click
 
-from cli import echo_json, json_option
 from errors import MissingPart, RefereeError, UserError
 from judge.statistics import Estimate
 
@@ -30,7 +30,7 @@ _SETS = ("ape", "marg", "rotten", "strangers")
 @click.option("--endpoint", metavar="URL", help="OpenAI-compatible server of the judge (rotten).")
 @click.option("--model", metavar="NAME", help="Model that the server is asked for (rotten).")
 @click.option("--allow-external", is_flag=True, help="The endpoint may be on another site.")
-@json_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def validate(
     name: str,
     file: tuple[Path, ...],
@@ -55,7 +55,7 @@ def validate(
     else:
         figures = _ape(file[0]) if name == "ape" else _marg(file[0])
     if as_json:
-        echo_json({"set": name} | figures)
+        click.echo(json.dumps({"set": name} | figures, ensure_ascii=False, indent=2))
     else:
         _print(figures)
 
@@ -103,7 +103,7 @@ def _rotten(
     from judge.judging import JudgeOptions
     from judge.validation.labels import read_rated
     from judge.validation.quality import check_quality, quality_pairs
-    from models.api import endpoint_allowed
+    from models.engines.api import endpoint_allowed
     from settings import get_settings
 
     pairs = quality_pairs(read_rated(file))
@@ -124,7 +124,7 @@ def _rotten(
 
 
 def _embedder() -> Any:
-    from judge.embedding import CachedEmbedder
+    from judge.cosine import CachedEmbedder
     from models.embedding import fetch
     from settings import get_settings
 

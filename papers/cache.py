@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 
 from papers.paper import Paper
-from papers.record import dump, load
+from papers.serialisation import dump, load
 
 log = logging.getLogger(__name__)
 

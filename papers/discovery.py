@@ -17,7 +17,7 @@ from typing import TextIO
 from errors import PaperUnreadable, UserError
 from papers.entry import Entry, Format
 from papers.jsonl import custom_id, parse_line
-from papers.lines import scan
+from papers.line_files import scan
 
 SUFFIXES = {
     ".pdf": Format.PDF,

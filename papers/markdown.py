@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from papers.cutting import cut
 from papers.outline import paper_from_blocks
 from papers.paper import Flag, Paper, Section
 from papers.sections import is_named
+from papers.spans import cut
 from papers.text import blocks, plain_heading, read_text, split_title
 
 #: A paper with fewer marked headings than this has unmarked ones.

@@ -1,10 +1,17 @@
-"""What a paper is once it has been read; knows nothing of files, models or databases."""
+"""A paper as it has been read, and as the recipe's prompts show it.
+
+The layout of the recipe's training data: `[TITLE]`, `[ABSTRACT]`, `[CAPTIONS]`, `[CONTENT]`, each
+mark on its own line, blocks apart by a blank line, sections opened by `Section Title: ...`.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+
+MARKS = ("TITLE", "ABSTRACT", "CAPTIONS", "CONTENT")
+_HEADING = "Section Title: "
 
 
 @dataclass(frozen=True)
@@ -41,11 +48,60 @@ class Paper:
     @cached_property
     def text(self) -> str:
         """The recipe's layout, [TITLE] [ABSTRACT] [CAPTIONS] [CONTENT]: what a model sees."""
-        from papers.layout import prompt_text
-
         return prompt_text(self)
 
     @cached_property
     def sha256(self) -> str:
         """Hash of the laid-out text: two sources with equal text are one paper."""
         return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+def prompt_text(paper: Paper) -> str:
+    """The text that a model sees of a paper."""
+    blocks = (
+        paper.title,
+        paper.abstract,
+        "\n".join(paper.captions),
+        "\n\n".join(_section(section) for section in paper.sections),
+    )
+    return "\n\n".join(
+        f"[{mark}]\n{block}" for mark, block in zip(MARKS, blocks, strict=True)
+    ).rstrip()
+
+
+def _section(section: Section) -> str:
+    title = f"{_HEADING}{section.heading}\n" if section.heading else ""
+    text = "  " + section.text.replace("\n", "\n  ") if section.text else ""
+    return (title + text).rstrip("\n")
+
+
+def parse_prompt_text(text: str) -> Paper | None:
+    """Undo `prompt_text`; None when the text is not in that layout. Unsafe text stays unsafe."""
+    blocks = _blocks(text)
+    if blocks is None:
+        return None
+    title, abstract, captions, content = blocks
+    return Paper(
+        title=title,
+        abstract=abstract,
+        sections=tuple(map(_parse_section, filter(str.strip, content.split("\n\n")))),
+        captions=tuple(filter(None, captions.split("\n"))),
+    )
+
+
+def _blocks(text: str) -> list[str] | None:
+    rest = "\n" + text.strip() + "\n"
+    found: list[str] = []
+    for mark in MARKS:
+        before, line, rest = rest.partition(f"\n[{mark}]\n")
+        if not line:
+            return None
+        found.append(before)
+        rest = "\n" + rest
+    return [block.strip("\n") for block in [*found[1:], rest]] if not found[0] else None
+
+
+def _parse_section(text: str) -> Section:
+    heading, _, body = text.partition("\n") if text.startswith(_HEADING) else ("", "", text)
+    lines = [line.removeprefix("  ") for line in body.split("\n")]
+    return Section(heading.removeprefix(_HEADING), "\n".join(lines))

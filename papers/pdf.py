@@ -14,11 +14,11 @@ import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
 
 from errors import PaperUnreadable
-from papers.columns import Line, reading_order
-from papers.furniture import without_furniture
 from papers.page import Page, read_page
+from papers.page_furniture import without_furniture
 from papers.paper import Flag, Paper, Section
 from papers.prose import Vocabulary, paragraph
+from papers.reading_order import Line, reading_order
 from papers.safety import safe_paper
 from papers.sections import ABSTRACT, CAPTION, REFERENCES_AFTER, Kind, ends_paper, heading_kind
 from papers.structure import NOTE_MARK, Role, roles, same_heading

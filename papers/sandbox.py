@@ -22,7 +22,7 @@ from errors import PaperUnreadable
 from papers.entry import Format
 from papers.files import read_file
 from papers.paper import Paper
-from papers.record import dump, load
+from papers.serialisation import dump, load
 
 log = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from enum import Enum
 
-from papers.columns import Line
-from papers.furniture import is_notice
 from papers.page import Page, Rule
+from papers.page_furniture import is_notice
+from papers.reading_order import Line
 from papers.sections import ABSTRACT, CAPTION, NUMBERED, is_named
 
 #: A heading is shorter than this many characters.

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from errors import PaperUnreadable
-from papers.cutting import cut
 from papers.encoding import MAX_TEXT_BYTES, decode
 from papers.outline import paper_from_blocks
 from papers.paper import Flag, Paper, Section
+from papers.spans import cut
 from papers.texmacros import argument, expand, plain
 
 #: Files within files within files: deeper is a loop.

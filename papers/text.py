@@ -8,9 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from papers.layout import parse_prompt_text
 from papers.outline import paper_from_blocks
-from papers.paper import Flag, Paper, Section
+from papers.paper import Flag, Paper, Section, parse_prompt_text
 from papers.sections import ABSTRACT, NUMBERED, is_named
 
 #: Characters; a longer first line is not a title but the text itself.

@@ -10,9 +10,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from models.adapter_package import PROVENANCE, prompt_sha256
-from models.aspects import ASPECT_SETS
-from models.templates import TEMPLATES
+from models.adapters.adapter_package import PROVENANCE, prompt_sha256
+from models.text.aspects import ASPECT_SETS
+from models.text.templates import TEMPLATES
 
 
 def write_adapter(base_folder: Path, folder: Path, base: str, seed: int = 0) -> Path:

@@ -21,8 +21,8 @@ from db.columns import now
 from db.contents import PaperContent
 from db.endings import NewItem
 from db.imports import FrozenReview, import_reviews
-from db.reading import reviews_of
 from db.reviewers import ReviewerVersion
+from db.reviews import reviews_of
 from db.schema import Paper, Review
 from db.schema_judging import (
     ComparedPaper,
@@ -34,7 +34,7 @@ from db.schema_judging import (
     Verdict,
 )
 from db.session import Database
-from models.aspects import SEVEN
+from models.text.aspects import SEVEN
 
 JUDGE = "judge:llama-3.3-70b:1f2e3d"
 _SUBJECTS = (

@@ -16,9 +16,9 @@ from typing import Any
 
 import redis
 
+from dispatch import app as application
+from dispatch.app import REVIEW_TASK, make_app
 from settings import Settings
-from worker import app as application
-from worker.app import REVIEW_TASK, make_app
 from worker.process import run_celery
 from worker.subscription import Subscription
 

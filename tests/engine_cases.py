@@ -14,12 +14,12 @@ from bitsandbytes.nn import Linear4bit
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from models.aspects import FOUR, SEVEN
-from models.attention import AttentionChoice
-from models.engine import Engine, ReviewRequest, Suppression
 from models.hashes import adapter_sha256
-from models.loading import LoadedModel, load
-from models.precision import Precision
+from models.kernels.attention_choice import AttentionChoice
+from models.kernels.precision import Precision
+from models.text.aspects import FOUR, SEVEN
+from models.text.generation import Engine, ReviewRequest, Suppression
+from models.weights.loading import LoadedModel, load
 from tests.small_models import FAMILIES
 
 #: Seconds after which a future that has not ended is a failure.

@@ -23,9 +23,9 @@ from collections.abc import Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 
 from errors import EngineCrashed, EngineLost
-from models.engine import Generation, ReviewRequest
-from models.parse import render
-from models.review import Item
+from models.text.generation import Generation, ReviewRequest
+from models.text.parsing import render
+from models.text.review import Item
 
 #: Seconds that a "SCRIPT: slow" paper takes; long enough to be caught in the middle.
 SLOW_SECONDS = float(os.environ.get("SCRIPTED_SLOW_SECONDS", "2"))
@@ -53,7 +53,7 @@ class Ledger:
 
 
 class ScriptedEngine:
-    """Implements models.engine.Engine without a model."""
+    """Implements models.text.generation.Engine without a model."""
 
     def __init__(self, slots: int = 4, ledger: Ledger | None = None) -> None:
         self._slots = slots

@@ -18,7 +18,7 @@ from typing import Any
 import redis
 from sqlalchemy.engine import URL, make_url
 
-from worker.broker import start_on_a_free_port
+from dispatch.broker import start_on_a_free_port
 
 _CRASH = ("-m", "immediate", "restart")
 

@@ -21,9 +21,9 @@ from typing import IO, Any, get_args
 import psutil
 from sqlalchemy import func, select
 
-from db.nodes import listing
 from db.schema import Batch, Job, JobEvent, JobState
 from db.session import Database, open_database
+from db.worker_nodes import listing
 from tests.command_server import RunningCommand, command_server
 
 Process = subprocess.Popen[bytes] | RunningCommand

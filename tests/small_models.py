@@ -15,9 +15,11 @@ from tokenizers.models import BPE
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.utils import logging as transformers_logging
 
-from models import embedding, reviewer, store
-from models.reviewer import BaseModel
-from models.templates import TEMPLATES
+from models import embedding
+from models.text import reviewer
+from models.text.reviewer import BaseModel
+from models.text.templates import TEMPLATES
+from models.weights import store
 
 
 @lru_cache(maxsize=1)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 
 from errors import RequestRefused, UserError
-from models.api import ApiEngine, endpoint_allowed
-from models.engine import Engine
-from models.reviewer import ReviewerConfig
+from models.engines.api import ApiEngine, endpoint_allowed
+from models.text.generation import Engine
+from models.text.reviewer import ReviewerConfig
 from settings import Settings
 
 

@@ -9,14 +9,14 @@ from itertools import count
 from db import batches
 from db.batches import BatchOptions, BatchStatus
 from db.session import Database
+from dispatch import roster
+from dispatch.submission import PRIORITIES, Source, submit_papers
+from dispatch.waiting import FINISHED, wait_for_batch
 from errors import MissingPart
-from models import store
-from models.reviewer import ReviewerConfig
+from models.text.reviewer import ReviewerConfig
+from models.weights import store
 from settings import PROJECT_ROOT, Settings
-from worker import roster
-from worker.submission import PRIORITIES, Source, submit_papers
 from worker.up import Stack
-from worker.waiting import FINISHED, wait_for_batch
 
 EXAMPLES = PROJECT_ROOT / "examples" / "papers"
 #: The paper that a repeated demo reviews once more.

@@ -16,14 +16,14 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from db import migrate, nodes
+from db import migrate, worker_nodes
 from db.columns import now
 from db.session import Database, open_database
+from dispatch import broker, roster
 from errors import RefereeError
-from models import store
-from models.reviewer import ReviewerConfig
+from models.text.reviewer import ReviewerConfig
+from models.weights import store
 from settings import Settings
-from worker import broker, roster
 from worker.up import gpu_indices
 
 #: Below this the next model or database growth fills the disk; in GiB.
@@ -143,7 +143,7 @@ def _clock(database: Database) -> Check:
 
 
 def _workers(database: Database, settings: Settings) -> Check:
-    alive = [node for node in nodes.listing(database) if node.age_s < settings.lease_seconds]
+    alive = [node for node in worker_nodes.listing(database) if node.age_s < settings.lease_seconds]
     complaints = [f"{node.name}: {node.complaint}" for node in alive if node.complaint]
     if complaints:
         fix = "Mend what it complains of, then `referee workers resume NAME`."
@@ -200,7 +200,7 @@ def _gpu(config: ReviewerConfig | None, settings: Settings) -> Check:
         return Check("gpu", True, "no NVIDIA GPU here: models run on the CPU, slowly")
     # In a child process: a CUDA context made here would stay, and a broken driver may abort.
     answer = subprocess.run(
-        [sys.executable, "-m", "models.gpu_check", _DEVICE],
+        [sys.executable, "-m", "models.kernels.gpu_check", _DEVICE],
         capture_output=True,
         text=True,
         timeout=120,

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from errors import MissingPart, RequestRefused, UserError
-from models import store
-from models.engine import Engine
-from models.reviewer import BaseModel, ReviewerConfig
+from models.text.generation import Engine
+from models.text.reviewer import BaseModel, ReviewerConfig
+from models.weights import store
 from settings import Settings
 
 Weights = Literal["nf4", "bf16"]
@@ -115,11 +115,11 @@ def _continuous(
 ) -> Engine:
     import torch
 
-    from models.capacity import hold_to, starting
-    from models.continuous import ContinuousEngine
-    from models.engine_options import EngineOptions
-    from models.loading import load
-    from models.weights_cache import WeightsCache
+    from models.engines.capacity import hold_to, starting
+    from models.engines.continuous import ContinuousEngine
+    from models.engines.options import EngineOptions
+    from models.weights.loading import load
+    from models.weights.quantised_cache import WeightsCache
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     folder = store.resolve(base, settings.home)

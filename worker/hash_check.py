@@ -13,8 +13,8 @@ from db import reviewers
 from db.reviewers import Pins, ReviewerVersion
 from db.session import Database
 from errors import RetryLater
-from models.reviewer import ReviewerConfig
-from models.templates import TEMPLATES
+from models.text.reviewer import ReviewerConfig
+from models.text.templates import TEMPLATES
 
 
 class OtherHashes(RetryLater):

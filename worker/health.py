@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 import sys
 
-from db import nodes
+from db import worker_nodes
 from db.session import open_database
 from settings import get_settings
 
@@ -16,7 +16,7 @@ from settings import get_settings
 def healthy() -> bool:
     """True when a worker on this host signed within the last lease."""
     settings = get_settings()
-    listed = nodes.listing(open_database(settings.database))
+    listed = worker_nodes.listing(open_database(settings.database))
     here = [node for node in listed if node.host == socket.gethostname()]
     return any(node.age_s < settings.lease_seconds for node in here)
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from db.jobs import Attempt, Claim, Room
-from models.engine import Engine, Generation, ReviewRequest
-from worker.company import Company
+from models.text.generation import Engine, Generation, ReviewRequest
+from worker.crash_isolation import Company
 
 
 class Stopped(Enum):

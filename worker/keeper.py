@@ -13,16 +13,16 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
-from db import jobs, nodes
-from db.nodes import Standing
+from db import jobs, worker_nodes
 from db.session import Database, DatabaseUnavailable
+from db.worker_nodes import Standing
 from settings import Settings
-from worker.contact import Contact
+from worker.database_liveness import Contact
 from worker.engines import EnginePool
 from worker.idle import IdleWatch
 from worker.in_flight import InFlight, Stopped
 from worker.metrics import Metrics
-from worker.paper_record import PaperRecord
+from worker.self_check import PaperRecord
 from worker.subscription import Subscription
 
 log = logging.getLogger("referee.keeper")
@@ -125,11 +125,11 @@ class Keeper(threading.Thread):
     def _sign(self) -> None:
         """Show a sign of life, and learn whether an operator wants this worker to drain."""
         me = self._identity
-        standing = nodes.sign_of_life(
+        standing = worker_nodes.sign_of_life(
             self._database, me.name, reviewer=me.reviewer, gate=self._paper_record.counts()
         )
         if standing is None:
-            nodes.sign_on(self._database, **asdict(me), in_place_of=me.pid)
+            worker_nodes.sign_on(self._database, **asdict(me), in_place_of=me.pid)
         self._obey(standing or ACTIVE)
         self._contact.answered()
 
@@ -152,10 +152,10 @@ class Keeper(threading.Thread):
         if self._state == "draining" or not self._paper_record.suspicious():
             return
         me = self._identity
-        others = nodes.gate_counts_of_others(self._database, me.name, me.queue)
+        others = worker_nodes.gate_counts_of_others(self._database, me.name, me.queue)
         complaint = self._paper_record.complaint(others)
         if complaint is not None:
-            nodes.complain(self._database, me.name, complaint)
+            worker_nodes.complain(self._database, me.name, complaint)
             log.error("%s", complaint, extra={"about": {"action": "sick", "worker": me.name}})
             self._obey(Standing("draining", None))
 

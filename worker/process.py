@@ -24,27 +24,27 @@ from typing import Any
 from celery import Celery, signals
 from celery.exceptions import Reject
 
-from db import jobs, nodes
+from db import jobs, worker_nodes
 from db.session import Database, open_database, require_current
-from models.reviewer import ReviewerConfig
+from dispatch.adapter_cache import AdapterCache
+from dispatch.app import CPU_QUEUE, REVIEW_TASK, make_app
+from dispatch.broker import require
+from dispatch.doorbell import Announcer, Bell
+from models.text.reviewer import ReviewerConfig
 from settings import Settings
-from worker.adapter_cache import AdapterCache
-from worker.app import CPU_QUEUE, REVIEW_TASK, make_app
-from worker.broker import require
-from worker.contact import Contact
-from worker.doorbell import Announcer, Bell
+from worker.database_liveness import Contact
 from worker.engines import EnginePool, Weights, load_local
 from worker.idle import IdleWatch
 from worker.in_flight import InFlight
 from worker.keeper import Identity, Keeper
 from worker.logs import identify
 from worker.metrics import Metrics
-from worker.naming import sign_on
-from worker.paper_record import PaperRecord
 from worker.reviewing import Reviewer
-from worker.sole_host import require_sole_host
+from worker.self_check import PaperRecord
+from worker.single_host import require_sole_host
 from worker.subscription import Subscription
 from worker.watchdog import watch
+from worker.worker_names import sign_on
 
 log = logging.getLogger("referee.worker")
 
@@ -152,7 +152,7 @@ def _consume(
     if keeper.engine_lost.is_set():
         # It stays entered: the worker in its place is asked what this one was, a drain for one.
         return EXIT_ENGINE_LOST
-    nodes.sign_off(database, identity.name)
+    worker_nodes.sign_off(database, identity.name)
     return 0
 
 

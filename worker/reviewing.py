@@ -13,18 +13,18 @@ import traceback
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 
-from db import events, jobs, nodes, reviewers
+from db import events, jobs, reviewers, worker_nodes
 from db.session import Database, DatabaseUnavailable
 from errors import EngineCrashed, EngineLost, GiveUp, NeverStarted, RetryLater
-from models.reviewer import ReviewerConfig, from_json
+from models.text.reviewer import ReviewerConfig, from_json
 from settings import Settings
-from worker import answers
-from worker.answers import Answer
+from worker import review_answers
 from worker.engines import EnginePool
 from worker.hash_check import HashCheck, OtherHashes
 from worker.in_flight import InFlight, Stopped
 from worker.metrics import Metrics
-from worker.paper_record import PaperRecord
+from worker.review_answers import Answer
+from worker.self_check import PaperRecord
 
 log = logging.getLogger("referee.worker")
 
@@ -163,9 +163,9 @@ class Reviewer:
         engine = self._engines.engine_for(claim.reviewer.sha256, config, claim.allow_external)
         self._hashes.require(claim.reviewer, config, engine.versions)
         for sample in range(1 + MAX_RESAMPLES):
-            request = answers.request_for(config, claim, sample)
+            request = review_answers.request_for(config, claim, sample)
             generation = self._in_flight.wait(claim, engine, request)
-            answer = answers.read(config, claim, request, generation)
+            answer = review_answers.read(config, claim, request, generation)
             if sample == 0:
                 self._paper_record.note_answer(passed=answer.result.passed)
             if answer.result.passed:
@@ -213,7 +213,7 @@ class Reviewer:
         """Take no more papers, and say why, until an operator resumes this worker."""
         self._in_flight.pause(True)
         log.error("%s", sentence, extra={"about": {"action": action, "job": claim.job_id}})
-        self._persist(claim, lambda: nodes.complain(self._database, self._worker, sentence))
+        self._persist(claim, lambda: worker_nodes.complain(self._database, self._worker, sentence))
 
     def _stopped(self, claim: jobs.Claim) -> str:
         """The engine cancelled the request: say why in the database."""

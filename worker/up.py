@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from db import migrate, nodes
+from db import migrate, worker_nodes
 from db.session import Database, open_database
+from dispatch.app import CPU_QUEUE
+from dispatch.broker import Broker, serve
 from errors import MissingPart, UserError
-from models import store
-from models.reviewer import ReviewerConfig
+from models.text.reviewer import ReviewerConfig
+from models.weights import store
 from settings import Settings
-from worker.app import CPU_QUEUE
-from worker.broker import Broker, serve
 from worker.supervisor import ChildSpec, Supervisor
 
 #: Seconds beyond the drain time that a worker gets to end before it is killed: a cancelled paper
@@ -45,7 +45,9 @@ class Stack:
     def wait_until_ready(self, queue: str) -> None:
         """Block until a worker that serves a queue has signed on."""
         own = set(self.supervisor.pids().values())
-        while not any(n.queue == queue and n.pid in own for n in nodes.listing(self.database)):
+        while not any(
+            n.queue == queue and n.pid in own for n in worker_nodes.listing(self.database)
+        ):
             self.check()
             time.sleep(_POLL_SECONDS)
             own = set(self.supervisor.pids().values())

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from judge.standings import Standing
 from judge.statistics import Estimate
+from judge.win_rates import Standing
 
 
 @dataclass(frozen=True)

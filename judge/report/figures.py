@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from judge.agreement import cohen_kappa
 from judge.bootstrap import bootstrap
+from judge.report.comparison_records import ComparisonRecord, PaperRecord, VerdictRecord
 from judge.report.overlap_figures import OverlapFigures, SizeFigures, overlaps, sizes
-from judge.report.records import ComparisonRecord, PaperRecord, VerdictRecord
-from judge.standings import (
+from judge.statistics import Estimate, holm, share
+from judge.win_rates import (
     Ballot,
     Direction,
     Position,
@@ -22,8 +23,7 @@ from judge.standings import (
     settle,
     standing,
 )
-from judge.statistics import Estimate, holm, share
-from models.aspects import ASPECT_SETS
+from models.text.aspects import ASPECT_SETS
 
 #: The headline, then raw hits, then language models.
 HEADLINE = "match_equal"

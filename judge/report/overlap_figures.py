@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from judge.bootstrap import bootstrap, mean
-from judge.metrics import METRICS, Metric, over_reviewers, some_reviewer_rate
-from judge.report.records import ComparisonRecord, CountRecord, PaperRecord
+from judge.overlap import METRICS, Metric, over_reviewers, some_reviewer_rate
+from judge.report.comparison_records import ComparisonRecord, CountRecord, PaperRecord
 from judge.statistics import Estimate
 
 #: Who is counted against what, in the order of the tables.

@@ -15,11 +15,11 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from judge.metrics import METRICS
+from judge.overlap import METRICS
 from judge.report import words
 from judge.report.charts import NARROW, WIDE, Chart, Layout, chart
+from judge.report.comparison_records import PaperRecord
 from judge.report.figures import ComparisonFigures, MethodFigures, config_text
-from judge.report.records import PaperRecord
 from judge.report.texts import Match, PaperTexts
 
 _TEMPLATES = Path(__file__).parent / "templates"

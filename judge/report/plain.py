@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from judge.metrics import METRICS
+from judge.overlap import METRICS
 from judge.report import words
 from judge.report.figures import ComparisonFigures, MethodFigures
 

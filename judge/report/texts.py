@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, select
 
-from db.reading import ReviewView, reviews_of
+from db.reviews import ReviewView, reviews_of
 from db.schema_judging import Point, PointMatch
 from db.session import Database
-from judge.report.records import ComparisonRecord, PaperRecord
-from models.aspects import ASPECT_SETS
+from judge.report.comparison_records import ComparisonRecord, PaperRecord
+from models.text.aspects import ASPECT_SETS
 
 _HEADINGS = {a.key: a.heading for chosen in ASPECT_SETS.values() for a in chosen.aspects}
 

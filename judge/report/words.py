@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from judge.report.figures import HEADLINE, RAW, ComparisonFigures
-from judge.standings import Standing
 from judge.statistics import Estimate, papers_to_decide
+from judge.win_rates import Standing
 
 #: A PK of fewer papers is refused unless somebody insists.
 MIN_PAPERS = 50

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from errors import UserError
-from judge.points import sentences
+from judge.point_extraction import sentences
 
 T = TypeVar("T")
 

@@ -9,9 +9,9 @@ import numpy as np
 from scipy.stats import rankdata
 
 from judge.bootstrap import Floats, Statistic, bootstrap
-from judge.embedding import Similarities, cosines
+from judge.cosine import Similarities, cosines
 from judge.matching import embedding_pairs
-from judge.metrics import Overlap, precision, pseudo_jaccard, recall
+from judge.overlap import Overlap, precision, pseudo_jaccard, recall
 from judge.statistics import Estimate
 from judge.validation.labels import Alignment, Passage
 from judge.validation.pairs import LabelledPairs, PairFigures, pair_figures

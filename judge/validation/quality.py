@@ -13,9 +13,9 @@ from typing import Any
 from judge.agreement import cohen_kappa, spearman
 from judge.asking import Asker, Question, Unreadable, choice, field
 from judge.bootstrap import bootstrap, mean, over_groups
-from judge.standings import WORTH, Ballot, Settled, settle
 from judge.statistics import Estimate, share
 from judge.validation.labels import RatedReview
+from judge.win_rates import WORTH, Ballot, Settled, settle
 
 #: Points of 100 by which rated quality must differ: below that people do not agree either.
 GAP = 15.0

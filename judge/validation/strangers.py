@@ -18,10 +18,10 @@ import numpy as np
 from db.points import StoredPoint
 from errors import UserError
 from judge.bootstrap import bootstrap, mean, over_groups
+from judge.cosine import Similarities, cosines
 from judge.counting import Reading, verdicts
-from judge.embedding import Similarities, cosines
 from judge.matching import embedding_pairs
-from judge.points import equal_cut
+from judge.point_extraction import equal_cut
 from judge.statistics import Estimate
 from judge.validation.labels import ReviewedPaper
 from judge.validation.matcher import Embed

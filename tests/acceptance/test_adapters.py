@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from models import reviewer as configurations
+from models.text import reviewer as configurations
 from tests.adapters import write_adapter
 from tests.conftest import PostgresServer
 from tests.servers import Valkey

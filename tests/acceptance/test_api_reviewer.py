@@ -10,9 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
-from models.aspects import SEVEN
-from models.parse import render
-from models.review import Item
+from models.text.aspects import SEVEN
+from models.text.parsing import render
+from models.text.review import Item
 from tests.site import FAST, SCRIPTED, Site, write_papers
 
 REVIEWER = """\

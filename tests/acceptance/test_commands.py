@@ -13,7 +13,7 @@ import click
 import pytest
 
 import cli
-from models.aspects import SEVEN
+from models.text.aspects import SEVEN
 from tests.site import FAST, ROOT, SCRIPTED, Site, write_papers
 
 

@@ -13,10 +13,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
-from db.nodes import listing
+from db.worker_nodes import listing
+from dispatch.broker import serve
 from settings import Settings
 from tests.site import FAST, SCRIPTED, Site, wait_until, write_papers
-from worker.broker import serve
 
 
 def free_port() -> int:

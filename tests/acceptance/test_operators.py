@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import redis
 
-from db.nodes import WorkerNode, listing
+from db.worker_nodes import WorkerNode, listing
+from dispatch.broker import serve
 from settings import Settings
 from tests.conftest import PostgresServer
 from tests.site import FAST, SCRIPTED, Process, Site, wait_until, write_papers
-from worker.broker import serve
 
 #: Only the doorbells tell workers of work, once they have started.
 NO_RECONCILE = {"REFEREE_RECONCILE_SECONDS": "600", "REFEREE_LEASE_SECONDS": "6"}

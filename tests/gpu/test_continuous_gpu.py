@@ -17,21 +17,21 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, GenerationConfig
 
 from errors import EngineLost
-from models.adapter_bank import AdapterBank
-from models.aspects import FOUR, SEVEN
-from models.attention import AttentionChoice
-from models.capacity import hold_to
-from models.continuous import ContinuousEngine
-from models.decoder import Decoder, Model
-from models.engine import ReviewRequest
-from models.engine_options import EngineOptions
-from models.generate import GenerateEngine
-from models.grammar import GrammarTables
+from models.adapters.adapter_bank import AdapterBank
+from models.engines.capacity import hold_to
+from models.engines.continuous import ContinuousEngine
+from models.engines.decoder import Decoder, Model
+from models.engines.generate import GenerateEngine
+from models.engines.options import EngineOptions
+from models.grammar.token_tables import GrammarTables
 from models.hashes import adapter_sha256
-from models.loading import LoadedModel, load
-from models.paged_attention import ATTENTION, DecodePlan, kernel_for
-from models.paged_cache import EIGHT_BITS, CacheKind, CacheShape, PagedCache
-from models.precision import Precision
+from models.kernels.attention_choice import AttentionChoice
+from models.kernels.paged_attention import ATTENTION, DecodePlan, kernel_for
+from models.kernels.paged_cache import EIGHT_BITS, CacheKind, CacheShape, PagedCache
+from models.kernels.precision import Precision
+from models.text.aspects import FOUR, SEVEN
+from models.text.generation import ReviewRequest
+from models.weights.loading import LoadedModel, load
 from tests.engine_cases import (
     LLAMA31,
     REQUEST,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.aspects import FOUR, SEVEN
-from models.engine import ReviewRequest, Suppression
-from models.grammar import GrammarTables, advance, begin
-from models.processors import Draw, Rows, choose, take
-from models.sampling import gumbel
+from models.grammar.processors import Draw, Rows, choose, take
+from models.grammar.sampling import gumbel
+from models.grammar.token_tables import GrammarTables, advance, begin
+from models.text.aspects import FOUR, SEVEN
+from models.text.generation import ReviewRequest, Suppression
 from tests.tokenizers import sentencepiece
 from tests.unit.generation.decoding import decode
 

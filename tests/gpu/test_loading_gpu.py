@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from models import reviewer
-from models.attention import choose_attention
-from models.generate import GenerateEngine
-from models.loading import LoadedModel, Weights, load
-from models.parse import parse
+from models.engines.generate import GenerateEngine
+from models.kernels.attention_choice import choose_attention
+from models.text import reviewer
+from models.text.parsing import parse
+from models.weights.loading import LoadedModel, Weights, load
 from tests.small_models import FAMILIES, write_tiny_llama
 
 pytestmark = [

@@ -11,8 +11,8 @@ from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 from bitsandbytes.nn import Linear4bit
 from torch import Tensor, nn
 
-from models.nf4_linear import FEW_ROWS, Nf4Linear, replace_linears
-from models.nf4_product import LowRank, Nf4Matrix, dequantise, multiply
+from models.kernels.nf4_linear import FEW_ROWS, Nf4Linear, replace_linears
+from models.kernels.nf4_product import LowRank, Nf4Matrix, dequantise, multiply
 
 pytestmark = [
     pytest.mark.gpu,

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.loading import load
-from models.precision import Precision
+from models.kernels.precision import Precision
+from models.weights.loading import load
 from tests.small_models import FAMILIES, write_tiny_llama
-from trainer.attention import choose_attention
-from trainer.elementwise import choose_elementwise
-from trainer.llama import TrainableLlama, head_shape
-from trainer.low_rank import LoraSettings
-from trainer.memory import fit
-from trainer.recomputation import Plan
-from trainer.tokens import Sample
+from trainer.data.tokens import Sample
+from trainer.qlora.causal_attention import choose_attention
+from trainer.qlora.elementwise import choose_elementwise
+from trainer.qlora.llama import TrainableLlama, head_shape
+from trainer.qlora.low_rank import LoraSettings
+from trainer.qlora.memory import fit
+from trainer.qlora.recomputation import Plan
 
 pytestmark = [
     pytest.mark.gpu,

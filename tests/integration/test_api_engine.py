@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from errors import EngineLost, RequestRefused, RetryLater, UserError
-from models.api import ApiEngine, endpoint_allowed
-from models.aspects import FOUR
-from models.engine import ReviewRequest, Suppression
-from models.reviewer import Endpoint
+from models.engines.api import ApiEngine, endpoint_allowed
+from models.text.aspects import FOUR
+from models.text.generation import ReviewRequest, Suppression
+from models.text.reviewer import Endpoint
 
 #: Seconds after which a test that waits has failed.
 DEADLINE_S = 20.0

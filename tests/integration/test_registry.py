@@ -17,16 +17,16 @@ from db import adapters, reviewers
 from db.schema_judging import Comparison, Verdict
 from db.schema_training import AdapterChunk
 from db.session import Database, open_database
+from dispatch import adapter_registry, roster
+from dispatch.adapter_cache import AdapterCache
 from errors import RequestRefused, UserError
-from models import reviewer as configurations
-from models.adapter_package import CONFIG, PROVENANCE, WEIGHTS
-from models.loading import load
-from models.reviewer import BaseModel, ReviewerConfig
+from models.adapters.adapter_package import CONFIG, PROVENANCE, WEIGHTS
+from models.text import reviewer as configurations
+from models.text.reviewer import BaseModel, ReviewerConfig
+from models.weights.loading import load
 from tests.adapters import change, write_adapter
 from tests.integration.db.content import a_reviewer, paper, submit
 from tests.small_models import write_tiny_llama
-from worker import registry, roster
-from worker.adapter_cache import AdapterCache
 
 BASE = "tiny-llama"
 
@@ -58,12 +58,12 @@ def site(database: Database, base_folder: Path) -> Database:
 def test_an_adapter_travels_whole_and_a_changed_byte_is_noticed(
     site: Database, trained: list[Path], tmp_path: Path
 ) -> None:
-    done = registry.register(site, trained[0])
+    done = adapter_registry.register(site, trained[0])
     assert done.new
-    assert not registry.register(site, trained[0]).new
+    assert not adapter_registry.register(site, trained[0]).new
     stored = adapters.named(site, done.sha256[:8])
     assert adapters.papers(site, stored) == {"a" * 64, "b" * 64}
-    registry.verify(site, stored)
+    adapter_registry.verify(site, stored)
     # When another machine asks for it
     folder = AdapterCache(site, tmp_path).folder(done.sha256)
     # Then it has the same bytes, and asks the database no more
@@ -74,7 +74,7 @@ def test_an_adapter_travels_whole_and_a_changed_byte_is_noticed(
     # But a third machine, and `verify`, refuse what is in the database now
     for ask in (
         lambda: AdapterCache(site, tmp_path / "third").folder(done.sha256),
-        lambda: registry.verify(site, stored),
+        lambda: adapter_registry.verify(site, stored),
     ):
         with pytest.raises(RequestRefused, match="SHA-256"):
             ask()
@@ -84,7 +84,7 @@ def test_an_adapter_travels_whole_and_a_changed_byte_is_noticed(
 def test_a_broken_cache_is_filled_again(
     site: Database, trained: list[Path], tmp_path: Path
 ) -> None:
-    sha256 = registry.register(site, trained[0]).sha256
+    sha256 = adapter_registry.register(site, trained[0]).sha256
     folder = AdapterCache(site, tmp_path).folder(sha256)
     (folder / WEIGHTS).unlink()
     assert (AdapterCache(site, tmp_path).folder(sha256) / WEIGHTS).is_file()
@@ -145,7 +145,7 @@ def test_what_does_not_fit_is_refused_in_one_sentence_and_not_stored(
     folder = Path(shutil.copytree(trained[0], tmp_path / "adapter"))
     spoil(folder)
     with pytest.raises(UserError, match=sentence) as refusal:
-        registry.register(database, folder)
+        adapter_registry.register(database, folder)
     assert "\n" not in str(refusal.value)
     assert adapters.listing(database) == []
     database.close()
@@ -155,12 +155,12 @@ def test_a_promoted_adapter_is_for_later_batches_and_can_be_taken_back(
     site: Database, trained: list[Path], base_folder: Path
 ) -> None:
     first, second = (
-        adapters.named(site, registry.register(site, folder).sha256) for folder in trained
+        adapters.named(site, adapter_registry.register(site, folder).sha256) for folder in trained
     )
     plain, _ = roster.resolve(site, "tiny-4")
     running = submit(site, "running", paper("a"), reviewer=plain)
-    one = registry.promote(site, first, "tiny-4")
-    two = registry.promote(site, second, "tiny-4")
+    one = adapter_registry.promote(site, first, "tiny-4")
+    two = adapter_registry.promote(site, second, "tiny-4")
     assert [one.version, two.version] == [2, 3]
     assert roster.resolve(site, "tiny-4")[1].adapter_sha256 == second.sha256
     # A batch that was there before keeps its version
@@ -168,24 +168,24 @@ def test_a_promoted_adapter_is_for_later_batches_and_can_be_taken_back(
     # Only what is in force is protected, and marked
     assert states(site) == ["registered", "promoted"]
     with pytest.raises(UserError, match="used by a reviewer in force"):
-        registry.retire(site, second)
+        adapter_registry.retire(site, second)
     # Back twice, and not further
-    assert registry.roll_back(site, "tiny-4")[1] == one
-    assert registry.roll_back(site, "tiny-4") == (one, plain)
+    assert adapter_registry.roll_back(site, "tiny-4")[1] == one
+    assert adapter_registry.roll_back(site, "tiny-4") == (one, plain)
     with pytest.raises(UserError, match="no earlier version"):
-        registry.roll_back(site, "tiny-4")
+        adapter_registry.roll_back(site, "tiny-4")
     # A version that was taken back can be put in force again; a retired adapter cannot
-    assert registry.promote(site, second, "tiny-4") == two
-    registry.retire(site, first)
+    assert adapter_registry.promote(site, second, "tiny-4") == two
+    adapter_registry.retire(site, first)
     assert states(site) == ["retired", "promoted"]
     with pytest.raises(UserError, match="is retired"):
-        registry.promote(site, first, "tiny-4")
+        adapter_registry.promote(site, first, "tiny-4")
     with pytest.raises(UserError, match="trained for base model tiny-llama"):
-        registry.promote(site, second, "llama31-4")
+        adapter_registry.promote(site, second, "llama31-4")
 
 
 def test_an_evaluation_can_be_asked_for(site: Database, trained: list[Path]) -> None:
-    adapter = adapters.named(site, registry.register(site, trained[0]).sha256)
+    adapter = adapters.named(site, adapter_registry.register(site, trained[0]).sha256)
     candidate = reviewers.register(
         site,
         name="candidate",
@@ -209,20 +209,20 @@ def test_an_evaluation_can_be_asked_for(site: Database, trained: list[Path]) -> 
         )
     submit(site, "b", paper("a"), paper("b"))
     with pytest.raises(UserError, match="won 0 and lost 0"):
-        registry.promote(site, adapter, "tiny-4", evaluation=7)
+        adapter_registry.promote(site, adapter, "tiny-4", evaluation=7)
     with pytest.raises(UserError, match="There is no evaluation 8"):
-        registry.promote(site, adapter, "tiny-4", evaluation=8)
+        adapter_registry.promote(site, adapter, "tiny-4", evaluation=8)
     with site.write() as on:  # a lost, so the candidate, b, won
         won = {"comparison_id": 7, "paper_id": 1, "method": "match_equal", "outcome": "lose"}
         on.execute(insert(Verdict).values(shown_first="neither", **won))
-    assert registry.promote(site, adapter, "tiny-4", evaluation=7).version == 2
+    assert adapter_registry.promote(site, adapter, "tiny-4", evaluation=7).version == 2
 
 
 def test_a_merged_model_gives_the_adapted_models_scores(
     site: Database, trained: list[Path], base_folder: Path, tmp_path: Path
 ) -> None:
-    adapter = adapters.named(site, registry.register(site, trained[0]).sha256)
-    registry.merge(site, adapter, tmp_path / "merged", tmp_path / "home")
+    adapter = adapters.named(site, adapter_registry.register(site, trained[0]).sha256)
+    adapter_registry.merge(site, adapter, tmp_path / "merged", tmp_path / "home")
     cpu, base = torch.device("cpu"), config(base_folder).base
     assert base is not None
     adapted = load(base_folder, base, template="llama3", weights="bf16", device=cpu)
@@ -238,7 +238,7 @@ def test_a_merged_model_gives_the_adapted_models_scores(
     # Rounding of the merged weights to bf16 is all that tells them apart.
     assert (found - expected).abs().mean() < 0.02 * expected.abs().mean()
     with pytest.raises(UserError, match="is there already"):
-        registry.merge(site, adapter, tmp_path / "merged", tmp_path / "home")
+        adapter_registry.merge(site, adapter, tmp_path / "merged", tmp_path / "home")
 
 
 def states(database: Database) -> list[str]:

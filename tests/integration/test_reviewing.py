@@ -13,23 +13,23 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 
-from db import batches, nodes
+from db import batches, worker_nodes
 from db.batches import BatchOptions
 from db.columns import now
 from db.schema import Job, Paper
 from db.session import Database, DatabaseUnavailable, open_database
+from dispatch import adapter_cache, roster
+from dispatch.adapter_cache import AdapterCache
 from errors import NeverStarted, RetryLater
 from settings import Settings
 from tests.integration.db.content import paper
 from tests.scripted_engine import ScriptedEngine
-from worker import adapter_cache, roster
-from worker.adapter_cache import AdapterCache
 from worker.engines import FetchAdapter, LocalEngines
 from worker.in_flight import InFlight
 from worker.keeper import Identity
 from worker.metrics import Metrics
-from worker.paper_record import PaperRecord
 from worker.reviewing import JOBS_A_DOORBELL, Reviewer
+from worker.self_check import PaperRecord
 
 MORE = 5
 
@@ -73,7 +73,7 @@ def reviewing(
     batches.add_papers(database, batch, [paper(f"{n:02}", text) for n, text in enumerate(texts)])
     batches.finish_submit(database, batch)
     identity = Identity("w1", "h", 1, "", version.queue, "", slots, "", "v")
-    nodes.sign_on(database, **asdict(identity))
+    worker_nodes.sign_on(database, **asdict(identity))
     settings = Settings(home=home)
     engines = LocalEngines(config.base.name, ScriptedEngine(slots), fetch_adapter)
     yield Reviewer(
@@ -176,7 +176,7 @@ def test_an_outage_while_an_adapter_is_fetched_uses_up_no_attempt(
 
 
 def complaint(database: Database) -> str | None:
-    (node,) = nodes.listing(database)
+    (node,) = worker_nodes.listing(database)
     assert node.state == ("active" if node.complaint is None else "draining")
     return node.complaint
 

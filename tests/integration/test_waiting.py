@@ -9,22 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from db import jobs, nodes
+from db import jobs, worker_nodes
 from db.session import Database
+from dispatch.app import CPU_QUEUE
+from dispatch.broker import Broker
+from dispatch.waiting import wait_for_batch
 from errors import MissingPart
-from judge import errands
+from judge import question_queue
 from settings import Settings
 from tests.integration.db.content import QUEUE, a_review, must_claim, paper, submit
-from worker.app import CPU_QUEUE
-from worker.broker import Broker
 from worker.keeper import Identity
-from worker.waiting import wait_for_batch
 
 PATIENCE = 60.0
 
 
 def sign_on(database: Database, queue: str) -> None:
-    nodes.sign_on(database, **asdict(Identity("w1", "h", 1, "", queue, "", 1, "", "v")))
+    worker_nodes.sign_on(database, **asdict(Identity("w1", "h", 1, "", queue, "", 1, "", "v")))
 
 
 def wait(
@@ -37,7 +37,7 @@ def wait(
         nonlocal looks
         looks += 1
         assert looks < 9, "it waits for ever"
-        nodes.sign_of_life(database, "w1", reviewer="")
+        worker_nodes.sign_of_life(database, "w1", reviewer="")
         if looks == 3:
             end()
 
@@ -54,7 +54,7 @@ def test_a_batch_is_not_waited_for_when_all_workers_drain(
 ) -> None:
     submit(database, "b", paper("a"))
     sign_on(database, QUEUE)
-    nodes.complain(database, "w1", "five papers in a row had no answer")
+    worker_nodes.complain(database, "w1", "five papers in a row had no answer")
     with pytest.raises(MissingPart, match="those there are drain"):
         wait(database, monkeypatch)
 
@@ -65,7 +65,7 @@ def test_what_a_draining_worker_still_has_is_waited_for(
     submit(database, "b", paper("a"))
     sign_on(database, QUEUE)
     claim = must_claim(database, "w1")
-    nodes.set_state(database, "w1", "draining")
+    worker_nodes.set_state(database, "w1", "draining")
     state = wait(database, monkeypatch, lambda: jobs.commit_review(database, claim, a_review()))
     assert state == "completed"
 
@@ -74,9 +74,9 @@ def test_a_judge_answers_here_while_the_cpu_worker_drains(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = Settings(home=tmp_path)
-    monkeypatch.setattr(errands.broker, "find", lambda _: Broker("redis://127.0.0.1:1/0"))
+    monkeypatch.setattr(question_queue.broker, "find", lambda _: Broker("redis://127.0.0.1:1/0"))
     monkeypatch.setattr(Broker, "answers", lambda _: True)
     sign_on(database, CPU_QUEUE)
-    assert errands._app_with_worker(database, settings) is not None
-    nodes.complain(database, "w1", "five papers in a row had no answer")
-    assert errands._app_with_worker(database, settings) is None
+    assert question_queue._app_with_worker(database, settings) is not None
+    worker_nodes.complain(database, "w1", "five papers in a row had no answer")
+    assert question_queue._app_with_worker(database, settings) is None

@@ -18,11 +18,11 @@ from sqlalchemy.engine import make_url
 
 from db import batches, jobs, migrate
 from db.session import open_database
+from dispatch.broker import serve
 from settings import PROJECT_ROOT, Settings
 from tests.conftest import PostgresServer
 from tests.integration.db.content import a_review, must_claim, paper, review_all, states, submit
 from tests.site import FAST, SCRIPTED, Site, write_papers
-from worker.broker import serve
 
 #: What a migration may do while workers of the version before run: they know none of it.
 EXPANDING = {"add_column", "create_table", "create_index"}

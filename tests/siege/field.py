@@ -20,14 +20,14 @@ from sqlalchemy import Select, select
 
 from db.schema import Job, JobEvent, WorkerNode
 from db.session import Database, DatabaseUnavailable, open_database
-from models.reviewer import builtin, load
+from dispatch import roster
+from models.text.reviewer import builtin, load
 from tests.servers import Postgres, Valkey, postgres
 from tests.siege.books import Attempt
 from tests.siege.fleet import Fleet, Worker, freeze, thaw
 from tests.siege.plan import CANCELLED_AT_ONCE
 from tests.siege.proxy import Loop, Proxy, Upstream
 from tests.site import SCRIPTED, Site
-from worker import roster
 
 T = TypeVar("T")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.company import Company
+from worker.crash_isolation import Company
 
 
 @given(st.integers(1, 200), st.lists(st.integers(0, 6), max_size=200))

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from worker.contact import Contact
+from worker.database_liveness import Contact
 
 LEASE = 60.0
 

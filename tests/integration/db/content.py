@@ -8,8 +8,8 @@ from typing import Any
 from db import batches, jobs, reviewers
 from db.batches import Batch, BatchOptions, NewPaper, PaperContent
 from db.jobs import Claim, NewItem, NewReview
-from db.reading import export
 from db.reviewers import ReviewerVersion
+from db.reviews import export
 from db.session import Database
 
 QUEUE = "reviews.tiny"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text
 
-from db import batches, claims, intake, jobs
+from db import batches, claims, enqueue, jobs
 from db.jobs import Room
 from db.schema import Job
 from db.session import Database
@@ -152,7 +152,7 @@ def test_plans_made_while_the_tables_are_empty_serve_when_they_are_full(
 
     # When it plans how to look a chunk's names up, or to check that an event's job is there
     with database.read() as on:
-        named = intake.named(on, 1, {"a", "b"})
+        named = enqueue.named(on, 1, {"a", "b"})
     look_up = _plan(database, named)
     check = _plan(database, select(Job.id).where(Job.id == 1))
 

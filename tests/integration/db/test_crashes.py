@@ -9,10 +9,10 @@ import pytest
 
 from db import batches, jobs
 from db.jobs import Claim
-from db.reading import export
+from db.reviews import export
 from db.session import Database
 from tests.integration.db.content import QUEUE, a_review, claim, must_claim, paper, states, submit
-from worker.company import Company
+from worker.crash_isolation import Company
 
 
 class Worker:

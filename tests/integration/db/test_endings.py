@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from db import batches, jobs
-from db.reading import export, find
+from db.reviews import export, find
 from db.session import Database
 from errors import UserError
 from tests.integration.db.content import (

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import insert, select, text
 
 from db import batches, events, jobs, purging
-from db.reading import export, find
+from db.reviews import export, find
 from db.schema_data import JobInput
 from db.session import Database, open_database
 from errors import UserError

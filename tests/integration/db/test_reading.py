@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from db import jobs, reading
-from db.reading import export, find
+from db import jobs, reviews
+from db.reviews import export, find
 from db.session import Database
 from errors import UserError
 from tests.integration.db.content import (
@@ -53,7 +53,7 @@ def test_an_export_has_a_line_for_every_submitted_id(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given more jobs than a page holds, in every state
-    monkeypatch.setattr(reading, "PAGE", 3)
+    monkeypatch.setattr(reviews, "PAGE", 3)
     papers = [paper(f"p{n}", f"text {n % 5}") for n in range(10)] + [unreadable("u"), paper("Z")]
     submit(database, "b", *papers, samples=2)
     jobs.fail(database, must_claim(database), kind="k", sentence="s")

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from db import batches, jobs
 from db import reconcile as reconciling
-from db.reading import export
+from db.reviews import export
 from db.session import Database
 from tests.integration.db.content import (
     QUEUE,

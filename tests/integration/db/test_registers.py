@@ -6,13 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from db import nodes, reviewers
+from db import reviewers, worker_nodes
 from db.endings import NewItem
 from db.imports import FrozenReview, Imported, import_reviews
-from db.nodes import GateCounts, Standing
-from db.reading import find
 from db.reviewers import ReviewerVersion
+from db.reviews import find
 from db.session import Database
+from db.worker_nodes import GateCounts, Standing
 from tests.integration.db.content import a_reviewer, content, must_claim, paper, submit
 
 ACTIVE = Standing("active", None)
@@ -57,7 +57,7 @@ def sign_on(
     pid: int = 7,
     in_place_of: int | None = None,
 ) -> bool:
-    return nodes.sign_on(
+    return worker_nodes.sign_on(
         database,
         name=name,
         host=host,
@@ -73,75 +73,79 @@ def sign_on(
 
 def test_a_worker_signs_on_lives_drains_and_signs_off(database: Database) -> None:
     sign_on(database)
-    assert nodes.sign_of_life(database, "w1", reviewer="tiny-7 v1") == ACTIVE
-    (node,) = nodes.listing(database)
+    assert worker_nodes.sign_of_life(database, "w1", reviewer="tiny-7 v1") == ACTIVE
+    (node,) = worker_nodes.listing(database)
     assert (node.name, node.slots, node.reviewer, node.state) == ("w1", 4, "tiny-7 v1", "active")
     assert 0 <= node.age_s < 60
 
-    assert nodes.set_state(database, "w1", "draining") == 1
-    assert nodes.sign_of_life(database, "w1", reviewer="") == Standing("draining", None)
+    assert worker_nodes.set_state(database, "w1", "draining") == 1
+    assert worker_nodes.sign_of_life(database, "w1", reviewer="") == Standing("draining", None)
 
-    nodes.sign_off(database, "w1")
-    assert nodes.listing(database) == []
-    assert nodes.sign_of_life(database, "w1", reviewer="") is None
+    worker_nodes.sign_off(database, "w1")
+    assert worker_nodes.listing(database) == []
+    assert worker_nodes.sign_of_life(database, "w1", reviewer="") is None
 
 
 def test_a_host_drains_as_a_whole(database: Database) -> None:
     for name, host in (("a", "h1"), ("b", "h1"), ("c", "h2")):
         sign_on(database, name, host)
-    assert nodes.set_state(database, "h1", "draining") == 2
-    assert nodes.set_state(database, "nobody", "draining") == 0
-    assert [node.state for node in nodes.listing(database)] == ["draining", "draining", "active"]
+    assert worker_nodes.set_state(database, "h1", "draining") == 2
+    assert worker_nodes.set_state(database, "nobody", "draining") == 0
+    assert [node.state for node in worker_nodes.listing(database)] == [
+        "draining",
+        "draining",
+        "active",
+    ]
 
 
 def test_only_who_knows_the_process_that_has_a_name_may_take_its_place(database: Database) -> None:
     assert sign_on(database, pid=7)
     assert not sign_on(database, pid=8)
     assert not sign_on(database, pid=8, in_place_of=6)
-    assert [node.pid for node in nodes.listing(database)] == [7]
+    assert [node.pid for node in worker_nodes.listing(database)] == [7]
     assert sign_on(database, pid=8, in_place_of=7)
-    assert [node.pid for node in nodes.listing(database)] == [8]
+    assert [node.pid for node in worker_nodes.listing(database)] == [8]
 
 
 def test_a_drain_outlives_the_process_until_an_operator_resumes(database: Database) -> None:
     sign_on(database)
-    nodes.set_state(database, "w1", "draining", give_back_after=100.0)
+    worker_nodes.set_state(database, "w1", "draining", give_back_after=100.0)
     assert sign_on(database, in_place_of=7)
-    standing = nodes.sign_of_life(database, "w1", reviewer="")
+    standing = worker_nodes.sign_of_life(database, "w1", reviewer="")
     assert standing is not None
     assert standing.state == "draining"
     assert standing.give_back_in_s is not None
-    nodes.set_state(database, "w1", "active")
+    worker_nodes.set_state(database, "w1", "active")
     assert sign_on(database, in_place_of=7)
-    assert nodes.sign_of_life(database, "w1", reviewer="") == ACTIVE
+    assert worker_nodes.sign_of_life(database, "w1", reviewer="") == ACTIVE
 
 
 def test_a_complaint_outlives_the_process_and_its_counts_do_not(database: Database) -> None:
     sign_on(database, "w1")
     sign_on(database, "w2")
-    nodes.sign_of_life(database, "w1", reviewer="", gate=GateCounts(20, 20))
-    nodes.complain(database, "w1", "its card writes garbage")
+    worker_nodes.sign_of_life(database, "w1", reviewer="", gate=GateCounts(20, 20))
+    worker_nodes.complain(database, "w1", "its card writes garbage")
     assert sign_on(database, "w1", in_place_of=7)
-    node, _ = nodes.listing(database)
+    node, _ = worker_nodes.listing(database)
     assert (node.state, node.complaint) == ("draining", "its card writes garbage")
-    nodes.set_state(database, "w1", "active")
-    assert nodes.gate_counts_of_others(database, "w2", "reviews.tiny") == GateCounts(0, 0)
+    worker_nodes.set_state(database, "w1", "active")
+    assert worker_nodes.gate_counts_of_others(database, "w2", "reviews.tiny") == GateCounts(0, 0)
 
 
 def test_a_drain_within_a_time_counts_down_until_it_is_taken_back(database: Database) -> None:
     sign_on(database)
-    nodes.set_state(database, "w1", "draining", give_back_after=100.0)
-    standing = nodes.sign_of_life(database, "w1", reviewer="")
+    worker_nodes.set_state(database, "w1", "draining", give_back_after=100.0)
+    standing = worker_nodes.sign_of_life(database, "w1", reviewer="")
     assert standing is not None
     assert standing.give_back_in_s is not None
     assert 50 < standing.give_back_in_s <= 100
-    nodes.set_state(database, "w1", "draining", give_back_after=0.0)
-    standing = nodes.sign_of_life(database, "w1", reviewer="")
+    worker_nodes.set_state(database, "w1", "draining", give_back_after=0.0)
+    standing = worker_nodes.sign_of_life(database, "w1", reviewer="")
     assert standing is not None
     assert standing.give_back_in_s is not None
     assert standing.give_back_in_s <= 0
-    nodes.set_state(database, "w1", "active")
-    assert nodes.sign_of_life(database, "w1", reviewer="") == ACTIVE
+    worker_nodes.set_state(database, "w1", "active")
+    assert worker_nodes.sign_of_life(database, "w1", reviewer="") == ACTIVE
 
 
 def test_a_worker_is_listed_with_the_papers_it_holds(database: Database) -> None:
@@ -150,7 +154,10 @@ def test_a_worker_is_listed_with_the_papers_it_holds(database: Database) -> None
     submit(database, "b", paper("p1"), paper("p2"), paper("p3"))
     must_claim(database, "w1")
     must_claim(database, "w1")
-    assert {node.name: node.running for node in nodes.listing(database)} == {"w1": 2, "w2": 0}
+    assert {node.name: node.running for node in worker_nodes.listing(database)} == {
+        "w1": 2,
+        "w2": 0,
+    }
 
 
 def frozen(external_id: str, text: str = "paper") -> FrozenReview:

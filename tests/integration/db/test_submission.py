@@ -6,7 +6,7 @@ import pytest
 
 from db import batches, jobs, reviewers
 from db.batches import BatchOptions, NewPaper
-from db.reading import find
+from db.reviews import find
 from db.session import Database
 from errors import UserError
 from tests.integration.db.content import (

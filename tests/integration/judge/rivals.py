@@ -7,9 +7,9 @@ from db.endings import NewItem
 from db.imports import FrozenReview, import_reviews
 from db.reviewers import ReviewerVersion
 from db.session import Database
-from models.aspects import SEVEN
-from models.parse import render
-from models.review import Item
+from models.text.aspects import SEVEN
+from models.text.parsing import render
+from models.text.review import Item
 from tests.integration.db.content import content
 
 #: What people said; each phrase is a point.

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from commands.calibration_table import plot, rows, table
 from db.endings import NewItem
 from db.imports import FrozenReview, import_reviews
 from db.session import Database
 from errors import UserError
-from judge.calibration_display import plot, rows, table
 from judge.calibration_run import run
-from models.aspects import SEVEN
+from models.text.aspects import SEVEN
 from settings import Settings
 from tests.integration.db.content import content
 from tests.integration.judge.rivals import reviewer

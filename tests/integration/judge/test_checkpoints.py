@@ -11,22 +11,22 @@ from typing import Any
 
 import pytest
 
+from commands.checkpoint_table import rows, sentences
 from db import adapters
 from db.adapters import NewAdapter
 from db.comparisons import papers_of
 from db.reviewers import ReviewerVersion
 from db.session import Database
+from dispatch import roster
 from errors import UserError
-from judge.checkpoints import choose
-from judge.checkpoints_display import rows, sentences
-from models.adapter_package import prompt_sha256
-from models.aspects import SEVEN
-from models.templates import TEMPLATES
+from judge.checkpoint_choice import choose
+from models.adapters.adapter_package import prompt_sha256
+from models.text.aspects import SEVEN
+from models.text.templates import TEMPLATES
 from settings import Settings
 from tests.integration.db.content import content
 from tests.integration.judge.rivals import ECHOES, NOISE, POINTS, reviewer, write
 from tests.small_models import give_embedding_model
-from worker import roster
 
 ONE_DATABASE = pytest.mark.parametrize("dialect", ["sqlite"])
 PAPERS = [f"p{i}" for i in range(4)]

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from sqlalchemy import func, insert, select
 
+from commands.evaluation import line
+from commands.evaluation import rows as rows_of
 from db.comparisons import Side
 from db.imports import FrozenReview, import_reviews
 from db.matches import MatchedPaper
@@ -20,13 +22,11 @@ from db.session import Database
 from errors import RetryLater, UserError
 from judge import comparing
 from judge.comparing import ParsedPoints, Plan, Selection, match, prepare
-from judge.eval_run import line
-from judge.eval_run import rows as rows_of
 from judge.evaluation import Request, evaluate
 from judge.judging import JudgeOptions
 from judge.matchers import EmbeddingMatcher
+from judge.report.comparison_records import read_comparison
 from judge.report.figures import figures
-from judge.report.records import read_comparison
 from judge.selecting import adapters_named
 from settings import Settings
 from tests.chat_server import chatting, fuller_review_wins

@@ -16,8 +16,8 @@ from db.session import Database
 from errors import UserError
 from judge.comparing import ParsedPoints, extract_points
 from judge.judging import Ask, Judge, JudgeOptions, ask_of, pending
+from judge.report.comparison_records import read_comparison
 from judge.report.figures import figures
-from judge.report.records import read_comparison
 from settings import Settings
 from tests.chat_server import ChatServer, chatting, fuller_review_wins
 from tests.integration.judge.rivals import ECHOES, NOISE, POINTS, reviewer, write

@@ -17,8 +17,8 @@ from db.schema_judging import Verdict
 from db.session import Database
 from errors import UserError
 from judge.report.figures import ComparisonFigures
-from judge.report.files import write_report
 from judge.report.overlap_figures import OverlapFigures
+from judge.report.writer import write_report
 from judge.statistics import Estimate
 from tests.comparisons import JUDGE, Texts, store_comparison
 

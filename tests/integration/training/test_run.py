@@ -21,17 +21,17 @@ import torch
 from safetensors.torch import load_file
 
 from errors import UserError
-from models.adapters import Adapters
-from models.aspects import FOUR
+from models.adapters.attached import Adapters
 from models.hashes import adapter_sha256
-from models.loading import load
-from models.precision import Precision
+from models.kernels.precision import Precision
+from models.text.aspects import FOUR
+from models.weights.loading import load
 from tests.small_models import FAMILIES, write_tiny_llama
-from trainer.checkpoints import Checkpoints
-from trainer.dataset import Card, CutRule, Pair, Source, write
-from trainer.processes import Processes, join_processes
-from trainer.recipe import Lora, Recipe
-from trainer.run import Options, Run, Trained
+from trainer.data.dataset import Card, CutRule, Pair, Source, write
+from trainer.qlora.checkpoints import Checkpoints
+from trainer.qlora.processes import Processes, join_processes
+from trainer.qlora.recipe import Lora, Recipe
+from trainer.qlora.run import Options, Run, Trained
 
 FORK = multiprocessing.get_context("fork")
 RECIPE = Recipe(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from db.columns import storable, storable_json
-from db.intake import seed_of
+from db.enqueue import seed_of
 from db.session import parse_url
 from errors import UserError
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from models.aspects import FOUR, SEVEN
-from models.engine import ReviewRequest
-from models.grammar import GrammarTables
+from models.grammar.token_tables import GrammarTables
+from models.text.aspects import FOUR, SEVEN
+from models.text.generation import ReviewRequest
 from tests.tokenizers import TOKENIZERS
 
 

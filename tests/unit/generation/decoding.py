@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from models.engine import ReviewRequest
-from models.grammar import GrammarTables, advance, begin
-from models.processors import Rows, choose
+from models.grammar.processors import Rows, choose
+from models.grammar.token_tables import GrammarTables, advance, begin
+from models.text.generation import ReviewRequest
 
 #: Gives the raw scores [B, V] of a step, from the step's number.
 Scores = Callable[[int], Tensor]

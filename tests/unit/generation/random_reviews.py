@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, LogitsProcessorList
 
-from models.aspects import FOUR, SEVEN
-from models.engine import ReviewRequest, Suppression
-from models.grammar import GrammarTables
-from models.processors import ReviewProcessor, Rows
+from models.grammar.processors import ReviewProcessor, Rows
+from models.grammar.token_tables import GrammarTables
+from models.text.aspects import FOUR, SEVEN
+from models.text.generation import ReviewRequest, Suppression
 
 PROMPT_TOKENS = 5
 BATCH = 10

@@ -13,14 +13,14 @@ from tokenizers import Tokenizer, decoders
 from tokenizers.models import BPE
 
 from errors import RequestRefused, UserError
-from models.aspects import FOUR, SEVEN
-from models.engine import ReviewRequest
-from models.grammar import MAX_ITEMS, NODE, GrammarTables, advance, begin, legal
-from models.lines import BODY, DONE, LineAutomaton
-from models.parse import parse
-from models.phrases import Phrases
-from models.processors import Rows
-from models.vocabulary import Vocabulary
+from models.grammar.line_automaton import BODY, DONE, LineAutomaton
+from models.grammar.phrases import Phrases
+from models.grammar.processors import Rows
+from models.grammar.token_tables import MAX_ITEMS, NODE, GrammarTables, advance, begin, legal
+from models.grammar.vocabulary import Vocabulary
+from models.text.aspects import FOUR, SEVEN
+from models.text.generation import ReviewRequest
+from models.text.parsing import parse
 from tests.tokenizers import TOKENIZERS
 from tests.unit.generation.conftest import tables_of
 from tests.unit.generation.decoding import decode

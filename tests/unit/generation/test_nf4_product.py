@@ -11,8 +11,9 @@ from bitsandbytes.functional import get_4bit_type
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.nf4_product import TABLE_FACTOR, assembly, pack_scales
-from models.nf4_tiling import fits, tiling_for
+from models.kernels.nf4_dequantise import TABLE_FACTOR, assembly
+from models.kernels.nf4_product import pack_scales
+from models.kernels.nf4_tiling import fits, tiling_for
 
 #: Largest relative error of a weight: of the table's value in bf16, and of the product's rounding.
 WORST = 2**-8 + 2**-8

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models.paged_cache import EIGHT_BITS, CacheShape, PagedCache, Rotation
+from models.kernels.paged_cache import EIGHT_BITS, CacheShape, PagedCache, Rotation
 
 HEADS, DIM, BLOCK = 2, 8, 8
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from models.aspects import FOUR
-from models.engine import ReviewRequest, Suppression
-from models.grammar import GrammarTables, advance, begin
-from models.parse import parse
-from models.processors import Draw, Rows, choose, processors_for, take
+from models.grammar.processors import Draw, Rows, choose, processors_for, take
+from models.grammar.token_tables import GrammarTables, advance, begin
+from models.text.aspects import FOUR
+from models.text.generation import ReviewRequest, Suppression
+from models.text.parsing import parse
 from tests.tokenizers import TOKENIZERS
 from tests.unit.generation.conftest import tables_of
 from tests.unit.generation.decoding import decode

@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from models.sampling import NUCLEUS, add_noise, draw_from_nucleus, gumbel, keep_top_p, temper
+from models.grammar.sampling import (
+    NUCLEUS,
+    add_noise,
+    draw_from_nucleus,
+    gumbel,
+    keep_top_p,
+    temper,
+)
 
 #: Below this the sampler would be called wrong; with fixed seeds the outcome never changes.
 P_VALUE = 0.001

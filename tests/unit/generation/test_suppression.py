@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.aspects import FOUR, SEVEN, AspectSet
-from models.engine import ReviewRequest, Suppression
-from models.grammar import NODE, GrammarTables, advance, begin
-from models.processors import Rows
-from models.suppression import collateral, suppress
-from models.vocabulary import Vocabulary
+from models.grammar.processors import Rows
+from models.grammar.suppression import collateral, suppress
+from models.grammar.token_tables import NODE, GrammarTables, advance, begin
+from models.grammar.vocabulary import Vocabulary
+from models.text.aspects import FOUR, SEVEN, AspectSet
+from models.text.generation import ReviewRequest, Suppression
 from tests.tokenizers import TOKENIZERS
 from tests.unit.generation.conftest import tables_of
 

@@ -14,7 +14,7 @@ from judge.asking import TRIES, Asker, Unreadable, choice, json_value, whole_num
 from judge.model_matchers import LiangMatcher, MargMatcher
 from judge.model_points import ModelPoints
 from judge.pairwise import Contest, judge
-from models.engine import Generation, ReviewRequest
+from models.text.generation import Generation, ReviewRequest
 
 Answering = Callable[[ReviewRequest], str]
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from judge import metrics, ratings
-from judge.metrics import METRICS, Overlap
+from judge import overlap, ratings
+from judge.overlap import METRICS, Overlap
 from judge.ratings import RatedPaper, decision_scores, rating_scores
 from judge.style import longest_common_subsequence, rouge
 
@@ -36,7 +36,7 @@ def test_metrics_lie_between_0_and_1_and_keep_their_order(overlap: Overlap) -> N
 @given(overlaps())
 def test_swapping_the_reviews_swaps_recall_and_precision_and_nothing_else(o: Overlap) -> None:
     swapped = Overlap(o.n_generated, o.n_reference, o.hits_generated, o.hits_reference, o.n_pairs)
-    assert metrics.recall(o) == metrics.precision(swapped)
+    assert overlap.recall(o) == overlap.precision(swapped)
     for name in ("f1", "jaccard", "dice", "szymkiewicz_simpson", "pseudo_jaccard"):
         assert METRICS[name](o) == pytest.approx(METRICS[name](swapped))
 
@@ -49,12 +49,12 @@ def test_a_review_held_against_itself_has_every_metric_at_1(n: int) -> None:
 def test_metrics_by_hand() -> None:
     # 4 human points, 6 generated; 2 human ones are hit by 3 generated ones.
     overlap = Overlap(4, 6, 2, 3, 2)
-    assert metrics.recall(overlap) == 1 / 2
-    assert metrics.precision(overlap) == 1 / 2
-    assert metrics.jaccard(overlap) == 2 / 8
-    assert metrics.dice(overlap) == 4 / 10
-    assert metrics.szymkiewicz_simpson(overlap) == 2 / 4
-    assert metrics.pseudo_jaccard(overlap) == 2.5 / 7.5
+    assert overlap.recall(overlap) == 1 / 2
+    assert overlap.precision(overlap) == 1 / 2
+    assert overlap.jaccard(overlap) == 2 / 8
+    assert overlap.dice(overlap) == 4 / 10
+    assert overlap.szymkiewicz_simpson(overlap) == 2 / 4
+    assert overlap.pseudo_jaccard(overlap) == 2.5 / 7.5
 
 
 def test_counts_that_cannot_be_are_refused() -> None:
@@ -65,8 +65,8 @@ def test_counts_that_cannot_be_are_refused() -> None:
 
 def test_a_reference_review_without_points_does_not_pull_the_mean_down() -> None:
     paper = [Overlap(2, 4, 1, 1, 1), Overlap(0, 4, 0, 0, 0)]
-    assert metrics.over_reviewers(metrics.recall, paper) == 0.5
-    assert math.isnan(metrics.over_reviewers(metrics.recall, paper[1:]))
+    assert overlap.over_reviewers(overlap.recall, paper) == 0.5
+    assert math.isnan(overlap.over_reviewers(overlap.recall, paper[1:]))
 
 
 papers = st.lists(

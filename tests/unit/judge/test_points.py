@@ -6,7 +6,7 @@ import hypothesis.strategies as st
 from hypothesis import given, settings
 
 from db.points import ReviewText, StoredPoint
-from judge.points import equal_cut, equal_cuts, points_of, sentences
+from judge.point_extraction import equal_cut, equal_cuts, points_of, sentences
 
 FREE = """\
 This paper proposes a new optimizer for sparse networks. The idea is interesting, and Sec. 3 \

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from judge.standings import Ballot, Outcome, Settled, position, settle, standing
+from judge.win_rates import Ballot, Outcome, Settled, position, settle, standing
 
 outcomes = st.lists(st.sampled_from(["win", "tie", "lose", "invalid"]), max_size=40)
 OTHER: dict[Outcome, Outcome] = {"win": "lose", "lose": "win", "tie": "tie", "invalid": "invalid"}

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from errors import UserError
-from judge.standings import Settled
 from judge.validation.labels import (
     RatedReview,
     read_alignments,
@@ -33,6 +32,7 @@ from judge.validation.pairs import (
 )
 from judge.validation.quality import quality_figures, quality_pairs
 from judge.validation.strangers import check_strangers
+from judge.win_rates import Settled
 from tests.site import ROOT
 
 WORDS = ("noise", "proof", "speed", "memory", "figure", "baseline")

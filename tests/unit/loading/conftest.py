@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.loading import LoadedModel, Weights, load
+from models.weights.loading import LoadedModel, Weights, load
 from tests.small_models import FAMILIES, write_tiny_llama
 
 Load = Callable[..., LoadedModel]

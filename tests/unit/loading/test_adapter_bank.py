@@ -13,11 +13,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from errors import RequestRefused
-from models import adapter_bank
-from models.adapter_bank import AdapterBank
+from models.adapters import adapter_bank
+from models.adapters.adapter_bank import AdapterBank
 from models.hashes import adapter_sha256
-from models.loading import LoadedModel
-from models.nf4_product import LowRank
+from models.kernels.nf4_product import LowRank
+from models.weights.loading import LoadedModel
 from tests.engine_cases import LLAMA31, load_exact, write_adapters
 from tests.small_models import write_tiny_llama
 

@@ -16,7 +16,7 @@ from tokenizers import pre_tokenizers
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from errors import MissingPart
-from models import conversion, store
+from models.weights import conversion, store
 
 N_HEADS, N_KV_HEADS, N_HIDDEN = 4, 2, 64
 SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]

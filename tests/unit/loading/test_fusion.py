@@ -9,9 +9,9 @@ import torch
 from bitsandbytes.functional import dequantize_4bit
 from bitsandbytes.nn import Linear4bit
 
-from models.fusion import unnest_scales
-from models.loading import LoadedModel
-from models.nf4_linear import replace_linears
+from models.kernels.fusion import unnest_scales
+from models.kernels.nf4_linear import replace_linears
+from models.weights.loading import LoadedModel
 
 
 def test_unnested_scales_give_the_same_weights_to_the_bit(

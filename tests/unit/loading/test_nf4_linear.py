@@ -11,14 +11,14 @@ from bitsandbytes.functional import QuantState, dequantize_4bit, get_4bit_type
 from bitsandbytes.nn import Linear4bit
 from torch import Tensor, nn
 
-from models import nf4_linear
-from models.adapter_bank import AdapterBank
-from models.fusion import unnest_scales
-from models.loading import load
-from models.nf4_linear import Nf4Linear, replace_linears
-from models.nf4_product import TABLE_FACTOR, Added, LowRank, Nf4Matrix
-from models.nf4_tiling import BLOCK_WEIGHTS
-from models.precision import Precision
+from models.adapters.adapter_bank import AdapterBank
+from models.kernels import nf4_linear
+from models.kernels.fusion import unnest_scales
+from models.kernels.nf4_linear import Nf4Linear, replace_linears
+from models.kernels.nf4_product import TABLE_FACTOR, Added, LowRank, Nf4Matrix
+from models.kernels.nf4_tiling import BLOCK_WEIGHTS
+from models.kernels.precision import Precision
+from models.weights.loading import load
 from tests.engine_cases import LLAMA31, write_adapters
 from tests.small_models import write_tiny_llama
 

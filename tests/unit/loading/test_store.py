@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from errors import MissingPart
-from models import hashes, store
-from models.reviewer import BaseModel
+from models import hashes
+from models.text.reviewer import BaseModel
+from models.weights import store
 
 BASE = BaseModel(name="tiny", hub="nobody/no-such-model", revision="0" * 40, max_context=512)
 
@@ -84,7 +85,7 @@ def test_a_hub_that_cannot_be_reached_gives_one_sentence(tmp_path: Path) -> None
     # Given a machine without a way out, when a model that no wheel holds is fetched
     code = (
         "from pathlib import Path; from errors import MissingPart; from models import store\n"
-        "from models.reviewer import BaseModel\n"
+        "from models.text.reviewer import BaseModel\n"
         f"base = BaseModel('tiny', 'nobody/no-such-model', '{'0' * 40}', 512)\n"
         f"try: store.fetch(base, Path({str(tmp_path)!r}))\n"
         "except MissingPart as missing: print(missing)"
@@ -99,7 +100,9 @@ def test_a_hub_that_cannot_be_reached_gives_one_sentence(tmp_path: Path) -> None
 
 
 def test_the_store_and_the_tokenizer_need_no_torch() -> None:
-    code = "import sys, models.store, models.conversion; print('torch' in sys.modules)"
+    code = (
+        "import sys, models.weights.store, models.weights.conversion; print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "False", done.stderr
 

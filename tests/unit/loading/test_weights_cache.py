@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from models import weights_cache
-from models.loading import LoadedModel, Weights, load
-from models.weights_cache import WeightsCache
+from models.weights import quantised_cache
+from models.weights.loading import LoadedModel, Weights, load
+from models.weights.quantised_cache import WeightsCache
 from tests.small_models import FAMILIES, write_tiny_llama
 
 FAMILY = FAMILIES["llama31"]
@@ -58,7 +58,7 @@ def test_kept_weights_give_the_same_scores_to_the_bit(
 def test_only_the_entries_used_last_are_kept(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(weights_cache, "MOST_KEPT", 2)
+    monkeypatch.setattr(quantised_cache, "MOST_KEPT", 2)
     cache, model = WeightsCache(tmp_path), loaded(folder, None).model
     entries = [cache.entry({"number": number}) for number in range(3)]
     for age, entry in enumerate(entries[:2]):

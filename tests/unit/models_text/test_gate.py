@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import gate
-from models.aspects import EMPTY_LINE, FOUR
-from models.engine import Finish
-from models.gate import CHECKS, GateConfig, check
-from models.parse import parse
-from models.review import Check, GateResult
+from models.text import gate
+from models.text.aspects import EMPTY_LINE, FOUR
+from models.text.gate import CHECKS, GateConfig, check
+from models.text.generation import Finish
+from models.text.parsing import parse
+from models.text.review import Check, GateResult
 
 PAPER = """\
 [TITLE]

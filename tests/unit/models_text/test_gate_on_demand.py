@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from models import gate
-from models.aspects import FOUR
-from models.engine import Finish
-from models.gate import GateConfig
-from models.parse import parse, render
-from models.review import GateResult, Item
+from models.text import gate
+from models.text.aspects import FOUR
+from models.text.gate import GateConfig
+from models.text.generation import Finish
+from models.text.parsing import parse, render
+from models.text.review import GateResult, Item
 
 SOURCE = "The comparisons with recent baselines are weak. The novelty of the pruning is limited."
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.aspects import EMPTY_LINE, FOUR, SEVEN, AspectSet
-from models.parse import is_strict, parse, render
-from models.review import Item, Review
+from models.text.aspects import EMPTY_LINE, FOUR, SEVEN, AspectSet
+from models.text.parsing import is_strict, parse, render
+from models.text.review import Item, Review
 
 STRICT = """\
 [Significance and novelty]

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from errors import RequestRefused
-from models.aspects import FOUR, SEVEN
-from models.engine import ReviewRequest
-from models.prompt import build_prompt, count_tokens, prompt_messages
-from models.templates import TEMPLATES, encode_text
+from models.text.aspects import FOUR, SEVEN
+from models.text.generation import ReviewRequest
+from models.text.prompt import build_prompt, count_tokens, prompt_messages
+from models.text.templates import TEMPLATES, encode_text
 from tests.tokenizers import llama3, sentencepiece, smollm2
 
 TOKENIZERS = {"llama3": llama3, "chatml": smollm2, "llama2": sentencepiece}

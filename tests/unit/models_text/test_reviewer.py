@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from errors import UserError
-from models.aspects import ASPECT_SETS, SEVEN
-from models.engine import Suppression
-from models.reviewer import MAX_PROMPT_TOKENS, ReviewerConfig, builtin, from_json, load
+from models.text.aspects import ASPECT_SETS, SEVEN
+from models.text.generation import Suppression
+from models.text.reviewer import MAX_PROMPT_TOKENS, ReviewerConfig, builtin, from_json, load
 
 DESIGNED = {
     "demo-7": ("reviews.smollm2-135m", 3_072, 512),

@@ -8,7 +8,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from errors import UserError
-from models.templates import CHATML, LLAMA2, LLAMA3, TEMPLATES, Template, encode_text
+from models.text.templates import CHATML, LLAMA2, LLAMA3, TEMPLATES, Template, encode_text
 from tests.tokenizers import TOKENIZERS
 
 FITTING = [(LLAMA3, "llama3"), (CHATML, "smollm2"), (LLAMA2, "sentencepiece")]

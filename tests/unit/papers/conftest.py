@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from papers.intake import PdfLimits, Reading, discover, read_all
+from papers.reading import PdfLimits, Reading, discover, read_all
 
 ROOT = Path(__file__).resolve().parents[3]
 EXAMPLES = ROOT / "examples" / "papers"

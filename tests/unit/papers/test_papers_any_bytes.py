@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from errors import PaperUnreadable, UserError
 from papers.entry import Entry, Format
 from papers.files import read_file
-from papers.intake import PdfLimits, Reading, discover, read_all
 from papers.paper import Paper
+from papers.reading import PdfLimits, Reading, discover, read_all
 
 PIECES = [
     b"# ", b"\n", b"\n\n", b"Abstract", b"References\n", b"[TITLE]\n", b"[ABSTRACT]\n",

@@ -16,8 +16,8 @@ from handmade_pdf import line, pdf, prose
 from errors import PaperUnreadable
 from papers.encoding import MAX_TEXT_BYTES
 from papers.entry import Entry, Format
-from papers.intake import PdfLimits, Reading, discover, read_all
 from papers.paper import Paper
+from papers.reading import PdfLimits, Reading, discover, read_all
 from papers.sandbox import Sandbox
 from papers.text import read_text
 

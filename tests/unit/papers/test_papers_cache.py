@@ -9,9 +9,9 @@ import pytest
 from handmade_pdf import line, pdf, prose
 
 from papers import cache as cache_module
-from papers.intake import PdfLimits, Reading, ReadingCache, discover, read_all
 from papers.paper import Flag, Paper, Section
-from papers.record import dump, load
+from papers.reading import PdfLimits, Reading, ReadingCache, discover, read_all
+from papers.serialisation import dump, load
 
 
 @pytest.fixture

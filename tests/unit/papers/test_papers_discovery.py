@@ -12,7 +12,7 @@ from handmade_pdf import line, pdf, prose
 
 from errors import UserError
 from papers.entry import Format
-from papers.intake import PdfLimits, discover, read_all
+from papers.reading import PdfLimits, discover, read_all
 
 
 def _write(folder: Path, *names: str) -> None:

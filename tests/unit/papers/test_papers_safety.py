@@ -5,9 +5,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.aspects import ASPECT_SETS, EMPTY_MARKER
-from papers.layout import MARKS, parse_prompt_text, prompt_text
-from papers.paper import Paper, Section
+from models.text.aspects import ASPECT_SETS, EMPTY_MARKER
+from papers.paper import MARKS, Paper, Section, parse_prompt_text, prompt_text
 from papers.safety import neutralise, normalise, safe_paper
 
 TOKENS = [

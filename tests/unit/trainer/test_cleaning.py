@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from db.corpus import CorpusPaper, HumanReview, NewFlag
-from trainer.cleaning import Thresholds, find_flags, kept_text
-from trainer.inputs import cut_parts
-from trainer.rebuttals import late_stretches
+from trainer.data.cleaning import Thresholds, find_flags, kept_text
+from trainer.data.merge_inputs import cut_parts
+from trainer.data.rebuttals import late_stretches
 
 GOOD = (
     "The paper studies a relevant problem and the experiments are convincing. The writing is clear "

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from errors import UserError
-from trainer.dataset import Card, CutRule, Pair, Source, read, write
+from trainer.data.dataset import Card, CutRule, Pair, Source, read, write
 
 CARD = Card(
     name="spring",

@@ -12,15 +12,15 @@ from peft import get_peft_model
 from peft.utils.save_and_load import set_peft_model_state_dict
 from torch.nn.functional import cross_entropy
 
-from models.loading import load
-from models.precision import Precision
+from models.kernels.precision import Precision
+from models.weights.loading import load
 from tests.small_models import FAMILIES, write_tiny_llama
-from trainer.attention import choose_attention
-from trainer.elementwise import choose_elementwise
-from trainer.llama import TrainableLlama, head_shape
-from trainer.low_rank import LoraSettings, peft_config
-from trainer.recomputation import Plan
-from trainer.tokens import Sample
+from trainer.data.tokens import Sample
+from trainer.qlora.causal_attention import choose_attention
+from trainer.qlora.elementwise import choose_elementwise
+from trainer.qlora.llama import TrainableLlama, head_shape
+from trainer.qlora.low_rank import LoraSettings, peft_config
+from trainer.qlora.recomputation import Plan
 
 CPU = torch.device("cpu")
 PLANS = [Plan(0, 0, 2), Plan(0, 2, 0), Plan(2, 0, 0), Plan(1, 0, 1, dense=True)]

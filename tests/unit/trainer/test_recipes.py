@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from torch.nn.attention import SDPBackend
 
 from errors import UserError
-from trainer import recipe as recipes
-from trainer.attention import HeadShape, _sdpa, is_right
-from trainer.curve import draw
-from trainer.order import batch_of, learning_rate, shares
-from trainer.recipe import Recipe
-from trainer.recomputation import BlockShape, make_plan
+from trainer.qlora import recipe as recipes
+from trainer.qlora.causal_attention import HeadShape, _sdpa, is_right
+from trainer.qlora.loss_curve import draw
+from trainer.qlora.recipe import Recipe
+from trainer.qlora.recomputation import BlockShape, make_plan
+from trainer.qlora.schedule import batch_of, learning_rate, shares
 
 SHIPPED = sorted(path.stem for path in recipes.FOLDER.glob("*.yaml"))
 RECIPE = Recipe("r", "llama31-7", "d", batch=4, epochs=2.5)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from benchmarks.small_model import compare, item_mask
-from models.aspects import FOUR
-from models.parse import render
-from models.review import Item
+from models.text.aspects import FOUR
+from models.text.parsing import render
+from models.text.review import Item
 from tests.tokenizers import smollm2
-from trainer.tokens import review_tokens
+from trainer.data.tokens import review_tokens
 
 
 def test_only_the_text_of_items_is_counted() -> None:

@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 
 from errors import UserError
-from models.aspects import FOUR
-from models.parse import render
-from models.review import Item
+from models.text.aspects import FOUR
+from models.text.parsing import render
+from models.text.review import Item
 from papers.text import read_text
-from trainer import openreview
-from trainer.forms import load_forms
-from trainer.importing import detect
-from trainer.openreview import choose_file, read_forums, source_paper, texts
-from trainer.peerread import read_peerread
-from trainer.records import Problem, SourcePaper
-from trainer.tables import read_pairs, read_tables
+from trainer.data import openreview
+from trainer.data.importing import detect
+from trainer.data.jsonl_sources import read_pairs, read_tables
+from trainer.data.openreview import choose_file, read_forums, source_paper, texts
+from trainer.data.peerread import read_peerread
+from trainer.data.source_records import Problem, SourcePaper
+from trainer.data.venue_forms import load_forms
 
 FORMS = load_forms()
 DAY = 86_400_000

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from errors import UserError
-from trainer.splitting import (
+from trainer.data.splitting import (
     Candidate,
     Shares,
     read_splits,

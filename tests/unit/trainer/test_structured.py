@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.aspects import ASPECT_SETS, FOUR, SEVEN
-from models.parse import is_strict, parse, render
-from trainer.records import PARTS
-from trainer.shortening import shorten
-from trainer.structured import merge
+from models.text.aspects import ASPECT_SETS, FOUR, SEVEN
+from models.text.parsing import is_strict, parse, render
+from trainer.data.shortening import shorten
+from trainer.data.source_records import PARTS
+from trainer.data.structured_merge import merge
 
 FORM = {
     "summary": "This paper proposes a new method for pruning networks.",

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.aspects import ASPECT_SETS
-from models.grammar import NODE, advance, begin, legal
-from models.parse import render
-from models.review import Item
-from models.templates import CHATML, LLAMA2, LLAMA3, Template, encode_text
+from models.grammar.token_tables import NODE, advance, begin, legal
+from models.text.aspects import ASPECT_SETS
+from models.text.parsing import render
+from models.text.review import Item
+from models.text.templates import CHATML, LLAMA2, LLAMA3, Template, encode_text
 from tests.tokenizers import TOKENIZERS
 from tests.unit.generation.conftest import tables_of
-from trainer.dataset import Pair
-from trainer.tokens import Limits, PairEncoder, review_tokens
+from trainer.data.dataset import Pair
+from trainer.data.tokens import Limits, PairEncoder, review_tokens
 
 TEMPLATES = {"smollm2": CHATML, "llama3": LLAMA3, "sentencepiece": LLAMA2}
 ITEMS = [

@@ -1,0 +1,243 @@
+"""The commands that hold reviewers against each other: parse, call, print."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from commands.database import ready_database
+from commands.judge_options import judge_options, matcher_options, model_options, paper_options
+from commands.options import json_option
+from commands.output import echo_json, progress
+
+
+@click.group(short_help="Match and judge reviews against human ones.")
+def judge() -> None:
+    """Match and judge reviews against human ones."""
+
+
+def _rivals(command: Any) -> Any:
+    for option in (
+        click.option("--b-batch", metavar="BATCH", help="Only the reviews of this batch of B."),
+        click.option("--a-batch", metavar="BATCH", help="Only the reviews of this batch of A."),
+        click.option("--reference", required=True, metavar="R", help="Whose points are the truth."),
+        click.argument("b"),
+        click.argument("a"),
+    ):
+        command = option(command)
+    return command
+
+
+@judge.command("match")
+@_rivals
+@paper_options
+@matcher_options
+@model_options
+@json_option
+def match_command(as_json: bool, **options: Any) -> None:
+    """Count how many of R's points A and B hit: win, tie, lose by paper and aspect.
+
+    A, B and R are reviewers, or NAME@VERSION. The same command run again goes on where it stopped.
+    """
+    _compare(options, judge_options(options), judged=False, as_json=as_json)
+
+
+@judge.command("pairwise")
+@_rivals
+@paper_options
+@matcher_options
+@model_options
+@click.option("--equal", is_flag=True, help="Show as many points of each, without headings.")
+@json_option
+def pairwise_command(as_json: bool, equal: bool, **options: Any) -> None:
+    """Have a model judge A against B with R's reviews at hand, in both orders.
+
+    Questions go to cpu workers by the queue where one lives, else they are asked from here.
+    """
+    _compare(options, judge_options(options, equal=equal), judged=True, as_json=as_json)
+
+
+def _compare(options: dict[str, Any], model: Any, *, judged: bool, as_json: bool) -> None:
+    from errors import UserError
+    from judge.comparing import Plan, prepare
+    from judge.evaluation import carry_out
+    from judge.report.comparison_records import read_comparison
+    from judge.report.figures import figures
+    from judge.selecting import (
+        adapters_named,
+        make_extractor,
+        make_matcher,
+        select_papers,
+        side_named,
+        version_named,
+    )
+    from settings import get_settings
+
+    if judged and model is None:
+        raise UserError("Name the judging model with --endpoint URL and --model NAME.")
+    settings, database = get_settings(), ready_database()
+    matcher = make_matcher(options["matcher"], options["threshold"], settings, model)
+    plan = Plan(
+        a=side_named(database, options["a"], options["a_batch"]),
+        b=side_named(database, options["b"], options["b_batch"]),
+        reference=version_named(database, options["reference"]),
+        matcher=matcher,
+        extractor=make_extractor(options["extractor"], settings, model),
+        selection=select_papers(options["papers"], options["dataset"], options["split"]),
+        levels=matcher.assign is not None,
+        min_papers=options["min_papers"],
+        learnt_by=adapters_named(database, options["learnt_by"]),
+    )
+    ready = prepare(database, plan)
+    problems = carry_out(database, settings, plan, ready, model if judged else None, progress)
+    found = figures(read_comparison(database, ready.comparison.id))
+    _print(found, problems, as_json=as_json)
+
+
+def _print(found: Any, problems: list[str], *, as_json: bool) -> None:
+    from commands.comparison_table import rows, sentences
+
+    if as_json:
+        echo_json(rows(found))
+    else:
+        for line in sentences(found):
+            click.echo(line)
+    _report(problems)
+
+
+def _report(problems: list[str]) -> None:
+    for sentence in problems:
+        click.echo(f"referee: {sentence}", err=True)
+    if problems:
+        sys.exit(1)
+
+
+@judge.command("calibrate")
+@click.option("--reviewer", "name", required=True, metavar="NAME", help="Whose suppression.")
+@click.option("--reference", required=True, metavar="R", help="Human reviews, merged by aspect.")
+@click.option(
+    "--coefficients",
+    default="1,0.95,0.8,0.5",
+    show_default=True,
+    help="What is tried; 1 is off.",
+)
+@click.option(
+    "--mode",
+    "modes",
+    multiple=True,
+    type=click.Choice(["logit", "probability"]),
+    help="How it acts (default: both).",
+)
+@paper_options
+@click.option("--max-papers", type=click.IntRange(min=1), help="Only the first so many.")
+@click.option("--imported", is_flag=True, help="Use reviews that are here; write none.")
+@json_option
+def calibrate_command(as_json: bool, **options: Any) -> None:
+    """Find the suppression whose empty aspects are closest to the human reference's.
+
+    Missing reviews are written through the queue, by reviewers called NAME~MODE-C; they may also
+    have been imported under these names.
+    """
+    from commands.calibration_table import plot, rows, table
+    from judge.calibration_run import run
+    from settings import get_settings
+
+    found = run(ready_database(), get_settings(), options, progress)
+    if as_json:
+        echo_json(rows(found))
+        return
+    click.echo(table(found))
+    click.echo()
+    click.echo(plot(found))
+    click.echo(f"Closest to {found.reference.label}: {found.best.setting.label}.")
+
+
+@judge.command("checkpoints")
+@click.argument("run")
+@click.option("--reviewer", required=True, metavar="NAME", help="Who writes with the adapters.")
+@click.option(
+    "--dataset",
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The run's data set; its validation papers are reviewed.",
+)
+@click.option(
+    "--reference", default="human", show_default=True, metavar="R", help="Whose points are true."
+)
+@click.option("--max-papers", type=click.IntRange(min=1), help="Only the first so many.")
+@click.option(
+    "--min-papers",
+    default=50,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Refuse a choice by fewer papers.",
+)
+@json_option
+def checkpoints_command(as_json: bool, **options: Any) -> None:
+    """Find the checkpoint of a training RUN that hits most of people's points.
+
+    `referee train CONFIG --every-checkpoint` registers the adapters. Each reviews the validation
+    papers through the queue, under the name NAME~RUN-STEP, and is held against the one of the least
+    validation loss at equal item counts. The same command run again goes on where it stopped.
+    """
+    from commands.checkpoint_table import rows, sentences
+    from judge.checkpoint_choice import choose
+    from settings import get_settings
+
+    found = choose(ready_database(), get_settings(), options, progress)
+    if as_json:
+        echo_json(rows(found))
+    else:
+        for sentence in sentences(found, options["reviewer"]):
+            click.echo(sentence)
+    _report(found.problems)
+
+
+@click.command("eval", short_help="Is NEW better than its rivals, held against human reviews?")
+@click.argument("new")
+@click.option("--against", "rivals", multiple=True, required=True, metavar="OLD", help="A rival.")
+@click.option(
+    "--reference", default="human", show_default=True, metavar="R", help="Whose points are true."
+)
+@click.option(
+    "--gate",
+    default=50.0,
+    show_default=True,
+    type=click.FloatRange(0, 100),
+    help="Score in percent that every lower bound must pass.",
+)
+@click.option("--max-usd", type=click.FloatRange(min=0), help="Refuse dearer reviews by API.")
+@click.option("--equal", is_flag=True, help="The judge sees as many points of each.")
+@paper_options
+@matcher_options
+@model_options
+@json_option
+def eval_(new: str, as_json: bool, **options: Any) -> None:
+    """Is NEW better than its rivals, held against human reviews?
+
+    Missing reviews are written through the queue, then everything is matched, and judged when a
+    model is named. Exit 0 when every lower bound passes the gate, else 4.
+    """
+    from commands.evaluation import run
+    from settings import get_settings
+
+    allow = options["allow_external"]
+    model = judge_options(options, equal=options.pop("equal"))
+    found, problems = run(
+        ready_database(), get_settings(), new, options, model, progress, allow_external=allow
+    )
+    if as_json:
+        from commands.evaluation import rows
+
+        echo_json(rows(found, options["gate"]))
+    else:
+        from commands.evaluation import line
+
+        for finding in found:
+            click.echo(line(finding, options["gate"]))
+    for sentence in problems:
+        click.echo(f"referee: {sentence}", err=True)
+    sys.exit(0 if all(finding.passed for finding in found) else 4)

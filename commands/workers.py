@@ -1,0 +1,79 @@
+"""What an operator sees of workers and asks of them: parse, call, print."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from commands.database import ready_database
+from commands.options import Duration, json_option
+from commands.output import echo_json
+from errors import UserError
+
+
+@click.group(invoke_without_command=True, short_help="List, drain and resume the workers.")
+@json_option
+@click.pass_context
+def workers(ctx: click.Context, as_json: bool) -> None:
+    """List the workers with their last sign of life, drain them or resume them."""
+    from dataclasses import asdict
+
+    from db import worker_nodes
+
+    if ctx.invoked_subcommand is not None:
+        return
+    listed = worker_nodes.listing(ready_database())
+    if as_json:
+        echo_json([asdict(node) for node in listed])
+        return
+    for node in listed:
+        click.echo(_line(node))
+    if not listed:
+        click.echo("No worker has signed on.")
+
+
+def _line(node: Any) -> str:
+    from commands.batch_table import ago
+    from settings import get_settings
+
+    seen = f"last seen {ago(node.age_s)}"
+    if node.age_s > get_settings().lease_seconds:
+        seen += ": dead or cut off"
+    papers = f"{node.running} of {node.slots} slots busy"
+    line = f"{node.name}: {node.queue}, {papers}, {node.state}, {seen}"
+    return line if node.complaint is None else f"{line}\n    {node.complaint}"
+
+
+@workers.command()
+@click.argument("name", metavar="NAME|HOST")
+@click.option(
+    "--within",
+    type=Duration(),
+    help="Give back what still runs after this time, e.g. 120s; it costs no attempt.",
+)
+def drain(name: str, within: float | None) -> None:
+    """Let a worker, or all of a host, take nothing new; running papers finish.
+
+    The worker stays, signed on as draining, until `referee workers resume`, also when its process
+    crashes and another takes its place. One that is stopped is forgotten: it starts active.
+    """
+    for node in _set_state(name, "draining", within):
+        click.echo(f"{node.name} drains; {node.running} papers still run.")
+
+
+@workers.command()
+@click.argument("name", metavar="NAME|HOST")
+def resume(name: str) -> None:
+    """Let a drained worker, or all of a host, take papers again."""
+    for node in _set_state(name, "active", None):
+        click.echo(f"{node.name} takes papers again.")
+
+
+def _set_state(name: str, state: Any, give_back_after: float | None) -> list[Any]:
+    from db import worker_nodes
+
+    database = ready_database()
+    if not worker_nodes.set_state(database, name, state, give_back_after=give_back_after):
+        raise UserError(f"There is no worker or host {name!r}; `referee workers` lists them.")
+    return [node for node in worker_nodes.listing(database) if name in (node.name, node.host)]

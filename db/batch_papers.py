@@ -1,0 +1,229 @@
+"""Papers into a batch, a chunk at a time; knows nothing of files.
+
+A chunk is one transaction of a few statements, whatever it holds, and adding it a second time
+changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from operator import itemgetter
+from typing import NamedTuple
+
+from sqlalchemy import Connection, select
+
+from db.batch_records import Batch
+from db.columns import storable
+from db.contents import PaperContent, insert_or_ignore, store_papers
+from db.enqueue import Queued, Task, bury, enqueue, named, supersede, terms_of
+from db.schema import Job
+from db.schema_data import JobInput
+from db.session import Database
+
+#: Papers that one transaction stores at most: more would hold SQLite's write lock too long.
+MOST_PAPERS = 200
+
+
+@dataclass(frozen=True)
+class NewPaper:
+    """A submitted paper; without content when it could not be read, with the reason."""
+
+    custom_id: str
+    source: str
+    content: PaperContent | None
+    error_kind: str | None = None
+    error: str | None = None
+    #: What the model reads in the paper's place, if it is not the paper.
+    input: str | None = None
+
+
+@dataclass(frozen=True)
+class Added:
+    """What became of a chunk's papers: each is counted once, or its custom_id is in `conflicts`.
+
+    `new` excludes duplicates and unreadable papers; `job_ids` may be claimed now.
+    """
+
+    new: int
+    known: int
+    duplicates: int
+    failed: int
+    conflicts: tuple[str, ...]
+    job_ids: tuple[int, ...]
+
+
+class Stored(NamedTuple):
+    """A job that the batch already has for a custom_id."""
+
+    job_id: int
+    sample: int
+    paper_id: int | None
+    attempt: int
+
+
+@dataclass
+class Sorted:
+    """A chunk's papers by what is to be done with them."""
+
+    known: list[NewPaper] = field(default_factory=list)
+    unreadable: list[NewPaper] = field(default_factory=list)
+    conflicts: list[NewPaper] = field(default_factory=list)
+    superseding: list[NewPaper] = field(default_factory=list)
+    readable: list[NewPaper] = field(default_factory=list)
+
+
+def add_papers(
+    database: Database, batch: Batch, papers: Sequence[NewPaper], *, replace: bool = False
+) -> Added:
+    """Store at most MOST_PAPERS papers and their jobs in one transaction.
+
+    A custom_id that the batch has with other content is a conflict, or with `replace` gets the new
+    content: its job is queued again and a review of the old content is kept. A paper that could
+    not be read before and can be now is queued.
+
+    Raises UserError when the batch was cancelled meanwhile, ValueError for too many papers.
+    """
+    if len(papers) > MOST_PAPERS:
+        raise ValueError(f"{len(papers)} papers in one chunk, at most {MOST_PAPERS} are allowed")
+    chunk = [_cleaned(paper) for paper in papers]
+    with database.write() as on:
+        terms = terms_of(on, batch)
+        paper_ids = store_papers(on, [paper.content for paper in chunk if paper.content])
+        stored = _stored(on, batch, chunk)
+        fates = _sort(chunk, stored, paper_ids, replace)
+        supersede(
+            on, [job.job_id for paper in fates.superseding for job in stored[paper.custom_id]]
+        )
+        bury(on, batch, terms, _letters(batch, fates.unreadable))
+        tasks = _tasks(batch, fates.superseding + fates.readable, stored, paper_ids)
+        queued = enqueue(on, batch, terms, tasks)
+        _store_inputs(on, batch, chunk)
+    return _added(batch, fates, queued)
+
+
+def _store_inputs(on: Connection, batch: Batch, chunk: Sequence[NewPaper]) -> None:
+    """Keep the inputs of the chunk's jobs, duplicates' too; one that is there stays."""
+    inputs = {paper.custom_id: paper.input for paper in chunk if paper.input is not None}
+    jobs = on.execute(
+        select(Job.id, Job.custom_id).where(
+            Job.batch_id == batch.id, Job.custom_id.in_(inputs), Job.paper_id.is_not(None)
+        )
+    ).all()
+    rows = [
+        {
+            "job_id": job_id,
+            "sha256": hashlib.sha256((inputs[custom_id] or "").encode()).hexdigest(),
+            "text": inputs[custom_id],
+        }
+        for job_id, custom_id in jobs
+    ]
+    if rows:
+        on.execute(insert_or_ignore(on, JobInput), rows)
+
+
+def known_custom_ids(database: Database, batch: Batch) -> dict[str, str]:
+    """Give {custom_id: source} of the papers that are stored and need not be read again."""
+    query = select(Job.custom_id, Job.source).where(
+        Job.batch_id == batch.id, Job.sample == 0, Job.paper_id.is_not(None)
+    )
+    with database.read() as on:
+        return dict(on.execute(query).all())
+
+
+def _cleaned(paper: NewPaper) -> NewPaper:
+    return replace(paper, custom_id=storable(paper.custom_id))
+
+
+def _stored(on: Connection, batch: Batch, chunk: Sequence[NewPaper]) -> dict[str, list[Stored]]:
+    rows = on.execute(named(on, batch.id, {paper.custom_id for paper in chunk})).all()
+    found: dict[str, list[Stored]] = {}
+    for custom_id, job_id, sample, paper_id, attempt in sorted(rows, key=itemgetter(1)):
+        job = Stored(job_id, sample, paper_id, attempt)
+        found.setdefault(custom_id, []).append(job)
+    return found
+
+
+def _sort(
+    chunk: Sequence[NewPaper],
+    stored: Mapping[str, Sequence[Stored]],
+    paper_ids: Mapping[str, int],
+    may_replace: bool,
+) -> Sorted:
+    fates = Sorted()
+    firsts: dict[str, NewPaper] = {}
+    for paper in chunk:
+        first = firsts.setdefault(paper.custom_id, paper)
+        if first is not paper:
+            (fates.known if first.content == paper.content else fates.conflicts).append(paper)
+            continue
+        paper_id = paper_ids[paper.content.sha256] if paper.content else None
+        if paper.custom_id not in stored:
+            fate = fates.unreadable if paper_id is None else fates.readable
+        else:
+            held = stored[paper.custom_id][0].paper_id
+            fate = _fate_of_known(fates, held, paper_id, may_replace)
+        fate.append(paper)
+    return fates
+
+
+def _fate_of_known(
+    fates: Sorted, held: int | None, paper_id: int | None, may_replace: bool
+) -> list[NewPaper]:
+    if paper_id is None or paper_id == held:
+        return fates.known
+    if held is None:
+        return fates.readable
+    return fates.superseding if may_replace else fates.conflicts
+
+
+def _tasks(
+    batch: Batch,
+    papers: Sequence[NewPaper],
+    stored: Mapping[str, Sequence[Stored]],
+    paper_ids: Mapping[str, int],
+) -> list[Task]:
+    jobs = {(name, job.sample): job for name, found in stored.items() for job in found}
+    tasks = []
+    for paper in papers:
+        assert paper.content is not None
+        for sample in range(batch.options.samples):
+            job = jobs.get((paper.custom_id, sample))
+            tasks.append(
+                Task(
+                    paper.custom_id,
+                    sample,
+                    paper.source,
+                    paper_ids[paper.content.sha256],
+                    None if job is None else job.job_id,
+                    0 if job is None else job.attempt,
+                )
+            )
+    return tasks
+
+
+def _letters(batch: Batch, papers: Sequence[NewPaper]) -> list[dict[str, object]]:
+    return [
+        {
+            "custom_id": paper.custom_id,
+            "sample": sample,
+            "source": paper.source,
+            "error_kind": paper.error_kind or "unreadable",
+            "error": paper.error or "The paper could not be read.",
+        }
+        for paper in papers
+        for sample in range(batch.options.samples)
+    ]
+
+
+def _added(batch: Batch, fates: Sorted, queued: Queued) -> Added:
+    duplicates = len(queued.duplicates) // batch.options.samples
+    return Added(
+        new=len(fates.superseding) + len(fates.readable) - duplicates,
+        known=len(fates.known),
+        duplicates=duplicates,
+        failed=len(fates.unreadable),
+        conflicts=tuple(paper.custom_id for paper in fates.conflicts),
+        job_ids=tuple(queued.originals),
+    )

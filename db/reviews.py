@@ -1,0 +1,247 @@
+"""Papers and reviews as they are shown and exported; knows nothing of formats."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Result, Select, func, null, select, tuple_
+
+from db.batch_records import require_batch
+from db.columns import among, at_most, storable
+from db.endings import NewItem
+from db.schema import Batch, Item, Job, Paper, Review, Reviewer
+from db.schema_data import JobInput
+from db.session import Database
+
+#: Jobs that one query of an export fetches.
+PAGE = 1000
+
+#: A paper's hash may be shortened to this many hex digits.
+SHORTEST_HASH = 6
+
+
+@dataclass(frozen=True)
+class ReviewView:
+    """A stored review. Token counts, seed and seconds are None for imported ones."""
+
+    id: int
+    reviewer: str
+    version: int
+    adapter_sha256: str | None
+    items: tuple[NewItem, ...]
+    empty_aspects: tuple[str, ...]
+    unplaced: str
+    gate: Sequence[Mapping[str, Any]]
+    raw: str
+    n_prompt_tokens: int | None
+    n_output_tokens: int | None
+    truncated_tokens: int | None
+    seed: int | None
+    seconds: float | None
+    finish: str | None
+    versions: Mapping[str, str]
+    external_id: str | None
+    rating: float | None
+    confidence: float | None
+    created_at: float
+
+
+@dataclass(frozen=True)
+class JobView:
+    """A place where a paper stands in a batch."""
+
+    job: int
+    batch: str
+    custom_id: str
+    sample: int
+    state: str
+    error_kind: str | None
+    error: str | None
+
+
+@dataclass(frozen=True)
+class PaperView:
+    """A paper with the jobs and the reviews that it has. `n_chars` counts the prompt text's."""
+
+    id: int
+    sha256: str
+    title: str
+    abstract: str
+    sections: Sequence[Mapping[str, Any]]
+    flags: tuple[str, ...]
+    n_chars: int
+    jobs: tuple[JobView, ...]
+    reviews: tuple[ReviewView, ...]
+
+
+@dataclass(frozen=True)
+class ExportLine:
+    """A job with its paper's head and its review, a duplicate's being its original's.
+
+    `text` is the paper's, when asked for.
+    """
+
+    batch: str
+    custom_id: str
+    sample: int
+    job: int
+    state: str
+    error_kind: str | None
+    error: str | None
+    source: str
+    seed: int
+    paper_title: str | None
+    paper_sha256: str | None
+    text: str | None
+    review: ReviewView | None
+
+
+#: What a ReviewView takes from its row.
+_REVIEW_COLUMNS = (
+    *(Review.id, Reviewer.name.label("reviewer"), Reviewer.version, Review.adapter_sha256),
+    *(Review.empty_aspects, Review.unplaced, Review.gate, Review.raw, Review.versions),
+    *(Review.n_prompt_tokens, Review.n_output_tokens, Review.truncated_tokens, Review.seed),
+    *(Review.seconds, Review.finish, Review.external_id, Review.rating, Review.confidence),
+    Review.created_at,
+)
+
+
+def find(database: Database, identifier: str) -> list[PaperView]:
+    """Find papers by a custom_id, the start of a paper's sha256, a paper's id or a review's id.
+
+    The first of these kinds that finds anything decides; ids find both kinds.
+    """
+    with database.read() as on:
+        for which in _meanings(identifier):
+            ids = on.scalars(select(Paper.id).where(which).order_by(Paper.id)).all()
+            if ids:
+                return [_paper(on, paper_id) for paper_id in ids]
+    return []
+
+
+def export(database: Database, batch_name: str, *, with_text: bool = False) -> Iterator[ExportLine]:
+    """Give every job of the batch, ordered by custom_id and sample, a page at a time.
+
+    No transaction stays open between pages: a job that changes meanwhile shows as it was when its
+    page was read. Raises UserError when there is no such batch.
+    """
+    with database.read() as on:
+        batch_id = require_batch(on, batch_name)
+    after: tuple[str, int] | None = None
+    while True:
+        with database.read() as on:
+            page = _page(on, batch_id, after, with_text)
+        yield from page
+        if len(page) < PAGE:
+            return
+        after = (page[-1].custom_id, page[-1].sample)
+
+
+def _meanings(identifier: str) -> Iterator[ColumnElement[bool]]:
+    custom_id = storable(identifier)
+    yield Paper.id.in_(select(Job.paper_id).where(Job.custom_id == custom_id))
+    if re.fullmatch(rf"[0-9a-f]{{{SHORTEST_HASH},64}}", identifier):
+        # A range, not LIKE: it is what an index on text serves on both databases.
+        yield Paper.sha256.between(identifier, identifier + "g")
+    if re.fullmatch(r"[0-9]{1,18}", identifier):
+        number = int(identifier)
+        of_review = select(Review.paper_id).where(Review.id == number)
+        yield (Paper.id == number) | Paper.id.in_(of_review)
+
+
+def _paper(on: Connection, paper_id: int) -> PaperView:
+    columns = (Paper.id, Paper.sha256, Paper.title, Paper.abstract, Paper.sections)
+    query = select(*columns, Paper.flags, func.length(Paper.body).label("n_chars"))
+    row = on.execute(query.where(Paper.id == paper_id)).mappings().one()
+    ids = on.scalars(select(Review.id).where(Review.paper_id == paper_id).order_by(Review.id)).all()
+    reviews = reviews_of(on, ids)
+    return PaperView(
+        **{**row, "flags": tuple(row["flags"])},
+        jobs=tuple(_jobs(on, paper_id)),
+        reviews=tuple(reviews[review_id] for review_id in ids),
+    )
+
+
+def _jobs(on: Connection, paper_id: int) -> list[JobView]:
+    query = (
+        select(
+            *(Job.id.label("job"), Batch.name.label("batch"), Job.custom_id, Job.sample),
+            *(Job.state, Job.error_kind, Job.error),
+        )
+        .join(Batch, Batch.id == Job.batch_id)
+        .where(Job.paper_id == paper_id)
+        .order_by(Job.id)
+    )
+    return [JobView(**row) for row in on.execute(query).mappings()]
+
+
+def _page(
+    on: Connection, batch_id: int, after: tuple[str, int] | None, with_text: bool
+) -> list[ExportLine]:
+    query = _lines(batch_id, with_text)
+    if after is not None:
+        query = query.where(tuple_(Job.custom_id, Job.sample) > tuple_(*after))
+    rows = _dicts(on.execute(query.limit(at_most(PAGE))))
+    reviews = reviews_of(on, {row["review_id"] for row in rows if row["review_id"] is not None})
+    return [ExportLine(review=reviews.get(row.pop("review_id")), **row) for row in rows]
+
+
+def _dicts(result: Result[*tuple[Any, ...]]) -> list[dict[str, Any]]:
+    """Rows by column; SQLAlchemy's own mappings take several times as long."""
+    names = tuple(result.keys())
+    return [dict(zip(names, row, strict=True)) for row in result.all()]
+
+
+def _lines(batch_id: int, with_text: bool) -> Select[*tuple[Any, ...]]:
+    return (
+        select(
+            *(Batch.name.label("batch"), Job.custom_id, Job.sample, Job.id.label("job")),
+            *(Job.state, Job.error_kind, Job.error, Job.source, Job.seed),
+            *(Paper.title.label("paper_title"), Paper.sha256.label("paper_sha256")),
+            (func.coalesce(JobInput.text, Paper.body) if with_text else null()).label("text"),
+            Review.id.label("review_id"),
+        )
+        .join_from(Job, Batch, Batch.id == Job.batch_id)
+        .outerjoin(Paper, Paper.id == Job.paper_id)
+        .outerjoin(JobInput, JobInput.job_id == Job.id)
+        .outerjoin(
+            Review,
+            (Review.job_id == func.coalesce(Job.duplicate_of, Job.id)) & (Job.state == "succeeded"),
+        )
+        .where(Job.batch_id == batch_id)
+        .order_by(Job.custom_id, Job.sample)
+    )
+
+
+def reviews_of(on: Connection, ids: Iterable[int]) -> dict[int, ReviewView]:
+    """Fetch reviews with their items, by id."""
+    wanted = list(ids)
+    items = _items(on, wanted)
+    query = (
+        select(*_REVIEW_COLUMNS)
+        .join(Reviewer, Reviewer.id == Review.reviewer_id)
+        .where(among(on, Review.id, wanted))
+    )
+    return {
+        row["id"]: ReviewView(
+            **{**row, "empty_aspects": tuple(row["empty_aspects"])},
+            items=tuple(items.get(row["id"], ())),
+        )
+        for row in _dicts(on.execute(query))
+    }
+
+
+def _items(on: Connection, review_ids: Sequence[int]) -> dict[int, list[NewItem]]:
+    query = (
+        select(Item.review_id, Item.aspect, Item.position, Item.title, Item.text)
+        .where(among(on, Item.review_id, review_ids))
+        # As they were written: aspects in the answer's order.
+        .order_by(Item.id)
+    )
+    items: dict[int, list[NewItem]] = {}
+    for review_id, aspect, position, title, text in on.execute(query).all():
+        items.setdefault(review_id, []).append(NewItem(aspect, position, title, text))
+    return items

@@ -1,0 +1,115 @@
+"""Gets an adapter onto this machine; knows nothing of what it does.
+
+A worker needs two URLs and nothing else: what its cache lacks comes from the adapters that Referee
+is shipped with, or from the database, and is checked and kept.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from filelock import FileLock
+
+from db import adapters
+from db.adapters import Adapter
+from db.session import Database
+from errors import RequestRefused
+from models.adapters.adapter_package import FILES
+from models.hashes import adapter_sha256
+from settings import PROJECT_ROOT
+
+log = logging.getLogger("referee.adapters")
+
+#: A folder for each adapter that comes with Referee.
+SHIPPED = PROJECT_ROOT / "adapters"
+
+
+@dataclass(frozen=True)
+class AdapterCache:
+    """`$REFEREE_HOME/adapters`, filled from what is shipped and from the database."""
+
+    database: Database
+    home: Path
+
+    def folder(self, sha256: str) -> Path:
+        """Where the adapter lies, fetched if it is not here whole.
+
+        RequestRefused (kind `adapter`) when the database has no such adapter or other bytes;
+        DatabaseUnavailable when that is away.
+        """
+        folder = self.home / "adapters" / sha256
+        if is_whole(folder, sha256):
+            return folder
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # Not the whole folder's: other adapters are fetched meanwhile.
+        with FileLock(folder.parent / f".{sha256}.lock"):
+            if not is_whole(folder, sha256):
+                self._fetch(sha256, folder)
+        return folder
+
+    def _fetch(self, sha256: str, folder: Path) -> None:
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetch.") as scratch:
+            made = Path(scratch) / sha256
+            made.mkdir()
+            self._fill(made, sha256)
+            shutil.rmtree(folder, ignore_errors=True)
+            made.rename(folder)
+        log.info("fetched", extra={"about": {"action": "fetch adapter", "sha256": sha256}})
+
+    def _fill(self, folder: Path, sha256: str) -> None:
+        shipped = next((each for each in SHIPPED.glob("*/") if is_whole(each, sha256)), None)
+        if shipped is not None:
+            for name in FILES:
+                shutil.copy(shipped / name, folder)
+            return
+        adapter = adapters.find(self.database, sha256)
+        if adapter is None:
+            raise _refusal(sha256, "it is neither on this machine nor in the database")
+        unpack(self.database, adapter, folder)
+
+
+def is_whole(folder: Path, sha256: str) -> bool:
+    """Whether `folder` holds the adapter with this SHA-256, and nothing is missing or changed."""
+    try:
+        return adapter_sha256(folder) == sha256
+    except OSError:
+        return False
+
+
+def unpack(database: Database, adapter: Adapter, folder: Path) -> None:
+    """Write an adapter's files into an empty folder.
+
+    RequestRefused (kind `adapter`) unless they are safetensors with the recorded SHA-256.
+    """
+    if [name for name, _ in adapter.files] != list(FILES):
+        raise _refusal(adapter.sha256, "it is no safetensors file, and nothing else is ever read")
+    source = adapters.content(database, adapter)
+    held = b""  # what of a chunk belongs to the next file
+    for name, n_bytes in adapter.files:
+        with (folder / name).open("wb") as file:
+            held = _copy(source, file, n_bytes, held)
+    found = adapter_sha256(folder)
+    if held or next(source, b"") or found != adapter.sha256:
+        raise _refusal(adapter.sha256, f"its bytes in the database have SHA-256 {found[:12]}…")
+
+
+def _copy(source: Iterator[bytes], file: BinaryIO, n_bytes: int, held: bytes) -> bytes:
+    """Write the next `n_bytes`; returns what of the last chunk belongs to the next file."""
+    while n_bytes:
+        held = held or next(source, b"")
+        if not held:
+            break
+        part, held = held[:n_bytes], held[n_bytes:]
+        file.write(part)
+        n_bytes -= len(part)
+    return held
+
+
+def _refusal(sha256: str, reason: str) -> RequestRefused:
+    return RequestRefused(f"adapter {sha256[:12]} is refused: {reason}", kind="adapter")

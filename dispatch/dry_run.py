@@ -1,0 +1,115 @@
+"""The JSON document of `submit --dry-run` (design section 5a): what was read, and what it costs, in
+tokens when the reviewer's tokenizer is on this machine, in dollars when an API names its prices.
+
+Stores nothing, loads no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from dispatch import roster
+from errors import MissingPart
+from models.text.cost import most_usd
+from models.text.reviewer import ReviewerConfig
+from papers.paper import Paper
+from papers.reading import Reading
+from settings import Settings
+
+
+def document(papers: Iterable[Reading], reviewer: str, settings: Settings) -> dict[str, Any]:
+    """Describe papers as they would be submitted to a reviewer."""
+    config = _config(reviewer, settings)
+    describer = Describer(_TokenCounter(config, settings))
+    lines = [describer.line(reading) for reading in papers]
+    return {"papers": lines, "counts": counts(lines), "usd_at_most": _usd(config, lines)}
+
+
+def _usd(config: ReviewerConfig | None, lines: Sequence[dict[str, Any]]) -> float | None:
+    read = [line["n_chars"] for line in lines if line["error"] is None]
+    return most_usd(config, sum(read), len(read)) if config else None
+
+
+class Describer:
+    """Describes papers one after the other, so that nobody has to hold the texts of all."""
+
+    def __init__(self, counter: _TokenCounter | None = None) -> None:
+        self._counter = counter
+        #: The custom_id that first had a content, by the content's sha256.
+        self._first: dict[str, str] = {}
+
+    def line(self, reading: Reading) -> dict[str, Any]:
+        """One paper; the second one with the same content names the first."""
+        line: dict[str, Any] = {"source": reading.source, "custom_id": reading.custom_id}
+        line |= _unread() if reading.paper is None else _about(reading.paper, self._counter)
+        original = self._original(line["sha256"], reading.custom_id)
+        line["duplicate_of"] = original if original != reading.custom_id else None
+        line["error"] = reading.error
+        return line
+
+    def _original(self, sha256: str | None, custom_id: str) -> str | None:
+        return self._first.setdefault(sha256, custom_id) if sha256 else None
+
+
+def counts(lines: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """How many papers were read, failed, or repeat another's content."""
+    failed = sum(line["error"] is not None for line in lines)
+    duplicate = sum(line["duplicate_of"] is not None for line in lines)
+    return {"read": len(lines) - failed - duplicate, "failed": failed, "duplicate": duplicate}
+
+
+def without_texts(line: dict[str, Any]) -> dict[str, Any]:
+    """The same line without the paper's own words, as `submit --json` prints it."""
+    return {key: value for key, value in line.items() if key not in ("abstract", "sections")}
+
+
+def _about(paper: Paper, counter: _TokenCounter | None) -> dict[str, Any]:
+    n_tokens, truncated = counter(paper.text) if counter else (None, None)
+    return {
+        "title": paper.title,
+        "abstract": paper.abstract,
+        "sections": [section.heading for section in paper.sections if section.heading],
+        "n_chars": len(paper.text),
+        "n_tokens": n_tokens,
+        "truncated_tokens": truncated,
+        "sha256": paper.sha256,
+        "flags": [str(flag) for flag in paper.flags],
+    }
+
+
+def _unread() -> dict[str, Any]:
+    empty = dict.fromkeys(("title", "abstract", "n_tokens", "truncated_tokens", "sha256"))
+    return {**empty, "sections": [], "n_chars": 0, "flags": []}
+
+
+def _config(reviewer: str, settings: Settings) -> ReviewerConfig | None:
+    """A shipped reviewer, or one that this machine's database knows; None when neither does."""
+    config = roster.shipped(reviewer)
+    return config if config is not None else roster.stored(reviewer, settings)
+
+
+class _TokenCounter:
+    """Counts a paper's tokens with the reviewer's own tokenizer; gives nulls without one."""
+
+    def __init__(self, config: ReviewerConfig | None, settings: Settings) -> None:
+        self._config = config
+        self._tokenizer = _local_tokenizer(config, settings)
+
+    def __call__(self, text: str) -> tuple[int | None, int | None]:
+        from models.text.prompt import count_tokens
+
+        if self._config is None or self._tokenizer is None:
+            return None, None
+        return count_tokens(self._tokenizer, self._config.request("dry-run", text, 0))
+
+
+def _local_tokenizer(config: ReviewerConfig | None, settings: Settings) -> Any:
+    from models.weights import store
+
+    if config is None or config.base is None:
+        return None
+    try:
+        return store.load_tokenizer(store.resolve(config.base, settings.home))
+    except MissingPart:
+        return None

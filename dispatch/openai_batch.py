@@ -1,0 +1,127 @@
+"""A batch as the lines of OpenAI's Batch API: output, errors, and the prompts as input.
+
+docs/openai.md maps states and counts. Knows no file and no endpoint.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, TextIO
+
+from db import batches
+from db.exporting import Layout, Writer
+from db.reviews import ExportLine
+from db.session import Database
+from errors import UserError
+from models.engines.chat import chat_body
+from models.text.reviewer import ReviewerConfig, from_json
+
+#: Codes of jobs that ended without a review and without an error of their own.
+_CODES = {
+    "expired": ("batch_expired", "The batch's deadline passed before the paper was reviewed."),
+    "cancelled": ("batch_cancelled", "The paper was cancelled."),
+    "queued": ("not_finished", "The paper still waits for its review."),
+    "running": ("not_finished", "The paper is being reviewed."),
+}
+
+
+def layout(database: Database, batch: str, file_format: str) -> Layout:
+    """How `export --format openai` or `openai-input` writes a batch."""
+    version = batches.reviewer_of(database, batch)
+    config = from_json(version.config)
+    if file_format == "openai":
+        return Layout(
+            _writer(lambda line: output_line(line, model_of(config))),
+            failure=lambda line: _dump(error_line(line)),
+            apart=True,
+        )
+    if config.base is None and config.endpoint is None:
+        raise UserError(f"Reviewer {version.name} is {config.kind} and sends no prompts.")
+    return Layout(
+        _writer(lambda line: input_line(line, config)),
+        complete=_has_text,
+        apart=True,
+        with_text=True,
+    )
+
+
+def model_of(config: ReviewerConfig) -> str:
+    """The name by which a chat server knows the reviewer's model."""
+    if config.endpoint is not None:
+        return config.endpoint.model
+    return config.base.hub if config.base is not None else config.name
+
+
+def output_line(line: ExportLine, model: str) -> dict[str, Any]:
+    """A review as a successful response."""
+    assert line.review is not None
+    response = {
+        "status_code": 200,
+        "request_id": f"job-{line.job}",
+        "body": _completion(line, model),
+    }
+    return _head(line) | {"response": response, "error": None}
+
+
+def error_line(line: ExportLine) -> dict[str, Any]:
+    """A job without a review, as OpenAI reports a request that got no response."""
+    code, message = _CODES.get(line.state, (line.error_kind, line.error))
+    return _head(line) | {"response": None, "error": {"code": code, "message": message}}
+
+
+def input_line(line: ExportLine, config: ReviewerConfig) -> dict[str, Any]:
+    """The prompt of a job; the server that gets it applies its own limit to the paper."""
+    request = config.request(str(line.job), line.text or "", line.seed)
+    return {
+        "custom_id": custom_id(line),
+        "method": "POST",
+        "url": "/v1/chat/completions",
+        "body": chat_body(request, model_of(config)),
+    }
+
+
+def custom_id(line: ExportLine) -> str:
+    """OpenAI wants custom_ids unique in a file: samples after the first carry their number."""
+    return f"{line.custom_id}#{line.sample}" if line.sample else line.custom_id
+
+
+def _head(line: ExportLine) -> dict[str, Any]:
+    return {"id": f"batch_req_{line.job}", "custom_id": custom_id(line)}
+
+
+def _completion(line: ExportLine, model: str) -> dict[str, Any]:
+    review = line.review
+    assert review is not None
+    n_prompt, n_output = review.n_prompt_tokens or 0, review.n_output_tokens or 0
+    usage = {"prompt_tokens": n_prompt, "completion_tokens": n_output}
+    message = {"role": "assistant", "content": review.raw, "refusal": None}
+    reason = review.finish or "stop"
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reason}
+    return {
+        "id": f"chatcmpl-{review.id}",
+        "object": "chat.completion",
+        "created": int(review.created_at),
+        "model": model,
+        "choices": [choice],
+        "usage": usage | {"total_tokens": n_prompt + n_output},
+        "system_fingerprint": None,
+    }
+
+
+def _has_text(line: ExportLine) -> bool:
+    return line.text is not None
+
+
+def _writer(document: Callable[[ExportLine], dict[str, Any]]) -> Callable[[TextIO], Writer]:
+    def open_writer(stream: TextIO) -> Writer:
+        def write_line(line: ExportLine) -> None:
+            stream.write(_dump(document(line)))
+
+        return write_line
+
+    return open_writer
+
+
+def _dump(document: dict[str, Any]) -> str:
+    return json.dumps(document, ensure_ascii=False) + "\n"

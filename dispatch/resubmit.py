@@ -1,0 +1,65 @@
+"""New files for papers that failed: `referee retry BATCH --input DIR` as one call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from db import batches
+from db.session import Database
+from dispatch.submission import Progress, new_paper, read, ringer
+from papers.reading import Reading, discover
+from settings import Settings
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """What became of the files. `ignored` ones belong to no chosen paper that failed;
+    `unreadable` has (custom_id, sentence) of those that are still broken."""
+
+    queued: int
+    ignored: int
+    unreadable: tuple[tuple[str, str], ...]
+
+
+def repair(
+    folder: Path,
+    database: Database,
+    settings: Settings,
+    batch_name: str,
+    custom_ids: Sequence[str] | None,
+    progress: Progress,
+) -> Repaired:
+    """Read files for failed papers of a batch, by custom_id, and queue those that can be read.
+
+    Other papers of the batch stay as they are, whatever the files hold. Raises UserError for an
+    unknown or cancelled batch, and for a folder without papers.
+    """
+    wanted = batches.failed_custom_ids(database, batch_name)
+    if custom_ids is not None:
+        wanted &= set(custom_ids)
+    entries = discover((str(folder),), None, None)
+    chosen = [entry for entry in entries if entry.custom_id in wanted]
+    readings = list(read(chosen, settings, progress))
+    good = [reading for reading in readings if reading.paper is not None]
+    if good:
+        _queue(database, settings, batch_name, good)
+    return Repaired(
+        queued=len(good),
+        ignored=len(entries) - len(chosen),
+        unreadable=tuple((r.custom_id, r.error or "") for r in readings if r.paper is None),
+    )
+
+
+def _queue(
+    database: Database, settings: Settings, batch_name: str, readings: Sequence[Reading]
+) -> None:
+    batch = batches.reopen_batch(database, batch_name)
+    for start in range(0, len(readings), settings.submit_chunk):
+        chunk = readings[start : start + settings.submit_chunk]
+        batches.add_papers(database, batch, [new_paper(r) for r in chunk], replace=True)
+        # A file with the same content as before queues nothing by itself.
+        batches.retry(database, batch_name, [reading.custom_id for reading in chunk])
+    batches.finish_submit(database, batch)
+    ringer(settings, batch)(len(readings))

@@ -1,0 +1,95 @@
+"""From a reviewer's name to the version that new batches are bound to. Knows no broker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from db import reviewers
+from db.reviewers import ReviewerVersion
+from db.session import Database
+from errors import RefereeError, UserError
+from models.text import reviewer as configurations
+from models.text.reviewer import ReviewerConfig
+from settings import Settings
+
+
+def enlist(database: Database, config: ReviewerConfig) -> ReviewerVersion:
+    """Store a configuration as a version of its name, unless it is one already."""
+    return reviewers.register(
+        database,
+        name=config.name,
+        sha256=config.sha256,
+        kind=config.kind,
+        queue=config.queue,
+        config=config.to_json(),
+    )
+
+
+def resolve(database: Database, name: str) -> tuple[ReviewerVersion, ReviewerConfig]:
+    """The version of a reviewer in force; one shipped with Referee is enlisted on first use.
+
+    A newer Referee's own configuration does not take a promoted adapter's place.
+    """
+    version = reviewers.newest(database, name)
+    own = shipped(name)
+    if own is not None and (version is None or _adapter(version) == own.adapter_sha256):
+        enlist(database, own)
+        version = reviewers.newest(database, name)
+    if version is None:
+        raise UserError(f"There is no reviewer {name!r}. {known(database)}")
+    return version, configurations.from_json(version.config)
+
+
+def _adapter(version: ReviewerVersion) -> str | None:
+    sha256: str | None = version.config.get("adapter_sha256")
+    return sha256
+
+
+def listing(database: Database) -> list[dict[str, Any]]:
+    """All reviewers by name, with the newest version that was used; None for those never used."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in configurations.builtin().values():
+        config = configurations.load(path)
+        found[config.name] = _line(config.name, config.kind, config.queue, None)
+    for version in reviewers.listing(database):
+        found[version.name] = _line(version.name, version.kind, version.queue, version.version)
+    return [found[name] for name in sorted(found)]
+
+
+def _line(name: str, kind: str, queue: str, version: int | None) -> dict[str, Any]:
+    return {"name": name, "kind": kind, "queue": queue, "version": version}
+
+
+def shipped(name: str) -> ReviewerConfig | None:
+    """A reviewer that comes with Referee; needs no database."""
+    path: Path | None = configurations.builtin().get(name)
+    return None if path is None else configurations.load(path)
+
+
+def stored(name: str, settings: Settings) -> ReviewerConfig | None:
+    """A reviewer that the database knows; None, not an error, when it cannot be asked."""
+    from db.session import open_database
+
+    try:
+        version = reviewers.newest(open_database(settings.database), name)
+    except RefereeError:
+        return None
+    return None if version is None else configurations.from_json(version.config)
+
+
+def known(database: Database | None = None) -> str:
+    """A sentence that names the reviewers there are."""
+    names = set(configurations.builtin())
+    if database is not None:
+        names |= {version.name for version in reviewers.listing(database)}
+    return f"Known reviewers: {', '.join(sorted(names))}."
+
+
+def check_may_send(config: ReviewerConfig, settings: Settings, allow_external: bool) -> None:
+    """Refuse a reviewer whose endpoint papers may not be sent to."""
+    from models.engines.api import endpoint_allowed
+
+    if config.endpoint is not None:
+        allowed = allow_external or settings.allow_external
+        endpoint_allowed(config.endpoint.url, allowed, settings.allowed_hosts)

@@ -1,0 +1,73 @@
+"""Waiting until a batch is done, or until nobody is left who could do it. Knows no broker."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from db import batches, worker_nodes
+from db.batches import BatchStatus
+from db.session import Database
+from errors import MissingPart
+
+#: How often a waiting command looks, in seconds.
+_POLL_SECONDS = 0.5
+#: A batch state in which nothing will happen any more.
+FINISHED = frozenset({"completed", "failed", "expired", "cancelled"})
+
+
+def wait_for_batch(
+    database: Database,
+    name: str,
+    *,
+    queue: str,
+    progress: Callable[[int, int], None],
+    patience_seconds: float,
+    check: Callable[[], None] = lambda: None,
+) -> BatchStatus:
+    """Block until every job of a batch is terminal.
+
+    Raises MissingPart when no worker that lives has taken or held papers of the queue for
+    `patience_seconds`; whatever `check` raises ends the wait as well.
+    """
+    alone_since = time.monotonic()
+    while True:
+        batches.expire_deadlines(database)
+        status = batches.status(database, name)
+        progress(_n_terminal(status), status.counts["total"])
+        if status.state in FINISHED:
+            return status
+        check()
+        if _served(database, queue, patience_seconds):
+            alone_since = time.monotonic()
+        elif time.monotonic() - alone_since > patience_seconds:
+            raise MissingPart(_nobody(database, queue, name))
+        time.sleep(_POLL_SECONDS)
+
+
+def _n_terminal(status: BatchStatus) -> int:
+    return sum(status.counts[state] for state in ("succeeded", "failed", "cancelled", "expired"))
+
+
+def _served(database: Database, queue: str, patience_seconds: float) -> bool:
+    """Whether a worker lives that takes papers, or drains but still has some."""
+    return any(
+        node.queue == queue
+        and node.age_s < patience_seconds
+        and (node.state == "active" or node.running)
+        for node in worker_nodes.listing(database)
+    )
+
+
+def _nobody(database: Database, queue: str, batch: str) -> str:
+    listed = worker_nodes.listing(database)
+    drain = any(node.queue == queue and node.state == "draining" for node in listed)
+    remedy = (
+        "those there are drain, `referee workers` says why and `referee workers resume` ends it"
+        if drain
+        else "start one with `referee up` or `referee worker`"
+    )
+    return (
+        f"No worker serves the queue {queue}: {remedy}. "
+        f"The batch {batch} is stored and goes on then."
+    )

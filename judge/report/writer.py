@@ -1,0 +1,67 @@
+"""Writes a report into a folder; knows which files it has and nothing of what is in them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from db.session import Database
+from errors import UserError
+from judge.report import pages, plain
+from judge.report.comparison_records import read_comparison
+from judge.report.figures import ComparisonFigures, figures, holm_over
+from judge.report.texts import read_texts
+
+#: Called with how many pages are written, and of how many.
+Progress = Callable[[int, int], None]
+
+
+def write_report(
+    database: Database,
+    ids: Sequence[int],
+    folder: Path,
+    progress: Progress = lambda *_: None,
+    *,
+    texts: bool = True,
+) -> list[ComparisonFigures]:
+    """Write index.html, report.md, report.json, charts/ and a page a paper; return the figures.
+
+    Without `texts` there are no pages of papers, and nothing of a paper but its title. Raises
+    UserError for a comparison that is not there and for a folder that cannot be written.
+    """
+    comparisons = [figures(read_comparison(database, each)) for each in dict.fromkeys(ids)]
+    holm = holm_over(comparisons)
+    try:
+        _write(folder / "index.html", pages.index_page(comparisons, holm, texts=texts))
+        _write(folder / "report.md", plain.markdown(comparisons, holm))
+        document = plain.document(comparisons, holm)
+        _write(folder / "report.json", json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+        _write_charts(comparisons, folder)
+        if texts:
+            _write_papers(database, comparisons, folder, progress)
+    except OSError as error:
+        raise UserError(f"The report cannot be written to {folder}: {error.strerror}.") from error
+    return comparisons
+
+
+def _write_charts(comparisons: Sequence[ComparisonFigures], folder: Path) -> None:
+    for each in comparisons:
+        for number, method in enumerate(each.methods, 1):
+            name = f"comparison-{each.record.id}-{number}-{method.method.partition(':')[0]}.svg"
+            _write(folder / "charts" / name, pages.chart_file(each, method))
+
+
+def _write_papers(
+    database: Database, comparisons: Sequence[ComparisonFigures], folder: Path, progress: Progress
+) -> None:
+    tasks = [(each, paper) for each in comparisons for paper in pages.compared(each)]
+    for done, (each, paper) in enumerate(tasks, 1):
+        texts = read_texts(database, each.record, paper)
+        _write(folder / pages.page_path(paper, each), pages.paper_page(each, paper, texts))
+        progress(done, len(tasks))
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8", errors="replace")

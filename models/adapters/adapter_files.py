@@ -1,0 +1,95 @@
+"""Reads and checks adapters from local folders; knows nothing of how a model uses them.
+
+Only safetensors are read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from peft import LoraConfig, PeftConfig
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from errors import RequestRefused
+from models.hashes import adapter_sha256
+from models.text.reviewer import BaseModel
+
+_WEIGHTS = "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+
+
+@dataclass(frozen=True)
+class AdapterFile:
+    """A LoRA or DoRA adapter as PEFT stores it; `tensors` by PEFT's names."""
+
+    config: LoraConfig
+    tensors: dict[str, Any]
+
+    def modules(self) -> dict[str, dict[str, Any]]:
+        """The tensors by the path of the module they belong to, as `A`, `B` and `magnitude`."""
+        modules: dict[str, dict[str, Any]] = {}
+        for name, tensor in self.tensors.items():
+            module, part = place_of(name)
+            modules.setdefault(module, {})[part.split(".")[0].split("_")[0]] = tensor
+        return modules
+
+
+def read_adapter(folder: Path, sha256: str, base: BaseModel, model: Any) -> AdapterFile:
+    """Read the adapter in `folder` for a loaded model of `base`.
+
+    RequestRefused (kind `adapter`) for pickles, a wrong hash, another base, wrong shapes, numbers
+    that are not finite.
+    """
+    if not (folder / _WEIGHTS).is_file():
+        raise refusal(folder, f"there is no {_WEIGHTS}; pickled adapters are never loaded")
+    try:
+        found = adapter_sha256(folder)
+        config = PeftConfig.from_pretrained(str(folder))
+        tensors = load_file(folder / _WEIGHTS)
+    except (OSError, ValueError, TypeError, SafetensorError) as error:
+        raise refusal(folder, f"it cannot be read: {error}") from error
+    if found != sha256:
+        raise refusal(folder, f"its SHA-256 is {found[:12]}…, not {sha256[:12]}…")
+    if not isinstance(config, LoraConfig):
+        raise refusal(folder, "it is neither LoRA nor DoRA")
+    if config.base_model_name_or_path not in (base.name, base.hub):
+        trained_on = config.base_model_name_or_path
+        raise refusal(folder, f"it was trained on {trained_on}, not on {base.name}")
+    config.inference_mode = True
+    for name, tensor in tensors.items():
+        # PEFT itself would ignore tensors that have no place.
+        if not _fits(model, *place_of(name), tuple(tensor.shape)):
+            raise refusal(folder, f"{name} has no place in {base.name}")
+        # Beside others in one batch, they would spoil the reviews of all.
+        if not tensor.isfinite().all():
+            raise refusal(folder, f"{name} holds numbers that are not finite")
+    return AdapterFile(config, tensors)
+
+
+def place_of(name: str) -> tuple[str, str]:
+    """Split a tensor's name into the module's path and what the tensor is to it."""
+    module, _, part = name.removeprefix(_PREFIX).rpartition(".lora_")
+    return module, part
+
+
+def _fits(model: Any, module: str, part: str, shape: tuple[int, ...]) -> bool:
+    try:
+        # A layer that carries adapters already has been moved one level down.
+        layer = model.get_submodule(module)
+        layer = getattr(layer, "base_layer", layer)
+    except AttributeError:
+        return False
+    sides = {
+        "A.weight": shape[1:] == (layer.in_features,),
+        "B.weight": shape[:1] == (layer.out_features,),
+        "magnitude_vector": shape == (layer.out_features,),
+    }
+    return sides.get(part, False)
+
+
+def refusal(folder: Path, reason: str) -> RequestRefused:
+    """Say why an adapter cannot be used."""
+    return RequestRefused(f"adapter {folder.name} is refused: {reason}", kind="adapter")

@@ -1,0 +1,1 @@
+"""Engines: what turns requests into generations, on a GPU, a CPU or behind an API."""

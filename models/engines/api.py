@@ -1,0 +1,245 @@
+"""The engine behind OpenAI-compatible servers; knows nothing of tokenizers, queues or databases.
+
+One thread runs an event loop, so that a cancelled request stops at once and not at its time-out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import random
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import Any
+
+import httpx
+
+from errors import EngineLost, RequestRefused, RetryLater, UserError
+from models.engines.chat import Reply, TryAgain, chat_body, read_reply
+from models.text.generation import Generation, ReviewRequest
+from models.text.reviewer import Endpoint
+
+#: Tries of one request, the first included; then the job goes back to its queue.
+_TRIES = 5
+#: Seconds of the longest wait between two tries. A server that asks for more gets its wish from
+#: the queue, which does not hold a slot meanwhile.
+_LONGEST_WAIT_S = 60.0
+#: Seconds of the longest wait that it gets: a day.
+_LONGEST_ASKED_S = 86_400.0
+#: Seconds that the queue keeps papers of a server that has answered before and is away.
+_AWAY_S = 60.0
+#: Seconds that connecting may take, whatever the endpoint's own time-out.
+_CONNECT_S = 10.0
+
+
+def endpoint_allowed(url: str, allow_external: bool, allowed_hosts: Sequence[str]) -> None:
+    """UserError unless papers may be sent to `url`: loopback, an allowed host, or all allowed."""
+    host = _host(url)
+    if allow_external or _is_loopback(host) or host in map(str.lower, allowed_hosts):
+        return
+    raise UserError(
+        f"papers would be sent to {host}, outside this site: use --allow-external, or add the host "
+        "to REFEREE_ALLOWED_HOSTS"
+    )
+
+
+def _host(url: str) -> str:
+    # The parser of the client that will connect, so that both see the same host.
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise UserError(f"{url!r} is not a URL: {error}") from error
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise UserError(f"{url!r} is not the URL of an HTTP server")
+    return parsed.host.lower()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class ApiEngine:
+    """An `Engine` that asks a server. RetryLater through the future when the server cannot now.
+
+    The server applies its own template and its own limit to the prompt: nothing is cut here.
+    Whether papers may go to this endpoint is the caller's to ask, paper by paper, of
+    `endpoint_allowed`: an engine serves batches that differ in it.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        api_key: str = "",
+        backoff_s: float = 1.0,
+    ) -> None:
+        self._endpoint = endpoint
+        self._backoff_s = backoff_s
+        self._url = endpoint.url.rstrip("/") + "/chat/completions"
+        self._client = httpx.AsyncClient(
+            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
+            timeout=httpx.Timeout(endpoint.timeout_s, connect=_CONNECT_S),
+            limits=httpx.Limits(max_connections=endpoint.concurrency),
+            follow_redirects=False,
+            # Proxies of the environment are for other hosts.
+            trust_env=not _is_loopback(_host(endpoint.url)),
+        )
+        self._free = asyncio.Semaphore(endpoint.concurrency)
+        self._next_start = 0.0
+        self._served: Mapping[str, str] = {}
+        self._has_answered = False
+        self._tasks: dict[str, asyncio.Task[Generation]] = {}
+        self._lock = threading.Lock()
+        self._closed = False
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="api", daemon=True)
+        self._thread.start()
+
+    @property
+    def slots(self) -> int:
+        """How many requests are with the server at the same time."""
+        return self._endpoint.concurrency
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """Where reviews come from, with what the server last said that it is."""
+        return {"endpoint": self._endpoint.url, "model": self._endpoint.model, **self._served}
+
+    def submit(self, request: ReviewRequest) -> Future[Generation]:
+        """Queue a request; returns at once."""
+        future: Future[Generation] = Future()
+        with self._lock:
+            if self._closed:
+                future.set_exception(EngineLost("the engine is closed"))
+            else:
+                submitted = time.monotonic()
+                self._loop.call_soon_threadsafe(self._start, request, future, submitted)
+        return future
+
+    def cancel(self, request_id: str) -> None:
+        """Drop a request, also one that is with the server; unknown ids are ignored."""
+        with self._lock:
+            if not self._closed:
+                self._loop.call_soon_threadsafe(self._drop, request_id)
+
+    def close(self) -> None:
+        """Stop; requests in flight fail with EngineLost."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        asyncio.run_coroutine_threadsafe(self._shut(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    # What follows runs on the loop's thread.
+
+    def _start(self, request: ReviewRequest, future: Future[Generation], submitted: float) -> None:
+        task = self._loop.create_task(self._generate(request, submitted))
+        self._tasks[request.id] = task
+        task.add_done_callback(partial(self._finish, request.id, future))
+
+    def _drop(self, request_id: str) -> None:
+        if task := self._tasks.get(request_id):
+            task.cancel()
+
+    def _finish(
+        self, request_id: str, future: Future[Generation], task: asyncio.Task[Generation]
+    ) -> None:
+        if self._tasks.get(request_id) is task:
+            del self._tasks[request_id]
+        if task.cancelled() and not self._closed:
+            future.cancel()
+        if not future.set_running_or_notify_cancel():
+            return
+        if task.cancelled():
+            future.set_exception(EngineLost())
+        elif error := task.exception():
+            future.set_exception(error)
+        else:
+            future.set_result(task.result())
+
+    async def _shut(self) -> None:
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._client.aclose()
+
+    async def _generate(self, request: ReviewRequest, submitted: float) -> Generation:
+        _check(request)
+        async with self._free:
+            started = time.monotonic()
+            reply = await self._ask(request)
+        self._served, self._has_answered = reply.served, True
+        return Generation(
+            text=reply.text,
+            token_ids=(),
+            finish="length" if reply.finish_reason == "length" else "stop",
+            n_prompt_tokens=reply.n_prompt_tokens,
+            n_output_tokens=reply.n_output_tokens,
+            truncated_tokens=0,
+            seconds_queued=started - submitted,
+            seconds_generating=time.monotonic() - started,
+        )
+
+    async def _ask(self, request: ReviewRequest) -> Reply:
+        body = chat_body(request, self._endpoint.model)
+        for n_tries in range(1, _TRIES + 1):
+            await self._pace()
+            try:
+                return await self._try(body)
+            except TryAgain as failure:
+                wait_s = failure.wait_s or self._backoff(n_tries)
+                if n_tries == _TRIES or wait_s > _LONGEST_WAIT_S:
+                    raise self._later(failure, wait_s) from failure
+            await asyncio.sleep(wait_s)
+        raise AssertionError("unreachable")
+
+    def _later(self, failure: TryAgain, wait_s: float) -> RetryLater:
+        """Say when the queue should try again: at a time that is named, no attempt is used up."""
+        named_s = min(wait_s, _LONGEST_ASKED_S) if wait_s > _LONGEST_WAIT_S else 0.0
+        if failure.away and self._has_answered:
+            # Not so from the start: a wrong address would be tried for ever, without a sentence.
+            named_s = max(named_s, _AWAY_S)
+        return RetryLater(f"{_host(self._url)}: {failure}", wait_s=named_s)
+
+    def _backoff(self, n_tries: int) -> float:
+        """Seconds, doubled each time, with jitter so that many workers do not come back as one."""
+        longest = min(self._backoff_s * 2.0 ** (n_tries - 1), _LONGEST_WAIT_S)
+        return longest * random.uniform(0.5, 1.0)
+
+    async def _pace(self) -> None:
+        """Space the starts of all requests evenly over the minute."""
+        now = self._loop.time()
+        start = max(now, self._next_start)
+        self._next_start = start + 60.0 / self._endpoint.requests_per_minute
+        await asyncio.sleep(start - now)
+
+    async def _try(self, body: Mapping[str, Any]) -> Reply:
+        try:
+            # httpx limits each read; a server that drips is stopped by the limit on the whole.
+            async with asyncio.timeout(self._endpoint.timeout_s):
+                response = await self._client.post(self._url, json=body)
+        except TimeoutError as error:
+            raise TryAgain(f"no answer within {self._endpoint.timeout_s:g} s") from error
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise TryAgain(str(error) or type(error).__name__, away=True) from error
+        except httpx.RequestError as error:
+            raise TryAgain(str(error) or type(error).__name__) from error
+        return read_reply(response)
+
+
+def _check(request: ReviewRequest) -> None:
+    if request.guided or request.suppression or request.adapter_sha256:
+        raise RequestRefused(
+            "a server can neither be guided nor suppress, and has no adapters of ours",
+            kind="unsupported",
+        )

@@ -1,0 +1,134 @@
+"""One exchange of the OpenAI chat format over HTTP; knows nothing of retries or reviews."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx
+
+from errors import RequestRefused, RetryLater
+from models.text.generation import ReviewRequest
+from models.text.prompt import prompt_messages
+
+#: Kinds under which refusals by the server are recorded.
+_REFUSALS = {400: "bad_request", 401: "unauthorised", 403: "forbidden", 404: "not_found"}
+
+#: Answers of a server, or of what stands before it, that has no time for anybody.
+_AWAY = (429, 502, 503, 504)
+
+
+class TryAgain(Exception):
+    """One try failed in a way that may pass; `wait_s` is the server's wish.
+
+    `away`: the server takes no request at all now, whatever it asks for.
+    """
+
+    def __init__(self, reason: str, wait_s: float | None = None, *, away: bool = False) -> None:
+        super().__init__(reason)
+        self.wait_s = wait_s
+        self.away = away
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A server's answer; `served` is what the server says that it is."""
+
+    text: str
+    finish_reason: str
+    n_prompt_tokens: int
+    n_output_tokens: int
+    served: Mapping[str, str]
+
+
+def chat_body(request: ReviewRequest, model: str) -> dict[str, Any]:
+    """The body of a POST to /chat/completions."""
+    body: dict[str, Any] = {
+        "model": model,
+        "messages": prompt_messages(request),
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "max_tokens": request.max_new_tokens,
+        "seed": request.seed,
+    }
+    if request.answer_schema is not None:
+        schema = {"name": "answer", "strict": True, "schema": request.answer_schema}
+        body["response_format"] = {"type": "json_schema", "json_schema": schema}
+    return body
+
+
+def read_reply(response: httpx.Response) -> Reply:
+    """The answer in `response`.
+
+    TryAgain when the server or the way to it failed, RequestRefused when it will not do it ever,
+    RetryLater when it answered with nothing.
+    """
+    if not response.is_success:
+        raise _failure(response)
+    return _read(response)
+
+
+def _failure(response: httpx.Response) -> TryAgain | RequestRefused:
+    code = response.status_code
+    sentence = f"{code} {_complaint(response)}"
+    if code in (408, 409, 429) or code >= 500:
+        wait_s = _retry_after(response.headers.get("Retry-After"))
+        return TryAgain(sentence, wait_s, away=code in _AWAY)
+    if response.is_redirect:
+        return RequestRefused(f"the server redirects elsewhere ({sentence})", kind="redirected")
+    return RequestRefused(
+        f"the server refused: {sentence}", kind=_REFUSALS.get(code, "bad_request")
+    )
+
+
+def _complaint(response: httpx.Response) -> str:
+    """The server's own sentence, in OpenAI's form if it has one."""
+    try:
+        return str(response.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return " ".join(response.text.split())[:200] or response.reason_phrase
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Seconds to wait, from a number or an HTTP date; None when the header says nothing usable."""
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = float(parsedate_to_datetime(value).timestamp()) - time.time()
+        except ValueError:
+            return None
+    return max(0.0, seconds)
+
+
+def _read(response: httpx.Response) -> Reply:
+    try:
+        reply = _reply(response.json())
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise TryAgain("the answer is not a chat completion") from error
+    if reply.finish_reason == "content_filter":
+        raise RequestRefused(
+            "the server's content filter stopped the answer", kind="content_filter"
+        )
+    if not reply.text.strip():
+        # Not tried again at once: each try of a working server is paid for.
+        raise RetryLater("the server answered with no text")
+    return reply
+
+
+def _reply(document: Any) -> Reply:
+    choice = document["choices"][0]
+    usage = document.get("usage") or {}
+    names = {"served_model": "model", "fingerprint": "system_fingerprint"}
+    return Reply(
+        text=str(choice["message"]["content"] or ""),
+        finish_reason=str(choice.get("finish_reason")),
+        n_prompt_tokens=int(usage.get("prompt_tokens") or 0),
+        n_output_tokens=int(usage.get("completion_tokens") or 0),
+        served={key: str(document[name]) for key, name in names.items() if document.get(name)},
+    )

@@ -1,0 +1,317 @@
+"""The product's engine: many requests at once on one model; knows nothing of jobs.
+
+One background thread owns the model. It admits a request as soon as a slot and blocks are free,
+reads its prompt, and gives every request in a slot its next token in one step. Prompts are never
+mixed into a step: a prefill is bound by arithmetic and a step by memory.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Thread
+
+import torch
+
+from errors import EngineCrashed, EngineLost, MissingPart, RequestRefused
+from models.adapters.adapter_bank import AdapterBank
+from models.engines.admission import admit
+from models.engines.capacity import starting
+from models.engines.decoder import Decoder, Model, RowsEnded
+from models.engines.failure import Failure, lost_by, reason_of
+from models.engines.options import EngineOptions
+from models.engines.request_queue import Desk, Work
+from models.engines.sizing import measure
+from models.grammar.token_tables import GrammarTables
+from models.kernels.paged_attention import ATTENTION, kernel_for
+from models.kernels.paged_cache import CacheShape, PagedCache
+from models.text.aspects import ASPECT_SETS
+from models.text.generation import Generation, ReviewRequest
+from models.weights.loading import LoadedModel
+
+#: Gives the folder of an adapter by its SHA-256, or raises MissingPart.
+FindAdapter = Callable[[str], Path]
+
+
+@dataclass(frozen=True, eq=False)
+class _Seat:
+    """A request in a slot."""
+
+    work: Work
+    started_at: float
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """A step that was started, and who sat in the slots then."""
+
+    ended: RowsEnded
+    seats: Mapping[int, _Seat]
+
+
+class ContinuousEngine:
+    """Implements `models.text.generation.Engine` on one loaded model.
+
+    A failure that is one request's own fails that request alone, with EngineLost. One of a whole
+    step fails all that are in a slot, with EngineCrashed, and the cache is built anew, with fewer
+    slots after an out-of-memory error. Once the device is lost the engine is not `alive` and its
+    process must be replaced.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        *,
+        find_adapter: FindAdapter | None = None,
+        options: EngineOptions | None = None,
+    ) -> None:
+        """Return when the engine is warm. MissingPart when the device has too little memory."""
+        self._options = options or EngineOptions()
+        self._loaded, self._find_adapter = loaded, find_adapter
+        self._max_tokens = min(loaded.max_context, self._options.max_tokens or loaded.max_context)
+        self._end_id = loaded.template.end_of_turn_id(loaded.tokenizer)
+        self._kernel = kernel_for(loaded.versions["attention"], self._options.kv_cache)
+        self._shape = CacheShape.of(loaded.model, self._options.kv_cache)
+        self._desk = Desk(lambda request: admit(loaded, request, self._max_tokens))
+        self._seats: dict[int, _Seat] = {}
+        self._next: Work | None = None
+        self._progress_at = time.monotonic()
+        self._failure: BaseException | None = None
+        ready = Event()
+        self._thread = Thread(target=self._run, args=(ready,), name="engine", daemon=True)
+        self._thread.start()
+        ready.wait()
+        if self._failure is not None:
+            self._thread.join()
+            raise self._failure
+
+    @property
+    def slots(self) -> int:
+        """How many requests make progress at the same time."""
+        return self._capacity.slots
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """What a review must record to be reproducible."""
+        kind = self._options.kv_cache
+        return {"engine": "continuous", "kv_cache": kind, **self._loaded.versions}
+
+    @property
+    def alive(self) -> bool:
+        """False once the device is lost or the engine closed: only a new process helps."""
+        return self._desk.lost is None
+
+    @property
+    def seconds_without_progress(self) -> float:
+        """How long ago the last token was written; 0 while there is nothing to write."""
+        if not (self._desk.busy and self.alive):
+            return 0.0
+        return time.monotonic() - max(self._progress_at, self._desk.busy_since)
+
+    def submit(self, request: ReviewRequest) -> Future[Generation]:
+        """Queue a request; returns at once."""
+        return self._desk.submit(request)
+
+    def cancel(self, request_id: str) -> None:
+        """Stop a request at its next step; unknown ids are ignored."""
+        self._desk.cancel(request_id)
+
+    def close(self) -> None:
+        """Stop; requests still in flight fail with EngineLost."""
+        self._desk.lose("the engine was closed")
+        self._thread.join()
+
+    # Everything below runs in the engine's own thread.
+
+    @torch.inference_mode()
+    def _run(self, ready: Event) -> None:
+        try:
+            with starting():
+                self._prepare()
+        except BaseException as error:
+            self._failure = error
+            self._desk.lose(f"the engine did not start: {error}")
+            return
+        finally:
+            ready.set()
+        pending: _Pending | None = None
+        while self._wait_for_work():
+            failure = None
+            try:
+                pending = self._turn(pending)
+            except Exception as error:
+                pending, failure = None, Failure.of(error)
+            # Only now: until here the error held what its frames did, and that is the cache.
+            if failure is not None:
+                self._recover(failure)
+        self._desk.fail_open()
+
+    def _prepare(self) -> None:
+        if self._options.threads:
+            torch.set_num_threads(self._options.threads)
+        loaded = self._loaded
+        loaded.model.set_attn_implementation(ATTENTION)
+        self._tables = GrammarTables.build(
+            loaded.tokenizer, tuple(ASPECT_SETS.values()), self._end_id, loaded.device
+        )
+        self._capacity = measure(
+            loaded,
+            self._shape,
+            self._kernel,
+            max_tokens=self._max_tokens,
+            slots=self._options.slots,
+            memory_limit=self._options.memory_limit,
+        )
+        self._bank = AdapterBank(loaded.model, loaded.base, self._capacity.slots)
+        self._build()
+
+    def _build(self) -> None:
+        """Lay out the cache and the slots, and record the graphs."""
+        capacity = self._capacity
+        self._cache = PagedCache(
+            self._shape,
+            n_blocks=capacity.n_blocks,
+            block_tokens=capacity.block_tokens,
+            slots=capacity.slots,
+            max_tokens=capacity.max_tokens,
+        )
+        on_gpu = self._loaded.device.type == "cuda"
+        graphs = self._options.graphs and on_gpu and self._kernel.capturable
+        model = Model(self._loaded.model)
+        self._decoder = Decoder(
+            model, self._tables, self._cache, self._kernel, self._bank, graphs=graphs
+        )
+        self._ahead = graphs and self._options.ahead
+        if graphs:
+            self._decoder.warm_up()
+
+    def _wait_for_work(self) -> bool:
+        """Sleep until there is something to do; False once the engine is lost."""
+        if not self._seats and self._next is None:
+            self._next = self._desk.take(wait=True)
+            self._progress_at = time.monotonic()
+        return self.alive
+
+    def _turn(self, pending: _Pending | None) -> _Pending | None:
+        """Let requests in, start a step, and see to those that the step before has ended."""
+        self._evict_stopped()
+        self._let_in()
+        started = self._step() if self._seats else None
+        if not self._ahead:
+            pending, started = started, None
+        if pending is not None:
+            self._collect(pending)
+        return started
+
+    def _evict_stopped(self) -> None:
+        for slot, seat in list(self._seats.items()):
+            if seat.work.stopped.is_set():
+                self._leave(slot, CancelledError())
+
+    def _let_in(self) -> None:
+        while len(self._seats) < self._capacity.slots:
+            work = self._next or self._desk.take(wait=False)
+            # Not kept while it is seated: what a failure ends there must not be seated again.
+            self._next = None
+            if work is None:
+                return
+            if not self._seat(work):
+                self._next = work
+                return
+
+    def _seat(self, work: Work) -> bool:
+        """Put a request into a slot; False when it has to wait for blocks."""
+        if work.stopped.is_set():
+            self._desk.end(work, CancelledError())
+            return True
+        slot = next(n for n in range(self._capacity.slots) if n not in self._seats)
+        # In its seat before the device is asked for anything: a failure ends all who sit.
+        self._seats[slot] = _Seat(work, time.monotonic())
+        if not self._cache.reserve(slot, work.n_tokens):
+            del self._seats[slot]
+            return False
+        try:
+            self._enter(slot, work)
+        except RequestRefused as refusal:
+            self._leave(slot, refusal)
+        except (torch.AcceleratorError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            self._leave(slot, lost_by(work, error))
+        return True
+
+    def _enter(self, slot: int, work: Work) -> None:
+        sha256 = work.request.adapter_sha256
+        if sha256 is not None and sha256 not in self._bank:
+            self._bank.attach(self._adapter_folder(sha256), sha256)
+        self._decoder.enter(slot, work.request, work.prompt.token_ids, sha256)
+        self._progress_at = time.monotonic()
+
+    def _adapter_folder(self, sha256: str) -> Path:
+        if self._find_adapter is None:
+            raise RequestRefused("this engine was started without adapters", kind="adapter")
+        try:
+            return self._find_adapter(sha256)
+        except MissingPart as missing:
+            raise RequestRefused(str(missing), kind="adapter") from missing
+
+    def _step(self) -> _Pending:
+        return _Pending(self._decoder.step(1 + max(self._seats)), dict(self._seats))
+
+    def _collect(self, pending: _Pending) -> None:
+        """End the requests whose rows ended in a step; those seated since are not meant."""
+        live, broken = pending.ended.read()
+        self._progress_at = time.monotonic()
+        for slot, seat in pending.seats.items():
+            if live[slot] or self._seats.get(slot) is not seat:
+                continue
+            error = EngineLost("the model's scores are not finite") if broken[slot] else None
+            self._leave(slot, error or self._generation(slot, seat))
+
+    def _generation(self, slot: int, seat: _Seat) -> Generation:
+        work, token_ids = seat.work, self._decoder.answer(slot)
+        return Generation(
+            text=self._loaded.tokenizer.decode(token_ids, skip_special_tokens=True),
+            token_ids=tuple(token_ids),
+            finish="stop" if token_ids[-1] == self._end_id else "length",
+            n_prompt_tokens=work.prompt.n_prompt_tokens,
+            n_output_tokens=len(token_ids),
+            truncated_tokens=work.prompt.truncated_tokens,
+            seconds_queued=seat.started_at - work.submitted_at,
+            seconds_generating=time.monotonic() - seat.started_at,
+            adapter_sha256=work.request.adapter_sha256,
+        )
+
+    def _leave(self, slot: int, outcome: Generation | Exception) -> None:
+        self._decoder.leave(slot)
+        self._cache.release(slot)
+        self._desk.end(self._seats.pop(slot).work, outcome)
+
+    def _recover(self, failure: Failure) -> None:
+        """Fail whatever was in a slot and build the slots anew, or give the engine up."""
+        try:
+            if failure.device_lost:
+                self._desk.lose(f"the engine is lost: {failure.reason}")
+            else:
+                self._rebuild(shrink=failure.out_of_memory)
+        except Exception as final:
+            self._desk.lose(f"the engine is lost: {reason_of(final)}")
+        finally:
+            seats, self._seats = self._seats, {}
+            for seat in seats.values():
+                self._desk.end(seat.work, EngineCrashed(f"generation failed: {failure.reason}"))
+
+    def _rebuild(self, *, shrink: bool) -> None:
+        # The old tensors go first, or there is no room for the new ones.
+        del self._decoder, self._cache
+        gc.collect()
+        if self._loaded.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if shrink:
+            self._capacity = self._capacity.shrunk()
+        self._bank.forget_rows()
+        self._build()

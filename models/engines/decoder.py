@@ -1,0 +1,235 @@
+"""Decodes many requests together, one token of each a step; knows nothing of queues or futures.
+
+Everything that a step needs lives on the device in tensors of fixed shape, one row a slot. The host
+writes a row when a request enters or leaves and reads which rows have ended, so a step can be
+captured in a CUDA graph and the next one started before the last one is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.adapters.adapter_bank import AdapterBank
+from models.grammar.processors import Draw, Rows, take
+from models.grammar.token_tables import POSITION, GrammarTables, advance, begin
+from models.kernels.paged_attention import DecodePlan, Kernel, PrefillPlan, PromptRead, not_finite
+from models.kernels.paged_cache import PagedCache
+from models.kernels.transfer import beside, put, upload
+from models.text.generation import ReviewRequest
+
+
+@dataclass(frozen=True)
+class Model:
+    """What prefills and steps ask of transformers' causal language model."""
+
+    causal: Any
+
+    def read(self, ids: Tensor, plan: PrefillPlan) -> None:
+        """Store the keys and values of a prompt, int64 [token], as the plan says."""
+        positions = torch.arange(len(ids), device=ids.device)
+        with suppress(PromptRead):
+            self.causal.model(
+                input_ids=ids[None], position_ids=positions[None], use_cache=False, paged=plan
+            )
+
+    def scores(self, ids: Tensor, positions: Tensor, plan: DecodePlan) -> Tensor:
+        """Score every token as the next one of each row: float32 [row, vocabulary].
+
+        `ids` and `positions` are int64 [row]. Scores are not rounded to bf16 on the way: at 16 that
+        knows eighths only, and near ties would be decided by nothing.
+        """
+        hidden = self.causal.model(
+            input_ids=ids[:, None], position_ids=positions[:, None], use_cache=False, paged=plan
+        ).last_hidden_state
+        head, on_gpu = self.causal.lm_head, hidden.is_cuda and hidden.dtype == torch.bfloat16
+        if on_gpu and type(head) is nn.Linear and head.bias is None:
+            return torch.mm(hidden[:, 0], head.weight.T, out_dtype=torch.float32)
+        scores: Tensor = head(hidden)[:, 0]
+        return scores.float()
+
+
+class RowsEnded:
+    """What a step says about its rows, on its way to the host."""
+
+    def __init__(self, live: Tensor, broken: Tensor) -> None:
+        flags = torch.stack([live, broken])
+        self._event: torch.cuda.Event | None = None
+        if flags.is_cuda:
+            self._flags = torch.empty(flags.shape, dtype=flags.dtype, pin_memory=True)
+            self._flags.copy_(flags, non_blocking=True)
+            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch has no types here
+            self._event.record()
+        else:
+            self._flags = flags
+
+    def read(self) -> tuple[list[bool], list[bool]]:
+        """Which rows go on, and which had scores that are no numbers; waits for the step."""
+        if self._event is not None:
+            self._event.synchronize()
+        live, broken = self._flags.tolist()
+        return live, broken
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What a graph is recorded for: how many rows, and how much of sampling they need."""
+
+    size: int
+    draw: Draw
+
+
+class Decoder:
+    """The slots of one model and its paged cache."""
+
+    def __init__(
+        self,
+        model: Model,
+        tables: GrammarTables,
+        cache: PagedCache,
+        kernel: Kernel,
+        bank: AdapterBank,
+        *,
+        graphs: bool,
+    ) -> None:
+        """`graphs` replays steps from CUDA graphs, one for each of `sizes` and of `Draw`."""
+        self._model, self._tables, self._cache = model, tables, cache
+        self._kernel, self._bank = kernel, bank
+        slots, device = len(cache.tables), cache.tables.device
+        self.sizes = _sizes(slots) if graphs else tuple(range(1, slots + 1))
+        self._graphs: dict[_Step, torch.cuda.CUDAGraph] | None = {} if graphs else None
+        self._graphs_for = bank.layout
+        self._pool: Any = torch.cuda.graph_pool_handle() if graphs else None
+        self._token = torch.zeros(slots, dtype=torch.long, device=device)
+        self._length = torch.zeros_like(self._token)
+        self._live = torch.zeros(slots, dtype=torch.bool, device=device)
+        self._broken = torch.zeros_like(self._live)
+        self._rows = Rows.idle(slots, tables)
+        self._state = begin(self._rows.node)
+        # One column more than any answer: rows that have ended write there until they leave.
+        width = cache.tables.shape[1] * cache.block_tokens + 1
+        self._answer = torch.zeros(slots, width, dtype=torch.int32, device=device)
+        self._beside = beside(device)
+        self._host_lengths = [0] * slots
+        self._draws = [Draw.GREEDY] * slots
+
+    def enter(
+        self, slot: int, request: ReviewRequest, prompt: tuple[int, ...], adapter: str | None
+    ) -> None:
+        """Read a prompt into the slot's cache, for which blocks are reserved.
+
+        The prompt's last token is left to the first decode step, which then gives the first token
+        of the answer like any other.
+        """
+        *ids, last = prompt
+        row = Rows.of([request], self._tables)
+        places = self._cache.places(slot, len(ids))
+        plan = PrefillPlan(self._kernel, self._cache, slot, places, self._broken[slot])
+        with self._bank.for_prompt(adapter):
+            self._model.read(upload(torch.tensor(ids), self._token.device), plan)
+        self._place(slot, row, last, len(ids), adapter)
+        self._draws[slot] = Draw.of(request)
+
+    def _place(self, slot: int, row: Rows, token: int, length: int, adapter: str | None) -> None:
+        for field in fields(Rows):
+            getattr(self._rows, field.name)[slot] = getattr(row, field.name)[0]
+        self._state[slot] = begin(row.node)[0]
+        self._bank.choose(slot, adapter)
+        put(self._token, slot, token)
+        put(self._length, slot, length)
+        put(self._live, slot, True)
+        self._host_lengths[slot] = length
+
+    def leave(self, slot: int) -> None:
+        """Let the slot's row rest, without an adapter."""
+        self._bank.choose(slot, None)
+        put(self._live, slot, False)
+        put(self._length, slot, 0)
+        self._host_lengths[slot] = 0
+        self._draws[slot] = Draw.GREEDY
+
+    def answer(self, slot: int) -> list[int]:
+        """The token ids of a slot whose row, a step said, has ended; its end token included.
+
+        Does not wait for steps that were started since: they leave such a row as it is.
+        """
+        with self._beside:
+            n_tokens = int(self._state[slot, POSITION])
+            ids: list[int] = self._answer[slot, :n_tokens].tolist()
+        return ids
+
+    def step(self, n_rows: int) -> RowsEnded:
+        """Give each live one of the first rows its next token; does not wait for the device."""
+        size = next(size for size in self.sizes if size >= n_rows)
+        self._host_lengths = [n + 1 if n else 0 for n in self._host_lengths]
+        self._replay(_Step(size, max(self._draws)))
+        return RowsEnded(self._live, self._broken)
+
+    def warm_up(self, report: Callable[[int], None] = lambda _: None) -> None:
+        """Capture all graphs, the largest first, so that the others fit its memory."""
+        for size, draw in product(reversed(self.sizes), reversed(Draw)):
+            self._replay(_Step(size, draw))
+            report(size)
+
+    def _replay(self, step: _Step) -> None:
+        """Do a step, from its graph if there are graphs; the first of its kind records it."""
+        with self._bank.for_rows(step.size):
+            if self._graphs is None:
+                self._forward(step)
+                return
+            if self._graphs_for != self._bank.layout:
+                self._graphs.clear()
+                # A pool dies with the last graph that was recorded in it.
+                self._pool = torch.cuda.graph_pool_handle()
+                self._graphs_for = self._bank.layout
+            if step not in self._graphs:
+                self._graphs[step] = self._recorded(step)
+            else:
+                self._graphs[step].replay()
+
+    def _recorded(self, step: _Step) -> torch.cuda.CUDAGraph:
+        """Do a step as it is, for libraries that prepare themselves, then record it undone."""
+        self._forward(step)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+            self._forward(step)
+        return graph
+
+    def _forward(self, step: _Step) -> None:
+        size = step.size
+        live, position = self._live[:size], self._length[:size]
+        plan = DecodePlan(
+            self._kernel,
+            self._cache,
+            places=self._cache.next_places(size, position, live),
+            lengths=torch.where(live, position + 1, 1).int(),
+            host_lengths=[max(n, 1) for n in self._host_lengths[:size]],
+        )
+        self._take(step, self._model.scores(self._token[:size], position, plan))
+
+    def _take(self, step: _Step, scores: Tensor) -> None:
+        """Choose each row's token and write it down; rows that rest keep what they have."""
+        size = step.size
+        live, state = self._live[:size].clone(), self._state[:size]
+        rows = self._rows.first(size)
+        broken = self._broken[:size].logical_or_(live & not_finite(scores))
+        token = take(self._tables, rows, state, scores, step.draw)
+        self._answer[:size].scatter_(1, state[:, POSITION, None], token[:, None].int())
+        after = torch.where(live[:, None], advance(self._tables, state, token), state)
+        ended = (token == self._tables.end_token_id) | (after[:, POSITION] >= rows.limit) | broken
+        self._token[:size] = torch.where(live, token, self._token[:size])
+        self._length[:size] += live
+        self._state[:size] = after
+        self._live[:size] = live & ~ended
+
+
+def _sizes(slots: int) -> tuple[int, ...]:
+    """Numbers of rows that have a graph: a graph costs memory, an empty row a little time."""
+    powers = [1 << power for power in range(slots.bit_length()) if 1 << power < slots]
+    return (*powers, slots)

@@ -1,0 +1,1 @@
+"""The output grammar as tensors: token tables, suppression and sampling."""

@@ -1,0 +1,217 @@
+"""Attention of a model over a paged cache, as transformers calls it; knows nothing of requests.
+
+A forward pass carries one of the two plans below as its keyword `paged`. A prefill is one prompt
+that reads only itself; a decode step is one new token of each row, read against its cache.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+
+from errors import MissingPart
+from models.kernels.paged_cache import CacheKind, PagedCache, in_eight_bits
+
+#: The name under which transformers finds `attend`.
+ATTENTION = "referee_paged"
+
+
+class Kernel(Protocol):
+    """Attention on tensors [row, token, head, dim]."""
+
+    @property
+    def block_tokens(self) -> int | None:
+        """Tokens a block of the cache holds; None where a request must lie in one piece."""
+
+    @property
+    def capturable(self) -> bool:
+        """May a step be captured in a CUDA graph?"""
+
+    def prefill(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """Causal attention of a whole prompt."""
+
+    def decode(self, query: Tensor, layer: int, plan: DecodePlan, scale: float) -> Tensor:
+        """Attention of one token a row to everything its cache holds."""
+
+
+class PromptRead(Exception):
+    """Ends a prefill in its last layer: of a prompt only keys and values are wanted."""
+
+
+@dataclass(frozen=True)
+class PrefillPlan:
+    """Where the tokens of a slot's prompt go: `places` int64 [token].
+
+    `broken` bool [] becomes true when the prompt's numbers are not finite: read from the cache,
+    FlashAttention-3 would take them for zeros.
+    """
+
+    kernel: Kernel
+    cache: PagedCache
+    slot: int
+    places: Tensor
+    broken: Tensor
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """Store keys and values, and attend to the prompt itself; PromptRead in the last layer."""
+        keys, values = key.flatten(0, 1), value.flatten(0, 1)
+        self.cache.write_prompt(layer, self.slot, self.places, keys, values)
+        if layer == self.cache.n_layers - 1:
+            # What is no number in any layer is none in all that follow.
+            self.broken.copy_(not_finite(keys.flatten()) | not_finite(values.flatten()))
+            raise PromptRead
+        return self.kernel.prefill(query, key, value, scale)
+
+
+@dataclass(frozen=True)
+class DecodePlan:
+    """Where each row's token goes, and how much of its cache it reads: `lengths` int32 [row].
+
+    `host_lengths` repeats the lengths for kernels that need them on the host, else it is empty.
+    """
+
+    kernel: Kernel
+    cache: PagedCache
+    places: Tensor
+    lengths: Tensor
+    host_lengths: Sequence[int] = ()
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """Store keys and values, and attend to all that the cache then holds."""
+        keys, values = key.flatten(0, 1), value.flatten(0, 1)
+        self.cache.write_step(layer, self.places, keys, values)
+        return self.kernel.decode(query, layer, self, scale)
+
+
+def attend(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: None,
+    *,
+    scaling: float,
+    paged: PrefillPlan | DecodePlan,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Attend as the plan says. Tensors come as [row, head, token, dim]."""
+    query, key, value = (tensor.transpose(1, 2) for tensor in (query, key, value))
+    return paged.attend(module.layer_idx, query, key, value, scaling), None
+
+
+AttentionInterface.register(ATTENTION, attend)
+
+
+def not_finite(numbers: Tensor) -> Tensor:
+    """Where a tensor holds anything infinite or NaN in its last dimension."""
+    # Both are NaN where any is; one pass instead of four.
+    least, most = numbers.aminmax(dim=-1)
+    return ~(least.isfinite() & most.isfinite())
+
+
+class SdpaKernel:
+    """PyTorch's own attention: everywhere, row by row, so not for a full GPU."""
+
+    block_tokens = None
+    capturable = False
+
+    def prefill(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """See Kernel."""
+        return _sdpa(query, key, value, scale, causal=True)
+
+    def decode(self, query: Tensor, layer: int, plan: DecodePlan, scale: float) -> Tensor:
+        """See Kernel; a row's cache lies in one block."""
+        cache = plan.cache
+        units = cache.units_of(layer, len(query)) or (None, None)
+        query = cache.as_keys_are(query)
+        rows = []
+        for row, length in enumerate(plan.host_lengths):
+            place = cache.block_of(row)
+            key, value = (
+                _read(pool[layer, place : place + 1, :length], unit, row, query.dtype)
+                for pool, unit in zip((cache.keys, cache.values), units, strict=True)
+            )
+            rows.append(_sdpa(query[row : row + 1], key, value, scale, causal=False))
+        return torch.cat(rows)
+
+
+def _read(stored: Tensor, units: Tensor | None, row: int, dtype: torch.dtype) -> Tensor:
+    """What a row stored, [1, token, head, dim], as the model computes."""
+    if units is None:
+        return stored
+    return stored.to(dtype) * units[row, :, None].to(dtype)
+
+
+def _sdpa(query: Tensor, key: Tensor, value: Tensor, scale: float, *, causal: bool) -> Tensor:
+    query, key, value = (tensor.transpose(1, 2) for tensor in (query, key, value))
+    attended = scaled_dot_product_attention(
+        query, key, value, is_causal=causal, scale=scale, enable_gqa=True
+    )
+    return attended.transpose(1, 2)
+
+
+class FlashKernel:
+    """FlashAttention 2 or 3 (Dao 2023, arXiv:2307.08691; Shah et al. 2024, arXiv:2407.08608)."""
+
+    #: FlashAttention-2 takes multiples of 256 only; 3 reads them as fast as any other.
+    block_tokens = 256
+    capturable = True
+
+    def __init__(self, library: Any) -> None:
+        """`library` has flash_attn_func and flash_attn_with_kvcache."""
+        self._whole = library.flash_attn_func
+        self._with_cache = library.flash_attn_with_kvcache
+        parameters = inspect.signature(self._with_cache).parameters
+        self._table = "page_table" if "page_table" in parameters else "block_table"
+
+    def prefill(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """See Kernel."""
+        return _first(self._whole(query, key, value, softmax_scale=scale, causal=True))
+
+    def decode(self, query: Tensor, layer: int, plan: DecodePlan, scale: float) -> Tensor:
+        """See Kernel."""
+        cache = plan.cache
+        units = cache.units_of(layer, len(query))
+        eight_bits = {} if units is None else {"k_descale": units[0], "v_descale": units[1]}
+        attended = self._with_cache(
+            query if units is None else in_eight_bits(cache.as_keys_are(query)),
+            cache.keys[layer],
+            cache.values[layer],
+            cache_seqlens=plan.lengths,
+            softmax_scale=scale,
+            causal=True,
+            **{self._table: cache.tables[: len(query)]},
+            **eight_bits,
+        )
+        return _first(attended).to(query.dtype)
+
+
+def _first(result: Any) -> Tensor:
+    """Return the attention alone, from a version that gives the log-sum-exp beside it too."""
+    attended: Tensor = result[0] if isinstance(result, tuple) else result
+    return attended
+
+
+#: Python packages of FlashAttention by transformers' names.
+_LIBRARIES = {"flash_attention_3": "flash_attn_interface", "flash_attention_2": "flash_attn"}
+
+
+def kernel_for(attention: str, kind: CacheKind = "bf16") -> Kernel:
+    """Give the kernel for a name from `models.kernels.attention_choice.choose_attention`.
+
+    MissingPart when it cannot read a cache of this kind.
+    """
+    if kind == "fp8" and attention == "flash_attention_2":
+        raise MissingPart(
+            "FlashAttention-2 cannot read keys and values in eight bits: set REFEREE_KV_CACHE=bf16."
+        )
+    library = _LIBRARIES.get(attention)
+    return SdpaKernel() if library is None else FlashKernel(import_module(library))

@@ -1,0 +1,220 @@
+"""Keys and values of many requests in blocks of one pool; knows nothing of who writes them.
+
+A request's blocks are reserved for its longest possible answer when it enters, so none is ever
+evicted or refused half-way (paged attention: Kwon et al. 2023, arXiv:2309.06180, without its
+growth on demand).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, log2
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from models.kernels.transfer import upload
+
+#: `bf16` keeps keys and values as the model computes them, in whatever type that is.
+CacheKind = Literal["bf16", "fp8"]
+#: Eight bits of which three are the mantissa's (Micikevicius et al. 2022, arXiv:2209.05433).
+EIGHT_BITS = torch.float8_e4m3fn
+#: The type's largest number.
+_LARGEST = torch.finfo(EIGHT_BITS).max
+#: An answer's keys and values may be this much larger than the prompt's before they are clipped.
+HEADROOM = 2.0
+#: A head whose prompt is all zeros still needs a unit that can be divided by.
+_SMALLEST_UNIT = 1e-12
+#: Keys and values are stored in words: indexing moves element by element, and knows no float8.
+_WORD, _WORD_BYTES = torch.int64, 8
+#: The pool's first block belongs to nobody: rows without a request read and write there.
+SCRATCH = 0
+
+
+@dataclass(frozen=True)
+class CacheShape:
+    """What one token takes in the cache of a model."""
+
+    n_layers: int
+    n_heads: int
+    head_dim: int
+    dtype: torch.dtype
+    device: torch.device
+    #: What the model computes keys and values in.
+    computed_in: torch.dtype = torch.bfloat16
+
+    def __post_init__(self) -> None:
+        if self.head_dim * self.dtype.itemsize % _WORD_BYTES:
+            raise ValueError(
+                f"a head of {self.head_dim} numbers in {self.dtype} is not whole words"
+            )
+
+    @classmethod
+    def of(cls, model: Any, kind: CacheKind = "bf16") -> CacheShape:
+        """Read a causal language model's configuration."""
+        config = model.config
+        head_dim = getattr(config, "head_dim", None)
+        return cls(
+            n_layers=config.num_hidden_layers,
+            n_heads=config.num_key_value_heads,
+            head_dim=head_dim or config.hidden_size // config.num_attention_heads,
+            dtype=EIGHT_BITS if kind == "fp8" else model.dtype,
+            device=model.device,
+            computed_in=model.dtype,
+        )
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Keys and values of all layers."""
+        return 2 * self.n_layers * self.n_heads * self.head_dim * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """Hadamard's matrix [dim, dim] on keys and on queries: no product of the two changes by it.
+
+    It spreads what some channels hold more of than others over all of them, and so halves what
+    rounding to eight bits does to the next token's probabilities (compare Shah et al. 2024,
+    arXiv:2407.08608, section 3.3).
+    """
+
+    of_keys: Tensor
+    of_queries: Tensor
+
+    @classmethod
+    def of(cls, shape: CacheShape) -> Rotation | None:
+        """None for heads whose width is no power of two, which have no such matrix."""
+        width = shape.head_dim
+        if width & (width - 1):
+            return None
+        signs = torch.ones(1, 1, dtype=torch.float64)
+        while len(signs) < width:
+            signs = torch.cat([torch.cat([signs, signs], 1), torch.cat([signs, -signs], 1)])
+        # Two powers of two whose product is 1 / width: exact in every type.
+        down = 2.0 ** -ceil(log2(width) / 2)
+        parts = (signs * down, signs / (width * down))
+        return cls(*(part.to(shape.device, shape.computed_in) for part in parts))
+
+
+class PagedCache:
+    """A pool of blocks and, for each slot, the table of the blocks that its request holds.
+
+    `keys` and `values` are [layer, block, token in block, head, dim]; `tables` is int32
+    [slot, blocks of the longest request] on the device, unused entries point to SCRATCH. In eight
+    bits, `units` float32 [2, layer, slot, head] are what stored keys and values are multiples of,
+    set by each request's prompt; else it is None. Keys in eight bits are stored rotated.
+    """
+
+    def __init__(
+        self, shape: CacheShape, *, n_blocks: int, block_tokens: int, slots: int, max_tokens: int
+    ) -> None:
+        """`max_tokens` is the longest request, prompt and answer together."""
+        self.block_tokens = block_tokens
+        self.n_blocks = n_blocks
+        size = (shape.n_layers, 1 + n_blocks, block_tokens, shape.n_heads, shape.head_dim)
+        self.keys = torch.zeros(size, dtype=shape.dtype, device=shape.device)
+        self.values = torch.zeros_like(self.keys)
+        width = self.blocks_for(max_tokens)
+        self.tables = torch.zeros(slots, width, dtype=torch.int32, device=shape.device)
+        self.units: Tensor | None = None
+        self._rotation: Rotation | None = None
+        if shape.dtype == EIGHT_BITS:
+            self.units = torch.ones(2, shape.n_layers, slots, shape.n_heads, device=shape.device)
+            self._rotation = Rotation.of(shape)
+        self._free = list(range(n_blocks, 0, -1))
+        self._held: dict[int, list[int]] = {}
+
+    @property
+    def n_layers(self) -> int:
+        """Layers of the model that keep something."""
+        return len(self.keys)
+
+    @property
+    def n_free(self) -> int:
+        """Blocks that nobody holds."""
+        return len(self._free)
+
+    def blocks_for(self, n_tokens: int) -> int:
+        """How many blocks a request of so many tokens takes."""
+        return ceil(n_tokens / self.block_tokens)
+
+    def reserve(self, slot: int, n_tokens: int) -> bool:
+        """Give the slot blocks for a whole request; False, and nothing given, when too few are."""
+        needed = self.blocks_for(n_tokens)
+        if needed > len(self._free):
+            return False
+        blocks = [self._free.pop() for _ in range(needed)]
+        self._held[slot] = blocks
+        row = blocks + [SCRATCH] * (self.tables.shape[1] - needed)
+        self.tables[slot] = upload(torch.tensor(row, dtype=torch.int32), self.tables.device)
+        return True
+
+    def release(self, slot: int) -> None:
+        """Take a slot's blocks back; work that was queued on the device before may still use them.
+
+        That is safe as long as the next holder's work is queued on the same stream.
+        """
+        self._free.extend(self._held.pop(slot))
+        self.tables[slot].fill_(SCRATCH)
+
+    def block_of(self, slot: int) -> int:
+        """Give the first block that a slot holds, SCRATCH if it holds none."""
+        return self._held.get(slot, [SCRATCH])[0]
+
+    def places(self, slot: int, n_tokens: int) -> Tensor:
+        """Where a request's first tokens lie: int64 [n_tokens], for `write`."""
+        positions = torch.arange(n_tokens, device=self.tables.device)
+        blocks = self.tables[slot].long()[positions // self.block_tokens]
+        return blocks * self.block_tokens + positions % self.block_tokens
+
+    def next_places(self, n_rows: int, positions: Tensor, live: Tensor) -> Tensor:
+        """Where the first rows' tokens at `positions` [n] lie; SCRATCH for rows that rest."""
+        column = (positions // self.block_tokens)[:, None]
+        blocks = self.tables[:n_rows].long().gather(1, column)[:, 0]
+        places = blocks * self.block_tokens + positions % self.block_tokens
+        return torch.where(live, places, SCRATCH)
+
+    def write_prompt(
+        self, layer: int, slot: int, places: Tensor, keys: Tensor, values: Tensor
+    ) -> None:
+        """Store keys and values [n, head, dim] of a slot's prompt at `places` [n]."""
+        keys = self._turned(keys)
+        if self.units is not None:
+            for units, tensor in zip(self.units[:, layer, slot], (keys, values), strict=True):
+                largest = tensor.abs().amax(dim=(0, 2)).float()
+                units.copy_((largest * HEADROOM / _LARGEST).clamp(min=_SMALLEST_UNIT))
+        self._write(layer, slice(slot, slot + 1), places, keys, values)
+
+    def write_step(self, layer: int, places: Tensor, keys: Tensor, values: Tensor) -> None:
+        """Store one token's keys and values [row, head, dim] of each of the first slots."""
+        keys = self._turned(keys)
+        self._write(layer, slice(0, len(keys)), places, keys, values)
+
+    def as_keys_are(self, query: Tensor) -> Tensor:
+        """Turn a query [..., dim] as stored keys are turned, so that products stay the same."""
+        return query if self._rotation is None else query @ self._rotation.of_queries
+
+    def units_of(self, layer: int, n_rows: int) -> tuple[Tensor, Tensor] | None:
+        """Give the units of the first slots' keys and values, each [row, head]."""
+        if self.units is None:
+            return None
+        keys, values = self.units[:, layer, :n_rows]
+        return keys, values
+
+    def _turned(self, keys: Tensor) -> Tensor:
+        return keys if self._rotation is None else keys @ self._rotation.of_keys
+
+    def _write(
+        self, layer: int, slots: slice, places: Tensor, keys: Tensor, values: Tensor
+    ) -> None:
+        for kind, (pool, tensor) in enumerate(((self.keys, keys), (self.values, values))):
+            if self.units is not None:
+                tensor = in_eight_bits(tensor / self.units[kind, layer, slots, :, None])
+            rows = pool[layer].view(-1, *tensor.shape[1:])
+            rows.view(_WORD).index_copy_(0, places, tensor.view(_WORD))
+
+
+def in_eight_bits(tensor: Tensor) -> Tensor:
+    """Round to eight bits; what is too large is clipped, since the type would make it NaN."""
+    return tensor.clamp(-_LARGEST, _LARGEST).to(EIGHT_BITS)

@@ -1,0 +1,44 @@
+"""Writes a model with an adapter merged in, for servers that know no adapters of this kind."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+
+from errors import UserError
+from models.text.reviewer import BaseModel
+from models.weights.loading import load
+
+#: What of a base's folder describes its tokenizer and templates, and goes along.
+_COPIED = ("tokenizer*", "special_tokens_map.json", "chat_template*")
+
+
+def merge(
+    base_folder: Path, base: BaseModel, template: str, adapter: Path, sha256: str, output: Path
+) -> None:
+    """Merge the adapter into the base's NF4 weights, dequantised to bf16, and save the model.
+
+    Those weights, and not the original ones, are what it was trained on. UserError when `output`
+    is there already; RequestRefused when the adapter does not fit.
+    """
+    if output.exists():
+        raise UserError(f"{output} is there already: name a folder that is not.")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    loaded = load(base_folder, base, template=template, weights="bf16", device=device)
+    loaded.adapters.attach(adapter, sha256)
+    model = loaded.adapters.merged(sha256).to(torch.bfloat16)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the output, so that a full disk leaves nothing half-written under its name.
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as scratch:
+        made = Path(scratch) / "model"
+        try:
+            model.save_pretrained(made)
+            for pattern in _COPIED:
+                for path in base_folder.glob(pattern):
+                    shutil.copyfile(path, made / path.name)
+        except OSError as error:
+            raise UserError(f"{output} cannot be written: {error}.") from error
+        made.rename(output)

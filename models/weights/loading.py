@@ -1,0 +1,194 @@
+"""Loads a base model in NF4, or dequantised from NF4; knows nothing of prompts, queues or requests.
+
+Everything is read from a local folder: no network, no pickle, no code from a checkpoint.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from tokenizers import Tokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, GenerationConfig
+from transformers.utils import logging as transformers_logging
+
+from errors import MissingPart
+from models.adapters.attached import Adapters
+from models.hashes import weights_sha256
+from models.kernels.attention_choice import AttentionChoice, choose_attention
+from models.kernels.fusion import fuse
+from models.kernels.precision import Precision, choose_precision
+from models.text.reviewer import BaseModel
+from models.text.templates import TEMPLATES, Template
+from models.weights.quantised_cache import WeightsCache
+from models.weights.store import load_tokenizer
+
+Weights = Literal["nf4", "bf16"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to generate, with what a review must record about it.
+
+    `model` is transformers' own class with the adapters' layers injected; `adapters` switches them.
+    """
+
+    model: Any
+    base: BaseModel
+    adapters: Adapters
+    tokenizer: Tokenizer
+    template: Template
+    device: torch.device
+    max_context: int
+    versions: Mapping[str, str]
+
+
+def load(
+    folder: Path,
+    base: BaseModel,
+    *,
+    template: str,
+    weights: Weights = "nf4",
+    device: torch.device,
+    attention: AttentionChoice | None = None,
+    precision: Precision | None = None,
+    cache: WeightsCache | None = None,
+    fused: bool = True,
+    few_rows: bool = True,
+) -> LoadedModel:
+    """Load the weights in `folder` as `base` says.
+
+    `nf4` keeps the linear layers in NF4 with double quantisation; `bf16` dequantises those same NF4
+    values once, which costs memory and saves time. With `cache` the NF4 weights are read from there
+    when they were quantised before, to the same bits. Embeddings and LM head are never quantised.
+    `fused` False leaves the modules as transformers made them, for comparison; `few_rows` False
+    leaves the products with NF4 weights to bitsandbytes, which has gradients.
+    UserError when `template` does not fit the tokenizer; MissingPart when the folder does not load.
+    """
+    attention = attention or choose_attention(device)
+    precision = precision or choose_precision(device)
+    tokenizer = load_tokenizer(folder)
+    TEMPLATES[template].check(tokenizer)
+    model = _load_nf4(folder, base, device, attention, precision, cache)
+    if weights == "bf16":
+        model = model.dequantize(dtype=precision.dtype)
+    model.eval()
+    fusion = fuse(model, few_rows=few_rows) if fused else "none"
+    # The checkpoint's own sampling defaults must not mix with a request's.
+    model.generation_config = GenerationConfig()
+    return LoadedModel(
+        model=model,
+        base=base,
+        adapters=Adapters(model, base),
+        tokenizer=tokenizer,
+        template=TEMPLATES[template],
+        device=device,
+        max_context=base.max_context,
+        versions={
+            **_versions(folder, base, weights, attention, precision, device),
+            "fused": fusion,
+        },
+    )
+
+
+def _load_nf4(
+    folder: Path,
+    base: BaseModel,
+    device: torch.device,
+    attention: AttentionChoice,
+    precision: Precision,
+    cache: WeightsCache | None,
+) -> Any:
+    """Read the quantised weights that were kept, or quantise them and keep them."""
+    _quieten_libraries()
+    options = {
+        "dtype": precision.dtype,
+        "device_map": {"": device},
+        "attn_implementation": attention.name,
+        "local_files_only": True,
+        "use_safetensors": True,
+    }
+    if cache is None:
+        return _quantise(folder, base, precision, options)
+    entry = cache.entry(
+        {
+            "weights_sha256": weights_sha256(folder),
+            "format": "nf4, double quantisation",
+            "rope": base.rope_scaling,
+            "compute": precision.name,
+            "device": device.type,
+        }
+    )
+    if entry.is_dir():
+        cache.touch(entry)
+        try:
+            return AutoModelForCausalLM.from_pretrained(entry, **options)
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            log.warning("the kept weights in %s are not read: %s", entry, error)
+            shutil.rmtree(entry, ignore_errors=True)
+    model = _quantise(folder, base, precision, options)
+    cache.keep(model, entry)
+    return model
+
+
+def _quantise(folder: Path, base: BaseModel, precision: Precision, options: dict[str, Any]) -> Any:
+    quantisation = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=precision.dtype,
+    )
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=_config(folder, base),
+            quantization_config=quantisation,
+            **options,
+        )
+    except (OSError, ValueError) as error:
+        raise MissingPart(f"the weights of {base.name} in {folder} do not load: {error}") from error
+
+
+def _config(folder: Path, base: BaseModel) -> Any:
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    if base.rope_scaling is not None:
+        config.rope_parameters = {**config.rope_parameters, **base.rope_scaling}
+        config.max_position_embeddings = base.max_context
+    return config
+
+
+def _quieten_libraries() -> None:
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    # It warns at import that it could not fetch a faster CPU kernel from the hub; none is wanted.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+
+
+def _versions(
+    folder: Path,
+    base: BaseModel,
+    weights: Weights,
+    attention: AttentionChoice,
+    precision: Precision,
+    device: torch.device,
+) -> Mapping[str, str]:
+    libraries = ("torch", "transformers", "bitsandbytes", "peft", "tokenizers")
+    card = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    return {
+        **{name: version(name) for name in libraries},
+        "base": base.name,
+        "weights": weights,
+        "weights_sha256": weights_sha256(folder),
+        "compute": precision.name,
+        "attention": attention.name,
+        "device": card,
+    }

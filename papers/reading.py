@@ -1,0 +1,134 @@
+"""Reads many papers in order, each once, whatever is wrong with some of them.
+
+Knows nothing of batches or jobs: every entry becomes one `Reading`, with a paper or with a sentence
+that says why there is none.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+
+from errors import PaperUnreadable
+from papers.cache import ReadingCache
+from papers.discovery import discover
+from papers.entry import Entry, Format
+from papers.files import read_file
+from papers.jsonl import parse_line, read_json
+from papers.line_files import LineReader
+from papers.paper import Paper
+from papers.safety import safe_paper
+from papers.sandbox import PdfLimits, Sandbox
+
+__all__ = ["Entry", "PdfLimits", "Reading", "ReadingCache", "discover", "read_all"]
+
+log = logging.getLogger(__name__)
+
+#: Formats whose readers may hang or crash on a bad file.
+SANDBOXED = frozenset({Format.PDF, Format.TEX})
+#: Formats whose text is all in the one file, so that the file's size and time tell of changes.
+CACHED = frozenset({Format.PDF, Format.TEXT, Format.MARKDOWN})
+#: Files that are read ahead of the one that is wanted next, for each process.
+AHEAD = 4
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What became of an entry: a paper, or the kind of error and a sentence."""
+
+    custom_id: str
+    source: str
+    paper: Paper | None
+    error_kind: str | None = None
+    error: str | None = None
+    cached: bool = False
+
+
+def read_all(
+    entries: Sequence[Entry],
+    *,
+    cache: ReadingCache | None,
+    limits: PdfLimits,
+    processes: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[Reading]:
+    """Readings in the order of the entries, the next ones being read while one is looked at.
+
+    `progress` is told how many are done and how many there are.
+    """
+    intake = _Intake(cache, limits, processes)
+    try:
+        for done, reading in enumerate(intake.readings(entries), start=1):
+            if progress is not None:
+                progress(done, len(entries))
+            yield reading
+    finally:
+        intake.close()
+
+
+class _Intake:
+    def __init__(self, cache: ReadingCache | None, limits: PdfLimits, processes: int) -> None:
+        self._cache = cache
+        self._limits = limits
+        self._processes = processes
+        self._sandbox: Sandbox | None = None
+        self._lines = LineReader()
+
+    def readings(self, entries: Sequence[Entry]) -> Iterator[Reading]:
+        ahead: deque[tuple[Entry, Paper | Future[Paper] | None]] = deque()
+        for entry in entries:
+            ahead.append((entry, self._start(entry)))
+            if len(ahead) > AHEAD * self._processes:
+                yield self._finish(*ahead.popleft())
+        while ahead:
+            yield self._finish(*ahead.popleft())
+
+    def close(self) -> None:
+        self._lines.close()
+        if self._sandbox is not None:
+            self._sandbox.close()
+
+    def _start(self, entry: Entry) -> Paper | Future[Paper] | None:
+        """The paper if it is known, a promise if a child reads it, else nothing yet."""
+        if self._cache is not None and entry.format in CACHED:
+            paper = self._cache.get(entry.path)
+            if paper is not None:
+                return paper
+        if entry.format not in SANDBOXED or entry.problem:
+            return None
+        if self._sandbox is None:
+            self._sandbox = Sandbox(self._limits, self._processes)
+        return self._sandbox.submit(entry.path, entry.format)
+
+    def _finish(self, entry: Entry, started: Paper | Future[Paper] | None) -> Reading:
+        try:
+            paper = self._paper(entry, started)
+        except PaperUnreadable as error:
+            return Reading(entry.custom_id, entry.source, None, error.kind, str(error))
+        except OSError as error:
+            sentence = f"The file cannot be opened: {error.strerror}."
+            return Reading(entry.custom_id, entry.source, None, "missing", sentence)
+        except Exception as error:  # whatever a broken text does to its reader, the run goes on
+            log.exception("reading %s", entry.source)
+            sentence = f"The text broke its reader ({type(error).__name__})."
+            return Reading(entry.custom_id, entry.source, None, "crashed", sentence)
+        cached = isinstance(started, Paper)
+        if self._cache is not None and entry.format in CACHED and not cached:
+            self._cache.put(entry.path, paper)
+        if entry.title:
+            paper = replace(paper, title=safe_paper(title=entry.title, abstract="-").title)
+        return Reading(entry.custom_id, entry.source, paper, cached=cached)
+
+    def _paper(self, entry: Entry, started: Paper | Future[Paper] | None) -> Paper:
+        if entry.problem:
+            raise PaperUnreadable(entry.problem, kind="damaged")
+        if isinstance(started, Paper):
+            return started
+        if started is not None:
+            return started.result()
+        if entry.format is Format.JSON:
+            return read_json(parse_line(self._lines.read(entry.path, entry.offset, entry.length)))
+        return read_file(entry.path, entry.format, self._limits.pages)

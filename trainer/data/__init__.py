@@ -1,0 +1,1 @@
+"""Training data: import, clean, merge, split and build."""

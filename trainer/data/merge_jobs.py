@@ -1,0 +1,126 @@
+"""Merging with a model: jobs of a merged reviewer, each with a paper's human reviews as its input.
+
+Workers run them as they run reviews, with the same claims, retries and gate. An input that this
+reviewer version has merged before is not paid for again. Knows no broker: `announce` rings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from db import batches, corpus
+from db.batches import Batch, BatchOptions, NewPaper
+from db.contents import contents_by_id
+from db.reviewers import ReviewerVersion
+from db.session import Database
+from models.text.reviewer import ReviewerConfig
+from trainer.data.merge_inputs import MergeInput
+
+#: Characters a token, for an estimate without the endpoint's tokenizer: English prose has about
+#: four and a quarter.
+CHARS_PER_TOKEN = 4.2
+#: Jobs stored by one transaction.
+CHUNK = 100
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Tokens and US dollars; `usd` is None when the reviewer's file gives no prices."""
+
+    n_prompt_tokens: int
+    n_output_tokens: int
+    usd: float | None
+
+    def __str__(self) -> str:
+        money = "no price known" if self.usd is None else f"${self.usd:,.2f}"
+        return f"{self.n_prompt_tokens:,} tokens in, {self.n_output_tokens:,} out, {money}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do. `estimate` counts every answer at its limit, and no retries."""
+
+    batch: str
+    todo: tuple[MergeInput, ...]
+    cached: int
+    estimate: Cost
+
+    def to_json(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "batch": self.batch,
+            "papers": len(self.todo),
+            "cached": self.cached,
+            "estimate": vars(self.estimate),
+        }
+
+
+def plan(
+    database: Database,
+    inputs: Sequence[MergeInput],
+    merger: ReviewerVersion,
+    config: ReviewerConfig,
+    batch_name: str | None = None,
+) -> Plan:
+    """Which inputs are still to be merged, in which batch, and for how much at most."""
+    known = corpus.merged_inputs(database, merger.id)
+    todo = tuple(each for each in inputs if each.sha256 not in known)
+    n_prompt = sum(len(each.text) + len(config.system_prompt) for each in todo) / CHARS_PER_TOKEN
+    return Plan(
+        # The same inputs resume the same batch; other reviews make another.
+        batch=batch_name or f"{merger.name}-v{merger.version}-{_digest(inputs)}",
+        todo=todo,
+        cached=len(inputs) - len(todo),
+        estimate=cost(config, round(n_prompt), config.max_new_tokens * len(todo)),
+    )
+
+
+def cost(config: ReviewerConfig, n_prompt_tokens: int, n_output_tokens: int) -> Cost:
+    """What so many tokens cost at the reviewer's endpoint."""
+    endpoint = config.endpoint
+    prices = endpoint and (endpoint.usd_per_million_input, endpoint.usd_per_million_output)
+    if not prices or prices[0] is None or prices[1] is None:
+        return Cost(n_prompt_tokens, n_output_tokens, None)
+    usd = (n_prompt_tokens * prices[0] + n_output_tokens * prices[1]) / 1e6
+    return Cost(n_prompt_tokens, n_output_tokens, usd)
+
+
+def submit(
+    database: Database,
+    planned: Plan,
+    merger: ReviewerVersion,
+    *,
+    allow_external: bool,
+    ringer: Callable[[Batch], Callable[[int], bool]],
+) -> bool:
+    """Queue the plan's jobs, a chunk a transaction; False when no broker could be told."""
+    options = BatchOptions(allow_external=allow_external)
+    batch = batches.open_batch(database, planned.batch, merger, options)
+    announce, announced = ringer(batch), True
+    for start in range(0, len(planned.todo), CHUNK):
+        chunk = planned.todo[start : start + CHUNK]
+        added = batches.add_papers(database, batch, _jobs(database, chunk))
+        announced = announce(len(added.job_ids)) and announced
+    batches.finish_submit(database, batch)
+    return announced
+
+
+def _jobs(database: Database, chunk: Sequence[MergeInput]) -> list[NewPaper]:
+    contents = contents_by_id(database, [each.paper.id for each in chunk])
+    return [
+        NewPaper(
+            custom_id=f"{each.paper.source}/{each.paper.source_id}",
+            source=f"{len(each.reviews)} human reviews",
+            content=contents[each.paper.id],
+            input=each.text,
+        )
+        for each in chunk
+    ]
+
+
+def _digest(inputs: Sequence[MergeInput]) -> str:
+    hashes = "".join(sorted(each.sha256 for each in inputs))
+    return hashlib.sha256(hashes.encode()).hexdigest()[:8]

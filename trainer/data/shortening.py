@@ -1,0 +1,68 @@
+"""Makes a merged review fit a limit in tokens without breaking the output grammar; knows no files.
+
+Whole items go first, the least important of the fullest aspect; an aspect is never emptied, because
+that would teach that nobody had anything to say there. Then the longest texts lose their ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from models.text.aspects import AspectSet
+from models.text.parsing import render
+from models.text.review import Item
+from trainer.data.sentences import sentences
+
+Count = Callable[[str], int]
+
+#: Items that the output grammar lets a model write under one aspect.
+MOST_ITEMS = 8
+#: Words that a text keeps at least.
+FEW_WORDS = 8
+
+
+def shorten(
+    items: Sequence[Item], aspects: AspectSet, limit: int, count: Count
+) -> tuple[str, bool] | None:
+    """The review's text within `limit` tokens and whether anything went; None if it cannot fit."""
+    kept = [list(_of(items, key))[:MOST_ITEMS] for key in aspects.keys]
+    changed = sum(map(len, kept)) < len(items)
+    text = _text(kept, aspects)
+    while count(text) > limit:
+        if not (_drop(kept) or _trim(kept)):
+            return None
+        changed, text = True, _text(kept, aspects)
+    return text, changed
+
+
+def _of(items: Sequence[Item], key: str) -> Sequence[Item]:
+    return [item for item in items if item.aspect == key]
+
+
+def _text(kept: Sequence[Sequence[Item]], aspects: AspectSet) -> str:
+    return render((item for items in kept for item in items), aspects)
+
+
+def _drop(kept: list[list[Item]]) -> bool:
+    fullest = max(kept, key=lambda items: (len(items), sum(len(item.text) for item in items)))
+    if len(fullest) < 2:
+        return False
+    fullest.pop()
+    return True
+
+
+def _trim(kept: list[list[Item]]) -> bool:
+    """Take the last sentence, or the last fifth of the words, from the longest text."""
+    longest = max((items for items in kept if items), key=lambda items: len(items[0].text))
+    text = longest[0].text
+    spans = list(sentences(text))
+    words = text.split()
+    if len(spans) > 1:
+        shorter = text[: spans[-2][1]]
+    elif len(words) > FEW_WORDS:
+        shorter = " ".join(words[: max(FEW_WORDS, len(words) * 4 // 5)]).rstrip(" ,;:(")
+    else:
+        return False
+    longest[0] = replace(longest[0], text=shorter)
+    return True

@@ -1,0 +1,1 @@
+"""QLoRA and QDoRA training: recipe, model, loop, checkpoints."""

@@ -1,0 +1,282 @@
+"""Loss and gradients of a Llama with frozen NF4 weights, one sample at a time; knows no data.
+
+It walks the modules of transformers' own model and computes the same function with fewer bytes
+moved and kept; tests compare it with PEFT on that model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from bitsandbytes.nn import Linear4bit
+from torch import Tensor
+from torch.utils.checkpoint import (
+    CheckpointPolicy,
+    checkpoint,
+    create_selective_checkpoint_contexts,
+)
+
+from models.kernels.fusion import unnest_scales
+from trainer.data.tokens import Sample
+from trainer.qlora.causal_attention import CausalAttention, HeadShape, attention_ops
+from trainer.qlora.elementwise import Elementwise
+from trainer.qlora.low_rank import GROUPS, Adapter, LoraSettings
+from trainer.qlora.projections import Dropout, FrozenWeight, Group, Recomputation, project
+from trainer.qlora.recomputation import BlockShape, Plan
+from trainer.qlora.response_loss import response_loss, token_losses
+
+#: On a GPU samples are filled up to a multiple of this many tokens: cuDNN prepares itself anew for
+#: every length, and tokens after the answer change nothing before them.
+LENGTH_STEP = 128
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """What all blocks of one forward pass share."""
+
+    cos: Tensor
+    sin: Tensor
+    dropout: float
+    seed: int
+    #: Positions whose answer the loss looks at; the last block computes no others' output.
+    rows: slice
+
+
+class TrainableLlama:
+    """A loaded model (`models.weights.loading`), its adapter, and the ways to run them."""
+
+    def __init__(
+        self,
+        model: Any,
+        settings: LoraSettings,
+        *,
+        attention: CausalAttention,
+        elementwise: Elementwise,
+        seed: int,
+    ) -> None:
+        model.requires_grad_(False)
+        unnest_scales(model)
+        self._model = model
+        self._attention, self._elementwise = attention, elementwise
+        self.weights = _weights(model)
+        self.adapter = Adapter(self.weights, settings, seed)
+        self.plan = Plan(0, 0, len(model.model.layers))
+        self._recomputation = Recomputation()
+        self._keep = attention_ops()
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        device: torch.device = self._model.device
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What it computes in."""
+        dtype: torch.dtype = self._model.dtype
+        return dtype
+
+    @property
+    def shape(self) -> BlockShape:
+        """The blocks' shape, for `make_plan`."""
+        config, heads = self._model.config, head_shape(self._model)
+        return BlockShape(
+            n_blocks=config.num_hidden_layers,
+            hidden=config.hidden_size,
+            inner=config.intermediate_size,
+            queries=heads.queries * heads.channels,
+            keys=heads.keys * heads.channels,
+            width=self._model.dtype.itemsize,
+            dora=self.adapter.settings.dora,
+        )
+
+    def follow(self, plan: Plan) -> None:
+        """Recompute as this plan says."""
+        self.plan = plan
+        for weight in self.weights.values():
+            if plan.dense:
+                weight.keep_dense()
+            else:
+                weight.forget_dense()
+
+    def loss(self, sample: Sample, scale: float, seed: int) -> Tensor:
+        """`scale` times the summed loss of the answer's tokens; `seed` decides over dropout."""
+        hidden, targets = self._answer(sample, self.adapter.settings.dropout, seed)
+        return response_loss(hidden, self._model.lm_head.weight, targets, scale)
+
+    def backward(self, sample: Sample, scale: float, seed: int) -> Tensor:
+        """Add the gradients of `loss` to the adapter's; returns the loss."""
+        loss: Any = self.loss(sample, scale, seed)
+        loss.backward()
+        value: Tensor = loss.detach()
+        return value
+
+    @torch.no_grad()
+    def token_losses(self, sample: Sample) -> Tensor:
+        """Negative log-likelihood of each of the answer's tokens, without dropout."""
+        hidden, targets = self._answer(sample, 0.0, 0)
+        return token_losses(hidden, self._model.lm_head.weight, targets)
+
+    def _answer(self, sample: Sample, dropout: float, seed: int) -> tuple[Tensor, Tensor]:
+        """Normed hidden states that predict the answer, and the answer."""
+        ids = torch.tensor(self._filled(sample), device=self._model.device)
+        n_prompt, n_response = len(sample.prompt_ids), len(sample.response_ids)
+        rows = slice(n_prompt - 1, n_prompt + n_response - 1)
+        hidden = self._model.model.embed_tokens(ids)
+        places = torch.arange(len(ids), device=ids.device)[None]
+        cos, sin = self._model.model.rotary_emb(hidden[None], places)
+        shared = _Pass(cos, sin, dropout, seed, rows)
+        for number in range(len(self._model.model.layers)):
+            hidden = self._run(number, hidden, shared)
+        norm = self._model.model.norm
+        targets = ids[n_prompt : n_prompt + n_response]
+        return self._elementwise.norm(hidden, norm.weight, _eps(norm)), targets
+
+    def _filled(self, sample: Sample) -> tuple[int, ...]:
+        ids = (*sample.prompt_ids, *sample.response_ids)
+        missing = -len(ids) % LENGTH_STEP if self._model.device.type == "cuda" else 0
+        return (*ids, *ids[-1:] * missing)
+
+    def _run(self, number: int, hidden: Tensor, shared: _Pass) -> Tensor:
+        way = self.plan.way(number)
+        if way == "stored" or not torch.is_grad_enabled():
+            return self._block(number, hidden, shared)
+        contexts = self._keeping_attention if way == "attention" else self._keeping_nothing
+        result: Tensor = checkpoint(
+            self._block,
+            number,
+            hidden,
+            shared,
+            use_reentrant=False,
+            preserve_rng_state=False,
+            context_fn=contexts,
+        )
+        return result
+
+    def _keeping_nothing(self) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+        return nullcontext(), self._recomputation
+
+    def _keeping_attention(self) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+        def policy(_: Any, operation: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
+            keep = operation in self._keep
+            return CheckpointPolicy.MUST_SAVE if keep else CheckpointPolicy.PREFER_RECOMPUTE
+
+        make: Callable[..., Any] = create_selective_checkpoint_contexts
+        first, again = make(policy)
+        return first, _Both(again, self._recomputation)
+
+    def _block(self, number: int, hidden: Tensor, shared: _Pass) -> Tensor:
+        layer = self._model.model.layers[number]
+        elementwise, dora = self._elementwise, self.adapter.settings.dora
+        last = number == len(self._model.model.layers) - 1
+
+        def norm(module: Any) -> Callable[[Tensor], Tensor]:
+            return lambda values: elementwise.norm(values, module.weight, _eps(module))
+
+        def call(
+            name: str, prologue: Any, inputs: Sequence[Tensor], **more: Any
+        ) -> tuple[Tensor, ...]:
+            return self._project(number, shared, name, prologue, inputs, **more)
+
+        query, key, value = call("qkv", norm(layer.input_layernorm), [hidden])
+        mixed = self._attend(query, key, value, shared)
+        if last:
+            mixed, hidden = mixed[shared.rows], hidden[shared.rows]
+        (hidden,) = call("out", _itself, [mixed], residual=hidden)
+        gate_up = call("gate_up", norm(layer.post_attention_layernorm), [hidden])
+        # DoRA's gradients read gate and up once more, so the gate must not write over them.
+        gate: Any = _preserving(elementwise.gate) if dora else elementwise.gate
+        (hidden,) = call(
+            "down", gate, list(gate_up), residual=hidden, recomputation=self._recomputation
+        )
+        return hidden
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, shared: _Pass) -> Tensor:
+        channels = head_shape(self._model).channels
+
+        def heads(flat: Tensor) -> Tensor:
+            return flat.view(1, len(flat), -1, channels).transpose(1, 2)
+
+        if self.adapter.settings.dora:
+            # Its gradients read query and key once more, so they must not be written over.
+            query, key = query.clone(), key.clone()
+        query, key = self._elementwise.rotate(heads(query), heads(key), shared.cos, shared.sin)
+        mixed = self._attention.attend(query, key, heads(value)).transpose(1, 2)
+        return mixed.reshape(mixed.shape[1], -1)
+
+    def _project(
+        self,
+        number: int,
+        shared: _Pass,
+        name: str,
+        prologue: Any,
+        inputs: Sequence[Tensor],
+        *,
+        residual: Tensor | None = None,
+        recomputation: Recomputation | None = None,
+    ) -> tuple[Tensor, ...]:
+        paths = [f"model.layers.{number}.{target}" for target in GROUPS[name]]
+        parts = [self.adapter[path] for path in paths]
+        dtype = inputs[0].dtype
+        place = number * len(GROUPS) + list(GROUPS).index(name)
+        # Steps of a large odd number keep the seeds of neighbours apart.
+        dropout = Dropout(shared.dropout, (shared.seed * 1_000_003 + place) % 2**63)
+        return project(
+            Group([self.weights[path] for path in paths], prologue, dropout, recomputation),
+            inputs,
+            torch.cat([part.down for part in parts]).to(dtype),
+            [part.scaled_up(dtype) for part in parts],
+            magnitudes=[part.magnitude for part in parts if part.magnitude is not None],
+            residual=residual,
+        )
+
+
+class _Both:
+    """Two contexts as one."""
+
+    def __init__(self, outer: AbstractContextManager[Any], inner: Recomputation) -> None:
+        self._outer, self._inner = outer, inner
+
+    def __enter__(self) -> None:
+        self._outer.__enter__()
+        self._inner.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self._inner.__exit__(*error)
+        self._outer.__exit__(*error)
+
+
+def head_shape(model: Any) -> HeadShape:
+    """The attention heads of a transformers model."""
+    config = model.config
+    channels = getattr(config, "head_dim", None) or (
+        config.hidden_size // config.num_attention_heads
+    )
+    return HeadShape(config.num_attention_heads, config.num_key_value_heads, channels)
+
+
+def _weights(model: Any) -> Mapping[str, FrozenWeight]:
+    """Every projection of the blocks by its path, in order."""
+    targets = {target for group in GROUPS.values() for target in group}
+    return {
+        path: FrozenWeight(module)
+        for path, module in model.named_modules()
+        if isinstance(module, Linear4bit) and path.split(".", 3)[-1] in targets
+    }
+
+
+def _eps(norm: Any) -> float:
+    eps: float = norm.variance_epsilon
+    return eps
+
+
+def _itself(value: Tensor) -> Tensor:
+    return value
+
+
+def _preserving(gate: Any) -> Any:
+    return lambda left, right: gate(left.clone(), right.clone())

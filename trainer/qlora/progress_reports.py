@@ -1,0 +1,143 @@
+"""Tells of a run's progress: on a terminal or as plain lines, in the database, to TensorBoard."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TextIO
+
+from db import training as runs
+from db.session import Database
+from trainer.qlora.training_loop import Listener
+
+#: Plain lines are written at most this often, in seconds, but for the last step.
+_LINE_SECONDS = 10.0
+
+
+class Everyone:
+    """Passes on what it hears to several listeners."""
+
+    def __init__(self, listeners: Sequence[Listener]) -> None:
+        self._listeners = listeners
+
+    def stepped(self, step: int, n_steps: int, values: Mapping[str, float]) -> None:
+        """A step is done."""
+        for listener in self._listeners:
+            listener.stepped(step, n_steps, values)
+
+    def said(self, sentence: str) -> None:
+        """Something else."""
+        for listener in self._listeners:
+            listener.said(sentence)
+
+
+class PlainLines:
+    """One line a step to stderr, less often when steps are quick."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._started: tuple[float, int] | None = None
+        self._written = -_LINE_SECONDS
+
+    def stepped(self, step: int, n_steps: int, values: Mapping[str, float]) -> None:
+        """Write a line when it is time."""
+        at = time.monotonic()
+        self._started = self._started or (at, step)
+        quiet = at - self._written < _LINE_SECONDS and step < n_steps
+        if quiet and "validation_loss" not in values:
+            return
+        self._written = at
+        self.said(f"step {step}/{n_steps}  {_values(values)}  {self._remaining(at, step, n_steps)}")
+
+    def said(self, sentence: str) -> None:
+        """Write a line."""
+        print(sentence, file=self._stream, flush=True)
+
+    def _remaining(self, at: float, step: int, n_steps: int) -> str:
+        began, first = self._started or (at, step)
+        if step == first:
+            return ""
+        return f"{_span((at - began) / (step - first) * (n_steps - step))} left"
+
+
+class TerminalBar:
+    """A bar with the last values and the time that is left."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import TimeRemainingColumn as Remaining
+
+        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), Remaining())
+        self._bar: Any = Progress(*columns, console=Console(stderr=True))
+        self._task: Any = None
+
+    def stepped(self, step: int, n_steps: int, values: Mapping[str, float]) -> None:
+        """Move the bar."""
+        if self._task is None:
+            self._bar.start()
+            self._task = self._bar.add_task("", total=n_steps, completed=step - 1)
+        self._bar.update(self._task, completed=step, description=_values(values))
+        if step == n_steps:
+            self._bar.stop()
+
+    def said(self, sentence: str) -> None:
+        """Write above the bar."""
+        self._bar.console.print(sentence, highlight=False)
+
+
+class InDatabase:
+    """Stores every step's values."""
+
+    def __init__(self, database: Database, run_id: int) -> None:
+        self._database, self._run_id = database, run_id
+
+    def stepped(self, step: int, n_steps: int, values: Mapping[str, float]) -> None:
+        """Store them."""
+        runs.record(self._database, self._run_id, step, values)
+
+    def said(self, sentence: str) -> None:
+        """Sentences are for people."""
+
+
+class ToTensorBoard:
+    """Event files for TensorBoard, where its package is installed."""
+
+    def __init__(self, folder: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer: Any = SummaryWriter(str(folder))
+
+    @staticmethod
+    def available() -> bool:
+        """Whether the package is there."""
+        return find_spec("tensorboard") is not None
+
+    def stepped(self, step: int, n_steps: int, values: Mapping[str, float]) -> None:
+        """Write them."""
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+        if step == n_steps:
+            self._writer.close()
+
+    def said(self, sentence: str) -> None:
+        """Sentences are for people."""
+
+
+def _values(values: Mapping[str, float]) -> str:
+    parts = [f"loss {values['loss']:.4f}", f"lr {values['learning_rate']:.1e}"]
+    parts.append(f"{values['tokens_per_second']:,.0f} tokens/s")
+    if "peak_gib" in values:
+        parts.append(f"{values['peak_gib']:.1f} GiB")
+    if "validation_loss" in values:
+        parts.append(f"validation loss {values['validation_loss']:.4f}")
+    return "  ".join(parts)
+
+
+def _span(seconds: float) -> str:
+    hours, rest = divmod(int(seconds), 3600)
+    minutes, seconds = divmod(rest, 60)
+    return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{int(seconds):02}s"

@@ -1,0 +1,54 @@
+"""Refuses what a SQLite file cannot serve: workers on more than one machine. Knows no worker.
+
+SQLite's locks do not reach over networks, and a worker elsewhere would quietly work on a database
+of its own.
+"""
+
+from __future__ import annotations
+
+import socket
+from urllib.parse import urlsplit
+
+from db import worker_nodes
+from db.session import Database
+from errors import UserError
+
+_ADVICE = "set REFEREE_DATABASE_URL to a PostgreSQL URL on every host"
+
+
+def require_sole_host(database: Database, broker_url: str, *, lease_seconds: float) -> None:
+    """Raise UserError when the database is SQLite and broker or other workers are elsewhere."""
+    if database.dialect != "sqlite":
+        return
+    host = urlsplit(broker_url).hostname
+    if host is not None and not _is_here(host):
+        raise UserError(
+            f"The broker is on {host} and the database is a SQLite file, which serves one machine "
+            f"only: {_ADVICE}."
+        )
+    here = socket.gethostname()
+    living = (node for node in worker_nodes.listing(database) if node.age_s < lease_seconds)
+    elsewhere = sorted({node.host for node in living} - {here})
+    if elsewhere:
+        raise UserError(
+            f"Workers on {', '.join(elsewhere)} use this SQLite file, which serves one machine "
+            f"only: {_ADVICE}."
+        )
+
+
+def _is_here(host: str) -> bool:
+    """Whether a name is this machine's; one that nobody knows is for the broker check to report."""
+    try:
+        addresses = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
+    except OSError:
+        return True
+    return any(_can_bind(family, address) for family, _, _, _, address in addresses)
+
+
+def _can_bind(family: int, address: tuple[object, ...]) -> bool:
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        try:
+            probe.bind(address)
+        except OSError:
+            return False
+    return True
