@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, case, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from db.contents import PaperContent, insert_or_ignore, store_papers
 from db.schema import Item, Paper, Review, Reviewer
@@ -239,15 +239,6 @@ def merged_inputs(database: Database, reviewer_id: int) -> set[str]:
     )
     with database.read() as on:
         return set(on.scalars(query))
-
-
-def flag_counts(database: Database) -> list[tuple[str, int, int]]:
-    """(rule, papers, reviews) that each rule flagged, by name."""
-    reviews = func.sum(case((DataFlag.review_id.is_(None), 0), else_=1))
-    papers = func.sum(case((DataFlag.review_id.is_(None), 1), else_=0))
-    query = select(DataFlag.rule, papers, reviews).group_by(DataFlag.rule).order_by(DataFlag.rule)
-    with database.read() as on:
-        return [(rule, int(p), int(r)) for rule, p, r in on.execute(query)]
 
 
 def _chunks(ids: Sequence[int]) -> Iterator[Sequence[int]]:

@@ -64,14 +64,6 @@ def check(url: str) -> list[str]:
         return differences + _missing_checks(on) + missing_views(on)
 
 
-def write_revision(url: str, revision: str, message: str) -> None:
-    """Write a migration with the differences between an upgraded database and the models."""
-    config = _config()
-    with _opened(url) as database, database.write() as on:
-        config.attributes["connection"] = on
-        command.revision(config, message=message, autogenerate=True, rev_id=revision)
-
-
 def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", str(PROJECT_ROOT / "migrations"))

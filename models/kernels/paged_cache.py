@@ -130,11 +130,6 @@ class PagedCache:
         """Layers of the model that keep something."""
         return len(self.keys)
 
-    @property
-    def n_free(self) -> int:
-        """Blocks that nobody holds."""
-        return len(self._free)
-
     def blocks_for(self, n_tokens: int) -> int:
         """How many blocks a request of so many tokens takes."""
         return ceil(n_tokens / self.block_tokens)
