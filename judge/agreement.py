@@ -30,48 +30,12 @@ def cohen_kappa(a: Sequence[Hashable], b: Sequence[Hashable]) -> Statistic:
     return value
 
 
-def fleiss_kappa(ratings: Sequence[Sequence[Hashable]]) -> Statistic:
-    """Agreement of the same number of judges on every row (Fleiss 1971).
-
-    Raises ValueError when rows have different numbers of judges, or fewer than two.
-    """
-    judges = {len(row) for row in ratings}
-    if len(judges) != 1 or min(judges) < 2:
-        raise ValueError("every row needs the same number of judges, at least two")
-    n_judges = judges.pop()
-    labels = {label: i for i, label in enumerate(dict.fromkeys(x for row in ratings for x in row))}
-    counts = np.array(
-        [_one_hot([labels[x] for x in row], len(labels)).sum(axis=0) for row in ratings]
-    )
-    agreed = (counts * (counts - 1)).sum(axis=1) / (n_judges * (n_judges - 1))
-
-    def value(weights: Floats) -> Floats:
-        total = weights.sum(axis=1)
-        shares = weights @ counts / (total * n_judges)[:, None]
-        return _beyond_chance(weights @ agreed / total, (shares**2).sum(axis=1))
-
-    return value
-
-
 def spearman(x: Column, y: Column) -> Statistic:
     """Rank correlation with mid-ranks for ties; NaN when one side does not vary."""
     ranks_x, ranks_y = _mid_ranks(x), _mid_ranks(y)
 
     def value(weights: Floats) -> Floats:
         return _pearson(ranks_x(weights), ranks_y(weights), weights)
-
-    return value
-
-
-def kendall(x: Column, y: Column) -> Statistic:
-    """Kendall's tau-b; NaN when one side does not vary. Needs n x n numbers."""
-    signs_x, signs_y = _pair_signs(x), _pair_signs(y)
-
-    def value(weights: Floats) -> Floats:
-        agreed = ((weights @ (signs_x * signs_y)) * weights).sum(axis=1)
-        differ_x = ((weights @ np.abs(signs_x)) * weights).sum(axis=1)
-        differ_y = ((weights @ np.abs(signs_y)) * weights).sum(axis=1)
-        return _divide(agreed, np.sqrt(differ_x * differ_y))
 
     return value
 
@@ -123,12 +87,6 @@ def _mid_ranks(values: Column) -> Callable[[Floats], Floats]:
         return middles[:, place]
 
     return ranks
-
-
-def _pair_signs(values: Column) -> Floats:
-    column = np.asarray(values, dtype=np.float64)
-    signs: Floats = np.sign(column[:, None] - column[None, :])
-    return signs
 
 
 def _pearson(x: Floats, y: Floats, weights: Floats) -> Floats:

@@ -35,18 +35,6 @@ def mean(values: Column) -> Statistic:
     return lambda weights: weights @ column / weights.sum(axis=1)
 
 
-def ratio(numerators: Column, denominators: Column) -> Statistic:
-    """Divide two sums over papers; NaN where the lower one is zero."""
-    above = np.asarray(numerators, dtype=np.float64)
-    below = np.asarray(denominators, dtype=np.float64)
-
-    def value(weights: Floats) -> Floats:
-        total = weights @ below
-        return np.divide(weights @ above, total, out=np.full_like(total, np.nan), where=total != 0)
-
-    return value
-
-
 def over_groups(statistic: Statistic, groups: Sequence[int]) -> Statistic:
     """Let a statistic of rows be resampled by papers: row i belongs to paper groups[i].
 

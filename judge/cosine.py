@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from models.embedding import DIMENSIONS, WEIGHTS_SHA256, Embedder, Vectors, fetch, folder_of
+from models.embedding import DIMENSIONS, WEIGHTS_SHA256, Embedder, Vectors, folder_of
 
 Similarities = npt.NDArray[np.float32]
 
@@ -61,17 +61,6 @@ class CachedEmbedder:
                 "WITHOUT ROWID"
             )
             yield cache
-
-
-def similarities(texts_a: Sequence[str], texts_b: Sequence[str], home: Path) -> Similarities:
-    """Cosines of every text of one list with every text of the other, (len(a), len(b)).
-
-    Fetches the model when it is not on this machine yet.
-    """
-    fetch(home)
-    embedder = CachedEmbedder(home)
-    vectors = embedder.embed([*texts_a, *texts_b])
-    return cosines(vectors[: len(texts_a)], vectors[len(texts_a) :])
 
 
 def cosines(a: Vectors, b: Vectors) -> Similarities:

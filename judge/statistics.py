@@ -78,11 +78,6 @@ def mcnemar(only_a: int, only_b: int) -> PairedTest:
     return PairedTest(exact, exact - float(binom.pmf(only_a, discordant, 0.5)))
 
 
-def sign_test(wins: int, losses: int) -> float:
-    """Give the exact two-sided p-value of wins against losses; ties say nothing."""
-    return mcnemar(wins, losses).exact
-
-
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjust p-values for having tested several rivals (Holm 1979), in the order given."""
     count = len(p_values)
@@ -92,20 +87,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, (count - rank) * p_values[index]))
         adjusted[index] = highest
     return adjusted
-
-
-def half_width(p: float, n: int, level: float = LEVEL) -> float:
-    """Give half the width of the large-sample interval of a share `p` of `n`."""
-    return float(norm.isf((1 - level) / 2)) * math.sqrt(p * (1 - p) / n)
-
-
-def decisive_pairs(p: float, *, null: float = 0.5, power: float = POWER) -> int:
-    """Count the decided papers at which a two-sided test sees a true share `p` against `null`.
-
-    The large-sample formula of a one-sample test of a proportion.
-    """
-    spread = _z_level() * math.sqrt(null * (1 - null)) + _z_power(power) * math.sqrt(p * (1 - p))
-    return math.ceil((spread / (p - null)) ** 2)
 
 
 def papers_to_decide(score: float, deviation: float, gate: float, *, power: float = POWER) -> int:

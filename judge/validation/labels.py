@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -125,13 +125,6 @@ def read_rated(path: Path) -> list[RatedReview]:
         for line in _lines(path, ("paper_id", "review_text", "Human_Overall_Quality"))
         if line["Human_Overall_Quality"] is not None
     ]
-
-
-READERS: Mapping[str, Callable[[Path], Sequence[object]]] = {
-    "ape": read_passages,
-    "marg": read_alignments,
-    "rotten": read_rated,
-}
 
 
 def _alignment(line: Mapping[str, Any], group: str) -> Alignment:

@@ -52,7 +52,7 @@ def test_mcnemar_does_not_care_who_is_called_a(a: int, b: int) -> None:
     assert mcnemar(a, b).exact == pytest.approx(mcnemar(b, a).exact)
     assert 0 <= mcnemar(a, b).mid_p <= mcnemar(a, b).exact <= 1
     if a + b:
-        assert statistics.sign_test(a, b) == pytest.approx(stats.binomtest(a, a + b).pvalue)
+        assert mcnemar(a, b).exact == pytest.approx(stats.binomtest(a, a + b).pvalue)
 
 
 @given(p_values)
@@ -69,10 +69,6 @@ def test_holm_by_hand() -> None:
 
 
 def test_sample_sizes_are_those_of_the_textbook() -> None:
-    points = [round(100 * statistics.half_width(0.5, n), 1) for n in (100, 200, 400, 800, 1600)]
-    assert points == [9.8, 6.9, 4.9, 3.5, 2.4]
-    assert statistics.decisive_pairs(0.55) == 783
-    assert statistics.decisive_pairs(0.60) == 194
     assert statistics.papers_to_decide(0.55, 0.5, 0.5) == 785
     with pytest.raises(ValueError, match="never"):
         statistics.papers_to_decide(0.5, 0.5, 0.5)
@@ -131,22 +127,18 @@ def test_all_wins_are_not_taken_for_certainty() -> None:
 
 @given(ratings)
 @settings(max_examples=40)
-def test_rank_correlations_are_scipys_on_the_data_and_on_every_resample(
+def test_the_rank_correlation_is_scipys_on_the_data_and_on_every_resample(
     pairs: list[tuple[int, int]],
 ) -> None:
     x, y = np.array(pairs, dtype=float).T
     weights = np.vstack([np.ones(len(x)), resample_weights(len(x), resamples=3, seed=5)])
-    ours = {
-        stats.spearmanr: agreement.spearman(x, y)(weights),
-        stats.kendalltau: agreement.kendall(x, y)(weights),
-    }
-    for row, drawn in enumerate(weights.astype(int)):
+    ours = agreement.spearman(x, y)(weights)
+    for value, drawn in zip(ours, weights.astype(int), strict=True):
         a, b = np.repeat(x, drawn), np.repeat(y, drawn)
-        for theirs, values in ours.items():
-            if len(set(a)) > 1 and len(set(b)) > 1:
-                assert values[row] == pytest.approx(theirs(a, b).statistic, abs=1e-9)
-            else:
-                assert math.isnan(values[row])
+        if len(set(a)) > 1 and len(set(b)) > 1:
+            assert value == pytest.approx(stats.spearmanr(a, b).statistic, abs=1e-9)
+        else:
+            assert math.isnan(value)
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=40))
@@ -169,25 +161,16 @@ def test_rows_are_resampled_by_whole_papers() -> None:
     assert found == pytest.approx([1.0, 0.0, 0.5])
 
 
-def test_kappas_give_the_published_values() -> None:
+def test_cohens_kappa_gives_the_published_value() -> None:
     a = ["yes"] * 25 + ["no"] * 25
     b = ["yes"] * 20 + ["no"] * 5 + ["yes"] * 10 + ["no"] * 15
     assert _value(agreement.cohen_kappa(a, b), 50) == pytest.approx(0.4)
-    # Fleiss' worked example with 14 judges, 10 subjects and 5 categories.
-    table = (
-        *((0, 0, 0, 0, 14), (0, 2, 6, 4, 2), (0, 0, 3, 5, 6), (0, 3, 9, 2, 0), (2, 2, 8, 1, 1)),
-        *((7, 7, 0, 0, 0), (3, 2, 6, 3, 0), (2, 5, 3, 2, 2), (6, 5, 2, 1, 0), (0, 2, 2, 3, 7)),
-    )
-    rows = [[c for c, times in enumerate(row) for _ in range(times)] for row in table]
-    assert _value(agreement.fleiss_kappa(rows), 10) == pytest.approx(0.210, abs=5e-4)
 
 
 @given(st.lists(st.integers(0, 2), min_size=4, max_size=30))
 def test_a_judge_agrees_with_itself(labels: list[int]) -> None:
     own = _value(agreement.cohen_kappa(labels, labels), len(labels))
     assert math.isnan(own) if len(set(labels)) == 1 else own == pytest.approx(1)
-    twice = _value(agreement.fleiss_kappa([(x, x) for x in labels]), len(labels))
-    assert math.isnan(twice) if len(set(labels)) == 1 else twice == pytest.approx(1)
 
 
 def _value(statistic: bootstrap.Statistic, n: int) -> float:
