@@ -10,6 +10,7 @@ from commands.comparison_table import rows as comparison_rows
 from db.session import Database
 from judge.evaluation import Finding, Request, Steps, evaluate
 from judge.judging import JudgeOptions
+from judge.report.words import p_is
 from judge.selecting import (
     adapters_named,
     make_extractor,
@@ -60,7 +61,8 @@ def line(finding: Finding, gate: float) -> str:
     )
     text += (
         f": score {100 * finding.score:.1f} %, 95 % interval [{100 * finding.low:.1f}, "
-        f"{100 * finding.high:.1f}], n {finding.n}, by {finding.method}, "
+        f"{100 * finding.high:.1f}], {p_is(finding.p_holm)} (Holm), n {finding.n}, "
+        f"by {finding.method}, "
         f"{'passes' if finding.passed else 'does not pass'} the gate of {gate:g}"
     )
     if finding.papers_needed is not None:

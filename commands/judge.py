@@ -207,7 +207,7 @@ def checkpoints_command(as_json: bool, **options: Any) -> None:
     default=50.0,
     show_default=True,
     type=click.FloatRange(0, 100),
-    help="Score in percent that every lower bound must pass.",
+    help="Score in percent that every lower bound must pass; from 50 on NEW must be better.",
 )
 @click.option("--max-usd", type=click.FloatRange(min=0), help="Refuse dearer reviews by API.")
 @click.option("--equal", is_flag=True, help="The judge sees as many points of each.")
@@ -219,7 +219,8 @@ def eval_(new: str, as_json: bool, **options: Any) -> None:
     """Is NEW better than its rivals, held against human reviews?
 
     Missing reviews are written through the queue, then everything is matched, and judged when a
-    model is named. Exit 0 when every lower bound passes the gate, else 4.
+    model is named. Better and worse are said where p is at most 0.05, adjusted by Holm's method
+    over the rivals. Exit 0 when the gate is passed against every rival, else 4.
     """
     from commands.evaluation import run
     from settings import get_settings

@@ -26,19 +26,20 @@ def report(comparisons: tuple[int, ...], output: Path, no_texts: bool, as_json: 
     """Write a report of one or more comparisons, by their numbers, into the folder DIR.
 
     `referee sql "SELECT * FROM pk_summary"` lists the comparisons. The report needs nothing but
-    the database; its pages need no network and no JavaScript. With several comparisons p-values
-    are adjusted by Holm's method.
+    the database; its pages need no network and no JavaScript. Better and worse are said
+    where p is at most 0.05, adjusted by Holm's method over all of them.
     """
     from judge.report import plain, words
-    from judge.report.figures import holm_over
+    from judge.report.figures import decisions
     from judge.report.writer import write_report
 
     database = ready_database()
     with progress("pages") as show:
         found = write_report(database, comparisons, output, show, texts=not no_texts)
+    decided = decisions(found)
     if as_json:
-        echo_json(plain.document(found, holm_over(found)))
+        echo_json(plain.document(found, decided))
         return
     for each in found:
-        click.echo(words.verdict(each))
+        click.echo(words.verdict(each, decided.get(each.record.id)))
     click.echo(f"The report is in {output / 'index.html'}.")

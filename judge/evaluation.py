@@ -22,7 +22,7 @@ from judge.question_queue import judge_all
 from judge.report.comparison_records import read_comparison
 from judge.report.figures import ComparisonFigures, MethodFigures, figures
 from judge.selecting import papers_reviewed_by
-from judge.statistics import holm, papers_to_decide
+from judge.win_rates import Decision, Direction, decide, papers_needed
 from settings import Settings
 
 #: Shows how far a named step is.
@@ -52,12 +52,13 @@ class Finding:
     """What was found about one rival. `papers_needed` would decide it, None when it is decided.
 
     Where no paper could be matched, `method` is None, `n` 0 and the figures are NaN. `p_holm` is
-    the deciding method's mid-p, adjusted over the rivals.
+    the deciding method's mid-p, adjusted over the rivals; `direction` follows from it. `passed`:
+    the lower bound lies above the gate, and where that is a half or more the new one is better.
     """
 
     rival: str
     method: str | None
-    direction: str
+    direction: Direction
     score: float
     low: float
     high: float
@@ -82,9 +83,9 @@ def evaluate(
         problems += carry_out(database, settings, plan, ready, request.judge, steps)
         found.append(figures(read_comparison(database, ready.comparison.id)))
     methods = [deciding(each, request.judge) for each in found]
-    adjusted = iter(holm([method.total.test.mid_p for method in methods if method]))
+    decided = iter(decide([method.total for method in methods if method]))
     findings = [
-        _finding(request, each, method, next(adjusted)) if method else _nothing(each)
+        _finding(request, each, method, next(decided)) if method else _nothing(each)
         for each, method in zip(found, methods, strict=True)
     ]
     return findings, problems
@@ -160,35 +161,27 @@ def _nothing(found: ComparisonFigures) -> Finding:
 
 
 def _finding(
-    request: Request, found: ComparisonFigures, method: MethodFigures, p_holm: float
+    request: Request, found: ComparisonFigures, method: MethodFigures, decision: Decision
 ) -> Finding:
     score = method.total.score
     gate = request.gate / 100.0
-    needed = None
-    if score.low <= gate <= score.high:
-        needed = _papers_needed(score.value, method.total.deviation, gate)
+    passed = score.low > gate and (gate < 0.5 or decision.direction == "better")
+    missed = score.high < gate
     return Finding(
         rival=found.record.b.label,
         method=method.method,
-        direction=method.total.direction,
+        direction=decision.direction,
         score=score.value,
         low=score.low,
         high=score.high,
         n=method.total.n,
-        passed=score.low > gate,
-        p_holm=p_holm,
-        papers_needed=needed,
+        passed=passed,
+        p_holm=decision.p_holm,
+        papers_needed=(
+            None if passed or missed else papers_needed(method.total, gate, decision.rows)
+        ),
         figures=found,
     )
-
-
-def _papers_needed(score: float, deviation: float, gate: float) -> int | None:
-    """Papers that would decide on which side of the gate the score lies; None when on it."""
-    if score == gate:
-        return None
-    if score < gate:
-        score, gate = 1.0 - score, 1.0 - gate
-    return papers_to_decide(score, deviation, gate)
 
 
 def deciding(found: ComparisonFigures, judge: JudgeOptions | None) -> MethodFigures | None:

@@ -14,6 +14,8 @@ from scipy.stats import binom, binomtest, norm
 
 #: Confidence of every interval that is printed.
 LEVEL = 0.95
+#: The largest p-value, after Holm's adjustment, at which a difference is called one.
+ALPHA = 0.05
 #: Chance of seeing a true effect that a sample size is worked out for.
 POWER = 0.8
 
@@ -89,20 +91,16 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def papers_to_decide(score: float, deviation: float, gate: float, *, power: float = POWER) -> int:
+def papers_to_decide(
+    score: float, deviation: float, gate: float, *, rows: int = 1, power: float = POWER
+) -> int:
     """Count the papers at which the lower bound would pass the gate, were the score the true one.
 
-    `deviation` is the standard deviation of the papers' scores. Raises ValueError unless the score
-    is above the gate: no number of papers lifts a lower bound over it then.
+    `deviation` is the standard deviation of the papers' scores; the bound is one of `rows`, each
+    at its share of ALPHA. Raises ValueError unless the score is above the gate: no number of papers
+    lifts a lower bound over it then.
     """
     if score <= gate:
         raise ValueError("a score at or under the gate never passes it")
-    return max(2, math.ceil(((_z_level() + _z_power(power)) * deviation / (score - gate)) ** 2))
-
-
-def _z_level() -> float:
-    return float(norm.isf((1 - LEVEL) / 2))
-
-
-def _z_power(power: float) -> float:
-    return float(norm.ppf(power))
+    z = float(norm.isf(ALPHA / rows / 2)) + float(norm.ppf(power))
+    return max(2, math.ceil((z * deviation / (score - gate)) ** 2))

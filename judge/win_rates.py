@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from judge.bootstrap import mean_share
-from judge.statistics import Estimate, PairedTest, mcnemar, share
+from judge.statistics import ALPHA, Estimate, PairedTest, holm, mcnemar, papers_to_decide, share
 
 Outcome = Literal["win", "tie", "lose", "invalid"]
 Direction = Literal["better", "worse", "undecided"]
@@ -65,12 +65,17 @@ class Standing:
         second_moment = (self.win + self.tie / 4) / self.n
         return math.sqrt(max(0.0, second_moment - self.score.value**2))
 
-    @property
-    def direction(self) -> Direction:
-        """Better or worse when the score's interval lies on one side of a half."""
-        if self.score.low > 0.5:
-            return "better"
-        return "worse" if self.score.high < 0.5 else "undecided"
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether a is better in one of `rows` comparisons that are decided together.
+
+    `p_holm` is the mid-p of the comparison, adjusted by Holm's method over all of them.
+    """
+
+    direction: Direction
+    p_holm: float
+    rows: int
 
 
 @dataclass(frozen=True)
@@ -117,6 +122,39 @@ def standing(settled: Sequence[Settled], strata: Sequence[Hashable] | None = Non
         win_share=share(win, len(valid)),
         test=mcnemar(win, lose),
     )
+
+
+def decide(standings: Sequence[Standing]) -> list[Decision]:
+    """Decide comparisons that are reported together, in the order given.
+
+    A row is better or worse when its p after Holm is at most ALPHA, so that whatever the number of
+    rows, any of them is called so by chance with at most this probability. The interval of a
+    score holds for its row alone and decides nothing.
+    """
+    adjusted = holm([each.test.mid_p for each in standings])
+    return [
+        Decision(_direction(each, p), p, len(standings))
+        for each, p in zip(standings, adjusted, strict=True)
+    ]
+
+
+def _direction(standing: Standing, p_holm: float) -> Direction:
+    if p_holm > ALPHA or standing.win == standing.lose:
+        return "undecided"
+    return "better" if standing.win > standing.lose else "worse"
+
+
+def papers_needed(standing: Standing, gate: float, rows: int) -> int | None:
+    """Count the papers that would show on which side of the gate the score lies, in one of `rows`.
+
+    None of nothing, and when the score is the gate. More than there are: those have not decided.
+    """
+    score = standing.score.value
+    if not standing.n or score == gate:
+        return None
+    if score < gate:
+        score, gate = 1.0 - score, 1.0 - gate
+    return max(papers_to_decide(score, standing.deviation, gate, rows=rows), standing.n + 1)
 
 
 def position(papers: Sequence[Sequence[Ballot]]) -> Position | None:

@@ -11,14 +11,15 @@ from judge.agreement import cohen_kappa
 from judge.bootstrap import bootstrap
 from judge.report.comparison_records import ComparisonRecord, PaperRecord, VerdictRecord
 from judge.report.overlap_figures import OverlapFigures, SizeFigures, overlaps, sizes
-from judge.statistics import Estimate, holm, share
+from judge.statistics import Estimate, share
 from judge.win_rates import (
     Ballot,
-    Direction,
+    Decision,
     Position,
     Settled,
     Standing,
     complete,
+    decide,
     position,
     settle,
     standing,
@@ -86,11 +87,6 @@ class ComparisonFigures:
         return next(iter(self.methods), None)
 
     @property
-    def direction(self) -> Direction:
-        """What the headline says of a."""
-        return self.headline.total.direction if self.headline else "undecided"
-
-    @property
     def disagreements(self) -> tuple[str, ...]:
         """Methods whose whole-review score lies on the other side of a half than the headline's."""
         if self.headline is None:
@@ -134,11 +130,10 @@ def figures(record: ComparisonRecord) -> ComparisonFigures:
     )
 
 
-def holm_over(comparisons: Sequence[ComparisonFigures]) -> dict[int, float]:
-    """Adjust the headline p-values of several comparisons for there being several."""
-    tested = [each for each in comparisons if each.headline]
-    adjusted = holm([each.headline.total.test.mid_p for each in tested if each.headline])
-    return {each.record.id: p for each, p in zip(tested, adjusted, strict=True)}
+def decisions(comparisons: Sequence[ComparisonFigures]) -> dict[int, Decision]:
+    """Decide the comparisons of one report by their headlines; those without one are left out."""
+    totals = {each.record.id: each.headline.total for each in comparisons if each.headline}
+    return dict(zip(totals, decide(list(totals.values())), strict=True))
 
 
 def _method_order(method: str) -> tuple[int, str]:

@@ -21,6 +21,7 @@ from judge.report.charts import NARROW, WIDE, Chart, Layout, chart
 from judge.report.comparison_records import PaperRecord
 from judge.report.figures import ComparisonFigures, MethodFigures, config_text
 from judge.report.texts import Match, PaperTexts
+from judge.win_rates import Decision
 
 _TEMPLATES = Path(__file__).parent / "templates"
 #: Not allowed in XML, and of no use in HTML.
@@ -28,12 +29,12 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
 
 
 def index_page(
-    comparisons: Sequence[ComparisonFigures], holm: Mapping[int, float], *, texts: bool
+    comparisons: Sequence[ComparisonFigures], decided: Mapping[int, Decision], *, texts: bool
 ) -> str:
     """The report's first page; with `texts` it leads to the papers' pages."""
     template = _environment().get_template("index.html")
     return template.render(
-        comparisons=comparisons, holm=holm, metric_names=list(METRICS), texts=texts
+        comparisons=comparisons, decided=decided, metric_names=list(METRICS), texts=texts
     )
 
 

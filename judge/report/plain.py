@@ -11,23 +11,26 @@ from typing import Any
 from judge.overlap import METRICS
 from judge.report import words
 from judge.report.figures import ComparisonFigures, MethodFigures
+from judge.win_rates import Decision
 
 
-def document(comparisons: Sequence[ComparisonFigures], holm: Mapping[int, float]) -> dict[str, Any]:
+def document(
+    comparisons: Sequence[ComparisonFigures], decided: Mapping[int, Decision]
+) -> dict[str, Any]:
     """All figures; what has no value is null. Shares are from 0 to 1."""
-    found = [_comparison(each, holm.get(each.record.id)) for each in comparisons]
+    found = [_comparison(each, decided.get(each.record.id)) for each in comparisons]
     return {"comparisons": _plain(found)}
 
 
-def markdown(comparisons: Sequence[ComparisonFigures], holm: Mapping[int, float]) -> str:
+def markdown(comparisons: Sequence[ComparisonFigures], decided: Mapping[int, Decision]) -> str:
     """The tables of the report."""
     parts = ["# PK report"]
     for each in comparisons:
         record = each.record
         parts += [
             f"## {_cell(record.a.label)} against {_cell(record.b.label)}",
-            _cell(words.verdict(each)),
-            *_notes(each, holm.get(record.id) if len(comparisons) > 1 else None),
+            _cell(words.verdict(each, decided.get(record.id))),
+            *_notes(each),
             _methods_table(each),
             *(_aspects_table(method) for method in each.methods if method.aspects),
             _agreement_table(each),
@@ -37,7 +40,7 @@ def markdown(comparisons: Sequence[ComparisonFigures], holm: Mapping[int, float]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _comparison(each: ComparisonFigures, adjusted: float | None) -> dict[str, Any]:
+def _comparison(each: ComparisonFigures, decision: Decision | None) -> dict[str, Any]:
     record = each.record
     return {
         "comparison": record.id,
@@ -49,8 +52,8 @@ def _comparison(each: ComparisonFigures, adjusted: float | None) -> dict[str, An
         "unmatched": each.n_unmatched,
         "excluded": each.excluded,
         "split_uses": record.split_uses,
-        "direction": each.direction,
-        "p_holm": adjusted,
+        "direction": decision.direction if decision else "undecided",
+        "p_holm": decision.p_holm if decision else None,
         "disagreeing": each.disagreements,
         "bracketed": each.bracketed,
         "methods": each.methods,
@@ -75,7 +78,7 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _notes(each: ComparisonFigures, adjusted: float | None) -> Iterable[str]:
+def _notes(each: ComparisonFigures) -> Iterable[str]:
     facts = [f"{each.n_papers} papers, reference {_cell(each.record.reference.label)}"]
     facts += [f"{n} left out: {words.exclusion(key)}" for key, n in each.excluded.items()]
     if each.n_unmatched:
@@ -83,8 +86,6 @@ def _notes(each: ComparisonFigures, adjusted: float | None) -> Iterable[str]:
     if insisted := words.lowered(each):
         facts.append(insisted)
     facts += [f"split {_cell(s)} looked at {n} times" for s, n in each.record.split_uses.items()]
-    if adjusted is not None:
-        facts.append(f"p over all comparisons (Holm) {words.p_value(adjusted)}")
     yield "; ".join(facts) + "."
     yield from (_cell(note) for note in (words.disagreement(each), words.bracket(each)) if note)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from judge.report.figures import HEADLINE, RAW, ComparisonFigures
-from judge.statistics import Estimate, papers_to_decide
-from judge.win_rates import Standing
+from judge.statistics import Estimate
+from judge.win_rates import Decision, Standing, papers_needed
 
 #: A PK of fewer papers is refused unless somebody insists.
 MIN_PAPERS = 50
@@ -105,29 +105,40 @@ def p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def verdict(comparison: ComparisonFigures) -> str:
+def p_is(p: float) -> str:
+    """A p-value in a sentence."""
+    return f"p {p_value(p)}" if p < 0.001 else f"p = {p_value(p)}"
+
+
+def verdict(comparison: ComparisonFigures, decision: Decision | None) -> str:
     """The headline as one sentence."""
     a, b = comparison.record.a.label, comparison.record.b.label
-    if comparison.headline is None or not comparison.headline.total.n:
+    if decision is None or comparison.headline is None or not comparison.headline.total.n:
         return f"{a} and {b} have not been judged yet."
     total = comparison.headline.total
     claim = {
         "better": f"{a} is better than {b}",
         "worse": f"{a} is worse than {b}",
         "undecided": f"{a} against {b} is undecided",
-    }[total.direction]
+    }[decision.direction]
     return (
         f"{claim}: score {percent(total.score.value)}, 95 % interval {interval(total.score)}, "
-        f"over {total.n} papers.{_what_would_decide(total)}"
+        f"over {total.n} papers; {_p_of(decision)}.{_what_would_decide(total, decision)}"
     )
 
 
-def _what_would_decide(total: Standing) -> str:
-    if total.direction != "undecided" or total.score.value == 0.5:
+def _p_of(decision: Decision) -> str:
+    over = f" after Holm's adjustment over {decision.rows} comparisons"
+    return p_is(decision.p_holm) + (over if decision.rows > 1 else "")
+
+
+def _what_would_decide(total: Standing, decision: Decision) -> str:
+    if decision.direction != "undecided":
         return ""
-    ahead = max(total.score.value, 1 - total.score.value)
-    needed = papers_to_decide(ahead, total.deviation, 0.5)
-    return f" Were this the true score, about {max(needed, total.n + 1)} papers would decide."
+    needed = papers_needed(total, 0.5, decision.rows)
+    if needed is None:
+        return ""
+    return f" Were this the true score, about {needed} papers would decide."
 
 
 def lowered(comparison: ComparisonFigures) -> str | None:

@@ -10,7 +10,7 @@ from db.session import Database
 from errors import UserError
 from judge.report import pages, plain
 from judge.report.comparison_records import read_comparison
-from judge.report.figures import ComparisonFigures, figures, holm_over
+from judge.report.figures import ComparisonFigures, decisions, figures
 from judge.report.texts import read_texts
 
 #: Called with how many pages are written, and of how many.
@@ -31,11 +31,11 @@ def write_report(
     UserError for a comparison that is not there and for a folder that cannot be written.
     """
     comparisons = [figures(read_comparison(database, each)) for each in dict.fromkeys(ids)]
-    holm = holm_over(comparisons)
+    decided = decisions(comparisons)
     try:
-        _write(folder / "index.html", pages.index_page(comparisons, holm, texts=texts))
-        _write(folder / "report.md", plain.markdown(comparisons, holm))
-        document = plain.document(comparisons, holm)
+        _write(folder / "index.html", pages.index_page(comparisons, decided, texts=texts))
+        _write(folder / "report.md", plain.markdown(comparisons, decided))
+        document = plain.document(comparisons, decided)
         _write(folder / "report.json", json.dumps(document, indent=1, ensure_ascii=False) + "\n")
         _write_charts(comparisons, folder)
         if texts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -253,6 +254,36 @@ def test_an_evaluation_of_which_nothing_could_be_matched_is_undecided(
     assert line(finding, 50.0) == "undecided against noise v1: no paper could be matched"
     (row,) = rows_of([finding], 50.0)
     assert (row["score"], row["p_holm"], row["methods"]) == (None, None, [])
+
+
+@ONE_DATABASE
+def test_what_the_rivals_number_leaves_undecided_does_not_pass_the_gate(
+    database: Database, rivals: dict[str, ReviewerVersion], home: Path
+) -> None:
+    # Given four rivals: the new one wins all papers against one, and writes the same as the others
+    sides = [Side(rivals["noise"])]
+    for name in ("same", "alike", "equal"):
+        sides.append(Side(reviewer(database, name)))
+        for i in range(6):
+            write(database, sides[-1].reviewer, f"p{i}", *ECHOES[:2])
+    settings = Settings(home=home)
+    # When it is held against that one alone, and against all
+    (alone,), _ = evaluate(database, settings, request_of(rivals, home, "noise"), quietly)
+    request = replace(request_of(rivals, home, "noise"), rivals=sides)
+    (among, *others), _ = evaluate(database, settings, request, quietly)
+    # Then the intervals are the same, above the gate, and the number of rivals decides
+    assert alone.low == among.low > 0.5
+    assert (alone.direction, alone.passed, alone.papers_needed) == ("better", True, None)
+    assert line(alone, 50.0).startswith("better than noise v1: score 100.0 %")
+    assert {other.direction for other in others} == {"undecided"}
+    assert (among.direction, among.passed) == ("undecided", False)
+    assert (among.p_holm, among.papers_needed) == (pytest.approx(4 * alone.p_holm), 7)
+    assert "undecided against noise v1" in line(among, 50.0)
+    assert "p = 0.062 (Holm), n 6" in line(among, 50.0)
+    assert "does not pass the gate of 50; about 7 papers would decide" in line(among, 50.0)
+    # And a gate below a half asks for the interval alone
+    (lower, *_), _ = evaluate(database, settings, replace(request, gate=40.0), quietly)
+    assert (lower.direction, lower.passed) == ("undecided", True)
 
 
 @ONE_DATABASE

@@ -16,7 +16,7 @@ from sqlalchemy import update
 from db.schema_judging import Verdict
 from db.session import Database
 from errors import UserError
-from judge.report.figures import ComparisonFigures
+from judge.report.figures import ComparisonFigures, decisions
 from judge.report.overlap_figures import OverlapFigures
 from judge.report.writer import write_report
 from judge.statistics import Estimate
@@ -192,10 +192,44 @@ def test_a_headline_that_raw_hits_contradict_says_so(database: Database, tmp_pat
         on.execute(update(Verdict).where(Verdict.method == "match").values(outcome="win"))
         on.execute(update(Verdict).where(Verdict.method == "match_equal").values(outcome="lose"))
     (figures,) = made(database, tmp_path, comparison)
-    assert figures.direction == "worse"
+    assert decisions([figures])[comparison].direction == "worse"
     assert "match" in figures.disagreements
     assert "Not all ways of judging agree" in (tmp_path / "index.html").read_text()
     assert "Not all ways of judging agree" in (tmp_path / "report.md").read_text()
+
+
+@ONE_DATABASE
+def test_a_row_is_called_better_by_its_p_among_all_rows(database: Database, tmp_path: Path) -> None:
+    # Given a comparison of which a wins all six papers, and three of which nobody wins any
+    ids = [store_comparison(database, 6, names=(f"new-{i}", f"old-{i}")) for i in range(4)]
+    with database.write() as on:
+        on.execute(update(Verdict).values(outcome="tie"))
+        on.execute(update(Verdict).where(Verdict.comparison_id == ids[0]).values(outcome="win"))
+    # When it is reported alone, then it is better, in every format
+    written = tmp_path / "alone"
+    (alone,) = made(database, written, ids[0])
+    assert alone.headline is not None
+    assert alone.headline.total.score.low > 0.5
+    (told,) = json.loads((written / "report.json").read_text())["comparisons"]
+    assert (told["direction"], told["p_holm"]) == ("better", pytest.approx(1 / 64))
+    assert "new-0 v1 is better than old-0 v1" in (written / "report.md").read_text()
+    assert "papers; p = 0.016." in (written / "report.md").read_text()
+    assert '<div class="score a">' in (written / "index.html").read_text()
+    # When it is reported with the others, then its interval is the same and its word is not
+    written = tmp_path / "together"
+    together = made(database, written, *ids)
+    assert together[0].headline is not None
+    assert together[0].headline.total.score == alone.headline.total.score
+    found = json.loads((written / "report.json").read_text())["comparisons"]
+    assert [each["direction"] for each in found] == ["undecided"] * 4
+    assert found[0]["p_holm"] == pytest.approx(4 / 64)
+    page = (written / "index.html").read_text()
+    for text in (page, (written / "report.md").read_text()):
+        assert "new-0 v1 against old-0 v1 is undecided" in text
+        assert "p = 0.062 after Holm's adjustment over 4 comparisons" in unescape(text)
+        assert "is better than" not in text
+    assert re.findall(r"<td>(better|worse|undecided)</td>", page) == ["undecided"] * 4
+    assert '<div class="score a">' not in page
 
 
 @ONE_DATABASE

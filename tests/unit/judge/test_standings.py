@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from judge.win_rates import Ballot, Outcome, Settled, position, settle, standing
+from judge.statistics import ALPHA, Estimate, mcnemar, share
+from judge.win_rates import (
+    Ballot,
+    Outcome,
+    Settled,
+    Standing,
+    decide,
+    papers_needed,
+    position,
+    settle,
+    standing,
+)
 
 outcomes = st.lists(st.sampled_from(["win", "tie", "lose", "invalid"]), max_size=40)
 OTHER: dict[Outcome, Outcome] = {"win": "lose", "lose": "win", "tie": "tie", "invalid": "invalid"}
@@ -44,7 +57,68 @@ def test_turning_the_contestants_round_turns_the_standing_round(found: list[Outc
 
 def test_a_reviewer_against_itself_is_all_ties_and_undecided() -> None:
     found = standing([Settled("tie")] * 50)
-    assert (found.tie, found.score.value, found.direction) == (50, 0.5, "undecided")
+    assert (found.tie, found.score.value) == (50, 0.5)
+    (decision,) = decide([found])
+    assert (decision.direction, decision.p_holm) == ("undecided", 1)
+
+
+def test_a_row_whose_own_interval_clears_a_half_is_undecided_among_eight() -> None:
+    # Given a row whose interval lies above a half, and seven more, four of them beyond doubt
+    clear, none = counted(48, 0, 3), counted(25, 0, 26)
+    row = standing([Settled("win")] * 29 + [Settled("tie")] * 8 + [Settled("lose")] * 14)
+    assert row.score.low > 0.5
+    # Then it is better alone, and undecided with the others
+    (alone,) = decide([row])
+    assert (alone.direction, alone.p_holm) == ("better", row.test.mid_p)
+    *_, among = decide([clear] * 4 + [none] * 3 + [row])
+    assert (among.direction, among.rows) == ("undecided", 8)
+    assert among.p_holm == pytest.approx(4 * row.test.mid_p)
+    assert among.p_holm == pytest.approx(0.0905, abs=5e-5)
+    # And more papers are asked for than there are, and than for it alone
+    needed = papers_needed(row, 0.5, among.rows)
+    assert needed is not None
+    assert needed > max(row.n, papers_needed(row, 0.5, 1) or 0)
+
+
+def counted(win: int, tie: int, lose: int) -> Standing:
+    """A standing whose interval is left open: what decides does not look at it."""
+    n = win + tie + lose
+    score = Estimate((win + tie / 2) / n if n else math.nan, 0, 1, n)
+    return Standing(
+        *(n, win, tie, lose, 0, 0, score),
+        *(share(win, win + lose), share(win, n), mcnemar(win, lose)),
+    )
+
+
+several = st.lists(st.builds(counted, *[st.integers(0, 40)] * 3), min_size=1, max_size=12)
+
+
+@given(several)
+def test_the_word_and_holms_p_never_disagree(found: list[Standing]) -> None:
+    for each, decision in zip(found, decide(found), strict=True):
+        assert (decision.direction != "undecided") == (decision.p_holm <= ALPHA)
+        if decision.direction != "undecided":
+            assert decision.direction == ("better" if each.win > each.lose else "worse")
+        # And a row alone has its own p, which others only raise
+        (alone,) = decide([each])
+        assert alone.p_holm == each.test.mid_p <= decision.p_holm
+        assert decision.direction in (alone.direction, "undecided")
+
+
+@given(several)
+def test_turning_the_contestants_round_turns_the_words_round(found: list[Standing]) -> None:
+    other = {"better": "worse", "worse": "better", "undecided": "undecided"}
+    turned = decide([counted(each.lose, each.tie, each.win) for each in found])
+    assert [each.direction for each in turned] == [other[d.direction] for d in decide(found)]
+
+
+@given(st.integers(1, 20), st.floats(0.0, 1.0))
+def test_papers_are_asked_for_beyond_those_that_did_not_decide(rows: int, gate: float) -> None:
+    found = counted(12, 4, 9)
+    needed = papers_needed(found, gate, rows)
+    assert (needed is None) == (gate == found.score.value)
+    assert needed is None or needed > found.n
+    assert papers_needed(counted(0, 0, 0), gate, rows) is None
 
 
 def test_a_judge_without_a_habit_prefers_the_first_half_of_the_time() -> None:

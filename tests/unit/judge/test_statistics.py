@@ -70,6 +70,8 @@ def test_holm_by_hand() -> None:
 
 def test_sample_sizes_are_those_of_the_textbook() -> None:
     assert statistics.papers_to_decide(0.55, 0.5, 0.5) == 785
+    # One of eight rows: z of 0.025 / 8 is 2.7344, of 80 % power 0.8416.
+    assert statistics.papers_to_decide(0.55, 0.5, 0.5, rows=8) == 1279
     with pytest.raises(ValueError, match="never"):
         statistics.papers_to_decide(0.5, 0.5, 0.5)
 
