@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -20,6 +23,8 @@ from judge.win_rates import (
     settle,
     standing,
 )
+
+PUBLISHED = Path(__file__).parents[3] / "docs" / "pk"
 
 outcomes = st.lists(st.sampled_from(["win", "tie", "lose", "invalid"]), max_size=40)
 OTHER: dict[Outcome, Outcome] = {"win": "lose", "lose": "win", "tie": "tie", "invalid": "invalid"}
@@ -88,6 +93,18 @@ def counted(win: int, tie: int, lose: int) -> Standing:
         *(n, win, tie, lose, 0, 0, score),
         *(share(win, win + lose), share(win, n), mcnemar(win, lose)),
     )
+
+
+def test_the_published_report_says_what_the_rule_says() -> None:
+    told = json.loads((PUBLISHED / "report.json").read_text())["comparisons"]
+    totals = [each["methods"][0]["total"] for each in told]
+    decisions = decide([counted(t["win"], t["tie"], t["lose"]) for t in totals])
+    assert [each["direction"] for each in told] == [d.direction for d in decisions]
+    assert [each["p_holm"] for each in told] == pytest.approx([d.p_holm for d in decisions])
+    page = (PUBLISHED / "index.html").read_text()
+    assert re.findall(r"<td>(better|worse|undecided)</td>", page) == [
+        d.direction for d in decisions
+    ]
 
 
 several = st.lists(st.builds(counted, *[st.integers(0, 40)] * 3), min_size=1, max_size=12)
