@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Self
 
 import click
 
@@ -22,20 +23,42 @@ def progress(label: str) -> Iterator[Callable[[int, int], None]]:
     Yields a function of (done, total).
     """
     if sys.stderr.isatty():
-        yield from _bar(label)
+        with ProgressBar(label) as bar:
+            yield bar
     else:
         yield _PlainProgress(label)
 
 
-def _bar(label: str) -> Iterator[Callable[[int, int], None]]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as Remaining
+class ProgressBar:
+    """A bar on the terminal of stderr: label, count, details of the last update, time left.
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    A context manager; unless `transient`, the bar stays on the screen after it.
+    """
+
+    def __init__(self, label: str, *, transient: bool = True) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import TimeRemainingColumn as Remaining
+
+        label_text, details = TextColumn("{task.description}"), TextColumn("{task.fields[details]}")
+        columns = (label_text, BarColumn(), MofNCompleteColumn(), details, Remaining())
+        self._bar = Progress(*columns, console=Console(stderr=True), transient=transient)
+        self._task = self._bar.add_task(label, total=None, details="")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, done: int, total: int, details: str = "") -> None:
+        """Show that so many of so many are done."""
+        self._bar.update(self._task, completed=done, total=total, details=details)
+
+    def say(self, sentence: str) -> None:
+        """Print a line above the bar."""
+        self._bar.console.print(sentence, highlight=False, markup=False)
 
 
 class _PlainProgress:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +13,7 @@ import click
 
 from commands.database import ready_database
 from commands.options import json_option
-from commands.output import echo_json
+from commands.output import ProgressBar, echo_json
 
 if TYPE_CHECKING:
     from db.schema_training import RunState
@@ -91,26 +93,32 @@ def train(
 
 def _train(recipe: Recipe, options: Options, processes: Processes) -> tuple[Trained, bool]:
     """Carry the run out; also says whether the adapter is in the database."""
-    from trainer.qlora.progress_reports import (
-        Everyone,
-        InDatabase,
-        PlainLines,
-        TerminalBar,
-        ToTensorBoard,
-    )
+    from trainer.qlora.progress_reports import Everyone, InDatabase, ToTensorBoard
     from trainer.qlora.run import Run
 
     if not processes.first:
         return Run(recipe, options, processes).train(Everyone([])), False
     database = ready_database()
     run = Run(recipe, options, processes)
-    teller = TerminalBar() if sys.stderr.isatty() else PlainLines()
-    teller.said(run.choices)
-    run_id = _enter(database, run)
-    listeners: list[Listener] = [teller, InDatabase(database, run_id)]
-    if ToTensorBoard.available():
-        listeners.append(ToTensorBoard(options.folder / "tensorboard"))
-    return _carried_out(database, run_id, run, Everyone(listeners))
+    with _on_stderr() as shown:
+        shown.said(run.choices)
+        run_id = _enter(database, run)
+        listeners = [shown, InDatabase(database, run_id)]
+        if ToTensorBoard.available():
+            listeners.append(ToTensorBoard(options.folder / "tensorboard"))
+        return _carried_out(database, run_id, run, Everyone(listeners))
+
+
+@contextmanager
+def _on_stderr() -> Iterator[Listener]:
+    """A bar on a terminal, lines elsewhere."""
+    from trainer.qlora.progress_reports import PlainLines, TerminalBar
+
+    if sys.stderr.isatty():
+        with ProgressBar("training", transient=False) as bar:
+            yield TerminalBar(bar)
+    else:
+        yield PlainLines()
 
 
 def _enter(database: Database, run: Run) -> int:

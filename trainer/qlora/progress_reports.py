@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 from db import training as runs
 from db.session import Database
@@ -63,30 +63,29 @@ class PlainLines:
         return f"{_span((at - began) / (step - first) * (n_steps - step))} left"
 
 
+class Bar(Protocol):
+    """A progress bar that shows details and lets lines be printed above it."""
+
+    def __call__(self, done: int, total: int, details: str = "") -> None:
+        """So many of so many are done."""
+
+    def say(self, sentence: str) -> None:
+        """Print a line above the bar."""
+
+
 class TerminalBar:
-    """A bar with the last values and the time that is left."""
+    """Moves a progress bar with every step; its details are the step's values."""
 
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-        from rich.progress import TimeRemainingColumn as Remaining
-
-        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), Remaining())
-        self._bar: Any = Progress(*columns, console=Console(stderr=True))
-        self._task: Any = None
+    def __init__(self, bar: Bar) -> None:
+        self._bar = bar
 
     def stepped(self, step: int, n_steps: int, values: Mapping[str, float]) -> None:
         """Move the bar."""
-        if self._task is None:
-            self._bar.start()
-            self._task = self._bar.add_task("", total=n_steps, completed=step - 1)
-        self._bar.update(self._task, completed=step, description=_values(values))
-        if step == n_steps:
-            self._bar.stop()
+        self._bar(step, n_steps, _values(values))
 
     def said(self, sentence: str) -> None:
         """Write above the bar."""
-        self._bar.console.print(sentence, highlight=False)
+        self._bar.say(sentence)
 
 
 class InDatabase:
