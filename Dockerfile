@@ -4,7 +4,7 @@ FROM python:3.12-slim
 RUN useradd --create-home --uid 1000 referee
 WORKDIR /opt/referee
 COPY constraints.txt pyproject.toml README.md ./
-COPY cli.py settings.py errors.py ./
+COPY cli.py settings.py errors.py subprocesses.py ./
 COPY papers papers
 COPY models models
 COPY worker worker

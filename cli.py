@@ -9,6 +9,7 @@ from typing import NoReturn
 import click
 
 from errors import RefereeError
+from subprocesses import isolate_subprocesses
 
 #: name -> (module, one line of help). Commands are imported when they are called, so that
 #: `referee --help` answers at once; a test keeps these lines equal to the commands' own.
@@ -87,6 +88,7 @@ def referee() -> None:
 
 def main() -> None:
     """Run the command line; every expected error ends as one sentence and an exit code."""
+    isolate_subprocesses()
     try:
         # Without its standalone mode click returns the code of an Exit instead of raising it.
         sys.exit(referee.main(standalone_mode=False))

@@ -11,7 +11,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -37,6 +36,7 @@ from models.text import reviewer
 from models.text.reviewer import MAX_PROMPT_TOKENS
 from models.weights.store import load_tokenizer
 from settings import PROJECT_ROOT
+from subprocesses import python_command
 from tests.servers import Valkey
 
 #: The reviewer of every measurement.
@@ -120,7 +120,7 @@ class Installation:
     def run(self, *arguments: str) -> str:
         """Run a command to its end; returns what it printed. RuntimeError when it fails."""
         done = subprocess.run(
-            [sys.executable, "-m", "cli", *arguments],
+            python_command("cli", *arguments),
             env=self._env(),
             cwd=PROJECT_ROOT,
             capture_output=True,
@@ -133,7 +133,7 @@ class Installation:
 
     def python(self, module: str, *arguments: str) -> Any:
         """Run a module that prints one JSON document as its last line."""
-        command = [sys.executable, "-m", module, *arguments]
+        command = python_command(module, *arguments)
         done = subprocess.run(
             command,
             env=self._env(),
@@ -152,7 +152,7 @@ class Installation:
         started = time.monotonic()
         with log.open("ab") as out:
             process = subprocess.Popen(
-                [sys.executable, "-m", "cli", "worker", "--reviewer", REVIEWER, *chosen, *options],
+                python_command("cli", "worker", "--reviewer", REVIEWER, *chosen, *options),
                 env=self._env(),
                 cwd=PROJECT_ROOT,
                 stdout=out,

@@ -34,6 +34,7 @@ from db.exporting import layout, write
 from db.schema import Job
 from dispatch import roster
 from dispatch.submission import ringer
+from subprocesses import python_command
 
 BATCH = "scale"
 #: A conference paper's text, in characters.
@@ -123,7 +124,7 @@ def _drain_seconds(running: Fleet) -> float:
 
 def _command(running: Fleet, *arguments: str) -> None:
     subprocess.run(
-        [sys.executable, "-m", "cli", *arguments],
+        python_command("cli", *arguments),
         env=os.environ | running.environment,
         cwd=Path(__file__).resolve().parent.parent,
         stdout=subprocess.DEVNULL,

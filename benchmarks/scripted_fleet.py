@@ -21,6 +21,7 @@ import psutil
 from db import migrate, worker_nodes
 from db.session import Database, open_database
 from settings import PROJECT_ROOT, Settings
+from subprocesses import python_command
 from tests.servers import Postgres, Valkey, postgres
 
 DatabaseKind = Literal["sqlite", "postgresql"]
@@ -57,7 +58,7 @@ class Fleet:
             "SCRIPTED_SLOTS": str(slots),
             "SCRIPTED_SECONDS": str(seconds),
         }
-        command = [sys.executable, "-m", "cli", "worker", "--reviewer", "demo-7"]
+        command = python_command("cli", "worker", "--reviewer", "demo-7")
         with (self.home / "workers.log").open("ab") as log:
             self.workers = [
                 subprocess.Popen(

@@ -10,13 +10,13 @@ import json
 import os
 import resource
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 from benchmarks.measured import data_folder, report
+from subprocesses import python_command
 from tests.small_models import small_model_folder
 
 SETS = ("iclr2017", "treereview")
@@ -51,7 +51,7 @@ def run(home: Path) -> dict[str, Any]:
 def _timed(command: list[str], home: Path) -> float:
     started = time.monotonic()
     subprocess.run(
-        [sys.executable, "-m", "cli", "data", *command],
+        python_command("cli", "data", *command),
         env=os.environ | {"REFEREE_HOME": str(home)},
         stdout=subprocess.DEVNULL,
         check=True,

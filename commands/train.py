@@ -61,7 +61,7 @@ def train(
     """Train an adapter by a recipe: a YAML file, or the name of one that comes with Referee.
 
     SIGTERM saves and ends; --resume goes on exactly there. With several GPUs start it by
-    `torchrun --nproc-per-node N -m cli train CONFIG`.
+    `torchrun --nproc-per-node N --no-python referee train CONFIG`.
     """
     from settings import get_settings
     from trainer.qlora import recipe as recipes

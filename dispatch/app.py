@@ -7,7 +7,10 @@ lost, doubled or late message costs one statement.
 
 from __future__ import annotations
 
+from typing import Any
+
 from celery import Celery
+from celery.loaders.app import AppLoader
 
 from dispatch.message_lease import RenewMessageLeases
 from dispatch.one_client import KeepOneClient
@@ -27,9 +30,16 @@ _HEALTH_CHECK_SECONDS = 10
 _ANSWER_SECONDS: float = 5
 
 
+class _Loader(AppLoader):  # type: ignore[misc]  # celery has no types
+    """Celery's own imports what `imports` names from the working directory first."""
+
+    def import_from_cwd(self, module: str, imp: Any = None, package: str | None = None) -> Any:
+        return self.import_module(module, package=package)
+
+
 def make_app(broker_url: str, settings: Settings) -> Celery:
     """Build the application for one broker."""
-    app = Celery("referee", broker=broker_url, set_as_current=False)
+    app = Celery("referee", broker=broker_url, loader=_Loader, set_as_current=False)
     app.conf.update(
         task_acks_late=True,
         task_ignore_result=True,

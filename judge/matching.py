@@ -17,13 +17,13 @@ from judge.cosine import Similarities
 from judge.overlap import Overlap
 
 #: Cosine from which on two points count as the same: where people's reviews win most often against
-#: other papers' reviews on training papers, as `python -m judge.validate strangers` chooses it
+#: other papers' reviews on training papers, as `python -P -m judge.validate strangers` chooses it
 #: (docs/judge.md). F1 on APE's pairs (Cheng et al., EMNLP 2020) is nearly flat about it.
 THRESHOLD = 0.39
 #: Pairs this much below the threshold are kept as near misses.
 NEAR = 0.1
 #: Logistic curve from a cosine to how likely people are to call two points the same: where it is a
-#: half, and its slope, fitted on one half of APE's papers (`python -m judge.validate ape`).
+#: half, and its slope, fitted on one half of APE's papers (`python -P -m judge.validate ape`).
 MIDPOINT = 0.57
 SLOPE = 8.5
 

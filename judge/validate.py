@@ -1,4 +1,4 @@
-"""`python -m judge.validate ape|marg|rotten|strangers FILE`: is the judge right?
+"""`python -P -m judge.validate ape|marg|rotten|strangers FILE`: is the judge right?
 
 Parses, calls, prints.
 

@@ -26,6 +26,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, NoReturn
 
+from subprocesses import python_command
+
 ROOT = Path(__file__).resolve().parent.parent
 #: Imported before the first command, besides each command's own module.
 _PACKAGES = ("db", "papers", "worker")
@@ -82,7 +84,7 @@ class CommandServer:
         self._requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.command_server", str(theirs.fileno())],
+                python_command("tests.command_server", str(theirs.fileno())),
                 cwd=ROOT,
                 env=os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"},
                 stdin=subprocess.DEVNULL,
@@ -186,7 +188,7 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     _serve(socket.socket(fileno=int(sys.argv[1])))
-    # As `python -m cli` would have it, for processes that a command starts in turn.
+    # As `python -P -m cli` would have it, for processes that a command starts in turn.
     sys.modules["__main__"] = cli
     try:
         cli.main()

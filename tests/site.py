@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -24,6 +23,7 @@ from sqlalchemy import func, select
 from db.schema import Batch, Job, JobEvent, JobState
 from db.session import Database, open_database
 from db.worker_nodes import listing
+from subprocesses import python_command
 from tests.command_server import RunningCommand, command_server
 
 Process = subprocess.Popen[bytes] | RunningCommand
@@ -94,7 +94,7 @@ class Site:
         if not fresh and self.root == ROOT:
             return command_server().start(arguments, environment, streams)
         return subprocess.Popen(
-            [sys.executable, "-m", "cli", *arguments],
+            python_command("cli", *arguments),
             env=environment,
             cwd=self.root,
             stdin=streams[0],

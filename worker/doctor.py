@@ -24,6 +24,7 @@ from errors import RefereeError
 from models.text.reviewer import ReviewerConfig
 from models.weights import store
 from settings import Settings
+from subprocesses import python_command
 from worker.up import gpu_indices
 
 #: Below this the next model or database growth fills the disk; in GiB.
@@ -200,7 +201,7 @@ def _gpu(config: ReviewerConfig | None, settings: Settings) -> Check:
         return Check("gpu", True, "no NVIDIA GPU here: models run on the CPU, slowly")
     # In a child process: a CUDA context made here would stay, and a broken driver may abort.
     answer = subprocess.run(
-        [sys.executable, "-m", "models.kernels.gpu_check", _DEVICE],
+        python_command("models.kernels.gpu_check", _DEVICE),
         capture_output=True,
         text=True,
         timeout=120,

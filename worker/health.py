@@ -1,6 +1,6 @@
 """A container's health check: has a worker of this host shown a sign of life? Knows nothing else.
 
-Run as `python -m worker.health`; exit 0 when one has within a lease, 1 when none has.
+Run as `python -P -m worker.health`; exit 0 when one has within a lease, 1 when none has.
 """
 
 from __future__ import annotations

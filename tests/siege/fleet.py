@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from subprocesses import python_command
 from tests.site import ROOT
 
 #: Seconds before a worker that ended is started again.
@@ -131,7 +131,7 @@ class Fleet:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("REFEREE_")}
         with (self.logs / f"worker-{host}.log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "cli", "worker", "--reviewer", "demo-7"],
+                python_command("cli", "worker", "--reviewer", "demo-7"),
                 env={**clean, "PYTHONPATH": str(ROOT), **self.hosts[host]},
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from judge.validation.pairs import (
 from judge.validation.quality import quality_figures, quality_pairs
 from judge.validation.strangers import check_strangers
 from judge.win_rates import Settled
+from subprocesses import python_command
 from tests.site import ROOT
 
 WORDS = ("noise", "proof", "speed", "memory", "figure", "baseline")
@@ -182,7 +182,7 @@ def test_without_a_large_model_rotten_exits_3(tmp_path: Path) -> None:
         {"paper_id": "1", "review_text": "r", "Human_Overall_Quality": q} for q in (20, 50, None)
     ]
     file = write(tmp_path / "rotten.jsonl", rows)
-    command = [sys.executable, "-m", "judge.validate", "rotten", str(file), "--json"]
+    command = python_command("judge.validate", "rotten", str(file), "--json")
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 3
     assert done.stdout == ""
