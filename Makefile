@@ -5,7 +5,7 @@ VENV   := .venv
 TEST_PROCESSES ?= 2
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-FILES  := cli.py settings.py errors.py subprocesses.py papers models worker judge db trainer migrations tests benchmarks docs
+FILES  := cli.py settings.py errors.py resources.py subprocesses.py adapters configs examples papers models worker judge db trainer migrations tests benchmarks docs
 
 .PHONY: help setup demo test lint fix siege siege-short scale fleet bench bench-data check-parse docs compose-check gpu-test clean
 
@@ -15,8 +15,9 @@ help:
 ## make setup        .venv with .venv/bin/referee
 setup: $(STAMP)
 
-# torch comes first and pinned: whatever depends on it then finds it there.
-$(STAMP): pyproject.toml constraints.txt
+# torch comes first and pinned: whatever depends on it then finds it there. An editable installation
+# knows the packages of its day: a new one asks for another.
+$(STAMP): pyproject.toml constraints.txt $(wildcard */__init__.py)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip -c constraints.txt
 	$(BIN)/python -m pip install --quiet $(shell sed -n '/^torch==/p' constraints.txt)

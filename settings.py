@@ -22,9 +22,6 @@ from pydantic_settings import (
 
 from errors import UserError
 
-#: The folder that holds cli.py, configs/, examples/ and migrations/.
-PROJECT_ROOT = Path(__file__).resolve().parent
-
 
 def _default_home() -> Path:
     return Path(os.environ.get("REFEREE_HOME") or user_data_path("referee"))

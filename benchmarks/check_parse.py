@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from benchmarks import PROJECT_ROOT
 from benchmarks.measured import paper_texts, report
 from models.engines.generate import GenerateEngine
 from models.grammar.token_tables import GrammarTables
@@ -21,7 +22,6 @@ from models.text.aspects import FOUR, SEVEN
 from models.text.parsing import parse
 from models.text.reviewer import ReviewerConfig
 from models.weights.loading import load
-from settings import PROJECT_ROOT
 from tests.small_models import small_model_folder
 from tests.tokenizers import TOKENIZERS
 from tests.unit.generation.random_reviews import batches, generate, random_model

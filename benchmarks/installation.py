@@ -22,6 +22,7 @@ from typing import Any
 import yaml
 from sqlalchemy import text
 
+from benchmarks import PROJECT_ROOT
 from benchmarks.llama_shape import (
     ANSWER_TOKENS,
     LENGTHS,
@@ -35,7 +36,6 @@ from db.session import open_database
 from models.text import reviewer
 from models.text.reviewer import MAX_PROMPT_TOKENS
 from models.weights.store import load_tokenizer
-from settings import PROJECT_ROOT
 from subprocesses import python_command
 from tests.servers import Valkey
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from sqlalchemy import func, select
 
+from benchmarks import PROJECT_ROOT
 from benchmarks.measured import report
 from db import migrate, reviewers
 from db.comparisons import Side
@@ -34,7 +35,6 @@ from judge.report.comparison_records import read_comparison
 from judge.report.figures import figures
 from models import embedding
 from models.text.aspects import SEVEN
-from settings import PROJECT_ROOT
 
 #: Words an item: the median of the small reviewer's, and of merged human ones.
 ITEM_WORDS = 30

@@ -18,9 +18,10 @@ from typing import Literal
 
 import psutil
 
+from benchmarks import PROJECT_ROOT
 from db import migrate, worker_nodes
 from db.session import Database, open_database
-from settings import PROJECT_ROOT, Settings
+from settings import Settings
 from subprocesses import python_command
 from tests.servers import Postgres, Valkey, postgres
 

@@ -23,7 +23,7 @@ from db.session import Database, open_database, schema_revision
 from db.tables import Base
 from db.views import create_views, drop_views, missing_views
 from errors import UserError
-from settings import PROJECT_ROOT
+from resources import package_folder
 
 
 def metadata() -> MetaData:
@@ -66,7 +66,7 @@ def check(url: str) -> list[str]:
 
 def _config() -> Config:
     config = Config()
-    config.set_main_option("script_location", str(PROJECT_ROOT / "migrations"))
+    config.set_main_option("script_location", str(package_folder("migrations")))
     return config
 
 

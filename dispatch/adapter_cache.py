@@ -22,12 +22,12 @@ from db.session import Database
 from errors import RequestRefused
 from models.adapters.adapter_package import FILES
 from models.hashes import adapter_sha256
-from settings import PROJECT_ROOT
+from resources import package_folder
 
 log = logging.getLogger("referee.adapters")
 
 #: A folder for each adapter that comes with Referee.
-SHIPPED = PROJECT_ROOT / "adapters"
+SHIPPED = package_folder("adapters")
 
 
 @dataclass(frozen=True)

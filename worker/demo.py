@@ -15,10 +15,11 @@ from dispatch.waiting import FINISHED, wait_for_batch
 from errors import MissingPart
 from models.text.reviewer import ReviewerConfig
 from models.weights import store
-from settings import PROJECT_ROOT, Settings
+from resources import package_folder
+from settings import Settings
 from worker.up import Stack
 
-EXAMPLES = PROJECT_ROOT / "examples" / "papers"
+EXAMPLES = package_folder("examples") / "papers"
 #: The paper that a repeated demo reviews once more.
 _ONE_EXAMPLE = "N18-3011.pdf"
 #: Longest wait for the demo's worker to show a sign of life, in seconds: it loads a model first.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -21,9 +20,9 @@ from judge.report.charts import NARROW, WIDE, Chart, Layout, chart
 from judge.report.comparison_records import PaperRecord
 from judge.report.figures import ComparisonFigures, MethodFigures, config_text
 from judge.report.texts import Match, PaperTexts
-from judge.win_rates import Decision
+from resources import package_folder
 
-_TEMPLATES = Path(__file__).parent / "templates"
+_TEMPLATES = package_folder("judge.report") / "templates"
 #: Not allowed in XML, and of no use in HTML.
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
 

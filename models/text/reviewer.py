@@ -23,7 +23,7 @@ from models.text.gate import CHECKS, ON_DEMAND, GateConfig
 from models.text.generation import ReviewRequest, Suppression
 from models.text.merging_prompt import STRUCTURED, merging_prompt
 from models.text.templates import TEMPLATES
-from settings import PROJECT_ROOT
+from resources import package_folder
 
 Kind = Literal["local", "api", "human", "merged", "imported"]
 #: Kinds that may run on this site's own weights.
@@ -34,7 +34,7 @@ MAX_PROMPT_TOKENS = 11_138
 #: Tokens of an answer, the recipe's `max_response_length`.
 MAX_NEW_TOKENS = 1_150
 
-_FOLDER = PROJECT_ROOT / "configs" / "reviewers"
+_FOLDER = package_folder("configs") / "reviewers"
 
 
 @dataclass(frozen=True)

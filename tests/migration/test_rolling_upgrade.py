@@ -19,10 +19,10 @@ from sqlalchemy.engine import make_url
 from db import batches, jobs, migrate
 from db.session import open_database
 from dispatch.broker import serve
-from settings import PROJECT_ROOT, Settings
+from settings import Settings
 from tests.conftest import PostgresServer
 from tests.integration.db.content import a_review, must_claim, paper, review_all, states, submit
-from tests.site import FAST, SCRIPTED, Site, write_papers
+from tests.site import FAST, ROOT, SCRIPTED, Site, write_papers
 
 #: What a migration may do while workers of the version before run: they know none of it.
 EXPANDING = {"add_column", "create_table", "create_index"}
@@ -32,7 +32,7 @@ LAST_BEFORE = "0009"
 
 def test_migrations_only_add() -> None:
     """A later one that must take something away says CONTRACTS = True and is announced."""
-    for file in sorted((PROJECT_ROOT / "migrations" / "versions").glob("0*.py")):
+    for file in sorted((ROOT / "migrations" / "versions").glob("0*.py")):
         tree = ast.parse(file.read_text())
         if file.name[:4] <= LAST_BEFORE or "CONTRACTS = True" in file.read_text():
             continue
@@ -51,7 +51,7 @@ def _is_op(function: ast.Attribute) -> bool:
 @pytest.fixture
 def code_before(tmp_path: Path) -> Path:
     """The last commit before the newest migration; a checkout without history skips the test."""
-    git = ["git", "-C", str(PROJECT_ROOT)]
+    git = ["git", "-C", str(ROOT)]
     newest = [*git, "log", "-1", "--format=%H", "-G^REVISION = ", "--", "db/schema.py"]
     found = subprocess.run(newest, capture_output=True, text=True, check=False).stdout.strip()
     folder = tmp_path / "before"

@@ -10,10 +10,11 @@ import pytest
 import yaml
 from prometheus_client import REGISTRY
 
-from settings import PROJECT_ROOT, Settings
+from settings import Settings
+from tests.site import ROOT
 from worker.metrics import Metrics
 
-DEPLOY = PROJECT_ROOT / "deploy"
+DEPLOY = ROOT / "deploy"
 
 
 def names(tmp_path: Path) -> set[str]:
@@ -34,7 +35,7 @@ def test_alerts_and_docs_name_metrics_that_there_are(tmp_path: Path) -> None:
         used = set(re.findall(r"referee_\w+", rule["expr"]))
         assert used <= known, rule["alert"]
         assert rule["annotations"]["summary"]
-    page = (PROJECT_ROOT / "docs" / "operations.md").read_text()
+    page = (ROOT / "docs" / "operations.md").read_text()
     for name in set(re.findall(r"`(referee_\w+)", page)):
         assert any(each.startswith(name) for each in known), name
     assert not any(name.startswith("referee_") for name in REGISTRY._names_to_collectors)
@@ -51,6 +52,6 @@ def test_settings_that_deployments_give_are_there() -> None:
     # Read by compose files and units themselves.
     known |= {f"REFEREE_{name}" for name in ("GPUS", "PAPERS", "ENV", "PRIVATE_ADDRESS")}
     known |= {"REFEREE_BROKER_PASSWORD", "REFEREE_DATABASE_PASSWORD"}
-    for file in [PROJECT_ROOT / "docker-compose.yml", *DEPLOY.rglob("*")]:
+    for file in [ROOT / "docker-compose.yml", *DEPLOY.rglob("*")]:
         if file.is_file() and "certs" not in file.parts:
             assert set(re.findall(r"REFEREE_[A-Z_]+", file.read_text())) <= known, file

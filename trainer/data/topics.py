@@ -13,14 +13,14 @@ from typing import Literal
 
 import yaml
 
-from settings import PROJECT_ROOT
+from resources import package_folder
 from trainer.data.stance import Stance
 
 Topic = Literal[
     "idea", "novelty", "experiments", "clarity", "soundness", "minor", "limits", "other"
 ]
 
-_TABLE = PROJECT_ROOT / "configs" / "merging" / "subjects.yaml"
+_TABLE = package_folder("configs") / "merging" / "subjects.yaml"
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from errors import UserError
-from settings import PROJECT_ROOT
+from resources import package_folder
 from trainer.data.source_records import PARTS, NoteKind
 
-FOLDER = PROJECT_ROOT / "configs" / "forms"
+FOLDER = package_folder("configs") / "forms"
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,8 @@ def provenance(
 
 def git_revision() -> str | None:
     """Of the code that runs, "+" at its end when files were changed; None outside a checkout."""
+    if not (_ROOT / ".git").exists():
+        return None  # installed; git would answer for a repository that holds the environment
     command = ["git", "-C", str(_ROOT), "describe", "--always", "--abbrev=40", "--dirty=+"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)

@@ -21,10 +21,10 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from errors import UserError
 from models.text import reviewer
 from models.text.reviewer import BaseModel, ReviewerConfig
-from settings import PROJECT_ROOT
+from resources import package_folder
 from trainer.data.tokens import Limits
 
-FOLDER = PROJECT_ROOT / "configs" / "train"
+FOLDER = package_folder("configs") / "train"
 
 
 @dataclass(frozen=True)

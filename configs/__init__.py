@@ -1,0 +1,1 @@
+"""Reviewers, training recipes, review forms and subjects as YAML files."""

@@ -1,0 +1,1 @@
+"""Papers for the demo, with their attributions."""
