@@ -20,6 +20,7 @@ from judge.report.charts import NARROW, WIDE, Chart, Layout, chart
 from judge.report.comparison_records import PaperRecord
 from judge.report.figures import ComparisonFigures, MethodFigures, config_text
 from judge.report.texts import Match, PaperTexts
+from judge.win_rates import Decision
 from resources import package_folder
 
 _TEMPLATES = package_folder("judge.report") / "templates"

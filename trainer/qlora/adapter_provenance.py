@@ -7,15 +7,15 @@ import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from models.text.aspects import ASPECT_SETS
 from models.text.templates import TEMPLATES
-from settings import PROJECT_ROOT
 from trainer.data.dataset import Dataset, Pair
 from trainer.qlora.recipe import Recipe
 
-_ROOT = PROJECT_ROOT
+_ROOT = Path(__file__).resolve().parents[2]
 
 
 def provenance(
