@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 FILES  := cli.py settings.py errors.py resources.py subprocesses.py adapters configs examples commands dispatch papers models worker judge db trainer migrations tests benchmarks docs
 
-.PHONY: help setup demo test lint fix siege siege-short scale fleet bench bench-data check-parse docs compose-check gpu-test clean
+.PHONY: help setup demo test lint fix siege siege-short scale fleet wheel bench bench-data check-parse docs compose-check gpu-test clean
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -23,6 +23,13 @@ $(STAMP): pyproject.toml constraints.txt $(wildcard */__init__.py)
 	$(BIN)/python -m pip install --quiet $(shell sed -n '/^torch==/p' constraints.txt)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $(STAMP)
+
+# The folder build/ of an earlier version would be packed again.
+## make wheel        dist/referee-*.whl, for pipx or uv
+wheel:
+	rm -rf build dist
+	$(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir dist .
+	rm -rf build
 
 ## make demo         reviews of three real papers on this machine, no GPU needed
 demo: setup
@@ -91,4 +98,4 @@ gpu-test: setup
 	$(BIN)/python -m pytest -m gpu tests/gpu
 
 clean:
-	rm -rf $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
