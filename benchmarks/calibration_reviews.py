@@ -21,7 +21,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from judge.calibration import COEFFICIENTS, Mode, Setting, settings_of
+from judge.calibration import COEFFICIENTS, Mode, SuppressionSetting, settings_of
 from models.text.generation import Engine, Generation
 from models.text.reviewer import ReviewerConfig, builtin, load
 
@@ -47,7 +47,7 @@ def main() -> None:
 def _write_papers(reference: str, file: Path) -> None:
     from commands.database import ready_database
     from db.comparisons import reviewed_by
-    from db.contents import contents_by_id
+    from db.paper_contents import contents_by_id
     from judge.selecting import version_named
 
     database = ready_database()
@@ -92,7 +92,9 @@ def _engine(config: ReviewerConfig, options: argparse.Namespace) -> Engine:
     return pool.engine_for(config.sha256, config, False)
 
 
-def _write_setting(engine: Engine, setting: Setting, papers: Sequence[_Paper], out: Path) -> None:
+def _write_setting(
+    engine: Engine, setting: SuppressionSetting, papers: Sequence[_Paper], out: Path
+) -> None:
     """All papers at once: the engine queues what it has no slot for."""
     futures = [(paper, _submit(engine, setting, paper)) for paper in papers]
     lines = [
@@ -103,7 +105,7 @@ def _write_setting(engine: Engine, setting: Setting, papers: Sequence[_Paper], o
     file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
-def _submit(engine: Engine, setting: Setting, paper: _Paper) -> Future[Generation]:
+def _submit(engine: Engine, setting: SuppressionSetting, paper: _Paper) -> Future[Generation]:
     seed = int(paper.sha256[:_SEED_DIGITS], 16)
     name = f"{setting.label}.{paper.sha256}"
     return engine.submit(setting.config.request(name, paper.body, seed))

@@ -28,7 +28,7 @@ from tests.unit.generation.random_reviews import batches, generate, random_model
 
 
 @dataclass
-class Tally:
+class ParseTally:
     """What came of some papers; tallies of several processes add up."""
 
     answers: int = 0
@@ -40,12 +40,12 @@ class Tally:
     finish: Counter[str] = field(default_factory=Counter)
     versions: dict[str, str] = field(default_factory=dict)
 
-    def __add__(self, other: Tally) -> Tally:
+    def __add__(self, other: ParseTally) -> ParseTally:
         sums = {each: getattr(self, each) + getattr(other, each) for each in _SUMMED}
-        return Tally(**sums, versions=other.versions)
+        return ParseTally(**sums, versions=other.versions)
 
 
-_SUMMED = [each.name for each in fields(Tally) if each.name != "versions"]
+_SUMMED = [each.name for each in fields(ParseTally) if each.name != "versions"]
 
 
 def check_papers(count: int, processes: int) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def check_papers(count: int, processes: int) -> dict[str, Any]:
     papers = list(enumerate(paper_texts(count)))
     shares = [papers[i::processes] for i in range(processes)]
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        total = sum(pool.map(review_share, shares), Tally())
+        total = sum(pool.map(review_share, shares), ParseTally())
     return {
         "reviewer": "demo-7",
         "processes": processes,
@@ -63,11 +63,11 @@ def check_papers(count: int, processes: int) -> dict[str, Any]:
     }
 
 
-def review_share(share: list[tuple[int, tuple[str, str]]]) -> Tally:
+def review_share(share: list[tuple[int, tuple[str, str]]]) -> ParseTally:
     """Review some papers, each with its number as seed, in this process."""
     config = reviewer.load(reviewer.builtin()["demo-7"])
     engine = open_engine(config)
-    tally = Tally(versions=dict(engine.versions))
+    tally = ParseTally(versions=dict(engine.versions))
     for seed, (paper, text) in share:
         generation = engine.submit(config.request(paper, text, seed)).result()
         review = parse(generation.text, config.aspect_set)

@@ -21,8 +21,8 @@ import psycopg
 import redis
 
 from benchmarks.scale import submit
-from benchmarks.scripted_fleet import Fleet, fleet
-from db import batches
+from benchmarks.scripted_fleet import ScriptedFleet, fleet
+from db import batch_progress
 
 #: PostgreSQL's limit during the measurement.
 MAX_CONNECTIONS = 200
@@ -38,7 +38,7 @@ def measure(workers: int, slots: int, papers: int, idle_s: float) -> dict[str, A
             seconds = submit(running, papers)
             busy = list(_watch(running, papers))
             idle = _idle(running, idle_s)
-        status = batches.status(running.database, "scale")
+        status = batch_progress.status(running.database, "scale")
     return {
         "workers": workers,
         "slots": slots,
@@ -54,7 +54,7 @@ def measure(workers: int, slots: int, papers: int, idle_s: float) -> dict[str, A
     }
 
 
-def _limit_connections(running: Fleet) -> None:
+def _limit_connections(running: ScriptedFleet) -> None:
     """Workers' own connections are counted below; a server with the limit refuses what is over."""
     assert running.server is not None
     with psycopg.connect(running.server.url, autocommit=True) as on:
@@ -63,29 +63,29 @@ def _limit_connections(running: Fleet) -> None:
     running.server.kill_and_start()
 
 
-def _watch(running: Fleet, papers: int) -> Iterator[dict[str, int]]:
+def _watch(running: ScriptedFleet, papers: int) -> Iterator[dict[str, int]]:
     done = 0
     begun = time.monotonic()
     while done < papers and time.monotonic() - begun < 1800:
-        counts = batches.status(running.database, "scale").counts
+        counts = batch_progress.status(running.database, "scale").counts
         done = counts["succeeded"] + counts["failed"]
         yield {"running": counts["running"], **_connections(running)}
         time.sleep(0.5)
 
 
-def _connections(running: Fleet) -> dict[str, int]:
+def _connections(running: ScriptedFleet) -> dict[str, int]:
     query = f"SELECT count(*) FROM pg_stat_activity WHERE {_OWN}"
     with redis.Redis.from_url(running.broker.url) as client:
         broker = int(client.info("clients")["connected_clients"]) - 1
     return {"database": int(_ask(running, query)) - _own_pool(running), "broker": broker}
 
 
-def _own_pool(running: Fleet) -> int:
+def _own_pool(running: ScriptedFleet) -> int:
     pool: Any = running.database.engine.pool
     return int(pool.checkedin() + pool.checkedout())
 
 
-def _idle(running: Fleet, seconds: float) -> dict[str, Any]:
+def _idle(running: ScriptedFleet, seconds: float) -> dict[str, Any]:
     """CPU, transactions and statements of workers that wait, a worker."""
     time.sleep(5.0)  # what the last papers left behind is over
     n_workers = len(running.workers)
@@ -101,7 +101,7 @@ def _idle(running: Fleet, seconds: float) -> dict[str, Any]:
     }
 
 
-def _transactions(running: Fleet) -> int:
+def _transactions(running: ScriptedFleet) -> int:
     # Statistics are sent when a session is idle, at most once a second.
     query = (
         "SELECT xact_commit + xact_rollback FROM pg_stat_database "
@@ -110,7 +110,7 @@ def _transactions(running: Fleet) -> int:
     return int(_ask(running, query))
 
 
-def _ask(running: Fleet, query: str) -> Any:
+def _ask(running: ScriptedFleet, query: str) -> Any:
     assert running.server is not None
     with psycopg.connect(running.server.url, autocommit=True) as on:
         row = on.execute(query.encode()).fetchone()

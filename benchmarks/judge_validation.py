@@ -13,7 +13,7 @@ from benchmarks.measured import report
 from judge.cosine import CachedEmbedder
 from judge.validation.labels import read_alignments, read_passages
 from judge.validation.matcher import check_alignments, check_passages
-from models.embedding import NAME, fetch
+from models.engines.sentence_embedding import NAME, fetch
 from settings import get_settings
 
 

@@ -22,18 +22,18 @@ from benchmarks import PROJECT_ROOT
 from benchmarks.measured import report
 from db import migrate, reviewers
 from db.comparisons import Side
-from db.contents import PaperContent
-from db.endings import NewItem
+from db.completion import NewItem
 from db.imports import FrozenReview, import_reviews
+from db.paper_contents import PaperContent
 from db.reviewers import ReviewerVersion
 from db.schema_judging import PointMatch
 from db.session import Database, open_database
-from judge.comparing import ParsedPoints, Plan, match, prepare
+from judge.comparing import ComparisonPlan, ParsedPoints, match, prepare
 from judge.matchers import EmbeddingMatcher
 from judge.matching import THRESHOLD
 from judge.report.comparison_records import read_comparison
 from judge.report.figures import figures
-from models import embedding
+from models.engines import sentence_embedding
 from models.text.aspects import SEVEN
 
 #: Words an item: the median of the small reviewer's, and of merged human ones.
@@ -51,9 +51,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         home = Path(scratch)
         (home / "models").mkdir()
-        folder = embedding.fetch(options.home or home)
+        folder = sentence_embedding.fetch(options.home or home)
         if options.home:
-            embedding.folder_of(home).symlink_to(folder.absolute())
+            sentence_embedding.folder_of(home).symlink_to(folder.absolute())
         migrate.upgrade(f"sqlite:///{home / 'referee.db'}")
         database = open_database(f"sqlite:///{home / 'referee.db'}")
         sides = [_write(database, name, options.papers) for name in ("a", "b", "reference")]
@@ -73,7 +73,7 @@ def main() -> None:
 def _run(database: Database, sides: list[ReviewerVersion], home: Path, threshold: float) -> float:
     """Seconds from the command to its figures."""
     started = time.monotonic()
-    plan = Plan(
+    plan = ComparisonPlan(
         a=Side(sides[0]),
         b=Side(sides[1]),
         reference=sides[2],

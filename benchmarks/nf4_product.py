@@ -26,7 +26,13 @@ from triton.runtime.errors import OutOfResources
 
 from benchmarks.measured import report, save
 from models.kernels.nf4_product import LowRank, Nf4Matrix, dequantise, multiply
-from models.kernels.nf4_tiling import BLOCK_WEIGHTS, WRITTEN_SUM, Tiling, WrittenTile, tiling_for
+from models.kernels.nf4_tiling import (
+    BLOCK_WEIGHTS,
+    DEQUANTISE_ADD_TILE,
+    DequantiseTile,
+    Tiling,
+    tiling_for,
+)
 
 #: Outputs of a layer's matrices that read the same rows, and their inputs.
 SHAPES = {
@@ -59,7 +65,7 @@ def main() -> None:
     print(summary(results, options.rows))
 
 
-class Group:
+class MatrixGroup:
     """Random matrices in NF4 that read the same rows."""
 
     def __init__(self, outputs: tuple[int, ...], n_inputs: int) -> None:
@@ -68,7 +74,7 @@ class Group:
         ]
         quantised = [quantize_4bit(w, quant_type="nf4", blocksize=BLOCK_WEIGHTS) for w in weights]
         self.packed, self.states = zip(*quantised, strict=True)
-        self.joint = Nf4Matrix.of(self.packed, [s.absmax for s in self.states], outputs)
+        self.fused = Nf4Matrix.of(self.packed, [s.absmax for s in self.states], outputs)
         up = torch.randn(sum(outputs), RANK, device="cuda", dtype=torch.bfloat16)
         down = torch.randn(len(outputs) * RANK, n_inputs, device="cuda", dtype=torch.bfloat16)
         self.adapter = LowRank(up, down * 0.005)
@@ -77,17 +83,17 @@ class Group:
     def adapters(self) -> list[LowRank]:
         """The adapter's part of each matrix."""
         parts = zip(
-            self.adapter.up.split(self.joint.outputs), self.adapter.down.split(RANK), strict=True
+            self.adapter.up.split(self.fused.outputs), self.adapter.down.split(RANK), strict=True
         )
         return [LowRank(up, down) for up, down in parts]
 
     def with_adapter(self, rows: Tensor, columns: Tensor, tiling: Tiling) -> None:
         """Multiply by the matrices and the adapter in one product."""
-        multiply(rows, self.joint, self.adapter.of_rows(rows, columns), tiling)
+        multiply(rows, self.fused, self.adapter.project_rows(rows, columns), tiling)
 
     def with_adapter_apart(self, rows: Tensor, columns: Tensor, tiling: Tiling) -> None:
         """Multiply by the matrices, then by each part of the adapter."""
-        products = multiply(rows, self.joint, tiling=tiling)
+        products = multiply(rows, self.fused, tiling=tiling)
         for result, part in zip(products, self.adapters, strict=True):
             result.addmm_((rows @ part.down.t()) * columns[:, 0], part.up.t())
 
@@ -109,17 +115,17 @@ class Group:
     def write_out(self) -> None:
         """Dequantise one after the other."""
         for member in range(len(self.packed)):
-            dequantise(self.joint.bytes_of(member), self.joint.scales_of(member))
+            dequantise(self.fused.bytes_of(member), self.fused.scales_of(member))
 
-    def write_out_with_adapter(self, tile: WrittenTile = WRITTEN_SUM) -> None:
+    def write_out_with_adapter(self, tile: DequantiseTile = DEQUANTISE_ADD_TILE) -> None:
         """Dequantise one after the other, with its part of the adapter added."""
         for member, part in enumerate(self.adapters):
-            dequantise(self.joint.bytes_of(member), self.joint.scales_of(member), part, tile)
+            dequantise(self.fused.bytes_of(member), self.fused.scales_of(member), part, tile)
 
     def write_out_with_adapter_apart(self) -> None:
         """Dequantise one after the other, then add its part of the adapter."""
         for member, part in enumerate(self.adapters):
-            written = dequantise(self.joint.bytes_of(member), self.joint.scales_of(member))
+            written = dequantise(self.fused.bytes_of(member), self.fused.scales_of(member))
             written.addmm_(part.up, part.down)
 
     def write_out_by_bitsandbytes(self) -> None:
@@ -128,21 +134,21 @@ class Group:
             dequantize_4bit(packed, state)
 
 
-def _groups(outputs: tuple[int, ...], n_inputs: int) -> list[Group]:
+def _groups(outputs: tuple[int, ...], n_inputs: int) -> list[MatrixGroup]:
     copies = ceil(COLD_BYTES / (sum(outputs) * n_inputs / 2))
-    return [Group(outputs, n_inputs) for _ in range(copies)]
+    return [MatrixGroup(outputs, n_inputs) for _ in range(copies)]
 
 
-def _written_out(groups: list[Group], sweep: bool) -> dict[str, Any]:
+def _written_out(groups: list[MatrixGroup], sweep: bool) -> dict[str, Any]:
     result: dict[str, Any] = {
-        "ours_us": _microseconds(Group.write_out, groups),
-        "bitsandbytes_us": _microseconds(Group.write_out_by_bitsandbytes, groups),
-        "adapter_us": _microseconds(Group.write_out_with_adapter, groups),
-        "adapter_apart_us": _microseconds(Group.write_out_with_adapter_apart, groups),
+        "ours_us": _microseconds(MatrixGroup.write_out, groups),
+        "bitsandbytes_us": _microseconds(MatrixGroup.write_out_by_bitsandbytes, groups),
+        "adapter_us": _microseconds(MatrixGroup.write_out_with_adapter, groups),
+        "adapter_apart_us": _microseconds(MatrixGroup.write_out_with_adapter_apart, groups),
     }
     if sweep:
         shapes = product((16, 32, 64), (1, 2, 4, 8), (4, 8))
-        tiles = [WrittenTile(*shape) for shape in shapes if shape[0] * shape[1] <= 256]
+        tiles = [DequantiseTile(*shape) for shape in shapes if shape[0] * shape[1] <= 256]
         result["sweep"] = sorted(
             [
                 _microseconds(lambda g, t=tile: g.write_out_with_adapter(t), groups, 3),
@@ -153,23 +159,23 @@ def _written_out(groups: list[Group], sweep: bool) -> dict[str, Any]:
     return result
 
 
-def _measured(groups: list[Group], n_rows: int, sweep: bool) -> dict[str, Any]:
-    joint = groups[0].joint
-    rows = torch.randn(n_rows, joint.n_inputs, device="cuda", dtype=torch.bfloat16)
+def _measured(groups: list[MatrixGroup], n_rows: int, sweep: bool) -> dict[str, Any]:
+    fused = groups[0].fused
+    rows = torch.randn(n_rows, fused.n_inputs, device="cuda", dtype=torch.bfloat16)
     columns = rows.new_ones(n_rows, 1, RANK)
     processors = torch.cuda.get_device_properties(0).multi_processor_count
-    chosen = tiling_for(n_rows, joint.outputs, joint.n_inputs, processors)
-    plain = [list(g.exact().bfloat16().split(joint.outputs)) for g in groups[: _few(groups)]]
+    chosen = tiling_for(n_rows, fused.outputs, fused.n_inputs, processors)
+    plain = [list(g.exact().bfloat16().split(fused.outputs)) for g in groups[: _few(groups)]]
     result: dict[str, Any] = {
         "tiling": asdict(chosen),
-        "ours_us": _microseconds(lambda g: multiply(rows, g.joint, tiling=chosen), groups),
+        "ours_us": _microseconds(lambda g: multiply(rows, g.fused, tiling=chosen), groups),
         "adapter_us": _microseconds(lambda g: g.with_adapter(rows, columns, chosen), groups),
         "adapter_apart_us": _microseconds(
             lambda g: g.with_adapter_apart(rows, columns, chosen), groups
         ),
         "bitsandbytes_us": _microseconds(lambda g: g.by_bitsandbytes(rows), groups),
         "bf16_us": _microseconds(lambda weights: [rows @ w.t() for w in weights], plain),
-        "error": _error(rows, groups[0], torch.cat(multiply(rows, joint), dim=1)),
+        "error": _error(rows, groups[0], torch.cat(multiply(rows, fused), dim=1)),
         "bitsandbytes_error": _error(rows, groups[0], groups[0].by_bitsandbytes(rows)),
     }
     if sweep:
@@ -177,23 +183,23 @@ def _measured(groups: list[Group], n_rows: int, sweep: bool) -> dict[str, Any]:
     return result
 
 
-def _few(groups: list[Group]) -> int:
+def _few(groups: list[MatrixGroup]) -> int:
     """As many that their weights in bf16, four times as large, are more than a cache holds."""
     return max(2, len(groups) // 4)
 
 
-def _sweep(rows: Tensor, groups: list[Group]) -> list[list[Any]]:
+def _sweep(rows: Tensor, groups: list[MatrixGroup]) -> list[list[Any]]:
     """The eight best tilings and their microseconds."""
-    joint, timed = groups[0].joint, []
-    tilings = list(_tilings(len(rows), sum(joint.outputs), joint.n_inputs))
+    fused, timed = groups[0].fused, []
+    tilings = list(_tilings(len(rows), sum(fused.outputs), fused.n_inputs))
     kinds = {replace(tiling, parts=1): tiling for tiling in tilings}
     with ThreadPoolExecutor(12) as pool:
         works = dict(
-            zip(kinds, pool.map(lambda t: _runs(rows, joint, t), kinds.values()), strict=True)
+            zip(kinds, pool.map(lambda t: _runs(rows, fused, t), kinds.values()), strict=True)
         )
     for tiling in tilings:
         if works[replace(tiling, parts=1)]:
-            fast = _microseconds(lambda g, t=tiling: multiply(rows, g.joint, tiling=t), groups, 3)
+            fast = _microseconds(lambda g, t=tiling: multiply(rows, g.fused, tiling=t), groups, 3)
             timed.append([fast, *asdict(tiling).values()])
     return sorted(timed)[:8]
 
@@ -213,16 +219,16 @@ def _tilings(n_rows: int, n_outputs: int, n_inputs: int) -> Iterator[Tiling]:
                 yield Tiling(outputs, size, parts, warps, stages)
 
 
-def _runs(rows: Tensor, joint: Nf4Matrix, tiling: Tiling) -> bool:
+def _runs(rows: Tensor, fused: Nf4Matrix, tiling: Tiling) -> bool:
     """Whether the tiling fits the card's shared memory; compiles it."""
     try:
-        multiply(rows, joint, tiling=tiling)
+        multiply(rows, fused, tiling=tiling)
     except OutOfResources:
         return False
     return True
 
 
-def _error(rows: Tensor, group: Group, result: Tensor) -> float:
+def _error(rows: Tensor, group: MatrixGroup, result: Tensor) -> float:
     """Norm of the difference to the product in float64, as a share of its norm."""
     exact = rows.double() @ group.exact().double().t()
     return float((result.double() - exact).norm() / exact.norm())

@@ -26,14 +26,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from sqlalchemy import func, select
 
-from benchmarks.scripted_fleet import Fleet, fleet, wait_for
+from benchmarks.scripted_fleet import ScriptedFleet, fleet, wait_for
 from commands.review_text import review_text
-from db import batches
-from db.batches import BatchOptions, NewPaper, PaperContent
+from db import batch_papers, batch_progress, batch_records
+from db.batch_papers import NewPaper
+from db.batch_records import BatchOptions
 from db.exporting import layout, write
+from db.paper_contents import PaperContent
 from db.schema import Job
 from dispatch import roster
-from dispatch.submission import ringer
+from dispatch.submission import doorbell_for
 from subprocesses import python_command
 
 BATCH = "scale"
@@ -54,7 +56,7 @@ def measure(kind: Any, jobs: int, workers: int, slots: int, seconds: float) -> d
             wait_for(lambda: _done(running) >= jobs, 120 + jobs * _SLOWEST_JOB)
             workers_cpu_s = running.cpu_seconds() - cpu
         drain_s = _drain_seconds(running)
-        status_s = _timed(lambda: batches.statuses(running.database))
+        status_s = _timed(lambda: batch_progress.statuses(running.database))
         command_s = _timed(lambda: _command(running, "status"))
         export_s = _timed(lambda: _export(running))
     return {
@@ -73,20 +75,20 @@ def measure(kind: Any, jobs: int, workers: int, slots: int, seconds: float) -> d
     }
 
 
-def submit(running: Fleet, jobs: int) -> float:
+def submit(running: ScriptedFleet, jobs: int) -> float:
     """Store papers as jobs and ring for them; returns the seconds, without those of making them."""
     version, _ = roster.resolve(running.database, "demo-7")
     settings = running.settings
-    batch = batches.open_batch(running.database, BATCH, version, BatchOptions())
-    ring = ringer(settings, batch)
+    batch = batch_records.open_batch(running.database, BATCH, version, BatchOptions())
+    ring = doorbell_for(settings, batch)
 
     def add(chunk: list[NewPaper]) -> None:
-        added = batches.add_papers(running.database, batch, chunk)
+        added = batch_papers.add_papers(running.database, batch, chunk)
         assert ring(len(added.job_ids))
 
     chunks = _papers(jobs, settings.submit_chunk)
     seconds = sum(_timed(partial(add, chunk)) for chunk in chunks)
-    return seconds + _timed(lambda: batches.finish_submit(running.database, batch))
+    return seconds + _timed(lambda: batch_records.finish_submit(running.database, batch))
 
 
 def _papers(jobs: int, size: int) -> Iterator[list[NewPaper]]:
@@ -106,7 +108,7 @@ def _paper(number: int) -> NewPaper:
     return NewPaper(f"p{number:06}", f"p{number:06}.pdf", content)
 
 
-def _done(running: Fleet) -> int:
+def _done(running: ScriptedFleet) -> int:
     # By the index of a batch's states: the count must not slow down what it watches.
     with running.database.read() as on:
         batch_id = on.scalar(select(func.min(Job.batch_id)))
@@ -116,13 +118,13 @@ def _done(running: Fleet) -> int:
     return done
 
 
-def _drain_seconds(running: Fleet) -> float:
+def _drain_seconds(running: ScriptedFleet) -> float:
     with running.database.read() as on:
         first, last = on.execute(select(func.min(Job.started_at), func.max(Job.finished_at))).one()
     return float(last - first)
 
 
-def _command(running: Fleet, *arguments: str) -> None:
+def _command(running: ScriptedFleet, *arguments: str) -> None:
     subprocess.run(
         python_command("cli", *arguments),
         env=os.environ | running.environment,
@@ -132,7 +134,7 @@ def _command(running: Fleet, *arguments: str) -> None:
     )
 
 
-def _export(running: Fleet) -> None:
+def _export(running: ScriptedFleet) -> None:
     def as_text(review: Any) -> str:
         return review_text("", review.items, review.empty_aspects, review.unplaced)
 

@@ -32,7 +32,7 @@ _START_SECONDS = 600.0
 
 
 @dataclass
-class Fleet:
+class ScriptedFleet:
     """Broker, database, and the workers that were started on them."""
 
     home: Path
@@ -82,7 +82,7 @@ class Fleet:
 
 
 @contextmanager
-def fleet(kind: DatabaseKind) -> Iterator[Fleet]:
+def fleet(kind: DatabaseKind) -> Iterator[ScriptedFleet]:
     """Servers and a migrated database in a folder that is gone afterwards."""
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="referee-scale-")))
@@ -100,7 +100,7 @@ def fleet(kind: DatabaseKind) -> Iterator[Fleet]:
             "PYTHONPATH": str(PROJECT_ROOT),
             "OMP_NUM_THREADS": "1",
         }
-        yield Fleet(home, broker, server, database, environment)
+        yield ScriptedFleet(home, broker, server, database, environment)
 
 
 def wait_for(condition: Callable[[], bool], seconds: float) -> None:

@@ -22,12 +22,12 @@ from models.kernels.attention_choice import AttentionChoice
 from models.text.aspects import EMPTY_LINE
 from models.weights import store
 from models.weights.loading import load as load_model
-from trainer.data.dataset import Pair
-from trainer.data.tokens import PairEncoder, review_tokens
+from trainer.data.dataset import TrainingPair
+from trainer.data.pair_encoding import PairEncoder, review_tokens
 from trainer.qlora import recipe as recipes
+from trainer.qlora.distributed import init_processes
 from trainer.qlora.llama import TrainableLlama
-from trainer.qlora.parts import make_encoder, make_trainable, read_dataset
-from trainer.qlora.processes import join_processes
+from trainer.qlora.run_setup import make_encoder, make_trainable, read_dataset
 
 DRAWS = 10_000
 _LINE = re.compile(r"[^\n]*\n+|[^\n]+")
@@ -53,7 +53,7 @@ def measure(name: str, folder: Path | None, options: argparse.Namespace) -> dict
     """One adapter's splits; without `folder` the adapter of the run of that name is taken."""
     recipe = recipes.load(Path(name))
     data = read_dataset(recipe, options.home)
-    device = join_processes().device
+    device = init_processes().device
     loaded = load_model(
         store.resolve(recipe.base, options.home),
         recipe.base,
@@ -108,7 +108,7 @@ def compare(without: Counts, tuned: Counts) -> dict[str, Any]:
     }
 
 
-def _counts(model: TrainableLlama, encoder: PairEncoder, pairs: Sequence[Pair]) -> Counts:
+def _counts(model: TrainableLlama, encoder: PairEncoder, pairs: Sequence[TrainingPair]) -> Counts:
     rows = []
     for pair in pairs:
         sample = encoder.encode(pair)

@@ -49,7 +49,7 @@ REST = "choosing tokens and all else"
 
 
 @dataclass(frozen=True)
-class Kernel:
+class KernelRun:
     """One run of a kernel or copy; times in nanoseconds."""
 
     name: str
@@ -87,7 +87,7 @@ def profiled(loaded: LoadedModel, variant: Variant, options: argparse.Namespace)
     return results
 
 
-def recorded(seconds: float) -> list[Kernel]:
+def recorded(seconds: float) -> list[KernelRun]:
     """What the card does for some seconds, in the order of starting."""
     on_gpu = torch.cuda.is_available()
     with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as record:
@@ -95,7 +95,7 @@ def recorded(seconds: float) -> list[Kernel]:
         if on_gpu:
             torch.cuda.synchronize()
     events = record.profiler.kineto_results.events()
-    kernels = [Kernel(e.name(), e.start_ns(), e.end_ns()) for e in events if _is_work(e)]
+    kernels = [KernelRun(e.name(), e.start_ns(), e.end_ns()) for e in events if _is_work(e)]
     return sorted(kernels, key=lambda kernel: kernel.start)
 
 
@@ -104,7 +104,7 @@ def _is_work(event: Any) -> bool:
     return on_device and not re.search("Sync|Event", event.name())
 
 
-def summary(kernels: Iterable[Kernel]) -> dict[str, Any]:
+def summary(kernels: Iterable[KernelRun]) -> dict[str, Any]:
     """Shares of the time between the first start and the last end; what is left is idle."""
     kernels = list(kernels)
     spent: Counter[str] = Counter()
@@ -120,7 +120,7 @@ def summary(kernels: Iterable[Kernel]) -> dict[str, Any]:
     }
 
 
-def longest(kernels: Iterable[Kernel]) -> list[tuple[str, float, int]]:
+def longest(kernels: Iterable[KernelRun]) -> list[tuple[str, float, int]]:
     """The names that took most time, with their milliseconds and how often they ran."""
     spent: Counter[str] = Counter()
     times: Counter[str] = Counter()
@@ -131,7 +131,7 @@ def longest(kernels: Iterable[Kernel]) -> list[tuple[str, float, int]]:
     return [(name, total / 1e6, times[name]) for name, total in spent.most_common(NAMES)]
 
 
-def busy(kernels: Iterable[Kernel]) -> int:
+def busy(kernels: Iterable[KernelRun]) -> int:
     """Nanoseconds in which at least one of them runs; `kernels` in the order of starting."""
     total, until = 0, 0
     for kernel in kernels:

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.measured import paper_texts, report
+from models.grammar.logits_processors import SamplingRows
 from models.grammar.phrases import Tokens
-from models.grammar.processors import Rows
-from models.grammar.sampling import temper
+from models.grammar.sampling import apply_temperature
 from models.grammar.suppression import collateral, suppress
-from models.grammar.token_tables import NODE, GrammarTables, advance, begin, legal
+from models.grammar.token_tables import NODE, GrammarTables, advance, allowed_tokens, initial_state
 from models.grammar.vocabulary import Vocabulary
 from models.text import reviewer
 from models.text.aspects import EMPTY_LINE, SEVEN
@@ -50,12 +50,14 @@ def opening_scores(
     prompt = build_prompt(loaded.tokenizer, request).token_ids
     ids = torch.tensor([[*prompt, *answer]], device=loaded.device)
     scores = loaded.model(ids).logits[0].float()
-    rows, places, allowed = Rows.of([request], tables), [], []
-    state = begin(rows.node)
+    rows, places, allowed = SamplingRows.of([request], tables), [], []
+    state = initial_state(rows.node)
     for step, token in enumerate(answer):
-        if tables.opens[state[0, NODE]]:
+        if tables.marker_next[state[0, NODE]]:
             places.append(len(prompt) + step - 1)
-            allowed.append(legal(tables, state, rows.limit, rows.share, scores.shape[1])[0])
+            allowed.append(
+                allowed_tokens(tables, state, rows.limit, rows.share, scores.shape[1])[0]
+            )
         state = advance(tables, state, torch.tensor([token], device=loaded.device))
     return scores[places], torch.stack(allowed)
 
@@ -73,8 +75,8 @@ def deviation(scores: Tensor, token: int, request: ReviewRequest) -> dict[str, f
         by_logit=torch.full((count,), given.mode == "logit", device=scores.device),
         temperature=temperature,
     )
-    p = temper(scores, temperature).softmax(-1)[:, token].double()
-    p_after = temper(after, temperature).softmax(-1)[:, token].double()
+    p = apply_temperature(scores, temperature).softmax(-1)[:, token].double()
+    p_after = apply_temperature(after, temperature).softmax(-1)[:, token].double()
     odds_factor = _odds_factor(scores[:, token].double(), given, request.temperature)
     expected = odds_factor * p / (1 - p + odds_factor * p)
     others = torch.arange(scores.shape[1], device=scores.device) != token

@@ -28,7 +28,7 @@ from benchmarks.adapters import write_adapter
 from benchmarks.llama_shape import ANSWER_TOKENS, LLAMA31_8B, TINY, Papers, write_random_llama
 from benchmarks.measured import report, save
 from benchmarks.tokenizer import tokenizer_file
-from models.engines.capacity import hold_to
+from models.engines.capacity import limit_gpu_memory
 from models.engines.continuous import ContinuousEngine
 from models.engines.options import EngineOptions
 from models.hashes import adapter_sha256
@@ -117,7 +117,7 @@ def _measured(
     if DEVICE.type == "cuda":
         # Else weights lie in what is left of the last system's cache, which then is not given back.
         torch.cuda.empty_cache()
-    hold_to(_memory_limit(options))
+    limit_gpu_memory(_memory_limit(options))
     started = time.monotonic()
     weights: Weights = "bf16" if name.startswith("bf16") else "nf4"
     plain = AttentionChoice("sdpa", "as a first program would")
@@ -181,7 +181,7 @@ def generate_batch(loaded: LoadedModel, options: argparse.Namespace) -> dict[str
 
 
 @dataclass(frozen=True)
-class Run:
+class EngineRun:
     """What an engine did with its requests, in the order in which they were submitted."""
 
     generations: list[Generation]
@@ -190,7 +190,7 @@ class Run:
     seconds: float
 
     @classmethod
-    def of(cls, engine: ContinuousEngine, requests: list[ReviewRequest]) -> Run:
+    def of(cls, engine: ContinuousEngine, requests: list[ReviewRequest]) -> EngineRun:
         """Submit all and wait for the last."""
         begun, submitted, futures = time.monotonic(), [], []
         for request in requests:
@@ -239,7 +239,7 @@ def our_engine(
     papers = Papers.of(loaded.tokenizer)
     requests = papers.steady(engine.slots, options.papers, scale=options.scale)
     requests = [replace(request, **variant.asked) for request in requests]
-    run = Run.of(engine, requests)
+    run = EngineRun.of(engine, requests)
     prompt_seconds = _prompt_seconds(engine, requests[-PROMPTS:])
     engine.close()
     steady = _steady(run.generations, run.admitted[engine.slots :])

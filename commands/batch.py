@@ -31,9 +31,9 @@ def cancel(batch: str, custom_ids: tuple[str, ...]) -> None:
 
     Queued papers end at once, running ones at their next token; finished reviews stay.
     """
-    from db import batches
+    from db import batch_control
 
-    number = batches.cancel(ready_database(), batch, custom_ids or None)
+    number = batch_control.cancel(ready_database(), batch, custom_ids or None)
     click.echo(f"{number} papers cancelled.")
 
 
@@ -49,14 +49,14 @@ def cancel(batch: str, custom_ids: tuple[str, ...]) -> None:
 )
 def retry(batch: str, custom_ids: tuple[str, ...], folder: Path | None) -> None:
     """Queue failed, cancelled and expired papers again, with all their attempts."""
-    from db import batches
+    from db import batch_control
 
     database = ready_database()
     if folder is not None:
         sys.exit(_retry_with(folder, database, batch, custom_ids))
-    number = batches.retry(database, batch, custom_ids or None)
+    number = batch_control.retry(database, batch, custom_ids or None)
     click.echo(f"{number} papers queued again.")
-    without_text = batches.without_text(database, batch)
+    without_text = batch_control.without_text(database, batch)
     if without_text and not custom_ids:
         click.echo(
             f"{without_text} papers have no text, because they could not be read or were purged: "
@@ -65,17 +65,19 @@ def retry(batch: str, custom_ids: tuple[str, ...], folder: Path | None) -> None:
 
 
 def _retry_with(folder: Path, database: Any, batch: str, custom_ids: tuple[str, ...]) -> int:
-    from dispatch.resubmit import repair
+    from dispatch.resubmit import resubmit
     from settings import get_settings
 
     with progress("reading") as advance:
-        repaired = repair(folder, database, get_settings(), batch, custom_ids or None, advance)
-    for custom_id, error in repaired.unreadable:
+        resubmitted = resubmit(folder, database, get_settings(), batch, custom_ids or None, advance)
+    for custom_id, error in resubmitted.unreadable:
         click.echo(f"{custom_id}: {error}", err=True)
-    click.echo(f"{repaired.queued} papers queued again, {len(repaired.unreadable)} still failed.")
-    if repaired.ignored:
-        click.echo(f"{repaired.ignored} files belong to no failed paper of {batch}: left alone.")
-    return 1 if repaired.unreadable else 0
+    click.echo(
+        f"{resubmitted.queued} papers queued again, {len(resubmitted.unreadable)} still failed."
+    )
+    if resubmitted.ignored:
+        click.echo(f"{resubmitted.ignored} files belong to no failed paper of {batch}: left alone.")
+    return 1 if resubmitted.unreadable else 0
 
 
 @click.command(short_help="Stop handing out a batch's papers; running ones finish.")
@@ -83,9 +85,9 @@ def _retry_with(folder: Path, database: Any, batch: str, custom_ids: tuple[str, 
 @click.option("--all", "every", is_flag=True, help="Every batch that is not over.")
 def pause(batch: str | None, every: bool) -> None:
     """Stop handing out a batch's papers; running ones finish."""
-    from db import batches
+    from db import batch_control
 
-    _one_or_all(batch, every, batches.pause, batches.pause_all, "paused")
+    _one_or_all(batch, every, batch_control.pause, batch_control.pause_all, "paused")
 
 
 @click.command(short_help="Hand out a paused batch's papers again.")
@@ -93,9 +95,9 @@ def pause(batch: str | None, every: bool) -> None:
 @click.option("--all", "every", is_flag=True, help="Every paused batch.")
 def resume(batch: str | None, every: bool) -> None:
     """Hand out a paused batch's papers again."""
-    from db import batches
+    from db import batch_control
 
-    _one_or_all(batch, every, batches.resume, batches.resume_all, "resumed")
+    _one_or_all(batch, every, batch_control.resume, batch_control.resume_all, "resumed")
 
 
 def _one_or_all(
@@ -125,16 +127,16 @@ def purge(batch: str, custom_ids: tuple[str, ...], keep_reviews: bool, yes: bool
     Hashes, events, counts and scores stay. Without --yes nothing is deleted. Backups and exports
     keep what they have.
     """
-    from db import batches
-    from papers.cache import ReadingCache
+    from db import purging
+    from papers.reading_cache import ReadingCache
     from settings import get_settings
 
     database = ready_database()
     chosen = custom_ids or None
-    found = batches.purge(database, batch, chosen, keep_reviews=keep_reviews, dry_run=not yes)
+    found = purging.purge(database, batch, chosen, keep_reviews=keep_reviews, dry_run=not yes)
     if yes:
         with ReadingCache(get_settings().home / "cache") as cache:
-            n_cached = cache.forget(map(Path, batches.sources(database, batch, chosen)))
+            n_cached = cache.forget(map(Path, purging.sources(database, batch, chosen)))
         click.echo(f"Deleted: {_contents(found)}; {n_cached} papers in the reading cache.")
     else:
         click.echo(f"Would be deleted: {_contents(found)}. Give --yes to delete it.")

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from db.batches import BatchStatus
-from db.readonly import Rows
+from db.batch_progress import BatchStatus
+from db.readonly import QueryResult
 
 
 def status_table(statuses: Sequence[BatchStatus]) -> Table:
@@ -62,7 +62,7 @@ def ago(seconds: float) -> str:
     return f"{seconds // size:.0f} {unit} ago"
 
 
-def print_rows(rows: Rows, file_format: str) -> None:
+def print_rows(rows: QueryResult, file_format: str) -> None:
     """A query's answer as a table, or as CSV for other programs."""
     if file_format == "csv":
         writer = csv.writer(sys.stdout)

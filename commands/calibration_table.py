@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from judge.calibration import Calibrated, Calibration, Shape
+from judge.calibration import Calibration, FillStatistics, SettingResult
 
 #: Characters of a bar for a rate of 1.
 _WIDTH = 40
@@ -20,7 +20,7 @@ def rows(found: Calibration) -> list[dict[str, Any]]:
     ]
 
 
-def _setting(each: Calibrated) -> dict[str, Any]:
+def _setting(each: SettingResult) -> dict[str, Any]:
     return {
         "mode": each.setting.mode,
         "coefficient": each.setting.coefficient,
@@ -29,7 +29,7 @@ def _setting(each: Calibrated) -> dict[str, Any]:
     }
 
 
-def _shape(shape: Shape) -> dict[str, Any]:
+def _shape(shape: FillStatistics) -> dict[str, Any]:
     return {
         "label": shape.label,
         "reviews": shape.n_reviews,
@@ -51,7 +51,7 @@ def table(found: Calibration) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def _line(shape: Shape, distance: str, score: str) -> list[str]:
+def _line(shape: FillStatistics, distance: str, score: str) -> list[str]:
     return [
         shape.label,
         *(f"{rate:.2f}" for rate in shape.empty.values()),

@@ -6,10 +6,10 @@ import math
 from typing import Any
 
 from commands.comparison_table import finite, line, standing_row
-from judge.checkpoint_choice import Checkpoint, Choice, Rival
+from judge.checkpoint_choice import Checkpoint, CheckpointChoice, CheckpointComparison
 
 
-def rows(found: Choice) -> list[dict[str, Any]]:
+def rows(found: CheckpointChoice) -> list[dict[str, Any]]:
     """A row a checkpoint; the one of the least validation loss, the first, has no standing."""
     rivals = {id(rival.checkpoint): rival for rival in found.rivals}
     checkpoints = [found.incumbent, *(rival.checkpoint for rival in found.rivals)]
@@ -26,7 +26,7 @@ def rows(found: Choice) -> list[dict[str, Any]]:
     ]
 
 
-def _standing(rival: Rival | None) -> dict[str, Any]:
+def _standing(rival: CheckpointComparison | None) -> dict[str, Any]:
     if rival is None or rival.figures is None:
         return {"comparison": rival and rival.comparison}
     told = rival.figures
@@ -34,7 +34,7 @@ def _standing(rival: Rival | None) -> dict[str, Any]:
     return {"comparison": rival.comparison, **standing_row(told.total), **hits}
 
 
-def sentences(found: Choice, name: str) -> list[str]:
+def sentences(found: CheckpointChoice, name: str) -> list[str]:
     """A line a checkpoint, and how reviewer `name` gets the one that is chosen."""
     best = found.best
     return [
@@ -50,5 +50,5 @@ def _named(checkpoint: Checkpoint) -> str:
     return f"step {checkpoint.step:<6}" + (f" loss {loss:.4f}" if math.isfinite(loss) else "")
 
 
-def _against(rival: Rival) -> str:
+def _against(rival: CheckpointComparison) -> str:
     return line(rival.figures) if rival.figures else "no paper could be matched"

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from judge.report.figures import ComparisonFigures, MethodFigures
-from judge.win_rates import Standing
+from judge.win_rates import WinRates
 
 
 def rows(found: ComparisonFigures, **more: Any) -> list[dict[str, Any]]:
@@ -23,12 +23,12 @@ def rows(found: ComparisonFigures, **more: Any) -> list[dict[str, Any]]:
             **head,
             "method": method.method,
             "aspect": aspect,
-            **standing_row(standing),
+            **standing_row(win_rates),
             **_items(method, aspect),
             **more,
         }
         for method in found.methods
-        for aspect, standing in [(None, method.total), *method.aspects.items()]
+        for aspect, win_rates in [(None, method.total), *method.aspects.items()]
     ]
 
 
@@ -37,19 +37,19 @@ def finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def standing_row(standing: Standing) -> dict[str, Any]:
+def standing_row(win_rates: WinRates) -> dict[str, Any]:
     """Counts, score and test as columns."""
     return {
-        "n": standing.n,
-        "win": standing.win,
-        "tie": standing.tie,
-        "lose": standing.lose,
-        "inconsistent": standing.inconsistent,
-        "invalid": standing.invalid,
-        "score": finite(standing.score.value),
-        "low": finite(standing.score.low),
-        "high": finite(standing.score.high),
-        "p_mcnemar": standing.test.exact,
+        "n": win_rates.n,
+        "win": win_rates.win,
+        "tie": win_rates.tie,
+        "lose": win_rates.lose,
+        "inconsistent": win_rates.inconsistent,
+        "invalid": win_rates.invalid,
+        "score": finite(win_rates.score.value),
+        "low": finite(win_rates.score.low),
+        "high": finite(win_rates.score.high),
+        "p_mcnemar": win_rates.test.exact,
     }
 
 

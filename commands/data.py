@@ -56,9 +56,9 @@ def import_data(
     its reviewers saw is taken, and why is recorded.
     """
     from settings import get_settings
-    from trainer.data.importing import Source, import_source
+    from trainer.data.source_import import ImportSource, import_source
 
-    source = Source(path, name or path.name.split(".")[0], licence, layout, texts)
+    source = ImportSource(path, name or path.name.split(".")[0], licence, layout, texts)
     with progress("reading") as advance:
         done = import_source(ready_database(), source, get_settings(), advance)
     if as_json:
@@ -100,7 +100,7 @@ def _print_import(done: Any) -> None:
 @json_option
 def clean(min_reviews: int, short_percentile: float, long_percentile: float, as_json: bool) -> None:
     """Flag what must not be learnt from, by named rules; nothing is deleted."""
-    from trainer.data.cleaning import Thresholds
+    from trainer.data.cleaning_rules import Thresholds
     from trainer.data.corpus_cleaning import clean_corpus
 
     thresholds = Thresholds(min_reviews, short_percentile, long_percentile)
@@ -181,9 +181,9 @@ def build(
     """
     from dispatch import roster
     from settings import get_settings
-    from trainer.data.building import BuildOptions, build
+    from trainer.data.dataset_build import BuildOptions, build
     from trainer.data.dataset_card import tables
-    from trainer.data.splitting import Shares
+    from trainer.data.splitting import SplitShares
     from trainer.data.target_tokenizer import target_of
     from trainer.data.text_table import print_tables
 
@@ -191,7 +191,7 @@ def build(
     _, config = roster.resolve(database, reviewer_name)
     target = target_of(config, get_settings())
     merged, _ = roster.resolve(database, merged_name or f"merged-structured-{config.aspects}")
-    shares = Shares(validation_share, test_share)
+    shares = SplitShares(validation_share, test_share)
     made = build(
         database,
         merged,

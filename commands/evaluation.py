@@ -8,7 +8,7 @@ from typing import Any
 from commands.comparison_table import finite
 from commands.comparison_table import rows as comparison_rows
 from db.session import Database
-from judge.evaluation import Finding, Request, Steps, evaluate
+from judge.evaluation import EvaluationRequest, EvaluationResult, Steps, evaluate
 from judge.judging import JudgeOptions
 from judge.report.words import p_is
 from judge.selecting import (
@@ -31,9 +31,9 @@ def run(
     steps: Steps,
     *,
     allow_external: bool,
-) -> tuple[list[Finding], list[str]]:
+) -> tuple[list[EvaluationResult], list[str]]:
     """Evaluate as asked; findings by rival, and a sentence for each problem."""
-    request = Request(
+    request = EvaluationRequest(
         new=side_named(database, new),
         rivals=[side_named(database, rival) for rival in options["rivals"]],
         reference=version_named(database, options["reference"]),
@@ -50,7 +50,7 @@ def run(
     return evaluate(database, settings, request, steps)
 
 
-def line(finding: Finding, gate: float) -> str:
+def line(finding: EvaluationResult, gate: float) -> str:
     """One rival in one line."""
     if finding.method is None:
         return f"undecided against {finding.rival}: no paper could be matched"
@@ -70,7 +70,7 @@ def line(finding: Finding, gate: float) -> str:
     return text
 
 
-def rows(found: Sequence[Finding], gate: float) -> list[dict[str, Any]]:
+def rows(found: Sequence[EvaluationResult], gate: float) -> list[dict[str, Any]]:
     """A row a rival, with every method's rows under `methods`."""
     return [
         {

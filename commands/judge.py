@@ -62,8 +62,8 @@ def pairwise_command(as_json: bool, equal: bool, **options: Any) -> None:
 
 def _compare(options: dict[str, Any], model: Any, *, judged: bool, as_json: bool) -> None:
     from errors import UserError
-    from judge.comparing import Plan, prepare
-    from judge.evaluation import carry_out
+    from judge.comparing import ComparisonPlan, prepare
+    from judge.evaluation import run_comparison
     from judge.report.comparison_records import read_comparison
     from judge.report.figures import figures
     from judge.selecting import (
@@ -80,7 +80,7 @@ def _compare(options: dict[str, Any], model: Any, *, judged: bool, as_json: bool
         raise UserError("Name the judging model with --endpoint URL and --model NAME.")
     settings, database = get_settings(), ready_database()
     matcher = make_matcher(options["matcher"], options["threshold"], settings, model)
-    plan = Plan(
+    plan = ComparisonPlan(
         a=side_named(database, options["a"], options["a_batch"]),
         b=side_named(database, options["b"], options["b_batch"]),
         reference=version_named(database, options["reference"]),
@@ -92,7 +92,7 @@ def _compare(options: dict[str, Any], model: Any, *, judged: bool, as_json: bool
         learnt_by=adapters_named(database, options["learnt_by"]),
     )
     ready = prepare(database, plan)
-    problems = carry_out(database, settings, plan, ready, model if judged else None, progress)
+    problems = run_comparison(database, settings, plan, ready, model if judged else None, progress)
     found = figures(read_comparison(database, ready.comparison.id))
     _print(found, problems, as_json=as_json)
 

@@ -86,18 +86,18 @@ def _queue_merges(
 ) -> None:
     from functools import partial
 
-    from db import batches
+    from db import batch_progress
     from dispatch import roster
-    from dispatch.submission import ringer
+    from dispatch.submission import doorbell_for
     from dispatch.waiting import wait_for_batch
     from settings import get_settings
     from trainer.data.merge_jobs import cost, submit
 
     settings = get_settings()
     version, config = roster.resolve(database, name)
-    ring = partial(ringer, settings)
-    told = submit(database, found, version, allow_external=allow_external, ringer=ring)
-    if not told:
+    ring = partial(doorbell_for, settings)
+    notified = submit(database, found, version, allow_external=allow_external, doorbell_for=ring)
+    if not notified:
         click.echo("referee: No broker was reached; a worker will find the jobs.", err=True)
     if wait:
         patience = settings.lease_seconds
@@ -107,9 +107,9 @@ def _queue_merges(
                 found.batch,
                 queue=version.queue,
                 progress=advance,
-                patience_seconds=patience,
+                stall_seconds=patience,
             )
-    status = batches.status(database, found.batch)
+    status = batch_progress.status(database, found.batch)
     spent = cost(config, status.prompt_tokens, status.output_tokens)
     if as_json:
         echo_json(found.to_json() | {"counts": status.counts, "spent": vars(spent)})
@@ -129,7 +129,7 @@ def _in_words(counts: dict[str, int]) -> str:
 
 def _merge_structured(database: Any, inputs: Any, names: tuple[str, ...], *, as_json: bool) -> None:
     from dispatch import roster
-    from trainer.data.merging import merge_structured, tables
+    from trainer.data.merge_structured import merge_structured, tables
     from trainer.data.text_table import print_tables
 
     chosen = names or ("merged-structured-7", "merged-structured-4")

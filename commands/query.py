@@ -25,14 +25,16 @@ _EXPORTS = ["jsonl", "csv", "md", "openai", "openai-input"]
 @json_option
 def status(batch: str | None, watch: bool, as_json: bool) -> None:
     """Show how far a batch is, or all of them."""
-    from db import batches
+    from db import batch_progress, reconcile
     from db.documents import status_document
 
     database = ready_database()
 
     def look() -> list[Any]:
-        batches.expire_deadlines(database)
-        return [batches.status(database, batch)] if batch else batches.statuses(database)
+        reconcile.expire_deadlines(database)
+        return (
+            [batch_progress.status(database, batch)] if batch else batch_progress.statuses(database)
+        )
 
     if as_json:
         documents = [status_document(found) for found in look()]
@@ -123,11 +125,11 @@ def export(batch: str, file_format: str, output: Path | None) -> None:
     With -o reviews.csv the papers without a review are listed in reviews.errors.jsonl. openai is
     the output of OpenAI's Batch API, openai-input the prompts as its input.
     """
-    from db import batches
+    from db import reconcile
     from db.exporting import layout, write
 
     database = ready_database()
-    batches.expire_deadlines(database)
+    reconcile.expire_deadlines(database)
     if file_format.startswith("openai"):
         from dispatch import openai_batch
 

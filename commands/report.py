@@ -29,7 +29,7 @@ def report(comparisons: tuple[int, ...], output: Path, no_texts: bool, as_json: 
     the database; its pages need no network and no JavaScript. Better and worse are said
     where p is at most 0.05, adjusted by Holm's method over all of them.
     """
-    from judge.report import plain, words
+    from judge.report import text_formats, words
     from judge.report.figures import decisions
     from judge.report.writer import write_report
 
@@ -38,7 +38,7 @@ def report(comparisons: tuple[int, ...], output: Path, no_texts: bool, as_json: 
         found = write_report(database, comparisons, output, show, texts=not no_texts)
     decided = decisions(found)
     if as_json:
-        echo_json(plain.document(found, decided))
+        echo_json(text_formats.document(found, decided))
         return
     for each in found:
         click.echo(words.verdict(each, decided.get(each.record.id)))

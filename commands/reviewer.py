@@ -56,7 +56,7 @@ def add_reviewer(file: Path) -> None:
     config = load(file)
     if config.name in builtin():
         raise UserError(f"{config.name} comes with Referee: give the reviewer another name.")
-    version = roster.enlist(ready_database(), config)
+    version = roster.register_version(ready_database(), config)
     click.echo(f"{version.name} version {version.version} (sha256 {version.sha256[:12]})")
 
 
@@ -88,17 +88,19 @@ def fetch_model(name: str) -> None:
 
     The judge's embedding model is called minilm-l6-v2.
     """
-    from models import embedding
+    from models.engines import sentence_embedding
     from models.weights import store
     from settings import get_settings
 
-    if name == embedding.NAME:
+    if name == sentence_embedding.NAME:
         home = get_settings().home
-        click.echo(str(embedding.fetch(home, lambda sentence: click.echo(sentence, err=True))))
+        click.echo(
+            str(sentence_embedding.fetch(home, lambda sentence: click.echo(sentence, err=True)))
+        )
         return
     bases = _bases()
     if name not in bases:
-        known = ", ".join(sorted([*bases, embedding.NAME]))
+        known = ", ".join(sorted([*bases, sentence_embedding.NAME]))
         raise UserError(f"There is no base model {name!r}. Known: {known}.")
     folder = store.fetch(bases[name], get_settings().home, lambda s: click.echo(s, err=True))
     click.echo(str(folder))

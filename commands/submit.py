@@ -60,11 +60,11 @@ def submit(
     PATH is a PDF, TeX, Markdown, text or JSONL file, a folder, a glob, or - for standard input.
     Running the same submit again resumes it; nothing is reviewed twice.
     """
-    from dispatch.submission import Source
+    from dispatch.submission import SubmitInput
 
     if not paths and manifest is None:
         raise UserError("Name at least one paper, folder or glob, or a --manifest.")
-    source = Source(paths, manifest, sys.stdin if "-" in paths else None)
+    source = SubmitInput(paths, manifest, sys.stdin if "-" in paths else None)
     if dry_run:
         sys.exit(_dry_run(source, options["reviewer_name"], as_json=as_json))
     if not batch_name:
@@ -93,7 +93,7 @@ def _dry_run(source: Any, reviewer_name: str | None, *, as_json: bool) -> int:
 def _submit(
     source: Any, batch_name: str, options: dict[str, Any], *, wait: bool, as_json: bool
 ) -> int:
-    from db.batches import BatchOptions
+    from db.batch_records import BatchOptions
     from dispatch.submission import PRIORITIES, submit_papers
     from settings import get_settings
 
@@ -141,7 +141,7 @@ def _wait(batch: str, queue: str, *, quiet: bool) -> int:
             batch,
             queue=queue,
             progress=advance,
-            patience_seconds=settings.lease_seconds,
+            stall_seconds=settings.lease_seconds,
         )
     done, failed = status.counts["succeeded"], status.counts["failed"]
     if not quiet:

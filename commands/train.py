@@ -18,10 +18,10 @@ from commands.output import ProgressBar, echo_json
 if TYPE_CHECKING:
     from db.schema_training import RunState
     from db.session import Database
-    from trainer.qlora.processes import Processes
+    from trainer.qlora.distributed import Processes
     from trainer.qlora.recipe import Recipe
-    from trainer.qlora.run import Options, Run, Trained
-    from trainer.qlora.training_loop import Listener
+    from trainer.qlora.training_loop import ProgressListener
+    from trainer.qlora.training_run import RunOptions, TrainingResult, TrainingRun
 
 
 @click.command(short_help="Train an adapter.")
@@ -71,10 +71,10 @@ def train(
         recipe = replace(recipe, dataset=str(dataset.absolute()))
     if step is not None:
         recipe = replace(recipe, keep_steps=(*recipe.keep_steps, step))
-    from trainer.qlora.processes import join_processes
-    from trainer.qlora.run import Options
+    from trainer.qlora.distributed import init_processes
+    from trainer.qlora.training_run import RunOptions
 
-    options = Options(
+    options = RunOptions(
         get_settings().home,
         name or recipe.name,
         resume=resume,
@@ -82,52 +82,54 @@ def train(
         every_checkpoint=every_checkpoint,
         memory_gib=memory_gib,
     )
-    processes = join_processes()
+    processes = init_processes()
     try:
         trained, registered = _train(recipe, options, processes)
     finally:
-        processes.leave()
+        processes.close()
     if processes.first:
         _print(trained, options, registered, as_json)
 
 
-def _train(recipe: Recipe, options: Options, processes: Processes) -> tuple[Trained, bool]:
+def _train(
+    recipe: Recipe, options: RunOptions, processes: Processes
+) -> tuple[TrainingResult, bool]:
     """Carry the run out; also says whether the adapter is in the database."""
-    from trainer.qlora.progress_reports import Everyone, InDatabase, ToTensorBoard
-    from trainer.qlora.run import Run
+    from trainer.qlora.progress_reports import DatabaseListener, ListenerGroup, TensorBoardListener
+    from trainer.qlora.training_run import TrainingRun
 
     if not processes.first:
-        return Run(recipe, options, processes).train(Everyone([])), False
+        return TrainingRun(recipe, options, processes).train(ListenerGroup([])), False
     database = ready_database()
-    run = Run(recipe, options, processes)
+    run = TrainingRun(recipe, options, processes)
     with _on_stderr() as shown:
-        shown.said(run.choices)
-        run_id = _enter(database, run)
-        listeners = [shown, InDatabase(database, run_id)]
-        if ToTensorBoard.available():
-            listeners.append(ToTensorBoard(options.folder / "tensorboard"))
-        return _carried_out(database, run_id, run, Everyone(listeners))
+        shown.on_message(run.choices)
+        run_id = _register_run(database, run)
+        listeners = [shown, DatabaseListener(database, run_id)]
+        if TensorBoardListener.available():
+            listeners.append(TensorBoardListener(options.folder / "tensorboard"))
+        return _run_and_record(database, run_id, run, ListenerGroup(listeners))
 
 
 @contextmanager
-def _on_stderr() -> Iterator[Listener]:
+def _on_stderr() -> Iterator[ProgressListener]:
     """A bar on a terminal, lines elsewhere."""
-    from trainer.qlora.progress_reports import PlainLines, TerminalBar
+    from trainer.qlora.progress_reports import PlainTextListener, ProgressBarListener
 
     if sys.stderr.isatty():
         with ProgressBar("training", transient=False) as bar:
-            yield TerminalBar(bar)
+            yield ProgressBarListener(bar)
     else:
-        yield PlainLines()
+        yield PlainTextListener()
 
 
-def _enter(database: Database, run: Run) -> int:
+def _register_run(database: Database, run: TrainingRun) -> int:
     """The run's number in the database."""
-    from db import training
+    from db import training_runs
 
     name = run.options.name
-    known = training.resume_run(database, name, run.step) if run.options.resume else None
-    return known or training.start_run(
+    known = training_runs.resume_run(database, name, run.step) if run.options.resume else None
+    return known or training_runs.start_run(
         database,
         name,
         config=run.recipe.to_json(),
@@ -136,20 +138,20 @@ def _enter(database: Database, run: Run) -> int:
     )
 
 
-def _carried_out(
-    database: Database, run_id: int, run: Run, listener: Listener
-) -> tuple[Trained, bool]:
-    from db import training
+def _run_and_record(
+    database: Database, run_id: int, run: TrainingRun, listener: ProgressListener
+) -> tuple[TrainingResult, bool]:
+    from db import training_runs
 
     try:
         trained = run.train(listener)
     except BaseException:
-        training.end_run(database, run_id, "failed")
+        training_runs.end_run(database, run_id, "failed")
         raise
     adapters = [trained.adapter, *trained.candidates] if trained.adapter else []
     registered = all(_register(database, folder) for folder in adapters) and bool(adapters)
     state: RunState = "succeeded" if trained.outcome.finished else "stopped"
-    training.end_run(database, run_id, state, trained.adapter_sha256)
+    training_runs.end_run(database, run_id, state, trained.adapter_sha256)
     return trained, registered
 
 
@@ -168,7 +170,7 @@ def _register(database: Database, folder: Path) -> bool:
     return True
 
 
-def _print(trained: Trained, options: Options, registered: bool, as_json: bool) -> None:
+def _print(trained: TrainingResult, options: RunOptions, registered: bool, as_json: bool) -> None:
     position = trained.outcome.position
     if as_json:
         echo_json(

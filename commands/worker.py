@@ -74,7 +74,7 @@ def demo(reviewer_name: str) -> None:
         for line in export(running.database, batch.name):
             click.echo(f"\n{line.paper_title}\n")
             click.echo(_review_or_error(line, review_text))
-    _say_where_next(batch.name, status.counts)
+    _print_next_steps(batch.name, status.counts)
 
 
 def _review_or_error(line: Any, review_text: Any) -> str:
@@ -86,7 +86,7 @@ def _review_or_error(line: Any, review_text: Any) -> str:
     return text
 
 
-def _say_where_next(batch: str, counts: Any) -> None:
+def _print_next_steps(batch: str, counts: Any) -> None:
     click.echo(
         f"{counts['succeeded']} of {counts['total']} papers reviewed in batch {batch}.\n"
         "These words come from a 135M-parameter model: what is real is everything around it.\n\n"
@@ -147,20 +147,20 @@ def _run_on_gpus(
 ) -> int:
     from settings import get_settings
     from worker.supervisor import Supervisor
-    from worker.up import STOP_MARGIN_SECONDS, gave_up, gpu_specs
+    from worker.up import STOP_MARGIN_SECONDS, failure_message, gpu_specs
 
     settings = get_settings()
     _treat_sigterm_as_ctrl_c()
     supervisor = Supervisor(stop_seconds=settings.drain_seconds + STOP_MARGIN_SECONDS)
     supervisor.start(gpu_specs(gpus, reviewer, slots, weights, exit_when_idle, settings))
-    told: set[str] = set()
+    reported: set[str] = set()
     try:
         # A card that fails does not take the others along.
         while True:
             for broken in supervisor.failed():
-                if broken.name not in told:
-                    told.add(broken.name)
-                    click.echo(f"referee: {gave_up(broken)}", err=True)
+                if broken.name not in reported:
+                    reported.add(broken.name)
+                    click.echo(f"referee: {failure_message(broken)}", err=True)
             if supervisor.over():
                 break
             time.sleep(1.0)
@@ -174,7 +174,7 @@ def _run_on_gpus(
 @click.command(short_help="Give back what dead workers held and announce waiting work.")
 def requeue() -> None:
     """Free expired leases and ring for every paper that waits unannounced."""
-    from db import jobs
+    from db import reconcile
     from dispatch.app import make_app
     from dispatch.broker import require
     from dispatch.doorbell import announce
@@ -182,7 +182,7 @@ def requeue() -> None:
 
     settings = get_settings()
     app = make_app(require(settings).url, settings)
-    due = jobs.reconcile(ready_database(), max_attempts=settings.max_attempts)
+    due = reconcile.reconcile(ready_database(), max_attempts=settings.max_attempts)
     announce(app, due)
     for queue, n_due in sorted(due.items()):
         click.echo(f"{queue}: {n_due} papers wait")
@@ -198,9 +198,9 @@ def doctor(reviewer_name: str | None, as_json: bool) -> None:
     from dataclasses import asdict
 
     from settings import get_settings
-    from worker.doctor import examine
+    from worker.doctor import run_checks
 
-    checks = examine(get_settings(), reviewer_name)
+    checks = run_checks(get_settings(), reviewer_name)
     ok = all(check.ok for check in checks)
     if as_json:
         echo_json({"ok": ok, "checks": [asdict(check) for check in checks]})

@@ -14,9 +14,9 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, exists, insert, se
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import aliased
 
-from db.schema import Reviewer
-from db.schema_training import Adapter as Row
+from db.schema import ReviewerRow
 from db.schema_training import AdapterChunk, AdapterPaper, AdapterState
+from db.schema_training import AdapterRow as Row
 from db.session import Database
 from errors import UserError
 
@@ -58,8 +58,8 @@ class Adapter:
         return [(str(name), int(n_bytes)) for name, n_bytes in self.config["files"]]
 
 
-#: A reviewer's version, beside the `Reviewer` that it is compared with.
-_Version = aliased(Reviewer)
+#: A reviewer's version, beside the `ReviewerRow` that it is compared with.
+_Version = aliased(ReviewerRow)
 _COLUMNS = tuple(getattr(Row, part.name) for part in fields(Adapter))
 
 
@@ -161,8 +161,8 @@ def retire(database: Database, sha256: str) -> bool:
 
 def _in_use(sha256: str) -> ColumnElement[bool]:
     """Whether a reviewer's version in force has this adapter."""
-    later = select(Reviewer.id).where(
-        Reviewer.name == _Version.name, Reviewer.in_force_at > _Version.in_force_at
+    later = select(ReviewerRow.id).where(
+        ReviewerRow.name == _Version.name, ReviewerRow.in_force_at > _Version.in_force_at
     )
     return exists().where(
         _Version.config["adapter_sha256"].as_string() == sha256,

@@ -15,15 +15,23 @@ from typing import NamedTuple
 from sqlalchemy import Connection, select
 
 from db.batch_records import Batch
-from db.columns import storable
-from db.contents import PaperContent, insert_or_ignore, store_papers
-from db.enqueue import Queued, Task, bury, enqueue, named, supersede, terms_of
+from db.column_types import storable
+from db.enqueue import (
+    EnqueuedJobs,
+    NewJob,
+    add_failed_jobs,
+    enqueue,
+    lock_batch,
+    select_named_jobs,
+    supersede,
+)
+from db.paper_contents import PaperContent, insert_or_ignore, store_papers
 from db.schema import Job
 from db.schema_data import JobInput
 from db.session import Database
 
 #: Papers that one transaction stores at most: more would hold SQLite's write lock too long.
-MOST_PAPERS = 200
+MAX_PAPERS = 200
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,7 @@ class NewPaper:
 
 
 @dataclass(frozen=True)
-class Added:
+class AddResult:
     """What became of a chunk's papers: each is counted once, or its custom_id is in `conflicts`.
 
     `new` excludes duplicates and unreadable papers; `job_ids` may be claimed now.
@@ -54,7 +62,7 @@ class Added:
     job_ids: tuple[int, ...]
 
 
-class Stored(NamedTuple):
+class StoredJob(NamedTuple):
     """A job that the batch already has for a custom_id."""
 
     job_id: int
@@ -64,7 +72,7 @@ class Stored(NamedTuple):
 
 
 @dataclass
-class Sorted:
+class ClassifiedPapers:
     """A chunk's papers by what is to be done with them."""
 
     known: list[NewPaper] = field(default_factory=list)
@@ -76,7 +84,7 @@ class Sorted:
 
 def add_papers(
     database: Database, batch: Batch, papers: Sequence[NewPaper], *, replace: bool = False
-) -> Added:
+) -> AddResult:
     """Store at most MOST_PAPERS papers and their jobs in one transaction.
 
     A custom_id that the batch has with other content is a conflict, or with `replace` gets the new
@@ -85,22 +93,22 @@ def add_papers(
 
     Raises UserError when the batch was cancelled meanwhile, ValueError for too many papers.
     """
-    if len(papers) > MOST_PAPERS:
-        raise ValueError(f"{len(papers)} papers in one chunk, at most {MOST_PAPERS} are allowed")
+    if len(papers) > MAX_PAPERS:
+        raise ValueError(f"{len(papers)} papers in one chunk, at most {MAX_PAPERS} are allowed")
     chunk = [_cleaned(paper) for paper in papers]
     with database.write() as on:
-        terms = terms_of(on, batch)
+        batch_columns = lock_batch(on, batch)
         paper_ids = store_papers(on, [paper.content for paper in chunk if paper.content])
         stored = _stored(on, batch, chunk)
-        fates = _sort(chunk, stored, paper_ids, replace)
+        classified = _classify(chunk, stored, paper_ids, replace)
         supersede(
-            on, [job.job_id for paper in fates.superseding for job in stored[paper.custom_id]]
+            on, [job.job_id for paper in classified.superseding for job in stored[paper.custom_id]]
         )
-        bury(on, batch, terms, _letters(batch, fates.unreadable))
-        tasks = _tasks(batch, fates.superseding + fates.readable, stored, paper_ids)
-        queued = enqueue(on, batch, terms, tasks)
+        add_failed_jobs(on, batch, batch_columns, _failure_rows(batch, classified.unreadable))
+        tasks = _new_jobs(batch, classified.superseding + classified.readable, stored, paper_ids)
+        queued = enqueue(on, batch, batch_columns, tasks)
         _store_inputs(on, batch, chunk)
-    return _added(batch, fates, queued)
+    return _added(batch, classified, queued)
 
 
 def _store_inputs(on: Connection, batch: Batch, chunk: Sequence[NewPaper]) -> None:
@@ -136,54 +144,56 @@ def _cleaned(paper: NewPaper) -> NewPaper:
     return replace(paper, custom_id=storable(paper.custom_id))
 
 
-def _stored(on: Connection, batch: Batch, chunk: Sequence[NewPaper]) -> dict[str, list[Stored]]:
-    rows = on.execute(named(on, batch.id, {paper.custom_id for paper in chunk})).all()
-    found: dict[str, list[Stored]] = {}
+def _stored(on: Connection, batch: Batch, chunk: Sequence[NewPaper]) -> dict[str, list[StoredJob]]:
+    rows = on.execute(select_named_jobs(on, batch.id, {paper.custom_id for paper in chunk})).all()
+    found: dict[str, list[StoredJob]] = {}
     for custom_id, job_id, sample, paper_id, attempt in sorted(rows, key=itemgetter(1)):
-        job = Stored(job_id, sample, paper_id, attempt)
+        job = StoredJob(job_id, sample, paper_id, attempt)
         found.setdefault(custom_id, []).append(job)
     return found
 
 
-def _sort(
+def _classify(
     chunk: Sequence[NewPaper],
-    stored: Mapping[str, Sequence[Stored]],
+    stored: Mapping[str, Sequence[StoredJob]],
     paper_ids: Mapping[str, int],
     may_replace: bool,
-) -> Sorted:
-    fates = Sorted()
+) -> ClassifiedPapers:
+    classified = ClassifiedPapers()
     firsts: dict[str, NewPaper] = {}
     for paper in chunk:
         first = firsts.setdefault(paper.custom_id, paper)
         if first is not paper:
-            (fates.known if first.content == paper.content else fates.conflicts).append(paper)
+            (classified.known if first.content == paper.content else classified.conflicts).append(
+                paper
+            )
             continue
         paper_id = paper_ids[paper.content.sha256] if paper.content else None
         if paper.custom_id not in stored:
-            fate = fates.unreadable if paper_id is None else fates.readable
+            group = classified.unreadable if paper_id is None else classified.readable
         else:
             held = stored[paper.custom_id][0].paper_id
-            fate = _fate_of_known(fates, held, paper_id, may_replace)
-        fate.append(paper)
-    return fates
+            group = _group_of_known(classified, held, paper_id, may_replace)
+        group.append(paper)
+    return classified
 
 
-def _fate_of_known(
-    fates: Sorted, held: int | None, paper_id: int | None, may_replace: bool
+def _group_of_known(
+    classified: ClassifiedPapers, held: int | None, paper_id: int | None, may_replace: bool
 ) -> list[NewPaper]:
     if paper_id is None or paper_id == held:
-        return fates.known
+        return classified.known
     if held is None:
-        return fates.readable
-    return fates.superseding if may_replace else fates.conflicts
+        return classified.readable
+    return classified.superseding if may_replace else classified.conflicts
 
 
-def _tasks(
+def _new_jobs(
     batch: Batch,
     papers: Sequence[NewPaper],
-    stored: Mapping[str, Sequence[Stored]],
+    stored: Mapping[str, Sequence[StoredJob]],
     paper_ids: Mapping[str, int],
-) -> list[Task]:
+) -> list[NewJob]:
     jobs = {(name, job.sample): job for name, found in stored.items() for job in found}
     tasks = []
     for paper in papers:
@@ -191,7 +201,7 @@ def _tasks(
         for sample in range(batch.options.samples):
             job = jobs.get((paper.custom_id, sample))
             tasks.append(
-                Task(
+                NewJob(
                     paper.custom_id,
                     sample,
                     paper.source,
@@ -203,7 +213,7 @@ def _tasks(
     return tasks
 
 
-def _letters(batch: Batch, papers: Sequence[NewPaper]) -> list[dict[str, object]]:
+def _failure_rows(batch: Batch, papers: Sequence[NewPaper]) -> list[dict[str, object]]:
     return [
         {
             "custom_id": paper.custom_id,
@@ -217,13 +227,13 @@ def _letters(batch: Batch, papers: Sequence[NewPaper]) -> list[dict[str, object]
     ]
 
 
-def _added(batch: Batch, fates: Sorted, queued: Queued) -> Added:
+def _added(batch: Batch, classified: ClassifiedPapers, queued: EnqueuedJobs) -> AddResult:
     duplicates = len(queued.duplicates) // batch.options.samples
-    return Added(
-        new=len(fates.superseding) + len(fates.readable) - duplicates,
-        known=len(fates.known),
+    return AddResult(
+        new=len(classified.superseding) + len(classified.readable) - duplicates,
+        known=len(classified.known),
         duplicates=duplicates,
-        failed=len(fates.unreadable),
-        conflicts=tuple(paper.custom_id for paper in fates.conflicts),
+        failed=len(classified.unreadable),
+        conflicts=tuple(paper.custom_id for paper in classified.conflicts),
         job_ids=tuple(queued.originals),
     )

@@ -10,12 +10,12 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, case, insert, null, select, update
 from sqlalchemy.exc import IntegrityError
 
-from db.columns import now
-from db.outcomes import close_finished
+from db.column_types import now
+from db.duplicates import close_finished
 from db.reviewers import COLUMNS as REVIEWER_COLUMNS
 from db.reviewers import ReviewerVersion, version_of
-from db.schema import Batch as Row
-from db.schema import Reviewer
+from db.schema import BatchRow as Row
+from db.schema import ReviewerRow
 from db.session import Database
 from errors import UserError
 
@@ -118,7 +118,7 @@ def reviewer_of(database: Database, name: str) -> ReviewerVersion:
     """Give the version that the batch is bound to. Raises UserError when there is no such batch."""
     with database.read() as on:
         batch_id = require_batch(on, name)
-        query = select(*REVIEWER_COLUMNS).join(Row, Row.reviewer_id == Reviewer.id)
+        query = select(*REVIEWER_COLUMNS).join(Row, Row.reviewer_id == ReviewerRow.id)
         return version_of(on.execute(query.where(Row.id == batch_id)).mappings().one())
 
 
@@ -140,7 +140,7 @@ def _find(on: Connection, name: str) -> Batch | None:
             *(Row.priority, Row.deadline_seconds, Row.samples, Row.allow_external),
             *REVIEWER_COLUMNS,
         )
-        .join(Reviewer, Reviewer.id == Row.reviewer_id)
+        .join(ReviewerRow, ReviewerRow.id == Row.reviewer_id)
         .where(Row.name == name)
         .with_for_update(of=Row)
     )

@@ -20,11 +20,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from db.columns import at_most, now
-from db.events import Change, record
+from db.column_types import at_most, now
+from db.job_events import Change, record
 from db.reviewers import COLUMNS as REVIEWER_COLUMNS
 from db.reviewers import ReviewerVersion, version_of
-from db.schema import CLAIMABLE_ON_QUEUE, Batch, Job, Paper, Reviewer
+from db.schema import CLAIMABLE_ON_QUEUE, BatchRow, Job, PaperRow, ReviewerRow
 from db.schema_data import JobInput
 from db.session import Database
 
@@ -67,7 +67,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Room:
+class CrashFilter:
     """Which jobs a worker may take, by the crashes that they were in, and whom it keeps alone.
 
     When an engine or a worker breaks down, each of its papers may be the cause. They are tried
@@ -75,16 +75,16 @@ class Room:
     does a crash count against a paper.
     """
 
-    least_crashes: int
-    most_crashes: int
+    min_crashes: int
+    max_crashes: int
     #: A job that was in so many crashes is taken only when, and as long as, nothing else is held.
     alone_from: int
 
 
 #: Jobs that one transaction claims at most: their texts, of 40 kB each, are read in it.
-MOST_AT_ONCE = 16
+MAX_CLAIMS = 16
 #: For a worker that takes one job at a time: any job, and each is alone.
-ALONE = Room(least_crashes=0, most_crashes=1 << 30, alone_from=0)
+ONE_AT_A_TIME = CrashFilter(min_crashes=0, max_crashes=1 << 30, alone_from=0)
 
 
 @dataclass(frozen=True)
@@ -103,37 +103,39 @@ def claim(
     worker: str,
     lease_seconds: float,
     max_attempts: int,
-    room: Room = ALONE,
+    crash_filter: CrashFilter = ONE_AT_A_TIME,
 ) -> list[Claim]:
     """Take the next jobs of the queue, `most` or fewer: by priority, then deadline, then age.
 
-    `room` says which of the jobs that were in crashes the worker may take now. Only with a first
-    that was in none come others, and these were in none either. Empty: there is no work.
+    `crash_filter` says which of the jobs that were in crashes the worker may take now. Only with a
+    first that was in none come others, and these were in none either. Empty: there is no work.
     """
-    terms = {"on_queue": queue, "by_worker": worker, "lease": lease_seconds}
+    parameters = {"on_queue": queue, "by_worker": worker, "lease": lease_seconds}
     with database.write() as on:
-        taken = _taken(on, 1, terms, room)
-        n_more = min(most, MOST_AT_ONCE) - 1
+        taken = _taken(on, 1, parameters, crash_filter)
+        n_more = min(most, MAX_CLAIMS) - 1
         if n_more > 0 and any(crashes == 0 for crashes in taken.values()):
-            taken |= _taken(on, n_more, terms, replace(room, most_crashes=0))
+            taken |= _taken(on, n_more, parameters, replace(crash_filter, max_crashes=0))
         if not taken:
             return []
         record(on, "claimed", taken, worker=worker)
         return _claims_of(on, taken, worker, max_attempts)
 
 
-def _taken(on: Connection, most: int, terms: Mapping[str, Any], room: Room) -> dict[Change, int]:
+def _taken(
+    on: Connection, most: int, parameters: Mapping[str, Any], crash_filter: CrashFilter
+) -> dict[Change, int]:
     """Take up to so many jobs; give them with the crashes that they were in."""
-    rows = on.execute(_take_queued(most), {**terms, **vars(room)})
+    rows = on.execute(_take_queued(most), {**parameters, **vars(crash_filter)})
     return {Change(job_id, attempt): crashes for job_id, attempt, crashes in rows}
 
 
 def queued_on(queue: ColumnElement[str] | str) -> Select[int]:
     """Select the jobs of a queue that could be claimed at this moment."""
-    return _ready(CLAIMABLE_ON_QUEUE).where(Job.queue == queue)
+    return _claimable(CLAIMABLE_ON_QUEUE).where(Job.queue == queue)
 
 
-def work_waits(database: Database, queue: str) -> bool:
+def has_work(database: Database, queue: str) -> bool:
     """Whether a job of the queue could be claimed, now or when its wait after a failure is over."""
     some = select(Job.id).where(
         text(CLAIMABLE_ON_QUEUE), Job.queue == queue, Job.deadline_at > now()
@@ -142,7 +144,7 @@ def work_waits(database: Database, queue: str) -> bool:
         return on.scalar(some.limit(at_most(1))) is not None
 
 
-def _ready(predicate: str) -> Select[int]:
+def _claimable(predicate: str) -> Select[int]:
     return select(Job.id).where(text(predicate), Job.not_before <= now(), Job.deadline_at > now())
 
 
@@ -170,7 +172,7 @@ def _take_queued(most: int) -> ReturningUpdate[int, int, int]:
 
 
 def _queued() -> Select[int]:
-    fits = Job.crashes.between(bindparam("least_crashes"), bindparam("most_crashes"))
+    fits = Job.crashes.between(bindparam("min_crashes"), bindparam("max_crashes"))
     on_queue = queued_on(bindparam("on_queue")).where(fits)
     return on_queue.order_by(Job.priority, Job.deadline_at, Job.id)
 
@@ -179,16 +181,16 @@ _DETAILS = (
     select(
         Job.id.label("job_id"),
         Job.attempt,
-        Batch.name.label("batch_name"),
+        BatchRow.name.label("batch_name"),
         *(Job.custom_id, Job.sample, Job.seed, Job.paper_id, Job.crashes, Job.alone),
-        *(Batch.allow_external, Paper.sha256.label("paper_sha256"), Paper.title),
-        func.coalesce(JobInput.text, Paper.body).label("body"),
+        *(BatchRow.allow_external, PaperRow.sha256.label("paper_sha256"), PaperRow.title),
+        func.coalesce(JobInput.text, PaperRow.body).label("body"),
         (Job.started_at - Job.queued_at).label("waited"),
         *REVIEWER_COLUMNS,
     )
-    .join_from(Job, Batch, Batch.id == Job.batch_id)
-    .join(Paper, Paper.id == Job.paper_id)
-    .join(Reviewer, Reviewer.id == Job.reviewer_id)
+    .join_from(Job, BatchRow, BatchRow.id == Job.batch_id)
+    .join(PaperRow, PaperRow.id == Job.paper_id)
+    .join(ReviewerRow, ReviewerRow.id == Job.reviewer_id)
     .outerjoin(JobInput, JobInput.job_id == Job.id)
     .where(Job.id.in_(bindparam("job_ids", expanding=True)))
     .order_by(Job.priority, Job.deadline_at, Job.id)

@@ -11,12 +11,12 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, select, update
 
-from db.columns import now
-from db.contents import insert_or_ignore
+from db.column_types import now
+from db.paper_contents import insert_or_ignore
 from db.reviewers import ReviewerVersion
-from db.schema import Batch, Job, Paper, Review
+from db.schema import BatchRow, Job, PaperRow, ReviewRow
 from db.schema_judging import ComparedPaper, SplitUse
-from db.schema_judging import Comparison as Row
+from db.schema_judging import ComparisonRow as Row
 from db.session import Database
 from errors import UserError
 
@@ -36,7 +36,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class ComparisonPaper:
     """A paper that both rivals and the reference have reviewed."""
 
     paper_id: int
@@ -79,7 +79,9 @@ def open_comparison(
     return Comparison(found, a, b, reference, config)
 
 
-def add_papers(database: Database, comparison: Comparison, papers: Sequence[Candidate]) -> None:
+def add_papers(
+    database: Database, comparison: Comparison, papers: Sequence[ComparisonPaper]
+) -> None:
     """Store the papers that the comparison does not have yet; those it has keep their reviews."""
     rows = [
         {
@@ -100,11 +102,11 @@ def add_papers(database: Database, comparison: Comparison, papers: Sequence[Cand
 
 def papers_of(
     database: Database, comparison_id: int, paper_id: int | None = None
-) -> list[tuple[Candidate, bool]]:
+) -> list[tuple[ComparisonPaper, bool]]:
     """Give the papers of a comparison by id, or only the one, and whether each is matched."""
     query = (
-        select(ComparedPaper, Paper.sha256, Paper.title)
-        .join(Paper, Paper.id == ComparedPaper.paper_id)
+        select(ComparedPaper, PaperRow.sha256, PaperRow.title)
+        .join(PaperRow, PaperRow.id == ComparedPaper.paper_id)
         .where(ComparedPaper.comparison_id == comparison_id)
         .order_by(ComparedPaper.paper_id)
     )
@@ -115,8 +117,8 @@ def papers_of(
         return [(_stored(row), row["matched_at"] is not None) for row in rows]
 
 
-def _stored(row: RowMapping) -> Candidate:
-    return Candidate(
+def _stored(row: RowMapping) -> ComparisonPaper:
+    return ComparisonPaper(
         paper_id=row["paper_id"],
         sha256=row["sha256"],
         title=row["title"],
@@ -134,7 +136,7 @@ def candidates(
     b: Side,
     reference: ReviewerVersion,
     only: Collection[str] | None = None,
-) -> list[Candidate]:
+) -> list[ComparisonPaper]:
     """Papers, by id, that all three have reviewed; `only` holds the sha256 of those wanted.
 
     Of a rival counts its latest review (sample 0), of the reference every human review, or the
@@ -151,24 +153,24 @@ def candidates(
         held = tuple(r for r in of_reference[paper_id] if r not in (of_a[paper_id], of_b[paper_id]))
         if held and (only is None or sha256 in only):
             sides = (of_a[paper_id], of_b[paper_id], held)
-            found.append(Candidate(paper_id, sha256, title, *sides))
+            found.append(ComparisonPaper(paper_id, sha256, title, *sides))
     return found
 
 
 def _latest(on: Connection, side: Side) -> dict[int, int]:
     """{paper: review}: the newest by a job's first sample, else the first of those imported."""
     query = (
-        select(Review.paper_id, Review.id, Review.job_id)
-        .outerjoin(Job, Job.id == Review.job_id)
+        select(ReviewRow.paper_id, ReviewRow.id, ReviewRow.job_id)
+        .outerjoin(Job, Job.id == ReviewRow.job_id)
         .where(
-            Review.reviewer_id == side.reviewer.id,
-            ~Review.is_meta,
-            Review.job_id.is_(None) | (Job.sample == 0),
+            ReviewRow.reviewer_id == side.reviewer.id,
+            ~ReviewRow.is_meta,
+            ReviewRow.job_id.is_(None) | (Job.sample == 0),
         )
-        .order_by(Review.id)
+        .order_by(ReviewRow.id)
     )
     if side.batch is not None:
-        query = query.join(Batch, Batch.id == Job.batch_id).where(Batch.name == side.batch)
+        query = query.join(BatchRow, BatchRow.id == Job.batch_id).where(BatchRow.name == side.batch)
     found: dict[int, int] = {}
     for paper_id, review_id, job_id in on.execute(query):
         if job_id is not None:
@@ -181,11 +183,11 @@ def _latest(on: Connection, side: Side) -> dict[int, int]:
 def _reference_reviews(on: Connection, reference: ReviewerVersion) -> dict[int, tuple[int, ...]]:
     if reference.kind not in ("human", "imported"):
         return {paper: (review,) for paper, review in _latest(on, Side(reference)).items()}
-    query = select(Review.paper_id, Review.id).where(
-        Review.reviewer_id == reference.id, ~Review.is_meta
+    query = select(ReviewRow.paper_id, ReviewRow.id).where(
+        ReviewRow.reviewer_id == reference.id, ~ReviewRow.is_meta
     )
     found: dict[int, list[int]] = defaultdict(list)
-    for paper_id, review_id in on.execute(query.order_by(Review.id)):
+    for paper_id, review_id in on.execute(query.order_by(ReviewRow.id)):
         found[paper_id].append(review_id)
     return {paper: tuple(reviews) for paper, reviews in found.items()}
 
@@ -193,7 +195,7 @@ def _reference_reviews(on: Connection, reference: ReviewerVersion) -> dict[int, 
 def _papers(on: Connection, ids: Sequence[int]) -> dict[int, tuple[str, str]]:
     found: dict[int, tuple[str, str]] = {}
     for some in in_lists(ids):
-        query = select(Paper.id, Paper.sha256, Paper.title).where(Paper.id.in_(some))
+        query = select(PaperRow.id, PaperRow.sha256, PaperRow.title).where(PaperRow.id.in_(some))
         found |= {row.id: (row.sha256, row.title) for row in on.execute(query)}
     return found
 

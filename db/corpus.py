@@ -11,8 +11,8 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from db.contents import PaperContent, insert_or_ignore, store_papers
-from db.schema import Item, Paper, Review, Reviewer
+from db.paper_contents import PaperContent, insert_or_ignore, store_papers
+from db.schema import ItemRow, PaperRow, ReviewerRow, ReviewRow
 from db.schema_data import DataFlag, JobInput, Origin
 from db.session import Database
 
@@ -105,12 +105,12 @@ def store_origins(database: Database, origins: Sequence[NewOrigin]) -> int:
 def _store_origin(on: Connection, origin: NewOrigin, paper_id: int) -> bool:
     # What an earlier source or a submit said of the paper stays.
     known = {
-        name: func.coalesce(getattr(Paper, name), getattr(origin, name))
+        name: func.coalesce(getattr(PaperRow, name), getattr(origin, name))
         for name in ("venue", "year", "decision", "version_choice")
         if getattr(origin, name) is not None
     }
     if known:
-        on.execute(update(Paper).where(Paper.id == paper_id).values(**known))
+        on.execute(update(PaperRow).where(PaperRow.id == paper_id).values(**known))
     name = {"source": origin.source, "source_id": origin.source_id}
     licence = origin.licence or NO_LICENCE
     values: dict[str, Any] = {"paper_id": paper_id, "licence": licence}
@@ -126,11 +126,17 @@ def corpus_papers(database: Database, sources: Sequence[str] = ()) -> list[Corpu
     """All papers of the corpus, or of the named sources, each once, by its first name."""
     query = (
         select(
-            *(Paper.id, Paper.sha256, Origin.source, Origin.source_id, Origin.licence),
-            *(Paper.title, Paper.abstract, Paper.venue, Paper.decision, Paper.version_choice),
-            func.length(Paper.body).label("n_chars"),
+            *(PaperRow.id, PaperRow.sha256, Origin.source, Origin.source_id, Origin.licence),
+            *(
+                PaperRow.title,
+                PaperRow.abstract,
+                PaperRow.venue,
+                PaperRow.decision,
+                PaperRow.version_choice,
+            ),
+            func.length(PaperRow.body).label("n_chars"),
         )
-        .join(Origin, Origin.paper_id == Paper.id)
+        .join(Origin, Origin.paper_id == PaperRow.id)
         .order_by(Origin.id)
     )
     if sources:
@@ -153,7 +159,9 @@ def bodies(database: Database, paper_ids: Sequence[int]) -> Iterator[tuple[int, 
     for start in range(0, len(paper_ids), CHUNK):
         chunk = paper_ids[start : start + CHUNK]
         with database.read() as on:
-            rows = on.execute(select(Paper.id, Paper.body).where(Paper.id.in_(chunk))).all()
+            rows = on.execute(
+                select(PaperRow.id, PaperRow.body).where(PaperRow.id.in_(chunk))
+            ).all()
         texts = dict(rows)
         yield from ((paper_id, texts[paper_id]) for paper_id in chunk)
 
@@ -162,16 +170,16 @@ def human_reviews(database: Database, paper_ids: Sequence[int]) -> dict[int, lis
     """What people wrote on each of the papers, in the order in which it was stored."""
     found: dict[int, list[HumanReview]] = {paper_id: [] for paper_id in paper_ids}
     columns = (
-        *(Review.id, Review.paper_id, Review.external_id, Review.raw.label("text")),
-        *(Review.rating, Review.confidence, Review.is_meta, Review.fields),
+        *(ReviewRow.id, ReviewRow.paper_id, ReviewRow.external_id, ReviewRow.raw.label("text")),
+        *(ReviewRow.rating, ReviewRow.confidence, ReviewRow.is_meta, ReviewRow.fields),
     )
     with database.read() as on:
         for chunk in _chunks(paper_ids):
             query = (
                 select(*columns)
-                .join(Reviewer, Reviewer.id == Review.reviewer_id)
-                .where(Reviewer.kind == "human", Review.paper_id.in_(chunk))
-                .order_by(Review.id)
+                .join(ReviewerRow, ReviewerRow.id == ReviewRow.reviewer_id)
+                .where(ReviewerRow.kind == "human", ReviewRow.paper_id.in_(chunk))
+                .order_by(ReviewRow.id)
             )
             for row in on.execute(query).mappings():
                 values = {**row, "fields": row["fields"] or {}}
@@ -211,18 +219,20 @@ def _flag_of(row: Mapping[str, Any]) -> NewFlag:
 def merged_reviews(database: Database, reviewer_id: int) -> list[MergedReview]:
     """The newest review of each paper by this reviewer version, with its items in order."""
     newest = (
-        select(func.max(Review.id))
-        .where(Review.reviewer_id == reviewer_id)
-        .group_by(Review.paper_id)
+        select(func.max(ReviewRow.id))
+        .where(ReviewRow.reviewer_id == reviewer_id)
+        .group_by(ReviewRow.paper_id)
     )
     with database.read() as on:
         heads = on.execute(
-            select(Review.id, Review.paper_id).where(Review.id.in_(newest)).order_by(Review.id)
+            select(ReviewRow.id, ReviewRow.paper_id)
+            .where(ReviewRow.id.in_(newest))
+            .order_by(ReviewRow.id)
         ).all()
         query = (
-            select(Item.review_id, Item.aspect, Item.title, Item.text)
-            .where(Item.review_id.in_(newest))
-            .order_by(Item.review_id, Item.aspect, Item.position)
+            select(ItemRow.review_id, ItemRow.aspect, ItemRow.title, ItemRow.text)
+            .where(ItemRow.review_id.in_(newest))
+            .order_by(ItemRow.review_id, ItemRow.aspect, ItemRow.position)
         )
         items: dict[int, list[tuple[str, str, str]]] = {review_id: [] for review_id, _ in heads}
         for review_id, aspect, title, text in on.execute(query):
@@ -234,8 +244,8 @@ def merged_inputs(database: Database, reviewer_id: int) -> set[str]:
     """Hashes of the inputs of which this reviewer version has written reviews."""
     query = (
         select(JobInput.sha256)
-        .join(Review, Review.job_id == JobInput.job_id)
-        .where(Review.reviewer_id == reviewer_id)
+        .join(ReviewRow, ReviewRow.job_id == JobInput.job_id)
+        .where(ReviewRow.reviewer_id == reviewer_id)
     )
     with database.read() as on:
         return set(on.scalars(query))

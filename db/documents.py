@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from db.batches import BatchStatus
+from db.batch_progress import BatchStatus
 from db.reviews import ExportLine, PaperView, ReviewView
 
 

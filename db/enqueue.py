@@ -22,16 +22,15 @@ from sqlalchemy import (
 )
 
 from db.batch_records import Batch
-from db.columns import NEVER, at_most, now
-from db.events import Change, record
-from db.outcomes import enthrone, settle
-from db.schema import Batch as BatchRow
-from db.schema import Job, Review
+from db.column_types import NEVER, at_most, now
+from db.duplicates import promote_duplicate, resolve_duplicates
+from db.job_events import Change, record
+from db.schema import BatchRow, Job, ReviewRow
 from errors import UserError
 
 
 @dataclass(frozen=True)
-class Task:
+class NewJob:
     """A sample of a custom_id that is to be queued with a paper, in the job that it has if any."""
 
     custom_id: str
@@ -42,14 +41,14 @@ class Task:
     attempt: int = 0
 
 
-class Queued(NamedTuple):
+class EnqueuedJobs(NamedTuple):
     """The jobs that tasks became."""
 
     originals: list[int]
     duplicates: list[int]
 
 
-def terms_of(on: Connection, batch: Batch) -> dict[str, Any]:
+def lock_batch(on: Connection, batch: Batch) -> dict[str, Any]:
     """Lock the batch and give the columns that its jobs repeat. Raises UserError if it is over."""
     state, paused, deadline_at = on.execute(
         select(BatchRow.state, BatchRow.paused, BatchRow.deadline_at)
@@ -68,7 +67,9 @@ def terms_of(on: Connection, batch: Batch) -> dict[str, Any]:
     }
 
 
-def named(on: Connection, batch_id: int, custom_ids: Set[str]) -> Select[*tuple[Any, ...]]:
+def select_named_jobs(
+    on: Connection, batch_id: int, custom_ids: Set[str]
+) -> Select[*tuple[Any, ...]]:
     """Select (custom_id, id, sample, paper_id, attempt) of the batch's jobs of these names.
 
     PostgreSQL plans this while the batch is small, and would go on to look through all of it for
@@ -87,44 +88,47 @@ def named(on: Connection, batch_id: int, custom_ids: Set[str]) -> Select[*tuple[
 
 
 def enqueue(
-    on: Connection, batch: Batch, terms: Mapping[str, Any], tasks: Sequence[Task]
-) -> Queued:
+    on: Connection, batch: Batch, batch_columns: Mapping[str, Any], tasks: Sequence[NewJob]
+) -> EnqueuedJobs:
     """Queue the tasks; the first of a paper and sample in the batch is the original."""
     originals = _originals(on, batch, tasks)
-    first: list[Task] = []
-    later: list[Task] = []
+    first: list[NewJob] = []
+    later: list[NewJob] = []
     for task in tasks:
         key = (task.sample, task.paper_id)
         (later if key in originals else first).append(task)
         originals.setdefault(key, 0)
-    made = _queue(on, batch, terms, [(task, None) for task in first])
+    made = _queue(on, batch, batch_columns, [(task, None) for task in first])
     record(on, "queued", made)
     originals |= {
         (task.sample, task.paper_id): job.job_id for task, job in zip(first, made, strict=True)
     }
     follow = [(task, originals[task.sample, task.paper_id]) for task in later]
-    followers = _queue(on, batch, terms, follow)
+    followers = _queue(on, batch, batch_columns, follow)
     record(on, "duplicate", followers)
     ids = [job.job_id for job in followers]
-    promoted = settle(on, Job.id.in_(ids), follow=("succeeded", "failed"))
-    return Queued([job.job_id for job in made] + promoted, ids)
+    promoted = resolve_duplicates(on, Job.id.in_(ids), follow=("succeeded", "failed"))
+    return EnqueuedJobs([job.job_id for job in made] + promoted, ids)
 
 
-def bury(
-    on: Connection, batch: Batch, terms: Mapping[str, Any], letters: Sequence[Mapping[str, Any]]
+def add_failed_jobs(
+    on: Connection,
+    batch: Batch,
+    batch_columns: Mapping[str, Any],
+    failures: Sequence[Mapping[str, Any]],
 ) -> None:
     """Enter papers that could not be read: {custom_id, sample, source, error_kind, error} each."""
     rows = [
         {
-            **terms,
-            **letter,
-            "seed": seed_of(batch.name, letter["custom_id"], letter["sample"]),
+            **batch_columns,
+            **failure,
+            "seed": seed_of(batch.name, failure["custom_id"], failure["sample"]),
             "state": "failed",
         }
-        for letter in letters
+        for failure in failures
     ]
-    buried = zip(_insert(on, rows, finished_at=now()), rows, strict=True)
-    for job, row in buried:
+    failed_jobs = zip(_insert(on, rows, finished_at=now()), rows, strict=True)
+    for job, row in failed_jobs:
         record(on, "failed", [job], detail={"kind": row["error_kind"], "error": row["error"]})
 
 
@@ -135,19 +139,23 @@ def supersede(on: Connection, job_ids: Sequence[int]) -> None:
     for `enqueue` in the same transaction.
     """
     for job_id in job_ids:
-        heir = on.execute(_heir(job_id)).first()
+        duplicate = on.execute(_best_duplicate(job_id)).first()
         review_id = on.scalar(
-            update(Review)
-            .where(Review.job_id == job_id)
-            .values(job_id=heir.id if heir is not None and heir.state == "succeeded" else None)
-            .returning(Review.id)
+            update(ReviewRow)
+            .where(ReviewRow.job_id == job_id)
+            .values(
+                job_id=duplicate.id
+                if duplicate is not None and duplicate.state == "succeeded"
+                else None
+            )
+            .returning(ReviewRow.id)
         )
         # Emptied before its heir takes over: a job that runs cannot be a duplicate of another.
         job = on.execute(
             update(Job).where(Job.id == job_id).values(**_EMPTIED).returning(Job.id, Job.attempt)
         ).one()
-        if heir is not None:
-            enthrone(on, job_id, heir.id)
+        if duplicate is not None:
+            promote_duplicate(on, job_id, duplicate.id)
         record(on, "superseded", [Change(*job)], detail={"review_id": review_id})
 
 
@@ -185,7 +193,7 @@ _QUEUED: dict[str, Any] = {
 }
 
 
-def _heir(job_id: int) -> Any:
+def _best_duplicate(job_id: int) -> Any:
     # One that fared as the original did comes first: only that one can own its review.
     original = select(Job.state).where(Job.id == job_id).correlate(None).scalar_subquery()
     likeness = case((Job.state == original, 0), (Job.state == "queued", 1), else_=2)
@@ -197,7 +205,7 @@ def _heir(job_id: int) -> Any:
     )
 
 
-def _originals(on: Connection, batch: Batch, tasks: Sequence[Task]) -> dict[tuple[int, int], int]:
+def _originals(on: Connection, batch: Batch, tasks: Sequence[NewJob]) -> dict[tuple[int, int], int]:
     query = select(Job.sample, Job.paper_id, Job.id).where(
         Job.batch_id == batch.id,
         Job.paper_id.in_({task.paper_id for task in tasks}),
@@ -209,12 +217,12 @@ def _originals(on: Connection, batch: Batch, tasks: Sequence[Task]) -> dict[tupl
 def _queue(
     on: Connection,
     batch: Batch,
-    terms: Mapping[str, Any],
-    tasks: Sequence[tuple[Task, int | None]],
+    batch_columns: Mapping[str, Any],
+    tasks: Sequence[tuple[NewJob, int | None]],
 ) -> list[Change]:
     fresh = [
         {
-            **terms,
+            **batch_columns,
             **_columns(task, original),
             "custom_id": task.custom_id,
             "sample": task.sample,
@@ -238,7 +246,7 @@ def _queue(
     ]
 
 
-def _columns(task: Task, original: int | None) -> dict[str, Any]:
+def _columns(task: NewJob, original: int | None) -> dict[str, Any]:
     return {"source": task.source, "paper_id": task.paper_id, "duplicate_of": original}
 
 
@@ -251,6 +259,8 @@ def _insert(on: Connection, rows: Sequence[Mapping[str, Any]], **shared: Any) ->
     if not rows:
         return []
     on.execute(insert(Job).values(**shared), list(rows))
-    made = on.execute(named(on, rows[0]["batch_id"], {row["custom_id"] for row in rows}))
+    made = on.execute(
+        select_named_jobs(on, rows[0]["batch_id"], {row["custom_id"] for row in rows})
+    )
     changes = {(job.custom_id, job.sample): Change(job.id, job.attempt) for job in made}
     return [changes[row["custom_id"], row["sample"]] for row in rows]

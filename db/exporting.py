@@ -23,7 +23,7 @@ from db.session import Database
 from errors import MissingPart
 
 Writer = Callable[[ExportLine], None]
-AsText = Callable[[ReviewView], str]
+ReviewFormatter = Callable[[ReviewView], str]
 
 
 _CSV_COLUMNS = (
@@ -33,7 +33,7 @@ _CSV_COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Written:
+class ExportResult:
     """What an export wrote; `errors` is the file of papers without a review, if there is one."""
 
     n_jobs: int
@@ -59,52 +59,55 @@ def failure(line: ExportLine) -> str:
 
 
 @dataclass(frozen=True)
-class Layout:
-    """How jobs become a file. `open` makes the writer, which is given every job, or with `apart`
+class ExportFormat:
+    """How jobs become a file. `open` makes the writer, which is given every job, or with
+    `separate_failures`
     only the complete ones; `failure` is the line of the others in the error file."""
 
     open: Callable[[TextIO], Writer]
     complete: Callable[[ExportLine], bool] = has_review
     failure: Callable[[ExportLine], str] = failure
-    apart: bool = False
+    separate_failures: bool = False
     with_text: bool = False
 
 
-def layout(file_format: str, as_text: AsText) -> Layout:
+def layout(file_format: str, as_text: ReviewFormatter) -> ExportFormat:
     """Find a layout by name; `as_text` lays a review out for Markdown."""
     if file_format == "csv":
-        return Layout(_csv_writer)
+        return ExportFormat(_csv_writer)
     if file_format == "md":
-        return Layout(lambda stream: _markdown_writer(stream, as_text))
-    return Layout(_jsonl_writer)
+        return ExportFormat(lambda stream: _markdown_writer(stream, as_text))
+    return ExportFormat(_jsonl_writer)
 
 
-def write(database: Database, batch: str, layout: Layout, output: Path | None) -> Written:
+def write(
+    database: Database, batch: str, layout: ExportFormat, output: Path | None
+) -> ExportResult:
     """Export a batch. Without `output` all goes to standard output, incomplete jobs included."""
     lines = export(database, batch, with_text=layout.with_text)
     if output is None:
-        failures = sys.stdout if layout.apart else None
-        return Written(_write_all(lines, layout, sys.stdout, failures)[0], 0, None)
+        failures = sys.stdout if layout.separate_failures else None
+        return ExportResult(_write_all(lines, layout, sys.stdout, failures)[0], 0, None)
     errors = output.with_name(f"{output.stem}.errors.jsonl")
     with ExitStack() as files:
-        main = files.enter_context(_whole(output))
-        failures = files.enter_context(_whole(errors))
+        main = files.enter_context(_atomic_file(output))
+        failures = files.enter_context(_atomic_file(errors))
         n_jobs, n_errors = _write_all(lines, layout, main, failures)
     if not n_errors:
         errors.unlink()
-    return Written(n_jobs, n_errors, errors if n_errors else None)
+    return ExportResult(n_jobs, n_errors, errors if n_errors else None)
 
 
 def _write_all(
-    lines: Iterable[ExportLine], layout: Layout, main: TextIO, failures: TextIO | None
+    lines: Iterable[ExportLine], layout: ExportFormat, main: TextIO, failures: TextIO | None
 ) -> tuple[int, int]:
     write_line = layout.open(main)
     n_jobs = n_errors = 0
-    with _without_collector():
+    with _gc_disabled():
         for line in lines:
             n_jobs += 1
             complete = layout.complete(line)
-            if complete or not layout.apart:
+            if complete or not layout.separate_failures:
                 write_line(line)
             if not complete and failures is not None:
                 n_errors += 1
@@ -113,7 +116,7 @@ def _write_all(
 
 
 @contextmanager
-def _without_collector() -> Iterator[None]:
+def _gc_disabled() -> Iterator[None]:
     """An export makes no cycles, but so many objects that all of the program's would be looked at
     again and again: a fifth of its time."""
     enabled = gc.isenabled()
@@ -126,7 +129,7 @@ def _without_collector() -> Iterator[None]:
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[TextIO]:
+def _atomic_file(path: Path) -> Iterator[TextIO]:
     """A file that replaces `path` once it is complete."""
     draft = path.with_name(f".{path.name}.part")
     try:
@@ -164,7 +167,7 @@ def _csv_writer(stream: TextIO) -> Writer:
     return write_line
 
 
-def _markdown_writer(stream: TextIO, as_text: AsText) -> Writer:
+def _markdown_writer(stream: TextIO, as_text: ReviewFormatter) -> Writer:
     def write_line(line: ExportLine) -> None:
         stream.write(f"# {line.custom_id}: {line.paper_title or 'unread'}\n\n")
         about = f"*{line.state}: {line.error}*\n" if line.error else f"*{line.state}*\n"

@@ -8,17 +8,17 @@ from typing import Any
 
 from sqlalchemy import Connection, insert
 
-from db.contents import PaperContent, insert_or_ignore, store_papers
-from db.endings import NewItem
+from db.completion import NewItem
+from db.paper_contents import PaperContent, insert_or_ignore, store_papers
 from db.reviewers import ReviewerVersion
-from db.schema import Item, Review
+from db.schema import ItemRow, ReviewRow
 from db.session import Database
 
 #: Reviews that one transaction stores.
 CHUNK = 200
 
 #: Parts of a FrozenReview that go to tables of their own.
-_APART = ("paper", "items")
+_SEPARATE_TABLES = ("paper", "items")
 
 
 @dataclass(frozen=True)
@@ -63,17 +63,21 @@ def _import(on: Connection, reviewer: ReviewerVersion, rows: Sequence[FrozenRevi
     new = 0
     for row in rows:
         stored = on.scalar(
-            insert_or_ignore(on, Review)
+            insert_or_ignore(on, ReviewRow)
             .values(
                 paper_id=papers[row.paper.sha256],
                 reviewer_id=reviewer.id,
-                **{name: value for name, value in vars(row).items() if name not in _APART},
+                **{
+                    name: value for name, value in vars(row).items() if name not in _SEPARATE_TABLES
+                },
             )
-            .returning(Review.id)
+            .returning(ReviewRow.id)
         )
         if stored is None:
             continue
         new += 1
         if row.items:
-            on.execute(insert(Item), [{"review_id": stored, **asdict(item)} for item in row.items])
+            on.execute(
+                insert(ItemRow), [{"review_id": stored, **asdict(item)} for item in row.items]
+            )
     return new

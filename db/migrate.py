@@ -28,8 +28,8 @@ from resources import package_folder
 
 def metadata() -> MetaData:
     """All tables, including those of the modules that only register themselves."""
-    assert schema_training.Adapter.metadata is schema_judging.Point.metadata
-    assert schema_data.Origin.metadata is schema_judging.Point.metadata
+    assert schema_training.AdapterRow.metadata is schema_judging.PointRow.metadata
+    assert schema_data.Origin.metadata is schema_judging.PointRow.metadata
     return Base.metadata
 
 
@@ -81,7 +81,7 @@ def _opened(url: str) -> Iterator[Database]:
 
 def _move(url: str, step: Callable[[Config], None]) -> None:
     config = _config()
-    with _opened(url) as database, _alone(database) as on:
+    with _opened(url) as database, _exclusive_transaction(database) as on:
         config.attributes["connection"] = on
         drop_views(on)
         try:
@@ -93,7 +93,7 @@ def _move(url: str, step: Callable[[Config], None]) -> None:
 
 
 @contextmanager
-def _alone(database: Database) -> Iterator[Connection]:
+def _exclusive_transaction(database: Database) -> Iterator[Connection]:
     """A writing transaction that no other migration runs beside."""
     if database.dialect == "sqlite":
         # Alembic copies a table to alter it; dropping the old one would cascade to its children.

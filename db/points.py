@@ -10,9 +10,9 @@ from typing import Any
 from sqlalchemy import Connection, Row, select
 
 from db.comparisons import in_lists
-from db.contents import insert_or_ignore
-from db.schema import Item, Review
-from db.schema_judging import Point
+from db.paper_contents import insert_or_ignore
+from db.schema import ItemRow, ReviewRow
+from db.schema_judging import PointRow
 from db.session import Database
 
 
@@ -52,15 +52,15 @@ def read_reviews(database: Database, review_ids: Sequence[int]) -> list[ReviewTe
     """Give the texts of reviews, in the order of the ids."""
     items: dict[int, list[tuple[str, str, str]]] = defaultdict(list)
     rows: dict[int, Row[Any]] = {}
-    columns = (Review.id, Review.unplaced, Review.raw, Review.empty_aspects)
+    columns = (ReviewRow.id, ReviewRow.unplaced, ReviewRow.raw, ReviewRow.empty_aspects)
     with database.read() as on:
         for some in in_lists(sorted(set(review_ids))):
-            reviews = select(*columns).where(Review.id.in_(some))
+            reviews = select(*columns).where(ReviewRow.id.in_(some))
             rows |= {row.id: row for row in on.execute(reviews)}
             found = (
-                select(Item.review_id, Item.aspect, Item.title, Item.text)
-                .where(Item.review_id.in_(some))
-                .order_by(Item.id)
+                select(ItemRow.review_id, ItemRow.aspect, ItemRow.title, ItemRow.text)
+                .where(ItemRow.review_id.in_(some))
+                .order_by(ItemRow.id)
             )
             for review_id, *item in on.execute(found):
                 items[review_id].append((item[0], item[1], item[2]))
@@ -89,7 +89,7 @@ def store_points(
     ]
     if rows:
         with database.write() as on:
-            on.execute(insert_or_ignore(on, Point), rows)
+            on.execute(insert_or_ignore(on, PointRow), rows)
 
 
 def read_points(
@@ -106,8 +106,8 @@ def read_points(
 
 def _points(on: Connection, extractor: str, review_ids: Sequence[int]) -> list[StoredPoint]:
     query = (
-        select(Point.id, Point.review_id, Point.position, Point.aspect, Point.text)
-        .where(Point.extractor == extractor, Point.review_id.in_(review_ids))
-        .order_by(Point.review_id, Point.position)
+        select(PointRow.id, PointRow.review_id, PointRow.position, PointRow.aspect, PointRow.text)
+        .where(PointRow.extractor == extractor, PointRow.review_id.in_(review_ids))
+        .order_by(PointRow.review_id, PointRow.position)
     )
     return [StoredPoint(*row) for row in on.execute(query)]

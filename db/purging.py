@@ -13,11 +13,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, bindparam, func, insert, null, or_, select, update
 
-from db.control import choose
-from db.outcomes import LIVE
-from db.schema import Item, Job, JobEvent, Paper, PurgedPaper, Review
+from db.batch_control import choose
+from db.duplicates import LIVE
+from db.schema import ItemRow, Job, JobEvent, PaperRow, PurgedPaper, ReviewRow
 from db.schema_data import JobInput
-from db.schema_judging import Point, PointMatch, Verdict
+from db.schema_judging import PointMatch, PointRow, Verdict
 from db.session import Database
 from errors import UserError
 
@@ -124,16 +124,16 @@ def _lock_papers(on: Connection, jobs: Sequence[int], dry_run: bool) -> list[int
     a retry waits, and leaves it."""
     of_jobs = select(Job.paper_id).where(Job.id.in_(jobs))
     purged = select(PurgedPaper.paper_id)
-    query = select(Paper.id).where(Paper.id.in_(of_jobs), Paper.id.not_in(purged))
-    query = query.order_by(Paper.id)
-    return list(on.scalars(query if dry_run else query.with_for_update(of=Paper)))
+    query = select(PaperRow.id).where(PaperRow.id.in_(of_jobs), PaperRow.id.not_in(purged))
+    query = query.order_by(PaperRow.id)
+    return list(on.scalars(query if dry_run else query.with_for_update(of=PaperRow)))
 
 
 def _reviews(on: Connection, jobs: Sequence[int], papers: Sequence[int]) -> list[tuple[int, str]]:
     """(id, raw) of the jobs' reviews, and of those that the papers had before a replacement."""
-    superseded = Review.paper_id.in_(papers) & Review.job_id.is_(None)
-    mine = or_(Review.job_id.in_(jobs), superseded & Review.external_id.is_(None))
-    rows = on.execute(select(Review.id, Review.raw).where(mine, Review.raw != ""))
+    superseded = ReviewRow.paper_id.in_(papers) & ReviewRow.job_id.is_(None)
+    mine = or_(ReviewRow.job_id.in_(jobs), superseded & ReviewRow.external_id.is_(None))
+    rows = on.execute(select(ReviewRow.id, ReviewRow.raw).where(mine, ReviewRow.raw != ""))
     return [(review_id, raw) for review_id, raw in rows]
 
 
@@ -149,7 +149,7 @@ def _empty_papers(on: Connection, papers: Sequence[int]) -> None:
     if not papers:
         return
     empty = {"title": "", "abstract": "", "body": "", "sections": [], "flags": []}
-    on.execute(update(Paper).where(Paper.id.in_(papers)).values(**empty))
+    on.execute(update(PaperRow).where(PaperRow.id.in_(papers)).values(**empty))
     on.execute(insert(PurgedPaper), [{"paper_id": paper_id} for paper_id in papers])
 
 
@@ -163,7 +163,7 @@ def _empty_reviews(on: Connection, reviews: Sequence[tuple[int, str]]) -> None:
     if not reviews:
         return
     ids = [review_id for review_id, _ in reviews]
-    kept = select(Review.id, Review.versions, Review.gate).where(Review.id.in_(ids))
+    kept = select(ReviewRow.id, ReviewRow.versions, ReviewRow.gate).where(ReviewRow.id.in_(ids))
     about = {review_id: (versions, gate) for review_id, versions, gate in on.execute(kept)}
     on.execute(
         _EMPTY_REVIEW,
@@ -178,20 +178,20 @@ def _empty_reviews(on: Connection, reviews: Sequence[tuple[int, str]]) -> None:
         ],
     )
     # Rows stay: how many items an aspect has is a number, not a word.
-    on.execute(update(Item).where(Item.review_id.in_(ids)).values(title="", text=""))
-    points = select(Point.id).where(Point.review_id.in_(ids))
+    on.execute(update(ItemRow).where(ItemRow.review_id.in_(ids)).values(title="", text=""))
+    points = select(PointRow.id).where(PointRow.review_id.in_(ids))
     matches = or_(
         PointMatch.generated_point_id.in_(points), PointMatch.reference_point_id.in_(points)
     )
     on.execute(update(PointMatch).where(matches).values(rationale=""))
-    on.execute(update(Point).where(Point.review_id.in_(ids)).values(text=""))
-    papers = select(Review.paper_id).where(Review.id.in_(ids))
+    on.execute(update(PointRow).where(PointRow.review_id.in_(ids)).values(text=""))
+    papers = select(ReviewRow.paper_id).where(ReviewRow.id.in_(ids))
     on.execute(update(Verdict).where(Verdict.paper_id.in_(papers)).values(rationale=""))
 
 
 _EMPTY_REVIEW = (
-    update(Review)
-    .where(Review.id == bindparam("b_id"))
+    update(ReviewRow)
+    .where(ReviewRow.id == bindparam("b_id"))
     .values(
         raw="",
         unplaced="",

@@ -31,7 +31,7 @@ _ONLY_READS = "`referee sql` runs one SELECT and changes nothing"
 #: Virtual-machine steps of SQLite between two looks at the clock, well under a millisecond.
 _STEPS = 10_000
 
-_SQLITE_ADMITTED = frozenset(
+_SQLITE_ALLOWED = frozenset(
     {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
 )
 #: Functions of SQLite, or of extensions that some builds carry, that reach outside the query.
@@ -39,7 +39,7 @@ _SQLITE_REFUSED = frozenset(
     {"load_extension", "readfile", "writefile", "edit", "fsdir", "fts3_tokenizer", "eval"}
 )
 #: PostgreSQL calls these volatile only because their answers change.
-_POSTGRES_ADMITTED = frozenset(
+_POSTGRES_ALLOWED = frozenset(
     {
         *("random", "random_normal", "gen_random_uuid", "uuidv4", "uuidv7"),
         *("clock_timestamp", "timeofday"),
@@ -63,14 +63,14 @@ _POSTGRES_REFUSALS = (
 
 
 @dataclass(frozen=True)
-class Rows:
+class QueryResult:
     """A query's result: column names and as many rows as were asked for."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
 
 
-def select(url: str, sql: str, *, limit: int | None = None) -> Rows:
+def select(url: str, sql: str, *, limit: int | None = None) -> QueryResult:
     """Run one SELECT; return at most `limit` rows.
 
     Raises UserError for anything but a SELECT that only reads, for one that takes longer than
@@ -81,13 +81,13 @@ def select(url: str, sql: str, *, limit: int | None = None) -> Rows:
     return run(parsed, sql.strip().rstrip(";").rstrip(), limit)
 
 
-def _select_sqlite(url: URL, sql: str, limit: int | None) -> Rows:
+def _select_sqlite(url: URL, sql: str, limit: int | None) -> QueryResult:
     path = Path(url.database or "").absolute()
     if not path.exists():
         raise DatabaseUnavailable(f"There is no database at {path}: run `referee db upgrade`.")
     deadline = time.monotonic() + QUERY_SECONDS
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
-        connection.set_authorizer(_admit_sqlite)
+        connection.set_authorizer(_authorize_sqlite)
         connection.set_progress_handler(lambda: int(time.monotonic() > deadline), _STEPS)
         with _sqlite_errors():
             cursor = connection.execute(sql)
@@ -97,11 +97,11 @@ def _select_sqlite(url: URL, sql: str, limit: int | None) -> Rows:
             return _rows([column[0] for column in cursor.description], rows)
 
 
-def _admit_sqlite(
+def _authorize_sqlite(
     action: int, first: str | None, second: str | None, _database: str | None, _view: str | None
 ) -> int:
     refused = action == sqlite3.SQLITE_FUNCTION and (second or "").lower() in _SQLITE_REFUSED
-    return sqlite3.SQLITE_OK if action in _SQLITE_ADMITTED and not refused else sqlite3.SQLITE_DENY
+    return sqlite3.SQLITE_OK if action in _SQLITE_ALLOWED and not refused else sqlite3.SQLITE_DENY
 
 
 @contextmanager
@@ -117,7 +117,7 @@ def _sqlite_errors() -> Iterator[None]:
         raise UserError(f"The query failed: {sentence}.") from error
 
 
-def _select_postgres(url: URL, sql: str, limit: int | None) -> Rows:
+def _select_postgres(url: URL, sql: str, limit: int | None) -> QueryResult:
     try:
         connection = psycopg.connect(
             url.set(drivername="postgresql").render_as_string(hide_password=False),
@@ -143,7 +143,7 @@ def _refuse_side_effects(connection: psycopg.Connection[Any], sql: str) -> None:
     """
     if re.search(r'u&\s*"', sql, re.IGNORECASE):
         raise UserError(f'{_ONLY_READS}: write names without U&"...".')
-    words = {word.lower() for word in re.findall(r"[^\W\d][\w$]*", sql)} - _POSTGRES_ADMITTED
+    words = {word.lower() for word in re.findall(r"[^\W\d][\w$]*", sql)} - _POSTGRES_ALLOWED
     query = "SELECT proname FROM pg_proc WHERE provolatile = 'v' AND lower(proname) = ANY(%s)"
     found = connection.execute(query, [sorted(words)]).fetchone()
     if found is not None:
@@ -166,5 +166,5 @@ def _line(error: psycopg.Error) -> str:
     return (str(error).strip().splitlines() or ["no reason given"])[0]
 
 
-def _rows(columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Rows:
-    return Rows(columns=tuple(columns), rows=tuple(rows))
+def _rows(columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> QueryResult:
+    return QueryResult(columns=tuple(columns), rows=tuple(rows))

@@ -11,15 +11,15 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, func, select, text, update
 
 from db.claims import queued_on
-from db.columns import at_most, now
-from db.crashes import CAUSE, CRASH, convicted, crash_values, ended_by_crash
-from db.events import Change, record
-from db.outcomes import LIVE, OPEN, close_finished, settle
-from db.schema import Batch, Job, Reviewer
+from db.column_types import at_most, now
+from db.crash_rule import CAUSE_SENTENCE, CRASH, crash_values, ended_by_crash, is_crash_cause
+from db.duplicates import LIVE, OPEN, close_finished, resolve_duplicates
+from db.job_events import Change, record
+from db.schema import BatchRow, Job, ReviewerRow
 from db.session import Database
 
 #: A queue's claimable jobs are counted up to here: more doorbells than that help nobody.
-MOST_DUE = 1000
+MAX_DUE = 1000
 
 
 def reconcile(
@@ -40,7 +40,7 @@ def reconcile(
     with database.write() as on:
         touched = _expire_leases(on, max_attempts) if may_take_over() else []
         touched += _expire_deadlines(on)
-        settle(on, Job.duplicate_of.in_(touched), follow=("failed", "expired"))
+        resolve_duplicates(on, Job.duplicate_of.in_(touched), follow=("failed", "expired"))
     close_finished(database)
     with database.read() as on:
         return _due(on, grace_seconds)
@@ -52,22 +52,24 @@ def recover(database: Database, *, worker: str, max_attempts: int) -> int:
     For a worker that has just started in its place, and so knows that nobody holds them any more.
     """
     with database.write() as on:
-        touched = _abandon(on, "worker_died", Job.worker == worker, max_attempts)
-        settle(on, Job.duplicate_of.in_(touched), follow=("failed",))
+        touched = _requeue_lost(on, "worker_died", Job.worker == worker, max_attempts)
+        resolve_duplicates(on, Job.duplicate_of.in_(touched), follow=("failed",))
     close_finished(database)
     return len(touched)
 
 
 def _expire_leases(on: Connection, max_attempts: int) -> list[int]:
-    return _abandon(on, "lease_expired", Job.lease_until < now(), max_attempts)
+    return _requeue_lost(on, "lease_expired", Job.lease_until < now(), max_attempts)
 
 
-def _abandon(on: Connection, kind: str, which: ColumnElement[bool], max_attempts: int) -> list[int]:
+def _requeue_lost(
+    on: Connection, kind: str, which: ColumnElement[bool], max_attempts: int
+) -> list[int]:
     """Take jobs from a worker that is gone; fail those that were alone in it once too often."""
     left = select(Job.id).where(text("state = 'running'"), which)
     ended = {"lease_until": None, "finished_at": now()}
     failed = {**ended, "state": "failed"}
-    cause = {**failed, "error_kind": CRASH, "error": Job.custom_id + CAUSE}
+    cause = {**failed, "error_kind": CRASH, "error": Job.custom_id + CAUSE_SENTENCE}
     sentence = (
         f"{max_attempts} attempts ended without a review; the last: its worker died or froze."
     )
@@ -80,8 +82,8 @@ def _abandon(on: Connection, kind: str, which: ColumnElement[bool], max_attempts
         *_change(
             on, "cancelled", left.where(Job.cancel_requested), {**ended, "state": "cancelled"}
         ),
-        *_change(on, "failed", wanted.where(convicted()), cause),
-        *_change(on, "failed", wanted.where(over, ~convicted()), used_up),
+        *_change(on, "failed", wanted.where(is_crash_cause()), cause),
+        *_change(on, "failed", wanted.where(over, ~is_crash_cause()), used_up),
         *_change(on, kind, wanted.where(~over), queued),
     ]
 
@@ -89,20 +91,20 @@ def _abandon(on: Connection, kind: str, which: ColumnElement[bool], max_attempts
 def expire_deadlines(database: Database) -> None:
     """Expire what is past its deadline, as `reconcile` does, for when no worker runs."""
     with database.read() as on:
-        if on.scalar(_LATE.limit(at_most(1))) is None:
+        if on.scalar(_OVERDUE.limit(at_most(1))) is None:
             return
     with database.write() as on:
-        settle(on, Job.duplicate_of.in_(_expire_deadlines(on)), follow=("expired",))
+        resolve_duplicates(on, Job.duplicate_of.in_(_expire_deadlines(on)), follow=("expired",))
     close_finished(database)
 
 
 #: Open batches whose deadline has passed.
-_LATE = select(Batch.id).where(Batch.deadline_at <= now(), Batch.state.in_(OPEN))
+_OVERDUE = select(BatchRow.id).where(BatchRow.deadline_at <= now(), BatchRow.state.in_(OPEN))
 
 
 def _expire_deadlines(on: Connection) -> list[int]:
     # Running ones too: their worker finds at its next renewal that it has lost them.
-    unfinished = select(Job.id).where(Job.batch_id.in_(_LATE), Job.state.in_(LIVE))
+    unfinished = select(Job.id).where(Job.batch_id.in_(_OVERDUE), Job.state.in_(LIVE))
     ended = {"state": "expired", "lease_until": None, "finished_at": now()}
     return _change(on, "expired", unfinished, {**ended, "cancel_requested": False})
 
@@ -118,10 +120,10 @@ def _change(on: Connection, kind: str, which: Select[Any], values: dict[str, Any
 
 
 def _due(on: Connection, grace_seconds: float) -> dict[str, int]:
-    queues = on.scalars(select(Reviewer.queue).distinct().order_by(Reviewer.queue)).all()
+    queues = on.scalars(select(ReviewerRow.queue).distinct().order_by(ReviewerRow.queue)).all()
     return {queue: n for queue in queues if (n := _due_on(on, queue, grace_seconds))}
 
 
 def _due_on(on: Connection, queue: str, grace_seconds: float) -> int:
-    some = queued_on(queue).where(Job.queued_at <= now() - grace_seconds).limit(at_most(MOST_DUE))
+    some = queued_on(queue).where(Job.queued_at <= now() - grace_seconds).limit(at_most(MAX_DUE))
     return on.scalar(select(func.count()).select_from(some.subquery())) or 0

@@ -20,8 +20,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from db.columns import now
-from db.schema import Review, Reviewer
+from db.column_types import now
+from db.schema import ReviewerRow, ReviewRow
 from db.session import Database
 
 
@@ -40,7 +40,8 @@ class ReviewerVersion:
 
 #: What `version_of` needs; the prefix keeps the names apart from those of joined tables.
 COLUMNS = tuple(
-    getattr(Reviewer, part.name).label(f"reviewer_{part.name}") for part in fields(ReviewerVersion)
+    getattr(ReviewerRow, part.name).label(f"reviewer_{part.name}")
+    for part in fields(ReviewerVersion)
 )
 
 
@@ -64,38 +65,44 @@ def register(
 
 
 def _known(on: Connection, name: str, sha256: str) -> ReviewerVersion | None:
-    return _first(on, select(*COLUMNS).where(Reviewer.name == name, Reviewer.sha256 == sha256))
+    return _first(
+        on, select(*COLUMNS).where(ReviewerRow.name == name, ReviewerRow.sha256 == sha256)
+    )
 
 
 def _add(on: Connection, values: dict[str, Any]) -> ReviewerVersion:
-    newest = select(func.max(Reviewer.version)).where(Reviewer.name == values["name"])
+    newest = select(func.max(ReviewerRow.version)).where(ReviewerRow.name == values["name"])
     version = (on.scalar(newest) or 0) + 1
-    made = on.execute(insert(Reviewer).values(version=version, **values).returning(*COLUMNS))
+    made = on.execute(insert(ReviewerRow).values(version=version, **values).returning(*COLUMNS))
     return version_of(made.mappings().one())
 
 
 def newest(database: Database, name: str) -> ReviewerVersion | None:
     """Give the name's version in force: the newest, unless another was put in force later."""
     with database.read() as on:
-        return _first(on, select(*COLUMNS).where(Reviewer.id == _in_force(name)))
+        return _first(on, select(*COLUMNS).where(ReviewerRow.id == _in_force(name)))
 
 
 def put_in_force(database: Database, reviewer_id: int) -> None:
     """Give this version the batches to come; those that were submitted keep theirs."""
     with database.write() as on:
-        on.execute(update(Reviewer).where(Reviewer.id == reviewer_id).values(in_force_at=now()))
+        on.execute(
+            update(ReviewerRow).where(ReviewerRow.id == reviewer_id).values(in_force_at=now())
+        )
 
 
-def take_back(database: Database, name: str) -> ReviewerVersion | None:
+def withdraw_version(database: Database, name: str) -> ReviewerVersion | None:
     """Withdraw the name's version in force, so that the one before is in force again.
 
     Returns the one that was withdrawn; None when there is no other, and nothing is changed.
     """
-    others = select(func.count()).where(Reviewer.name == name, Reviewer.in_force_at.is_not(None))
+    others = select(func.count()).where(
+        ReviewerRow.name == name, ReviewerRow.in_force_at.is_not(None)
+    )
     with database.write() as on:
         withdrawn = (
-            update(Reviewer)
-            .where(Reviewer.id == _in_force(name), others.correlate(None).scalar_subquery() > 1)
+            update(ReviewerRow)
+            .where(ReviewerRow.id == _in_force(name), others.correlate(None).scalar_subquery() > 1)
             .values(in_force_at=None)
             .returning(*COLUMNS)
         )
@@ -105,9 +112,9 @@ def take_back(database: Database, name: str) -> ReviewerVersion | None:
 
 def _in_force(name: str) -> ScalarSelect[int]:
     return (
-        select(Reviewer.id)
-        .where(Reviewer.name == name, Reviewer.in_force_at.is_not(None))
-        .order_by(Reviewer.in_force_at.desc(), Reviewer.version.desc())
+        select(ReviewerRow.id)
+        .where(ReviewerRow.name == name, ReviewerRow.in_force_at.is_not(None))
+        .order_by(ReviewerRow.in_force_at.desc(), ReviewerRow.version.desc())
         .limit(1)
         .correlate(None)
         .scalar_subquery()
@@ -117,18 +124,18 @@ def _in_force(name: str) -> ScalarSelect[int]:
 def get(database: Database, reviewer_id: int) -> ReviewerVersion | None:
     """Give the version with this id."""
     with database.read() as on:
-        return _first(on, select(*COLUMNS).where(Reviewer.id == reviewer_id))
+        return _first(on, select(*COLUMNS).where(ReviewerRow.id == reviewer_id))
 
 
 def has_written(database: Database, reviewer_id: int) -> bool:
     """Whether any worker has ever had a review by this version."""
     with database.read() as on:
-        return bool(on.scalar(select(exists().where(Review.reviewer_id == reviewer_id))))
+        return bool(on.scalar(select(exists().where(ReviewRow.reviewer_id == reviewer_id))))
 
 
 def listing(database: Database) -> list[ReviewerVersion]:
     """Give all versions, by name and version."""
-    query = select(*COLUMNS).order_by(Reviewer.name, Reviewer.version)
+    query = select(*COLUMNS).order_by(ReviewerRow.name, ReviewerRow.version)
     with database.read() as on:
         return [version_of(row) for row in on.execute(query).mappings()]
 
@@ -143,18 +150,18 @@ class Pins:
 
 def pin(database: Database, reviewer_id: int, mine: Pins) -> Pins:
     """Pin what is not pinned yet to a worker's own hashes; return what holds for everyone."""
-    open_ones = or_(Reviewer.template_sha256.is_(None), Reviewer.weights_sha256.is_(None))
-    found = select(Reviewer.template_sha256, Reviewer.weights_sha256)
+    open_ones = or_(ReviewerRow.template_sha256.is_(None), ReviewerRow.weights_sha256.is_(None))
+    found = select(ReviewerRow.template_sha256, ReviewerRow.weights_sha256)
     with database.write() as on:
         on.execute(
-            update(Reviewer)
-            .where(Reviewer.id == reviewer_id, open_ones)
+            update(ReviewerRow)
+            .where(ReviewerRow.id == reviewer_id, open_ones)
             .values(
-                template_sha256=func.coalesce(Reviewer.template_sha256, mine.template_sha256),
-                weights_sha256=func.coalesce(Reviewer.weights_sha256, mine.weights_sha256),
+                template_sha256=func.coalesce(ReviewerRow.template_sha256, mine.template_sha256),
+                weights_sha256=func.coalesce(ReviewerRow.weights_sha256, mine.weights_sha256),
             )
         )
-        return Pins(*on.execute(found.where(Reviewer.id == reviewer_id)).one())
+        return Pins(*on.execute(found.where(ReviewerRow.id == reviewer_id)).one())
 
 
 def version_of(row: RowMapping) -> ReviewerVersion:

@@ -10,9 +10,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Result, Select, func, null, select, tuple_
 
 from db.batch_records import require_batch
-from db.columns import among, at_most, storable
-from db.endings import NewItem
-from db.schema import Batch, Item, Job, Paper, Review, Reviewer
+from db.column_types import among, at_most, storable
+from db.completion import NewItem
+from db.schema import BatchRow, ItemRow, Job, PaperRow, ReviewerRow, ReviewRow
 from db.schema_data import JobInput
 from db.session import Database
 
@@ -101,11 +101,33 @@ class ExportLine:
 
 #: What a ReviewView takes from its row.
 _REVIEW_COLUMNS = (
-    *(Review.id, Reviewer.name.label("reviewer"), Reviewer.version, Review.adapter_sha256),
-    *(Review.empty_aspects, Review.unplaced, Review.gate, Review.raw, Review.versions),
-    *(Review.n_prompt_tokens, Review.n_output_tokens, Review.truncated_tokens, Review.seed),
-    *(Review.seconds, Review.finish, Review.external_id, Review.rating, Review.confidence),
-    Review.created_at,
+    *(
+        ReviewRow.id,
+        ReviewerRow.name.label("reviewer"),
+        ReviewerRow.version,
+        ReviewRow.adapter_sha256,
+    ),
+    *(
+        ReviewRow.empty_aspects,
+        ReviewRow.unplaced,
+        ReviewRow.gate,
+        ReviewRow.raw,
+        ReviewRow.versions,
+    ),
+    *(
+        ReviewRow.n_prompt_tokens,
+        ReviewRow.n_output_tokens,
+        ReviewRow.truncated_tokens,
+        ReviewRow.seed,
+    ),
+    *(
+        ReviewRow.seconds,
+        ReviewRow.finish,
+        ReviewRow.external_id,
+        ReviewRow.rating,
+        ReviewRow.confidence,
+    ),
+    ReviewRow.created_at,
 )
 
 
@@ -116,7 +138,7 @@ def find(database: Database, identifier: str) -> list[PaperView]:
     """
     with database.read() as on:
         for which in _meanings(identifier):
-            ids = on.scalars(select(Paper.id).where(which).order_by(Paper.id)).all()
+            ids = on.scalars(select(PaperRow.id).where(which).order_by(PaperRow.id)).all()
             if ids:
                 return [_paper(on, paper_id) for paper_id in ids]
     return []
@@ -142,21 +164,23 @@ def export(database: Database, batch_name: str, *, with_text: bool = False) -> I
 
 def _meanings(identifier: str) -> Iterator[ColumnElement[bool]]:
     custom_id = storable(identifier)
-    yield Paper.id.in_(select(Job.paper_id).where(Job.custom_id == custom_id))
+    yield PaperRow.id.in_(select(Job.paper_id).where(Job.custom_id == custom_id))
     if re.fullmatch(rf"[0-9a-f]{{{SHORTEST_HASH},64}}", identifier):
         # A range, not LIKE: it is what an index on text serves on both databases.
-        yield Paper.sha256.between(identifier, identifier + "g")
+        yield PaperRow.sha256.between(identifier, identifier + "g")
     if re.fullmatch(r"[0-9]{1,18}", identifier):
         number = int(identifier)
-        of_review = select(Review.paper_id).where(Review.id == number)
-        yield (Paper.id == number) | Paper.id.in_(of_review)
+        of_review = select(ReviewRow.paper_id).where(ReviewRow.id == number)
+        yield (PaperRow.id == number) | PaperRow.id.in_(of_review)
 
 
 def _paper(on: Connection, paper_id: int) -> PaperView:
-    columns = (Paper.id, Paper.sha256, Paper.title, Paper.abstract, Paper.sections)
-    query = select(*columns, Paper.flags, func.length(Paper.body).label("n_chars"))
-    row = on.execute(query.where(Paper.id == paper_id)).mappings().one()
-    ids = on.scalars(select(Review.id).where(Review.paper_id == paper_id).order_by(Review.id)).all()
+    columns = (PaperRow.id, PaperRow.sha256, PaperRow.title, PaperRow.abstract, PaperRow.sections)
+    query = select(*columns, PaperRow.flags, func.length(PaperRow.body).label("n_chars"))
+    row = on.execute(query.where(PaperRow.id == paper_id)).mappings().one()
+    ids = on.scalars(
+        select(ReviewRow.id).where(ReviewRow.paper_id == paper_id).order_by(ReviewRow.id)
+    ).all()
     reviews = reviews_of(on, ids)
     return PaperView(
         **{**row, "flags": tuple(row["flags"])},
@@ -168,10 +192,10 @@ def _paper(on: Connection, paper_id: int) -> PaperView:
 def _jobs(on: Connection, paper_id: int) -> list[JobView]:
     query = (
         select(
-            *(Job.id.label("job"), Batch.name.label("batch"), Job.custom_id, Job.sample),
+            *(Job.id.label("job"), BatchRow.name.label("batch"), Job.custom_id, Job.sample),
             *(Job.state, Job.error_kind, Job.error),
         )
-        .join(Batch, Batch.id == Job.batch_id)
+        .join(BatchRow, BatchRow.id == Job.batch_id)
         .where(Job.paper_id == paper_id)
         .order_by(Job.id)
     )
@@ -198,18 +222,19 @@ def _dicts(result: Result[*tuple[Any, ...]]) -> list[dict[str, Any]]:
 def _lines(batch_id: int, with_text: bool) -> Select[*tuple[Any, ...]]:
     return (
         select(
-            *(Batch.name.label("batch"), Job.custom_id, Job.sample, Job.id.label("job")),
+            *(BatchRow.name.label("batch"), Job.custom_id, Job.sample, Job.id.label("job")),
             *(Job.state, Job.error_kind, Job.error, Job.source, Job.seed),
-            *(Paper.title.label("paper_title"), Paper.sha256.label("paper_sha256")),
-            (func.coalesce(JobInput.text, Paper.body) if with_text else null()).label("text"),
-            Review.id.label("review_id"),
+            *(PaperRow.title.label("paper_title"), PaperRow.sha256.label("paper_sha256")),
+            (func.coalesce(JobInput.text, PaperRow.body) if with_text else null()).label("text"),
+            ReviewRow.id.label("review_id"),
         )
-        .join_from(Job, Batch, Batch.id == Job.batch_id)
-        .outerjoin(Paper, Paper.id == Job.paper_id)
+        .join_from(Job, BatchRow, BatchRow.id == Job.batch_id)
+        .outerjoin(PaperRow, PaperRow.id == Job.paper_id)
         .outerjoin(JobInput, JobInput.job_id == Job.id)
         .outerjoin(
-            Review,
-            (Review.job_id == func.coalesce(Job.duplicate_of, Job.id)) & (Job.state == "succeeded"),
+            ReviewRow,
+            (ReviewRow.job_id == func.coalesce(Job.duplicate_of, Job.id))
+            & (Job.state == "succeeded"),
         )
         .where(Job.batch_id == batch_id)
         .order_by(Job.custom_id, Job.sample)
@@ -222,8 +247,8 @@ def reviews_of(on: Connection, ids: Iterable[int]) -> dict[int, ReviewView]:
     items = _items(on, wanted)
     query = (
         select(*_REVIEW_COLUMNS)
-        .join(Reviewer, Reviewer.id == Review.reviewer_id)
-        .where(among(on, Review.id, wanted))
+        .join(ReviewerRow, ReviewerRow.id == ReviewRow.reviewer_id)
+        .where(among(on, ReviewRow.id, wanted))
     )
     return {
         row["id"]: ReviewView(
@@ -236,10 +261,10 @@ def reviews_of(on: Connection, ids: Iterable[int]) -> dict[int, ReviewView]:
 
 def _items(on: Connection, review_ids: Sequence[int]) -> dict[int, list[NewItem]]:
     query = (
-        select(Item.review_id, Item.aspect, Item.position, Item.title, Item.text)
-        .where(among(on, Item.review_id, review_ids))
+        select(ItemRow.review_id, ItemRow.aspect, ItemRow.position, ItemRow.title, ItemRow.text)
+        .where(among(on, ItemRow.review_id, review_ids))
         # As they were written: aspects in the answer's order.
-        .order_by(Item.id)
+        .order_by(ItemRow.id)
     )
     items: dict[int, list[NewItem]] = {}
     for review_id, aspect, position, title, text in on.execute(query).all():

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from sqlalchemy import ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.columns import NEVER, CleanJson, Id, SortedText, now
+from db.column_types import NEVER, CleanJson, Id, SortedText, now
 from db.tables import Base, check, check_one_of, partial_index
 
 #: The last migration, which makes this schema; a test compares it with the migrations.
@@ -38,7 +38,7 @@ _CLAIMABLE = "state = 'queued' AND duplicate_of IS NULL AND NOT held"
 CLAIMABLE_ON_QUEUE = f"{_CLAIMABLE} AND priority >= 0"
 
 
-class Paper(Base):
+class PaperRow(Base):
     """What is reviewed. `body` comes last, so that SQLite reads the rest without its pages."""
 
     __tablename__ = "paper"
@@ -77,7 +77,7 @@ class PurgedPaper(Base):
     purged_at: Mapped[float] = mapped_column(default=now())
 
 
-class Reviewer(Base):
+class ReviewerRow(Base):
     """One immutable version of what writes reviews."""
 
     __tablename__ = "reviewer"
@@ -104,7 +104,7 @@ class Reviewer(Base):
     in_force_at: Mapped[float | None] = mapped_column(default=now())
 
 
-class Batch(Base):
+class BatchRow(Base):
     """Submitted papers for one reviewer version. `paused` lies across the states."""
 
     __tablename__ = "batch"
@@ -227,7 +227,7 @@ class JobEvent(Base):
     created_at: Mapped[float] = mapped_column(default=now())
 
 
-class Review(Base):
+class ReviewRow(Base):
     """One review of one paper: by a job, or imported under an `external_id`."""
 
     __tablename__ = "review"
@@ -263,7 +263,7 @@ class Review(Base):
     raw: Mapped[str]
 
 
-class Item(Base):
+class ItemRow(Base):
     """One titled point of a review; `position` counts from 0 within its aspect."""
 
     __tablename__ = "item"
@@ -280,7 +280,7 @@ class Item(Base):
     text: Mapped[str]
 
 
-class WorkerNode(Base):
+class WorkerNodeRow(Base):
     """A worker process as it last described itself; age of `seen_at` tells whether it lives."""
 
     __tablename__ = "worker_node"

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 from sqlalchemy import ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.columns import CleanJson, Id, now
+from db.column_types import CleanJson, Id, now
 from db.tables import Base, check, check_one_of, partial_index
 
 Outcome = Literal["win", "tie", "lose", "invalid"]
@@ -21,7 +21,7 @@ Cut = Literal["full", "equal"]
 Exclusion = Literal["trained_hash", "trained_source", "trained_title"]
 
 
-class Point(Base):
+class PointRow(Base):
     """A point that an extractor found in a review; `aspect` is NULL for free-text reviews."""
 
     __tablename__ = "point"
@@ -38,7 +38,7 @@ class Point(Base):
     text: Mapped[str]
 
 
-class Comparison(Base):
+class ComparisonRow(Base):
     """Two reviewer versions held against a reference, under one matching configuration.
 
     `a_id` may equal `b_id`: a judge must find a reviewer equal to itself.

@@ -7,14 +7,14 @@ from typing import Any, Literal
 from sqlalchemy import ForeignKey, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.columns import CleanJson, Id, now
+from db.column_types import CleanJson, Id, now
 from db.tables import Base, check, check_one_of
 
 AdapterState = Literal["registered", "promoted", "retired"]
 RunState = Literal["running", "succeeded", "failed", "stopped"]
 
 
-class Adapter(Base):
+class AdapterRow(Base):
     """A LoRA or DoRA adapter; its bytes lie in `adapter_chunk` and travel by the database."""
 
     __tablename__ = "adapter"

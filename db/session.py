@@ -39,7 +39,7 @@ Dialect = Literal["sqlite", "postgresql"]
 BUSY_SECONDS = 60
 
 #: Seconds in the pool after which a connection is tried before it is used.
-RESTED_SECONDS = 1.0
+PING_AFTER_SECONDS = 1.0
 
 #: Seconds that a thread waits for one of the process's connections.
 POOL_SECONDS = 60
@@ -67,7 +67,7 @@ class Database:
     engine: Engine = field(repr=False)
     #: The same connections, for transactions that write.
     writer: Engine = field(repr=False)
-    _turn: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _write_lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
     def address(self) -> str:
@@ -85,27 +85,27 @@ class Database:
 
         Raises DatabaseUnavailable when the database is away, locked or full.
         """
-        with _translated(), self._my_turn(), self.writer.begin() as on:
+        with _translate_errors(), self._serialize_writers(), self.writer.begin() as on:
             yield on
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """One transaction that only reads. Raises DatabaseUnavailable as `write` does."""
-        with _translated(), self.engine.begin() as on:
+        with _translate_errors(), self.engine.begin() as on:
             yield on
 
     @contextmanager
-    def _my_turn(self) -> Iterator[None]:
+    def _serialize_writers(self) -> Iterator[None]:
         """Queue this process's writers before SQLite, which makes them poll for its one lock."""
         if self.dialect != "sqlite":
             yield
             return
-        if not self._turn.acquire(timeout=BUSY_SECONDS):
+        if not self._write_lock.acquire(timeout=BUSY_SECONDS):
             raise DatabaseUnavailable(f"The database was locked for {BUSY_SECONDS} s.")
         try:
             yield
         finally:
-            self._turn.release()
+            self._write_lock.release()
 
     def close(self) -> None:
         """Close all connections."""
@@ -139,7 +139,7 @@ def open_database(url: str, *, max_connections: int = 4) -> Database:
         event.listen(engine, "connect", _prefer_indexes)
         event.listen(engine, "connect", _note_use)
         event.listen(engine, "checkin", _note_use)
-        event.listen(engine, "checkout", partial(_ping_when_rested, engine.dialect))
+        event.listen(engine, "checkout", partial(_ping_if_idle, engine.dialect))
     writer = engine.execution_options(referee_writes=True)
     database = Database(parsed.render_as_string(hide_password=False), engine, writer)
     try:
@@ -198,7 +198,7 @@ _OUTAGES = {"25006", "25P03", "25P04"}
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     try:
         yield
     except PoolTimeout:
@@ -246,9 +246,9 @@ def _note_use(_connection: Any, record: Any) -> None:
     record.info["used_at"] = time.monotonic()
 
 
-def _ping_when_rested(dialect: Driver, connection: Any, record: Any, _fairy: Any) -> None:
+def _ping_if_idle(dialect: Driver, connection: Any, record: Any, _fairy: Any) -> None:
     """Replace a connection that died in the pool; one used just now needs no round trip."""
-    if time.monotonic() - record.info["used_at"] < RESTED_SECONDS:
+    if time.monotonic() - record.info["used_at"] < PING_AFTER_SECONDS:
         return
     try:
         dialect.do_ping(connection)

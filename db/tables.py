@@ -7,7 +7,7 @@ from typing import Any, ClassVar, get_args
 from sqlalchemy import CheckConstraint, Double, Index, MetaData, text
 from sqlalchemy.orm import DeclarativeBase
 
-from db.columns import CleanText
+from db.column_types import CleanText
 
 
 class Base(DeclarativeBase):

@@ -7,9 +7,9 @@ from typing import cast
 
 from sqlalchemy import delete, func, select, text, update
 
-from db.columns import insert_into, now
+from db.column_types import insert_into, now
 from db.schema import Job, NodeState
-from db.schema import WorkerNode as Row
+from db.schema import WorkerNodeRow as Row
 from db.session import Database
 
 
@@ -44,7 +44,7 @@ class GateCounts:
 
 
 @dataclass(frozen=True)
-class Standing:
+class DesiredState:
     """What is asked of a worker. `give_back_in_s` is when it should give back what it still runs,
     negative when that time has passed; None lets it finish everything."""
 
@@ -52,7 +52,7 @@ class Standing:
     give_back_in_s: float | None
 
 
-def sign_on(
+def register_worker(
     database: Database,
     *,
     name: str,
@@ -65,11 +65,11 @@ def sign_on(
     code_version: str,
     reviewer: str = "",
     weights_sha256: str | None = None,
-    in_place_of: int | None = None,
+    replaced_pid: int | None = None,
 ) -> bool:
     """Enter a worker that has just started, in place of an earlier one of its name.
 
-    `in_place_of` is that one's process id; what was asked of it is asked of this one. False, and
+    `replaced_pid` is that one's process id; what was asked of it is asked of this one. False, and
     nothing done, when another has the name.
     """
     values = {
@@ -88,14 +88,14 @@ def sign_on(
         entered = insert_into(on, Row).values(name=name, **values)
         # A drain and a complaint stay: the process ended, the reason did not.
         entered = entered.on_conflict_do_update(
-            index_elements=[Row.name], set_=values | anew, where=Row.pid == in_place_of
+            index_elements=[Row.name], set_=values | anew, where=Row.pid == replaced_pid
         )
         return on.execute(entered.returning(Row.name)).first() is not None
 
 
-def sign_of_life(
+def heartbeat(
     database: Database, name: str, *, reviewer: str, gate: GateCounts | None = None
-) -> Standing | None:
+) -> DesiredState | None:
     """Note that the worker lives, what it has loaded and how it fares; return what is asked of it.
 
     None: the worker is not entered (any more) and should sign on.
@@ -107,10 +107,10 @@ def sign_of_life(
             .values(seen_at=now(), reviewer=reviewer, **(vars(gate) if gate else {}))
             .returning(Row.state, Row.give_back_at - now())
         ).first()
-    return None if row is None else Standing(cast(NodeState, row[0]), row[1])
+    return None if row is None else DesiredState(cast(NodeState, row[0]), row[1])
 
 
-def sign_off(database: Database, name: str) -> None:
+def unregister_worker(database: Database, name: str) -> None:
     """Strike a worker that stops as it was told to, and with it what was asked of it."""
     with database.write() as on:
         on.execute(delete(Row).where(Row.name == name))
@@ -132,7 +132,7 @@ def set_state(
         ).rowcount
 
 
-def complain(database: Database, name: str, complaint: str) -> None:
+def drain_with_complaint(database: Database, name: str, complaint: str) -> None:
     """Let a worker drain for a reason of its own, until an operator resumes it."""
     with database.write() as on:
         on.execute(

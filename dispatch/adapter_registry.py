@@ -17,7 +17,7 @@ from sqlalchemy import case, func, select
 from db import adapters, reviewers
 from db.adapters import Adapter, NewAdapter
 from db.reviewers import ReviewerVersion
-from db.schema_judging import Comparison, Verdict
+from db.schema_judging import ComparisonRow, Verdict
 from db.session import Database
 from dispatch import roster
 from dispatch.adapter_cache import AdapterCache, unpack
@@ -26,7 +26,7 @@ from models.adapters.adapter_package import (
     Provenance,
     check_package,
     layout,
-    pieces,
+    read_chunks,
     read_provenance,
 )
 from models.hashes import adapter_sha256
@@ -35,7 +35,14 @@ from models.text.reviewer import BaseModel, ReviewerConfig
 from models.weights import store
 
 #: What of its provenance an adapter's record keeps beside the columns.
-_TOLD = ("aspects", "template", "template_sha256", "prompt_sha256", "git_revision", "run")
+_PROVENANCE_KEYS = (
+    "aspects",
+    "template",
+    "template_sha256",
+    "prompt_sha256",
+    "git_revision",
+    "run",
+)
 
 #: The way of judging that a claim is made by; a comparison may hold others beside it.
 _HEADLINE = "match_equal"
@@ -65,12 +72,12 @@ def register(database: Database, folder: Path) -> Registered:
         sha256=adapter_sha256(folder),
         name=provenance.name,
         base=base.name,
-        config={"files": layout(folder), "peft": peft, **_told(provenance)},
+        config={"files": layout(folder), "peft": peft, **_provenance_fields(provenance)},
         metrics=provenance.metrics,
         dataset_sha256=provenance.dataset_sha256,
         papers=provenance.papers,
     )
-    stored = adapters.register(database, new, pieces(folder))
+    stored = adapters.register(database, new, read_chunks(folder))
     return Registered(new.sha256, new.name, stored)
 
 
@@ -97,7 +104,7 @@ def promote(
         _check_won(database, adapter, evaluation)
     if not adapters.promote(database, adapter.sha256):
         raise UserError(f"Adapter {adapter.sha256[:12]} is retired and is not promoted any more.")
-    version = roster.enlist(database, replace(config, adapter_sha256=adapter.sha256))
+    version = roster.register_version(database, replace(config, adapter_sha256=adapter.sha256))
     reviewers.put_in_force(database, version.id)
     _demote_unused(database, config.adapter_sha256)
     return version
@@ -105,7 +112,7 @@ def promote(
 
 def roll_back(database: Database, name: str) -> tuple[ReviewerVersion, ReviewerVersion]:
     """Take a reviewer's version in force back; returns it and the one that is in force now."""
-    withdrawn = reviewers.take_back(database, name)
+    withdrawn = reviewers.withdraw_version(database, name)
     now_in_force = reviewers.newest(database, name)
     if withdrawn is None or now_in_force is None:
         raise UserError(f"Reviewer {name!r} has no earlier version to go back to.")
@@ -133,13 +140,13 @@ def merge(database: Database, adapter: Adapter, output: Path, home: Path) -> Non
     merging.merge(base_folder, base, template, folder, adapter.sha256, output)
 
 
-def _told(provenance: Provenance) -> Mapping[str, Any]:
-    return {key: getattr(provenance, key) for key in _TOLD}
+def _provenance_fields(provenance: Provenance) -> Mapping[str, Any]:
+    return {key: getattr(provenance, key) for key in _PROVENANCE_KEYS}
 
 
 def _provenance(adapter: Adapter) -> Provenance:
-    told = {key: adapter.config[key] for key in _TOLD if key in adapter.config}
-    return Provenance(name=adapter.name, base=adapter.base, **told)
+    fields = {key: adapter.config[key] for key in _PROVENANCE_KEYS if key in adapter.config}
+    return Provenance(name=adapter.name, base=adapter.base, **fields)
 
 
 def _base(database: Database, name: str) -> BaseModel:
@@ -188,7 +195,7 @@ def _score(database: Database, adapter: Adapter, evaluation: int) -> tuple[int, 
     """Whole reviews that the adapter's reviewer won and lost, by hits at equal item counts."""
     with database.read() as on:
         rivals = on.execute(
-            select(Comparison.a_id, Comparison.b_id).where(Comparison.id == evaluation)
+            select(ComparisonRow.a_id, ComparisonRow.b_id).where(ComparisonRow.id == evaluation)
         ).first()
         won, lost = (
             func.coalesce(func.sum(case((Verdict.outcome == outcome, 1), else_=0)), 0)

@@ -19,14 +19,19 @@ from dispatch.app import REVIEW_TASK
 #: the outbox).
 _CONNECT_RETRIES = 1
 #: Messages that one round trip carries.
-_AT_ONCE = 500
+_PIPELINE_SIZE = 500
 #: Messages that wait in a queue at most. Each wakes a slot, which then works until nothing waits:
 #: these are enough for 20 GPUs at once, and reconcile rings for more.
-ENOUGH = 2000
+MAX_WAITING_MESSAGES = 2000
 
 
 def ring(
-    app: Celery, queue: str, times: int, *, up_to: int = ENOUGH, batch: str | None = None
+    app: Celery,
+    queue: str,
+    times: int,
+    *,
+    up_to: int = MAX_WAITING_MESSAGES,
+    batch: str | None = None,
 ) -> bool:
     """Send `times` messages, but let no more than `up_to` wait; False without a broker.
 
@@ -39,8 +44,8 @@ def ring(
         with app.producer_pool.acquire(block=True, timeout=10) as producer:
             producer.connection.ensure_connection(max_retries=_CONNECT_RETRIES)
             times = min(times, up_to - _waiting(producer.channel, queue))
-            for start in range(0, times, _AT_ONCE):
-                _push(app, producer.channel, queue, min(times - start, _AT_ONCE), batch)
+            for start in range(0, times, _PIPELINE_SIZE):
+                _push(app, producer.channel, queue, min(times - start, _PIPELINE_SIZE), batch)
     except (OperationalError, OSError, RedisError):
         # redis-py's own errors escape kombu here.
         return False
@@ -52,7 +57,10 @@ def announce(app: Celery, due: Mapping[str, int]) -> bool:
 
     False without a broker: the first queue that fails is the last to be tried.
     """
-    return all(ring(app, queue, n_due, up_to=min(n_due, ENOUGH)) for queue, n_due in due.items())
+    return all(
+        ring(app, queue, n_due, up_to=min(n_due, MAX_WAITING_MESSAGES))
+        for queue, n_due in due.items()
+    )
 
 
 class Announcer:
@@ -72,7 +80,7 @@ class Announcer:
             self._round.start()
 
 
-class Bell:
+class QueueDoorbell:
     """Rings for one queue, for the slots of a worker."""
 
     def __init__(self, app: Celery, queue: str) -> None:

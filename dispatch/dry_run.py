@@ -11,7 +11,7 @@ from typing import Any
 
 from dispatch import roster
 from errors import MissingPart
-from models.text.cost import most_usd
+from models.text.cost import max_cost_usd
 from models.text.reviewer import ReviewerConfig
 from papers.paper import Paper
 from papers.reading import Reading
@@ -28,7 +28,7 @@ def document(papers: Iterable[Reading], reviewer: str, settings: Settings) -> di
 
 def _usd(config: ReviewerConfig | None, lines: Sequence[dict[str, Any]]) -> float | None:
     read = [line["n_chars"] for line in lines if line["error"] is None]
-    return most_usd(config, sum(read), len(read)) if config else None
+    return max_cost_usd(config, sum(read), len(read)) if config else None
 
 
 class Describer:

@@ -9,8 +9,8 @@ import json
 from collections.abc import Callable
 from typing import Any, TextIO
 
-from db import batches
-from db.exporting import Layout, Writer
+from db import batch_records
+from db.exporting import ExportFormat, Writer
 from db.reviews import ExportLine
 from db.session import Database
 from errors import UserError
@@ -26,22 +26,22 @@ _CODES = {
 }
 
 
-def layout(database: Database, batch: str, file_format: str) -> Layout:
+def layout(database: Database, batch: str, file_format: str) -> ExportFormat:
     """How `export --format openai` or `openai-input` writes a batch."""
-    version = batches.reviewer_of(database, batch)
+    version = batch_records.reviewer_of(database, batch)
     config = from_json(version.config)
     if file_format == "openai":
-        return Layout(
+        return ExportFormat(
             _writer(lambda line: output_line(line, model_of(config))),
             failure=lambda line: _dump(error_line(line)),
-            apart=True,
+            separate_failures=True,
         )
     if config.base is None and config.endpoint is None:
         raise UserError(f"Reviewer {version.name} is {config.kind} and sends no prompts.")
-    return Layout(
+    return ExportFormat(
         _writer(lambda line: input_line(line, config)),
         complete=_has_text,
-        apart=True,
+        separate_failures=True,
         with_text=True,
     )
 

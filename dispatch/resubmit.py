@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from db import batches
+from db import batch_control, batch_papers, batch_records
 from db.session import Database
-from dispatch.submission import Progress, new_paper, read, ringer
+from dispatch.submission import Progress, doorbell_for, new_paper, read
 from papers.reading import Reading, discover
 from settings import Settings
 
 
 @dataclass(frozen=True)
-class Repaired:
+class Resubmitted:
     """What became of the files. `ignored` ones belong to no chosen paper that failed;
     `unreadable` has (custom_id, sentence) of those that are still broken."""
 
@@ -23,20 +23,20 @@ class Repaired:
     unreadable: tuple[tuple[str, str], ...]
 
 
-def repair(
+def resubmit(
     folder: Path,
     database: Database,
     settings: Settings,
     batch_name: str,
     custom_ids: Sequence[str] | None,
     progress: Progress,
-) -> Repaired:
+) -> Resubmitted:
     """Read files for failed papers of a batch, by custom_id, and queue those that can be read.
 
     Other papers of the batch stay as they are, whatever the files hold. Raises UserError for an
     unknown or cancelled batch, and for a folder without papers.
     """
-    wanted = batches.failed_custom_ids(database, batch_name)
+    wanted = batch_control.failed_custom_ids(database, batch_name)
     if custom_ids is not None:
         wanted &= set(custom_ids)
     entries = discover((str(folder),), None, None)
@@ -45,7 +45,7 @@ def repair(
     good = [reading for reading in readings if reading.paper is not None]
     if good:
         _queue(database, settings, batch_name, good)
-    return Repaired(
+    return Resubmitted(
         queued=len(good),
         ignored=len(entries) - len(chosen),
         unreadable=tuple((r.custom_id, r.error or "") for r in readings if r.paper is None),
@@ -55,11 +55,11 @@ def repair(
 def _queue(
     database: Database, settings: Settings, batch_name: str, readings: Sequence[Reading]
 ) -> None:
-    batch = batches.reopen_batch(database, batch_name)
+    batch = batch_records.reopen_batch(database, batch_name)
     for start in range(0, len(readings), settings.submit_chunk):
         chunk = readings[start : start + settings.submit_chunk]
-        batches.add_papers(database, batch, [new_paper(r) for r in chunk], replace=True)
+        batch_papers.add_papers(database, batch, [new_paper(r) for r in chunk], replace=True)
         # A file with the same content as before queues nothing by itself.
-        batches.retry(database, batch_name, [reading.custom_id for reading in chunk])
-    batches.finish_submit(database, batch)
-    ringer(settings, batch)(len(readings))
+        batch_control.retry(database, batch_name, [reading.custom_id for reading in chunk])
+    batch_records.finish_submit(database, batch)
+    doorbell_for(settings, batch)(len(readings))

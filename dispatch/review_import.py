@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from db.contents import contents_named
+from db.completion import NewItem
 from db.imports import FrozenReview, import_reviews
-from db.jobs import NewItem
+from db.paper_contents import contents_named
 from db.session import Database
 from dispatch import roster
 from models.text.aspects import ASPECT_SETS
@@ -32,7 +32,7 @@ def import_file(
 ) -> ImportResult:
     """Store a file's reviews under a reviewer of kind `imported`; running it again adds nothing."""
     config = from_json({"name": reviewer_name, "kind": "imported", "aspects": aspects})
-    reviewer = roster.enlist(database, config)
+    reviewer = roster.register_version(database, config)
     rows: list[FrozenReview] = []
     problems: list[str] = []
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):

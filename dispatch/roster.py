@@ -14,7 +14,7 @@ from models.text.reviewer import ReviewerConfig
 from settings import Settings
 
 
-def enlist(database: Database, config: ReviewerConfig) -> ReviewerVersion:
+def register_version(database: Database, config: ReviewerConfig) -> ReviewerVersion:
     """Store a configuration as a version of its name, unless it is one already."""
     return reviewers.register(
         database,
@@ -34,7 +34,7 @@ def resolve(database: Database, name: str) -> tuple[ReviewerVersion, ReviewerCon
     version = reviewers.newest(database, name)
     own = shipped(name)
     if own is not None and (version is None or _adapter(version) == own.adapter_sha256):
-        enlist(database, own)
+        register_version(database, own)
         version = reviewers.newest(database, name)
     if version is None:
         raise UserError(f"There is no reviewer {name!r}. {known(database)}")

@@ -13,28 +13,30 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
-from db import batches
-from db.batches import Batch, BatchOptions, NewPaper, PaperContent
+from db import batch_papers, batch_records
+from db.batch_papers import NewPaper
+from db.batch_records import Batch, BatchOptions
+from db.paper_contents import PaperContent
 from db.session import Database
 from dispatch import broker, roster
 from dispatch.app import make_app
 from dispatch.doorbell import ring
 from dispatch.dry_run import Describer, counts, without_texts
-from models.text.cost import refuse_dear
-from papers.cache import ReadingCache
+from models.text.cost import check_cost_limit
 from papers.reading import Entry, Reading, discover, read_all
+from papers.reading_cache import ReadingCache
 from papers.sandbox import PdfLimits
 from settings import Settings
 
 Progress = Callable[[int, int], None]
-Ring = Callable[[int], bool]
+RingDoorbell = Callable[[int], bool]
 
 #: Names on the command line and numbers in the database; lower is served first.
 PRIORITIES = {"high": 0, "normal": 1, "low": 2}
 
 
 @dataclass(frozen=True)
-class Source:
+class SubmitInput:
     """What the user named: paths, globs, "-" for standard input, and perhaps a manifest."""
 
     paths: tuple[str, ...]
@@ -43,7 +45,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SubmitResult:
     """What a submit did, as a document, with what its user should know besides."""
 
     batch: str
@@ -64,7 +66,7 @@ class _Tally:
 
 
 def submit_papers(
-    source: Source,
+    source: SubmitInput,
     database: Database,
     settings: Settings,
     *,
@@ -74,7 +76,7 @@ def submit_papers(
     progress: Progress,
     replace: bool = False,
     max_usd: float | None = None,
-) -> Outcome:
+) -> SubmitResult:
     """Store papers as jobs of a batch, in chunks, and ring for workers after each commit.
 
     With `max_usd` all are read beforehand, and none is stored when they may cost more.
@@ -84,11 +86,13 @@ def submit_papers(
     roster.check_may_send(config, settings, options.allow_external)
     if max_usd is not None and config.endpoint is not None:
         n_papers, n_chars = _size(read(entries, settings, progress))
-        refuse_dear(config, n_chars * options.samples, n_papers * options.samples, max_usd)
-    batch = batches.open_batch(database, batch_name, version, options)
+        check_cost_limit(config, n_chars * options.samples, n_papers * options.samples, max_usd)
+    batch = batch_records.open_batch(database, batch_name, version, options)
     papers = read(entries, settings, progress)
-    tally = _store(database, batch, papers, settings.submit_chunk, ringer(settings, batch), replace)
-    batches.finish_submit(database, batch)
+    tally = _store(
+        database, batch, papers, settings.submit_chunk, doorbell_for(settings, batch), replace
+    )
+    batch_records.finish_submit(database, batch)
     return _outcome(batch, tally)
 
 
@@ -116,13 +120,13 @@ def _store(
     batch: Batch,
     papers: Iterable[Reading],
     chunk_size: int,
-    announce: Ring,
+    announce: RingDoorbell,
     replace: bool,
 ) -> _Tally:
     tally, describer = _Tally(), Describer()
     for chunk in _chunks(papers, chunk_size):
         new_papers = [new_paper(reading) for reading in chunk]
-        added = batches.add_papers(database, batch, new_papers, replace=replace)
+        added = batch_papers.add_papers(database, batch, new_papers, replace=replace)
         tally.lines.extend(without_texts(describer.line(reading)) for reading in chunk)
         tally.new += added.new
         tally.known += added.known
@@ -148,7 +152,7 @@ def new_paper(reading: Reading) -> NewPaper:
     )
 
 
-def ringer(settings: Settings, batch: Batch) -> Ring:
+def doorbell_for(settings: Settings, batch: Batch) -> RingDoorbell:
     """Give a function that rings for n jobs; False when no broker can be reached now.
 
     A broker that once did not answer is left alone: each try waits for it, and reconcile rings.
@@ -167,11 +171,11 @@ def ringer(settings: Settings, batch: Batch) -> Ring:
     return announce
 
 
-def _outcome(batch: Batch, tally: _Tally) -> Outcome:
+def _outcome(batch: Batch, tally: _Tally) -> SubmitResult:
     lines = tally.lines
     document = {"batch": batch.name, "jobs": tally.new, "papers": lines, "counts": counts(lines)}
     exit_code = 2 if tally.conflicts else 1 if counts(lines)["failed"] else 0
-    return Outcome(batch.name, batch.reviewer.queue, document, _warnings(tally), exit_code)
+    return SubmitResult(batch.name, batch.reviewer.queue, document, _warnings(tally), exit_code)
 
 
 def _warnings(tally: _Tally) -> list[str]:

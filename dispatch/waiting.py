@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from db import batches, worker_nodes
-from db.batches import BatchStatus
+from db import batch_progress, reconcile, worker_nodes
+from db.batch_progress import BatchStatus
 from db.session import Database
 from errors import MissingPart
 
@@ -22,25 +22,25 @@ def wait_for_batch(
     *,
     queue: str,
     progress: Callable[[int, int], None],
-    patience_seconds: float,
+    stall_seconds: float,
     check: Callable[[], None] = lambda: None,
 ) -> BatchStatus:
     """Block until every job of a batch is terminal.
 
     Raises MissingPart when no worker that lives has taken or held papers of the queue for
-    `patience_seconds`; whatever `check` raises ends the wait as well.
+    `stall_seconds`; whatever `check` raises ends the wait as well.
     """
     alone_since = time.monotonic()
     while True:
-        batches.expire_deadlines(database)
-        status = batches.status(database, name)
+        reconcile.expire_deadlines(database)
+        status = batch_progress.status(database, name)
         progress(_n_terminal(status), status.counts["total"])
         if status.state in FINISHED:
             return status
         check()
-        if _served(database, queue, patience_seconds):
+        if _served(database, queue, stall_seconds):
             alone_since = time.monotonic()
-        elif time.monotonic() - alone_since > patience_seconds:
+        elif time.monotonic() - alone_since > stall_seconds:
             raise MissingPart(_nobody(database, queue, name))
         time.sleep(_POLL_SECONDS)
 
@@ -49,11 +49,11 @@ def _n_terminal(status: BatchStatus) -> int:
     return sum(status.counts[state] for state in ("succeeded", "failed", "cancelled", "expired"))
 
 
-def _served(database: Database, queue: str, patience_seconds: float) -> bool:
+def _served(database: Database, queue: str, stall_seconds: float) -> bool:
     """Whether a worker lives that takes papers, or drains but still has some."""
     return any(
         node.queue == queue
-        and node.age_s < patience_seconds
+        and node.age_s < stall_seconds
         and (node.state == "active" or node.running)
         for node in worker_nodes.listing(database)
     )

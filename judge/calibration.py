@@ -16,12 +16,12 @@ from sqlalchemy import func, select
 from db.comparisons import Side, candidates, in_lists
 from db.points import StoredPoint, read_points
 from db.reviewers import ReviewerVersion
-from db.schema import Item, Review
+from db.schema import ItemRow, ReviewRow
 from db.session import Database
 from errors import UserError
 from judge.comparing import ParsedPoints, extract_points
 from judge.matchers import Matcher
-from judge.matching import Pair, count, restrict
+from judge.matching import PointPair, count, restrict
 from judge.overlap import f1
 from judge.point_extraction import PARSED, equal_cut
 from models.text.aspects import AspectSet
@@ -37,7 +37,7 @@ _LAST = 3
 
 
 @dataclass(frozen=True)
-class Setting:
+class SuppressionSetting:
     """A suppression to try, and the reviewer that writes with it."""
 
     mode: Mode
@@ -51,7 +51,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Shape:
+class FillStatistics:
     """How full reviews are: shares of reviews by aspect, items a review."""
 
     label: str
@@ -63,14 +63,14 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Calibrated:
+class SettingResult:
     """A setting's shape, its distance from the reference's, and its F1 at equal item counts.
 
     `distance` is the mean over aspects of the absolute difference of empty rates.
     """
 
-    setting: Setting
-    shape: Shape
+    setting: SuppressionSetting
+    shape: FillStatistics
     distance: float
     f1: float
 
@@ -79,33 +79,35 @@ class Calibrated:
 class Calibration:
     """All settings on the same papers; `best` has the smallest distance."""
 
-    reference: Shape
-    tried: tuple[Calibrated, ...]
+    reference: FillStatistics
+    tried: tuple[SettingResult, ...]
     n_papers: int
 
     @property
-    def best(self) -> Calibrated:
+    def best(self) -> SettingResult:
         """The closest setting; of equals the one with the higher F1."""
         return min(self.tried, key=lambda each: (each.distance, -each.f1))
 
 
 def settings_of(
     config: ReviewerConfig, modes: Sequence[Mode], coefficients: Sequence[float]
-) -> list[Setting]:
+) -> list[SuppressionSetting]:
     """The settings to try, each as a reviewer called NAME~MODE-C; off is the same in each mode."""
-    found: dict[tuple[Mode, float], Setting] = {}
+    found: dict[tuple[Mode, float], SuppressionSetting] = {}
     for mode in modes:
         for value in coefficients:
             key: tuple[Mode, float] = ("logit", 1.0) if value == 1 else (mode, value)
             name = f"{config.name}~{'off' if value == 1 else f'{mode}-{value:g}'}"
             suppression = Suppression(mode=key[0], coefficient=value)
-            found[key] = Setting(*key, replace(config, name=name, suppression=suppression))
+            found[key] = SuppressionSetting(
+                *key, replace(config, name=name, suppression=suppression)
+            )
     return list(found.values())
 
 
 def calibrate(
     database: Database,
-    tried: Sequence[tuple[Setting, ReviewerVersion]],
+    tried: Sequence[tuple[SuppressionSetting, ReviewerVersion]],
     reference: ReviewerVersion,
     matcher: Matcher,
     only: frozenset[str] | None,
@@ -118,7 +120,7 @@ def calibrate(
         database, [version for _, version in tried], reference, only
     )
     aspects = tried[0][0].config.aspect_set
-    human = read_shape(database, reference.name, sorted(held.values()), aspects)
+    human = read_fill_statistics(database, reference.name, sorted(held.values()), aspects)
     if human.mean_items == 0:
         raise UserError(
             f"The reviews of {reference.name} are not divided into aspects: calibrate against "
@@ -127,8 +129,10 @@ def calibrate(
     scores = _scores(database, list(reviews.values()), held, hashes, matcher)
     found = []
     for place, (setting, version) in enumerate(tried):
-        shape = read_shape(database, setting.label, sorted(reviews[version.id].values()), aspects)
-        found.append(Calibrated(setting, shape, _distance(shape, human), scores[place]))
+        shape = read_fill_statistics(
+            database, setting.label, sorted(reviews[version.id].values()), aspects
+        )
+        found.append(SettingResult(setting, shape, _distance(shape, human), scores[place]))
     return Calibration(human, tuple(found), len(held))
 
 
@@ -157,16 +161,16 @@ def _shared_reviews(
     return kept, {paper: of_reference[paper] for paper in shared}, hashes
 
 
-def read_shape(
+def read_fill_statistics(
     database: Database, label: str, review_ids: Sequence[int], aspects: AspectSet
-) -> Shape:
+) -> FillStatistics:
     """How full these reviews are under the aspects; an aspect without an item is empty."""
     counts = _item_counts(database, review_ids)
     # (reviews, aspects)
     table = np.array([[counts.get((r, key), 0) for key in aspects.keys] for r in review_ids])
     empty = table == 0
     totals = table.sum(axis=1)
-    return Shape(
+    return FillStatistics(
         label=label,
         n_reviews=len(review_ids),
         empty=dict(zip(aspects.keys, map(float, empty.mean(axis=0)), strict=True)),
@@ -181,16 +185,16 @@ def _item_counts(database: Database, review_ids: Sequence[int]) -> dict[tuple[in
     with database.read() as on:
         for some in in_lists(review_ids):
             query = (
-                select(Item.review_id, Item.aspect, func.count().label("n"))
-                .join(Review, Review.id == Item.review_id)
-                .where(Review.id.in_(some))
-                .group_by(Item.review_id, Item.aspect)
+                select(ItemRow.review_id, ItemRow.aspect, func.count().label("n"))
+                .join(ReviewRow, ReviewRow.id == ItemRow.review_id)
+                .where(ReviewRow.id.in_(some))
+                .group_by(ItemRow.review_id, ItemRow.aspect)
             )
             found |= {(row.review_id, row.aspect): row.n for row in on.execute(query)}
     return found
 
 
-def _distance(shape: Shape, human: Shape) -> float:
+def _distance(shape: FillStatistics, human: FillStatistics) -> float:
     return float(np.mean([abs(shape.empty[key] - human.empty[key]) for key in human.empty]))
 
 
@@ -222,6 +226,6 @@ def _f1(
 ) -> float:
     if not reference or not generated:
         return 0.0
-    pairs: list[Pair] = matcher.pairs([p.text for p in reference], [p.text for p in generated])
+    pairs: list[PointPair] = matcher.pairs([p.text for p in reference], [p.text for p in generated])
     matches = restrict(pairs, range(len(generated)), assign=matcher.assign)
     return f1(count(matches, len(reference), len(generated)))

@@ -10,10 +10,10 @@ from db.reviewers import ReviewerVersion
 from db.session import Database
 from dispatch import roster
 from errors import UserError
-from judge.calibration import Calibration, Setting, calibrate, settings_of
+from judge.calibration import Calibration, SuppressionSetting, calibrate, settings_of
 from judge.evaluation import Steps
-from judge.generating import ensure_reviews
 from judge.matchers import EmbeddingMatcher
+from judge.missing_reviews import ensure_reviews
 from judge.selecting import papers_reviewed_by, select_papers, version_named
 from settings import Settings
 
@@ -29,7 +29,7 @@ def run(
     selection = select_papers(options["papers"], options["dataset"], options["split"])
     papers = papers_reviewed_by(database, reference, selection)[: options["max_papers"]]
     coefficients = _coefficients(options["coefficients"])
-    tried: list[tuple[Setting, ReviewerVersion]] = []
+    tried: list[tuple[SuppressionSetting, ReviewerVersion]] = []
     for setting in settings_of(config, options["modes"] or ("logit", "probability"), coefficients):
         version = _version(database, setting, write=not options["imported"])
         if not options["imported"]:
@@ -47,9 +47,9 @@ def run(
     return calibrate(database, tried, reference, EmbeddingMatcher(settings.home), only)
 
 
-def _version(database: Database, setting: Setting, *, write: bool) -> ReviewerVersion:
+def _version(database: Database, setting: SuppressionSetting, *, write: bool) -> ReviewerVersion:
     if write:
-        return roster.enlist(database, setting.config)
+        return roster.register_version(database, setting.config)
     version = reviewers.newest(database, setting.config.name)
     if version is None:
         raise UserError(

@@ -18,10 +18,10 @@ from db.reviewers import ReviewerVersion
 from db.session import Database
 from dispatch import adapter_registry, roster
 from errors import UserError
-from judge.comparing import ParsedPoints, Plan, Selection, prepare
-from judge.evaluation import Steps, carry_out
-from judge.generating import ensure_reviews
+from judge.comparing import ComparisonPlan, PaperSelection, ParsedPoints, prepare
+from judge.evaluation import Steps, run_comparison
 from judge.matchers import EmbeddingMatcher
+from judge.missing_reviews import ensure_reviews
 from judge.report.comparison_records import read_comparison
 from judge.report.figures import MethodFigures, figures
 from judge.selecting import papers_reviewed_by, select_papers, version_named
@@ -40,7 +40,7 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
-class Rival:
+class CheckpointComparison:
     """A checkpoint against the one of the least validation loss.
 
     `figures` is None when no paper was matched; `problems` has a sentence for each left undone.
@@ -59,11 +59,11 @@ class Rival:
 
 
 @dataclass(frozen=True)
-class Choice:
+class CheckpointChoice:
     """The run's checkpoints in the order of their losses, the least first."""
 
     incumbent: Checkpoint
-    rivals: tuple[Rival, ...]
+    rivals: tuple[CheckpointComparison, ...]
 
     @property
     def best(self) -> Checkpoint:
@@ -79,7 +79,7 @@ class Choice:
 
 def choose(
     database: Database, settings: Settings, options: Mapping[str, Any], steps: Steps
-) -> Choice:
+) -> CheckpointChoice:
     """Write what is missing and compare.
 
     UserError when the run has fewer than two adapters, or too few papers have been reviewed.
@@ -91,18 +91,18 @@ def choose(
     for each in found:
         _review(database, settings, each, [paper_id for paper_id, _ in papers], steps)
     incumbent, *others = sorted(found, key=lambda each: (each.validation_loss, each.step))
-    plan = Plan(
+    plan = ComparisonPlan(
         a=Side(incumbent.version),
         b=Side(incumbent.version),
         reference=reference,
         matcher=EmbeddingMatcher(settings.home),
         extractor=ParsedPoints(),
-        selection=Selection(frozenset(sha256 for _, sha256 in papers), selection.split),
+        selection=PaperSelection(frozenset(sha256 for _, sha256 in papers), selection.split),
         min_papers=options["min_papers"],
         validation=True,
     )
-    rivals = [_held_against(database, settings, plan, other, steps) for other in others]
-    return Choice(incumbent, tuple(rivals))
+    rivals = [_compare(database, settings, plan, other, steps) for other in others]
+    return CheckpointChoice(incumbent, tuple(rivals))
 
 
 def _review(
@@ -124,19 +124,19 @@ def _review(
         )
 
 
-def _held_against(
+def _compare(
     database: Database,
     settings: Settings,
-    plan: Plan,
+    plan: ComparisonPlan,
     checkpoint: Checkpoint,
     steps: Steps,
-) -> Rival:
+) -> CheckpointComparison:
     """The checkpoint against side b of the plan."""
     plan = replace(plan, a=Side(checkpoint.version))
     ready = prepare(database, plan)
-    problems = carry_out(database, settings, plan, ready, None, steps)
+    problems = run_comparison(database, settings, plan, ready, None, steps)
     told = figures(read_comparison(database, ready.comparison.id))
-    return Rival(checkpoint, ready.comparison.id, told.headline, tuple(problems))
+    return CheckpointComparison(checkpoint, ready.comparison.id, told.headline, tuple(problems))
 
 
 def _checkpoints(database: Database, run: str, name: str) -> list[Checkpoint]:
@@ -162,5 +162,5 @@ def _entered(database: Database, adapter: Adapter, config: ReviewerConfig, run: 
     metrics = adapter.metrics or {}
     step, loss = int(metrics["step"]), metrics.get("validation_loss")
     own = replace(config, name=f"{config.name}~{run}-{step}", adapter_sha256=adapter.sha256)
-    version = roster.enlist(database, own)
+    version = roster.register_version(database, own)
     return Checkpoint(step, math.inf if loss is None else float(loss), adapter.sha256, version)

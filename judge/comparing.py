@@ -10,8 +10,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
-from db import comparisons, points, provenance
-from db.comparisons import Candidate, Comparison, Side
+from db import comparisons, points, training_papers
+from db.comparisons import Comparison, ComparisonPaper, Side
 from db.matches import MatchedPaper, store_matched
 from db.points import NewPoint, ReviewText
 from db.reviewers import ReviewerVersion
@@ -19,7 +19,7 @@ from db.session import Database
 from errors import GiveUp, RetryLater, UserError
 from judge.exclusion import exclude
 from judge.matchers import Matcher
-from judge.paper_matching import Scene, match_paper
+from judge.paper_matching import MatchingInput, match_paper
 from judge.point_extraction import PARSED, points_of
 from models.text.aspects import ASPECT_SETS
 
@@ -56,7 +56,7 @@ class ParsedPoints:
 
 
 @dataclass(frozen=True)
-class Selection:
+class PaperSelection:
     """Which papers are compared: those with one of these hashes, or all; of which split."""
 
     hashes: frozenset[str] | None = None
@@ -71,7 +71,7 @@ class Selection:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ComparisonPlan:
     """Who is compared with whom, on what, how. `levels`: chance and ceiling are counted too.
 
     `learnt_by`: SHA-256 of adapters that wrote imported reviews, whose version does not name them.
@@ -83,7 +83,7 @@ class Plan:
     reference: ReviewerVersion
     matcher: Matcher
     extractor: Extractor
-    selection: Selection = Selection()
+    selection: PaperSelection = PaperSelection()
     levels: bool = True
     min_papers: int = MIN_PAPERS
     learnt_by: tuple[str, ...] = ()
@@ -109,7 +109,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedComparison:
     """A comparison with its papers. `split_uses` counts looks at its split, this one included."""
 
     comparison: Comparison
@@ -118,7 +118,7 @@ class Prepared:
     split_uses: int | None
 
 
-def prepare(database: Database, plan: Plan) -> Prepared:
+def prepare(database: Database, plan: ComparisonPlan) -> PreparedComparison:
     """Open the comparison and choose its papers; those that a rival learnt from are marked.
 
     Raises UserError when fewer than `min_papers` are left.
@@ -127,8 +127,8 @@ def prepare(database: Database, plan: Plan) -> Prepared:
     found = comparisons.candidates(database, plan.a, plan.b, plan.reference, plan.selection.hashes)
     a, b = plan.a.reviewer, plan.b.reviewer
     learnt = () if plan.validation else (*_adapters((a, b)), *plan.learnt_by)
-    seen = provenance.training_papers(database, learnt)
-    names = provenance.source_ids(database, [paper.paper_id for paper in found])
+    seen = training_papers.training_papers(database, learnt)
+    names = training_papers.source_ids(database, [paper.paper_id for paper in found])
     marked = exclude(found, seen, names)
     n_left = sum(paper.excluded is None for paper in marked)
     _refuse_few(plan, n_left, len(marked) - n_left)
@@ -136,10 +136,10 @@ def prepare(database: Database, plan: Plan) -> Prepared:
     comparisons.add_papers(database, comparison, with_nulls(marked))
     split = plan.selection.split
     uses = None if split is None else comparisons.record_split_use(database, comparison.id, split)
-    return Prepared(comparison, n_left, len(marked) - n_left, uses)
+    return PreparedComparison(comparison, n_left, len(marked) - n_left, uses)
 
 
-def _refuse_few(plan: Plan, n_left: int, n_excluded: int) -> None:
+def _refuse_few(plan: ComparisonPlan, n_left: int, n_excluded: int) -> None:
     if n_left >= max(plan.min_papers, 1):
         return
     learnt = f" ({n_excluded} more were left out: a rival was trained on them)" * bool(n_excluded)
@@ -154,7 +154,7 @@ def _adapters(rivals: Iterable[ReviewerVersion]) -> list[str]:
     return [str(sha) for rival in rivals if (sha := rival.config.get("adapter_sha256"))]
 
 
-def with_nulls(papers: Sequence[Candidate]) -> list[Candidate]:
+def with_nulls(papers: Sequence[ComparisonPaper]) -> list[ComparisonPaper]:
     """Give each paper another one for the level of chance: the next in the order of a hash."""
     ring = sorted(papers, key=lambda paper: hashlib.sha256(paper.sha256.encode()).digest())
     if len(ring) < 2:
@@ -175,51 +175,63 @@ def extract_points(database: Database, extractor: Extractor, review_ids: Collect
 
 
 @dataclass(frozen=True)
-class Matched:
+class MatchingResult:
     """What a run of the matcher did; `problems` has a sentence for each paper left undone."""
 
     new: int
     problems: tuple[str, ...]
 
 
-def match(database: Database, prepared: Prepared, plan: Plan, progress: Progress) -> Matched:
+def match(
+    database: Database, prepared: PreparedComparison, plan: ComparisonPlan, progress: Progress
+) -> MatchingResult:
     """Match every paper that is not matched yet."""
     listed = comparisons.papers_of(database, prepared.comparison.id)
     every = {paper.paper_id: paper for paper, _ in listed}
     pending = [paper for paper, done in listed if not done and paper.excluded is None]
-    scenes = _scenes(database, plan, pending, every)
+    matching_inputs = _matching_inputs(database, plan, pending, every)
     plan.matcher.prepare(
-        [p.text for scene in scenes for some in scene.points.values() for p in some]
+        [
+            p.text
+            for matching_input in matching_inputs
+            for some in matching_input.points.values()
+            for p in some
+        ]
     )
     new, problems = 0, list[str]()
     chunk = _CHUNK if plan.matcher.assign is not None else 1
-    for done, some in enumerate(_chunks(scenes, chunk)):
-        found = _match_some(some, plan, problems)
+    for done, some in enumerate(_chunks(matching_inputs, chunk)):
+        found = _match_chunk(some, plan, problems)
         new += store_matched(database, prepared.comparison.id, found)
-        progress(min((done + 1) * chunk, len(scenes)), len(scenes))
-    return Matched(new, tuple(problems))
+        progress(min((done + 1) * chunk, len(matching_inputs)), len(matching_inputs))
+    return MatchingResult(new, tuple(problems))
 
 
-def _match_some(scenes: Iterable[Scene], plan: Plan, problems: list[str]) -> list[MatchedPaper]:
+def _match_chunk(
+    matching_inputs: Iterable[MatchingInput], plan: ComparisonPlan, problems: list[str]
+) -> list[MatchedPaper]:
     found = []
-    for scene in scenes:
+    for matching_input in matching_inputs:
         try:
-            found.append(match_paper(scene, plan.matcher, shared_aspects(plan)))
+            found.append(match_paper(matching_input, plan.matcher, shared_aspects(plan)))
         except (RetryLater, GiveUp) as error:
-            problems.append(f"{scene.paper.title}: {error}")
+            problems.append(f"{matching_input.paper.title}: {error}")
     return found
 
 
-def shared_aspects(plan: Plan) -> tuple[str, ...]:
+def shared_aspects(plan: ComparisonPlan) -> tuple[str, ...]:
     """Aspects that both rivals write under; none when they differ."""
     names = {str(side.reviewer.config.get("aspects")) for side in (plan.a, plan.b)}
     name = names.pop() if len(names) == 1 else ""
     return ASPECT_SETS[name].keys if name in ASPECT_SETS else ()
 
 
-def _scenes(
-    database: Database, plan: Plan, pending: Sequence[Candidate], every: Mapping[int, Candidate]
-) -> list[Scene]:
+def _matching_inputs(
+    database: Database,
+    plan: ComparisonPlan,
+    pending: Sequence[ComparisonPaper],
+    every: Mapping[int, ComparisonPaper],
+) -> list[MatchingInput]:
     nulls = {
         paper.paper_id: every[paper.null_paper_id].reference_reviews
         for paper in pending
@@ -229,7 +241,7 @@ def _scenes(
     extract_points(database, plan.extractor, needed)
     held = points.read_points(database, plan.extractor.name, sorted(needed))
     return [
-        Scene(
+        MatchingInput(
             paper,
             {r: held.get(r, ()) for r in _reviews(paper, nulls.get(paper.paper_id, ()))},
             nulls.get(paper.paper_id, ()),
@@ -244,5 +256,5 @@ def _chunks(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
         yield values[start : start + size]
 
 
-def _reviews(paper: Candidate, nulls: Sequence[int]) -> list[int]:
+def _reviews(paper: ComparisonPaper, nulls: Sequence[int]) -> list[int]:
     return [paper.a_review, paper.b_review, *paper.reference_reviews, *nulls]

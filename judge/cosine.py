@@ -15,7 +15,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from models.embedding import DIMENSIONS, WEIGHTS_SHA256, Embedder, Vectors, folder_of
+from models.engines.sentence_embedding import (
+    DIMENSIONS,
+    WEIGHTS_SHA256,
+    Embedder,
+    Vectors,
+    folder_of,
+)
 
 Similarities = npt.NDArray[np.float32]
 

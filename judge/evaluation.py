@@ -14,10 +14,17 @@ from dataclasses import dataclass
 from db.comparisons import Side
 from db.reviewers import ReviewerVersion
 from db.session import Database
-from judge.comparing import Extractor, Plan, Prepared, Selection, match, prepare
-from judge.generating import Progress, ensure_reviews
+from judge.comparing import (
+    ComparisonPlan,
+    Extractor,
+    PaperSelection,
+    PreparedComparison,
+    match,
+    prepare,
+)
 from judge.judging import JudgeOptions
 from judge.matchers import Matcher
+from judge.missing_reviews import Progress, ensure_reviews
 from judge.question_queue import judge_all
 from judge.report.comparison_records import read_comparison
 from judge.report.figures import ComparisonFigures, MethodFigures, figures
@@ -30,13 +37,13 @@ Steps = Callable[[str], AbstractContextManager[Progress]]
 
 
 @dataclass(frozen=True)
-class Request:
+class EvaluationRequest:
     """What is to be found out. `gate` is a score in percent that lower bounds must pass."""
 
     new: Side
     rivals: Sequence[Side]
     reference: ReviewerVersion
-    selection: Selection
+    selection: PaperSelection
     matcher: Matcher
     extractor: Extractor
     min_papers: int
@@ -48,7 +55,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Finding:
+class EvaluationResult:
     """What was found about one rival. `papers_needed` would decide it, None when it is decided.
 
     Where no paper could be matched, `method` is None, `n` 0 and the figures are NaN. `p_holm` is
@@ -70,17 +77,17 @@ class Finding:
 
 
 def evaluate(
-    database: Database, settings: Settings, request: Request, steps: Steps
-) -> tuple[list[Finding], list[str]]:
+    database: Database, settings: Settings, request: EvaluationRequest, steps: Steps
+) -> tuple[list[EvaluationResult], list[str]]:
     """Hold the new reviewer against each rival; findings, and a sentence for each problem."""
     for side in (request.new, *request.rivals):
         _review(database, settings, request, side, steps)
     problems: list[str] = []
     found = []
     for rival in request.rivals:
-        plan = plan_of(request, rival)
+        plan = comparison_plan(request, rival)
         ready = prepare(database, plan)
-        problems += carry_out(database, settings, plan, ready, request.judge, steps)
+        problems += run_comparison(database, settings, plan, ready, request.judge, steps)
         found.append(figures(read_comparison(database, ready.comparison.id)))
     methods = [deciding(each, request.judge) for each in found]
     decided = iter(decide([method.total for method in methods if method]))
@@ -92,7 +99,7 @@ def evaluate(
 
 
 def _review(
-    database: Database, settings: Settings, request: Request, side: Side, steps: Steps
+    database: Database, settings: Settings, request: EvaluationRequest, side: Side, steps: Steps
 ) -> None:
     if side.batch is not None:
         return
@@ -112,9 +119,9 @@ def _review(
         )
 
 
-def plan_of(request: Request, rival: Side) -> Plan:
+def comparison_plan(request: EvaluationRequest, rival: Side) -> ComparisonPlan:
     """The comparison of the new reviewer with one rival."""
-    return Plan(
+    return ComparisonPlan(
         a=request.new,
         b=rival,
         reference=request.reference,
@@ -127,11 +134,11 @@ def plan_of(request: Request, rival: Side) -> Plan:
     )
 
 
-def carry_out(
+def run_comparison(
     database: Database,
     settings: Settings,
-    plan: Plan,
-    ready: Prepared,
+    plan: ComparisonPlan,
+    ready: PreparedComparison,
     judge: JudgeOptions | None,
     steps: Steps,
 ) -> list[str]:
@@ -144,8 +151,8 @@ def carry_out(
     return problems
 
 
-def _nothing(found: ComparisonFigures) -> Finding:
-    return Finding(
+def _nothing(found: ComparisonFigures) -> EvaluationResult:
+    return EvaluationResult(
         rival=found.record.b.label,
         method=None,
         direction="undecided",
@@ -161,13 +168,13 @@ def _nothing(found: ComparisonFigures) -> Finding:
 
 
 def _finding(
-    request: Request, found: ComparisonFigures, method: MethodFigures, decision: Decision
-) -> Finding:
+    request: EvaluationRequest, found: ComparisonFigures, method: MethodFigures, decision: Decision
+) -> EvaluationResult:
     score = method.total.score
     gate = request.gate / 100.0
     passed = score.low > gate and (gate < 0.5 or decision.direction == "better")
     missed = score.high < gate
-    return Finding(
+    return EvaluationResult(
         rival=found.record.b.label,
         method=method.method,
         direction=decision.direction,

@@ -10,8 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from db.comparisons import Candidate
-from db.provenance import TrainingPapers
+from db.comparisons import ComparisonPaper
+from db.training_papers import TrainingPapers
 
 #: Share of two titles' words that must be common: one changed word of nine still counts.
 NEAR_TITLE = 0.8
@@ -19,7 +19,7 @@ NEAR_TITLE = 0.8
 _MIN_WORDS = 3
 
 
-class Titles:
+class TitleIndex:
     """Titles that can be asked whether they hold one nearly like another."""
 
     def __init__(self, titles: Iterable[str]) -> None:
@@ -51,15 +51,15 @@ def _words(title: str) -> frozenset[str]:
 
 
 def exclude(
-    papers: Sequence[Candidate], seen: TrainingPapers, names: Mapping[int, set[str]]
-) -> list[Candidate]:
+    papers: Sequence[ComparisonPaper], seen: TrainingPapers, names: Mapping[int, set[str]]
+) -> list[ComparisonPaper]:
     """Mark the papers that were seen in training; `names` are {paper id: names at sources}."""
-    titles = Titles(seen.titles)
+    titles = TitleIndex(seen.titles)
     return [replace(paper, excluded=_reason(paper, seen, names, titles)) for paper in papers]
 
 
 def _reason(
-    paper: Candidate, seen: TrainingPapers, names: Mapping[int, set[str]], titles: Titles
+    paper: ComparisonPaper, seen: TrainingPapers, names: Mapping[int, set[str]], titles: TitleIndex
 ) -> str | None:
     if paper.sha256 in seen.hashes:
         return "trained_hash"

@@ -13,14 +13,14 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from db import comparisons, points
-from db.comparisons import Candidate, Comparison
+from db.comparisons import Comparison, ComparisonPaper
 from db.matches import judged_orders, store_verdicts
 from db.points import ReviewText, StoredPoint
 from db.session import Database
 from errors import GiveUp, RetryLater, UserError
-from judge.asking import Asker, open_asker
 from judge.comparing import Progress
-from judge.pairwise import Contest, Order, judge, method_of
+from judge.model_client import ModelClient, open_model_client
+from judge.pairwise import Order, ReviewPair, judge, method_of
 from judge.point_extraction import equal_cut
 from models.engines.api import endpoint_allowed
 from models.text.aspects import ASPECT_SETS
@@ -57,7 +57,7 @@ class JudgeOptions:
 
 
 @dataclass(frozen=True)
-class Ask:
+class JudgeQuestion:
     """One question: a paper of a comparison, in one order. Travels as a message."""
 
     comparison_id: int
@@ -67,17 +67,17 @@ class Ask:
     options: JudgeOptions
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON types; `ask_of` is the inverse."""
+        """As JSON types; `question_from_json` is the inverse."""
         return asdict(self)
 
 
-def ask_of(document: dict[str, Any]) -> Ask:
+def question_from_json(document: dict[str, Any]) -> JudgeQuestion:
     """Read a message. ValueError when it is none."""
     try:
         options = JudgeOptions(**document["options"])
-        return Ask(**{**document, "options": options})
+        return JudgeQuestion(**{**document, "options": options})
     except (KeyError, TypeError) as error:
-        names = ", ".join(part.name for part in fields(Ask))
+        names = ", ".join(part.name for part in fields(JudgeQuestion))
         raise ValueError(f"a question has {names}") from error
 
 
@@ -89,12 +89,12 @@ def check_may_send(options: JudgeOptions, settings: Settings) -> None:
 
 def pending(
     database: Database, comparison: Comparison, options: JudgeOptions, *, repeat: bool = True
-) -> list[Ask]:
+) -> list[JudgeQuestion]:
     """Every question that has no verdict yet, by paper."""
     done = judged_orders(database, comparison.id, options.method)
     orders: tuple[Order, Order] = ("a", "b")
     return [
-        Ask(comparison.id, paper.paper_id, order, repetition, options)
+        JudgeQuestion(comparison.id, paper.paper_id, order, repetition, options)
         for paper, _ in comparisons.papers_of(database, comparison.id)
         if paper.excluded is None
         for repetition in ((0, 1) if repeat and _is_repeated(paper) else (0,))
@@ -103,7 +103,7 @@ def pending(
     ]
 
 
-def _is_repeated(paper: Candidate) -> bool:
+def _is_repeated(paper: ComparisonPaper) -> bool:
     digest = hashlib.sha256(f"repeat {paper.sha256}".encode()).digest()
     return digest[0] % _REPEATED == 0
 
@@ -116,43 +116,47 @@ class Judge:
         check_may_send(options, settings)
         self._database = database
         self._options = options
-        self._asker: Asker = open_asker(options.endpoint, settings.api_key.get_secret_value())
+        self._model_client: ModelClient = open_model_client(
+            options.endpoint, settings.api_key.get_secret_value()
+        )
 
-    def answer(self, ask: Ask) -> None:
+    def answer(self, ask: JudgeQuestion) -> None:
         """Ask and store. Raises RetryLater or GiveUp when the judge cannot be asked."""
         comparison = comparisons.find_comparison(self._database, ask.comparison_id)
-        contest = read_contest(self._database, comparison, ask.paper_id, equal=ask.options.equal)
+        review_pair = read_review_pair(
+            self._database, comparison, ask.paper_id, equal=ask.options.equal
+        )
         verdicts = judge(
-            contest,
-            self._asker,
+            review_pair,
+            self._model_client,
             ask.shown_first,
             equal=ask.options.equal,
             repetition=ask.repetition,
         )
         store_verdicts(self._database, ask.comparison_id, ask.paper_id, verdicts)
 
-    def answer_all(self, asks: Sequence[Ask], progress: Progress) -> list[str]:
+    def answer_all(self, questions: Sequence[JudgeQuestion], progress: Progress) -> list[str]:
         """Answer many at the same time; a sentence for each that could not be."""
         problems: list[str] = []
         with ThreadPoolExecutor(self._options.concurrency) as pool:
-            futures = {pool.submit(self.answer, ask): ask for ask in asks}
+            futures = {pool.submit(self.answer, ask): ask for ask in questions}
             for done, future in enumerate(as_completed(futures), start=1):
                 error = future.exception()
                 if isinstance(error, RetryLater | GiveUp):
                     problems.append(f"paper {futures[future].paper_id}: {error}")
                 elif error is not None:
                     raise error
-                progress(done, len(asks))
+                progress(done, len(questions))
         return problems
 
     def close(self) -> None:
         """Close the connection."""
-        self._asker.close()
+        self._model_client.close()
 
 
-def read_contest(
+def read_review_pair(
     database: Database, comparison: Comparison, paper_id: int, *, equal: bool
-) -> Contest:
+) -> ReviewPair:
     """What the judge reads of a paper. UserError when the comparison has no such paper."""
     listed = comparisons.papers_of(database, comparison.id, paper_id)
     if not listed:
@@ -170,7 +174,7 @@ def read_contest(
         a, b = _as_written(texts[0]), _as_written(texts[1])
     sizes = (n, n) if equal else (len(of_a), len(of_b))
     aspects = () if equal else _shared_aspects(comparison)
-    return Contest(paper_id, [_as_written(text) for text in texts[2:]], a, b, *sizes, aspects)
+    return ReviewPair(paper_id, [_as_written(text) for text in texts[2:]], a, b, *sizes, aspects)
 
 
 def _listed(chosen: Sequence[StoredPoint]) -> str:

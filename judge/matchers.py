@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from judge.cosine import CachedEmbedder, cosines
-from judge.matching import MIDPOINT, NEAR, SLOPE, THRESHOLD, Pair, embedding_pairs
-from models.embedding import NAME, WEIGHTS_SHA256, Vectors
+from judge.matching import MIDPOINT, NEAR, SLOPE, THRESHOLD, PointPair, embedding_pairs
+from models.engines.sentence_embedding import NAME, WEIGHTS_SHA256, Vectors
 
 
 class Matcher(Protocol):
@@ -32,7 +32,7 @@ class Matcher(Protocol):
     def prepare(self, texts: Sequence[str]) -> None:
         """Hear of all texts beforehand."""
 
-    def pairs(self, reference: Sequence[str], generated: Sequence[str]) -> list[Pair]:
+    def pairs(self, reference: Sequence[str], generated: Sequence[str]) -> list[PointPair]:
         """Pairs of two lists. RetryLater or GiveUp when they cannot be had."""
 
 
@@ -71,7 +71,7 @@ class EmbeddingMatcher:
         if new:
             self._vectors |= dict(zip(new, self._embedder.embed(new), strict=True))
 
-    def pairs(self, reference: Sequence[str], generated: Sequence[str]) -> list[Pair]:
+    def pairs(self, reference: Sequence[str], generated: Sequence[str]) -> list[PointPair]:
         """Matches and near misses."""
         if not reference or not generated:
             return []

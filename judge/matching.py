@@ -31,7 +31,7 @@ Weights = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Pair:
+class PointPair:
     """A reference point and a generated one, by their places in their lists.
 
     `weight`: how likely the two are the same, from 0 to 1; a model that gives none is sure.
@@ -66,13 +66,13 @@ def likelihood(cosine: float) -> float:
     return 1.0 / (1.0 + math.exp(-SLOPE * (cosine - MIDPOINT)))
 
 
-def embedding_pairs(similarity: Similarities, threshold: float = THRESHOLD) -> list[Pair]:
+def embedding_pairs(similarity: Similarities, threshold: float = THRESHOLD) -> list[PointPair]:
     """Pairs of a matrix (reference, generated) of cosines: the one-to-one matches, and what came
     near or lost its partner to a better pair."""
     chosen = set(one_to_one(similarity, threshold))
     near = np.argwhere(similarity >= max(threshold - NEAR, 0.0))
     return [
-        Pair(
+        PointPair(
             int(row),
             int(column),
             similarity=round(10.0 * float(similarity[row, column]), 4),
@@ -84,7 +84,7 @@ def embedding_pairs(similarity: Similarities, threshold: float = THRESHOLD) -> l
 
 
 def restrict(
-    pairs: Iterable[Pair], generated: Collection[int], *, assign: float | None
+    pairs: Iterable[PointPair], generated: Collection[int], *, assign: float | None
 ) -> list[tuple[int, int]]:
     """The matches when only these generated points are there.
 
@@ -98,7 +98,7 @@ def restrict(
 
 
 def weight_matrix(
-    pairs: Iterable[Pair], n_reference: int, n_generated: int, *, assign: float | None
+    pairs: Iterable[PointPair], n_reference: int, n_generated: int, *, assign: float | None
 ) -> Weights:
     """Weights of pairs as a matrix (reference, generated), 0 where there is none.
 
@@ -123,7 +123,7 @@ def hit_weights(weights: Weights, *, one_to_one: bool) -> Weights:
     return found
 
 
-def _assign(pairs: Sequence[Pair]) -> list[tuple[int, int]]:
+def _assign(pairs: Sequence[PointPair]) -> list[tuple[int, int]]:
     references = sorted({pair.reference for pair in pairs})
     generated = sorted({pair.generated for pair in pairs})
     if len(references) == len(generated) == len(pairs):
@@ -149,5 +149,5 @@ def count(matches: Collection[tuple[int, int]], n_reference: int, n_generated: i
 
 
 def _largest_matching(matches: Collection[tuple[int, int]]) -> int:
-    pairs = [Pair(reference, generated, 1.0, True) for reference, generated in set(matches)]
+    pairs = [PointPair(reference, generated, 1.0, True) for reference, generated in set(matches)]
     return len(_assign(pairs))  # weights of 1: the greatest sum has the most pairs

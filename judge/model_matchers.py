@@ -14,8 +14,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from judge.asking import Asker, Question, choice, field, version_of, whole_number
-from judge.matching import Pair
+from judge.matching import PointPair
+from judge.model_client import ModelClient, Question, choice, field, version_of, whole_number
 
 #: Similarity from which on Liang's pairs count.
 SIMILAR = 7
@@ -64,13 +64,13 @@ class LiangMatcher:
 
     assign: float | None = None
 
-    def __init__(self, asker: Asker) -> None:
-        self._asker = asker
+    def __init__(self, model_client: ModelClient) -> None:
+        self._model_client = model_client
 
     @property
     def name(self) -> str:
         """The form and the model."""
-        return f"liang:{self._asker.model}"
+        return f"liang:{self._model_client.model}"
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -81,12 +81,14 @@ class LiangMatcher:
     def prepare(self, texts: Sequence[str]) -> None:
         """Nothing to prepare."""
 
-    def pairs(self, reference: Sequence[str], generated: Sequence[str]) -> list[Pair]:
+    def pairs(self, reference: Sequence[str], generated: Sequence[str]) -> list[PointPair]:
         """All pairs that the model names; Unreadable when its answers cannot be read."""
         question = _question("liang", reference, generated)
-        found = self._asker.ask(question, lambda a: _read_pairs(a, len(reference), len(generated)))
+        found = self._model_client.ask(
+            question, lambda a: _read_pairs(a, len(reference), len(generated))
+        )
         return [
-            Pair(r, g, float(similarity), similarity >= SIMILAR, rationale=reason)
+            PointPair(r, g, float(similarity), similarity >= SIMILAR, rationale=reason)
             for (r, g), (similarity, reason) in sorted(found.items())
         ]
 
@@ -96,13 +98,13 @@ class MargMatcher:
 
     assign: float | None = None
 
-    def __init__(self, asker: Asker) -> None:
-        self._asker = asker
+    def __init__(self, model_client: ModelClient) -> None:
+        self._model_client = model_client
 
     @property
     def name(self) -> str:
         """The form and the model."""
-        return f"marg:{self._asker.model}"
+        return f"marg:{self._model_client.model}"
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -113,14 +115,16 @@ class MargMatcher:
     def prepare(self, texts: Sequence[str]) -> None:
         """Nothing to prepare."""
 
-    def pairs(self, reference: Sequence[str], generated: Sequence[str]) -> list[Pair]:
+    def pairs(self, reference: Sequence[str], generated: Sequence[str]) -> list[PointPair]:
         """Every pair that some trial names; those with two votes are rated."""
         votes: Counter[tuple[int, int]] = Counter()
         for trial in range(_TRIALS):
             votes.update(self._trial(trial, reference, generated))
         rated = [pair for pair in sorted(votes) if votes[pair] >= _VOTES]
         ratings = self._rate(rated, reference, generated)
-        once = [Pair(*pair, _share(n), False, votes=n) for pair, n in votes.items() if n < _VOTES]
+        once = [
+            PointPair(*pair, _share(n), False, votes=n) for pair, n in votes.items() if n < _VOTES
+        ]
         return [
             *(_rated(pair, votes[pair], *ratings[pair]) for pair in rated),
             *sorted(once, key=lambda pair: (pair.reference, pair.generated)),
@@ -137,7 +141,7 @@ class MargMatcher:
         if trial % 2:
             lists = lists[1], lists[0]
         question = _question(f"marg.{trial}", *lists)
-        found = self._asker.ask(
+        found = self._model_client.ask(
             question, lambda a: _read_pairs(a, len(lists[0]), len(lists[1])), seed=trial
         )
         pairs = [(j, i) if trial % 2 else (i, j) for i, j in found]
@@ -155,15 +159,15 @@ class MargMatcher:
             )
             for r, g in pairs
         ]
-        answers = self._asker.ask_all(questions, _read_rating)
+        answers = self._model_client.ask_all(questions, _read_rating)
         return dict(zip(pairs, answers, strict=True))
 
 
 def _rated(
     pair: tuple[int, int], votes: int, relatedness: str, specificity: str, reason: str
-) -> Pair:
+) -> PointPair:
     matched = relatedness in ("medium", "high") and specificity != "less"
-    return Pair(*pair, _share(votes), matched, votes, relatedness, specificity, reason)
+    return PointPair(*pair, _share(votes), matched, votes, relatedness, specificity, reason)
 
 
 def _share(votes: int) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from db.points import NewPoint, ReviewText
-from judge.asking import Asker, Question, field, version_of
+from judge.model_client import ModelClient, Question, field, version_of
 from judge.point_extraction import is_marker
 
 _INSTRUCTION = """\
@@ -25,18 +25,18 @@ _SCHEMA = {
 class ModelPoints:
     """An extractor that asks."""
 
-    def __init__(self, asker: Asker) -> None:
-        self._asker = asker
+    def __init__(self, model_client: ModelClient) -> None:
+        self._model_client = model_client
 
     @property
     def name(self) -> str:
         """The model and the prompt, under which points are stored."""
-        return f"llm:{self._asker.model}:{version_of(_INSTRUCTION, _SCHEMA)}"
+        return f"llm:{self._model_client.model}:{version_of(_INSTRUCTION, _SCHEMA)}"
 
     def extract(self, review: ReviewText) -> list[NewPoint]:
         """The points, in the model's order. Raises Unreadable, or what the engine raises."""
         question = Question(f"points.{review.review_id}", _INSTRUCTION, review.raw, _SCHEMA)
-        found = self._asker.ask(question, _read)
+        found = self._model_client.ask(question, _read)
         return [NewPoint(None, text) for text in found if text and not is_marker(text)]
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from db.matches import NewVerdict
-from judge.asking import Asker, Question, Unreadable, choice, field, version_of
+from judge.model_client import ModelClient, Question, Unreadable, choice, field, version_of
 
 Order = Literal["a", "b"]
 
@@ -27,7 +27,7 @@ when neither is clearly better. Answer with JSON: \
 
 
 @dataclass(frozen=True)
-class Contest:
+class ReviewPair:
     """What a judge reads of one paper. Reviews are texts; `aspects` are keys to be judged."""
 
     paper_id: int
@@ -52,24 +52,29 @@ def method_of(model: str, *, equal: bool) -> str:
 
 
 def judge(
-    contest: Contest, asker: Asker, order: Order, *, equal: bool, repetition: int = 0
+    review_pair: ReviewPair,
+    model_client: ModelClient,
+    order: Order,
+    *,
+    equal: bool,
+    repetition: int = 0,
 ) -> list[NewVerdict]:
     """Ask once, with reviewer `order` shown first; the whole-review verdict comes first.
 
     One `invalid` verdict when the answers cannot be read. Raises what the engine raises.
     """
     blank = NewVerdict(
-        method=method_of(asker.model, equal=equal),
+        method=method_of(model_client.model, equal=equal),
         aspect=None,
         outcome="invalid",
         shown_first=order,
         repetition=repetition,
     )
-    whole = replace(blank, a_items=contest.a_items, b_items=contest.b_items)
+    whole = replace(blank, a_items=review_pair.a_items, b_items=review_pair.b_items)
     try:
-        answer = asker.ask(
-            _question(contest, order),
-            lambda value: _read(value, contest.aspects),
+        answer = model_client.ask(
+            _question(review_pair, order),
+            lambda value: _read(value, review_pair.aspects),
             # Another seed, so that asking again can come out differently.
             seed=1000 * repetition,
         )
@@ -85,15 +90,17 @@ def judge(
     ]
 
 
-def _question(contest: Contest, order: Order) -> Question:
-    first, second = (contest.a, contest.b) if order == "a" else (contest.b, contest.a)
-    humans = "\n\n".join(
-        f"Human review {number}\n{text}" for number, text in enumerate(contest.human, 1)
+def _question(review_pair: ReviewPair, order: Order) -> Question:
+    first, second = (
+        (review_pair.a, review_pair.b) if order == "a" else (review_pair.b, review_pair.a)
     )
-    aspects = f"Aspects: {', '.join(contest.aspects)}\n\n" if contest.aspects else ""
+    humans = "\n\n".join(
+        f"Human review {number}\n{text}" for number, text in enumerate(review_pair.human, 1)
+    )
+    aspects = f"Aspects: {', '.join(review_pair.aspects)}\n\n" if review_pair.aspects else ""
     material = f"{aspects}{humans}\n\nReview A\n{first}\n\nReview B\n{second}"
-    name = f"judge.{contest.paper_id}.{order}"
-    return Question(name, _INSTRUCTION, material, _schema(contest.aspects))
+    name = f"judge.{review_pair.paper_id}.{order}"
+    return Question(name, _INSTRUCTION, material, _schema(review_pair.aspects))
 
 
 def _schema(aspects: Sequence[str]) -> dict[str, Any]:

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from db.comparisons import Candidate
+from db.comparisons import ComparisonPaper
 from db.matches import MatchedPaper, NewCount, NewMatch, NewVerdict
 from db.points import StoredPoint
-from judge.counting import MatchVerdict, Reading, counts_of, verdicts
+from judge.match_counts import MatchedReview, MatchVerdict, counts_of, verdicts
 from judge.matchers import Matcher
-from judge.matching import Pair, count
+from judge.matching import PointPair, count
 
 Points = Sequence[StoredPoint]
 
 
 @dataclass(frozen=True)
-class Scene:
+class MatchingInput:
     """All reviews that a paper is matched on, as {review id: points}, and those of chance."""
 
-    paper: Candidate
+    paper: ComparisonPaper
     points: Mapping[int, Points]
     #: Reference reviews of another paper; empty when chance is not asked for.
     null_reviews: tuple[int, ...] = ()
@@ -30,60 +30,64 @@ class Scene:
         return self.points.get(review_id, ())
 
 
-def match_paper(scene: Scene, matcher: Matcher, aspects: Collection[str]) -> MatchedPaper:
+def match_paper(
+    matching_input: MatchingInput, matcher: Matcher, aspects: Collection[str]
+) -> MatchedPaper:
     """Match a paper. Raises what the matcher raises."""
-    paper = scene.paper
-    book = _Book(scene, matcher)
-    a = book.reading(paper.a_review, paper.reference_reviews)
-    b = book.reading(paper.b_review, paper.reference_reviews)
+    paper = matching_input.paper
+    pair_cache = _PairCache(matching_input, matcher)
+    a = pair_cache.matched_review(paper.a_review, paper.reference_reviews)
+    b = pair_cache.matched_review(paper.b_review, paper.reference_reviews)
     n = min(len(a.points), len(b.points))
     counts = [
         *_counts("a", paper.a_review, a, n),
         *_counts("b", paper.b_review, b, n),
     ]
-    if scene.null_reviews:
+    if matching_input.null_reviews:
         for role, review in (("null_a", paper.a_review), ("null_b", paper.b_review)):
-            counts += _counts(role, review, book.reading(review, scene.null_reviews), n)
-    if scene.with_ceiling:
-        counts += book.ceiling()
+            counts += _counts(
+                role, review, pair_cache.matched_review(review, matching_input.null_reviews), n
+            )
+    if matching_input.with_ceiling:
+        counts += pair_cache.ceiling()
     found = [_verdict(v) for v in verdicts(a, b, aspects)]
-    return MatchedPaper(paper.paper_id, book.matches(), counts, found)
+    return MatchedPaper(paper.paper_id, pair_cache.matches(), counts, found)
 
 
-class _Book:
+class _PairCache:
     """Asks the matcher once for each two reviews and keeps what it said."""
 
-    def __init__(self, scene: Scene, matcher: Matcher) -> None:
-        self._scene = scene
+    def __init__(self, matching_input: MatchingInput, matcher: Matcher) -> None:
+        self._input = matching_input
         self._matcher = matcher
-        self._pairs: dict[tuple[int, int], Sequence[Pair]] = {}
+        self._pairs: dict[tuple[int, int], Sequence[PointPair]] = {}
 
-    def pairs(self, reference: int, generated: int) -> Sequence[Pair]:
+    def pairs(self, reference: int, generated: int) -> Sequence[PointPair]:
         key = (reference, generated)
         if key not in self._pairs:
-            texts = [[point.text for point in self._scene.of(review)] for review in key]
+            texts = [[point.text for point in self._input.of(review)] for review in key]
             self._pairs[key] = self._matcher.pairs(*texts) if all(texts) else []
         return self._pairs[key]
 
-    def reading(self, generated: int, references: Sequence[int]) -> Reading:
-        return Reading(
-            points=self._scene.of(generated),
-            references={review: self._scene.of(review) for review in references},
+    def matched_review(self, generated: int, references: Sequence[int]) -> MatchedReview:
+        return MatchedReview(
+            points=self._input.of(generated),
+            references={review: self._input.of(review) for review in references},
             pairs={review: self.pairs(review, generated) for review in references},
             assign=self._matcher.assign,
-            paper=self._scene.paper.sha256,
+            paper=self._input.paper.sha256,
         )
 
     def ceiling(self) -> list[NewCount]:
         """Each reference review against each other one of the same paper."""
-        reviews = self._scene.paper.reference_reviews
+        reviews = self._input.paper.reference_reviews
         found = []
         for generated in reviews:
             for reference in reviews:
                 if generated != reference:
                     pairs = self.pairs(reference, generated)
                     matches = [(p.reference, p.generated) for p in pairs if p.matched]
-                    sizes = len(self._scene.of(reference)), len(self._scene.of(generated))
+                    sizes = len(self._input.of(reference)), len(self._input.of(generated))
                     overlap = vars(count(matches, *sizes))
                     found.append(NewCount("ceiling", "full", generated, reference, **overlap))
         return found
@@ -92,8 +96,8 @@ class _Book:
         """Every pair, by the points' ids."""
         return [
             NewMatch(
-                reference_point_id=self._scene.of(reference)[pair.reference].id,
-                generated_point_id=self._scene.of(generated)[pair.generated].id,
+                reference_point_id=self._input.of(reference)[pair.reference].id,
+                generated_point_id=self._input.of(generated)[pair.generated].id,
                 matcher=self._matcher.name,
                 similarity=pair.similarity,
                 matched=pair.matched,
@@ -107,10 +111,10 @@ class _Book:
         ]
 
 
-def _counts(role: str, review: int, reading: Reading, n_equal: int) -> list[NewCount]:
+def _counts(role: str, review: int, matched_review: MatchedReview, n_equal: int) -> list[NewCount]:
     return [
         NewCount(role, cut, review, reference, **vars(overlap))
-        for cut, of_references in counts_of(reading, n_equal).items()
+        for cut, of_references in counts_of(matched_review, n_equal).items()
         for reference, overlap in of_references.items()
     ]
 

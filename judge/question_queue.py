@@ -18,7 +18,7 @@ from db.session import Database
 from dispatch import broker
 from dispatch.app import CPU_QUEUE, make_app
 from judge.comparing import Progress
-from judge.judging import Ask, Judge, JudgeOptions, check_may_send, pending
+from judge.judging import Judge, JudgeOptions, JudgeQuestion, check_may_send, pending
 from judge.tasks import JUDGE_TASK
 from settings import Settings
 
@@ -27,7 +27,7 @@ _POLL_SECONDS = 0.5
 #: Times that a question is sent before it is given up.
 _ROUNDS = 3
 #: Seconds without a verdict after which what is left is sent again, beyond one answer's time-out.
-_PATIENCE_SECONDS = 30.0
+_STALL_SECONDS = 30.0
 
 
 def judge_all(
@@ -42,17 +42,17 @@ def judge_all(
     Raises UserError when reviews may not be sent to the judge's endpoint.
     """
     check_may_send(options, settings)
-    asks = pending(database, comparison, options)
-    if not asks:
+    questions = pending(database, comparison, options)
+    if not questions:
         return []
     app = _app_with_worker(database, settings)
     if app is None:
         judge = Judge(database, settings, options)
         try:
-            return judge.answer_all(asks, progress)
+            return judge.answer_all(questions, progress)
         finally:
             judge.close()
-    return _by_queue(app, lambda: pending(database, comparison, options), len(asks), progress)
+    return _by_queue(app, lambda: pending(database, comparison, options), len(questions), progress)
 
 
 def _app_with_worker(database: Database, settings: Settings) -> Celery | None:
@@ -68,37 +68,37 @@ def _app_with_worker(database: Database, settings: Settings) -> Celery | None:
 
 
 def _by_queue(
-    app: Celery, left: Callable[[], Sequence[Ask]], total: int, progress: Progress
+    app: Celery, left: Callable[[], Sequence[JudgeQuestion]], total: int, progress: Progress
 ) -> list[str]:
-    asks = left()
+    questions = left()
     for _ in range(_ROUNDS):
-        if not send(app, asks):
+        if not send(app, questions):
             return ["the broker does not answer; run the command again"]
-        asks = _wait(left, total, progress, asks[0].options.timeout_s + _PATIENCE_SECONDS)
-        if not asks:
+        questions = _wait(left, total, progress, questions[0].options.timeout_s + _STALL_SECONDS)
+        if not questions:
             return []
-    return [f"paper {ask.paper_id}: no verdict; the workers' logs say why" for ask in asks]
+    return [f"paper {ask.paper_id}: no verdict; the workers' logs say why" for ask in questions]
 
 
 def _wait(
-    left: Callable[[], Sequence[Ask]], total: int, progress: Progress, patience: float
-) -> Sequence[Ask]:
-    """Wait until nothing is left, or nothing has come for `patience` seconds."""
-    asks, since = left(), time.monotonic()
-    while asks and time.monotonic() - since < patience:
+    left: Callable[[], Sequence[JudgeQuestion]], total: int, progress: Progress, idle_seconds: float
+) -> Sequence[JudgeQuestion]:
+    """Wait until nothing is left, or nothing has come for `idle_seconds` seconds."""
+    questions, since = left(), time.monotonic()
+    while questions and time.monotonic() - since < idle_seconds:
         time.sleep(_POLL_SECONDS)
-        before, asks = len(asks), left()
-        progress(total - len(asks), total)
-        if len(asks) < before:
+        before, questions = len(questions), left()
+        progress(total - len(questions), total)
+        if len(questions) < before:
             since = time.monotonic()
-    return asks
+    return questions
 
 
-def send(app: Celery, asks: Sequence[Ask]) -> bool:
+def send(app: Celery, questions: Sequence[JudgeQuestion]) -> bool:
     """Put questions on the cpu queue; False when the broker cannot be reached."""
     try:
         with app.producer_pool.acquire(block=True, timeout=10) as producer:
-            for ask in asks:
+            for ask in questions:
                 app.send_task(
                     JUDGE_TASK, kwargs={"ask": ask.to_json()}, queue=CPU_QUEUE, producer=producer
                 )

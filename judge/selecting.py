@@ -12,10 +12,10 @@ from db.reviewers import ReviewerVersion
 from db.session import Database
 from dispatch import roster
 from errors import UserError
-from judge.asking import Asker, open_asker
-from judge.comparing import Extractor, ParsedPoints, Selection
+from judge.comparing import Extractor, PaperSelection, ParsedPoints
 from judge.judging import JudgeOptions, check_may_send
 from judge.matchers import EmbeddingMatcher, Matcher
+from judge.model_client import ModelClient, open_model_client
 from judge.model_matchers import LiangMatcher, MargMatcher
 from judge.model_points import ModelPoints
 from settings import Settings
@@ -38,7 +38,7 @@ def side_named(database: Database, name: str, batch: str | None = None) -> Side:
     return Side(version_named(database, name), batch)
 
 
-def select_papers(papers: Path | None, dataset: Path | None, split: str | None) -> Selection:
+def select_papers(papers: Path | None, dataset: Path | None, split: str | None) -> PaperSelection:
     """Papers by a file of SHA-256 hashes, or by a split of a data set folder.
 
     UserError for a split without a data set, and for files that do not hold what they should.
@@ -47,32 +47,32 @@ def select_papers(papers: Path | None, dataset: Path | None, split: str | None) 
         raise UserError("Name the papers by --papers or by --dataset, not by both.")
     if papers is not None:
         lines = papers.read_text(encoding="utf-8").split()
-        return Selection(_hashes(lines, papers), split)
+        return PaperSelection(_hashes(lines, papers), split)
     if dataset is not None:
         return _of_split(dataset, split or "test")
     if split is not None:
         raise UserError(
             "--split needs the papers of the split: add --dataset FOLDER or --papers FILE."
         )
-    return Selection()
+    return PaperSelection()
 
 
 def papers_reviewed_by(
-    database: Database, version: ReviewerVersion, selection: Selection
+    database: Database, version: ReviewerVersion, selection: PaperSelection
 ) -> list[tuple[int, str]]:
     """(id, sha256) of the selected papers that a version has reviewed, by id."""
     wanted = selection.hashes
     return [each for each in reviewed_by(database, version) if wanted is None or each[1] in wanted]
 
 
-def _of_split(dataset: Path, split: str) -> Selection:
+def _of_split(dataset: Path, split: str) -> PaperSelection:
     file = dataset / f"{split}.jsonl"
     try:
         lines = [line for line in file.read_text(encoding="utf-8").split("\n") if line]
         hashes = [str(json.loads(line)["paper_sha256"]) for line in lines]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file} is no split of a data set: {error}.") from error
-    return Selection(_hashes(hashes, file), split)
+    return PaperSelection(_hashes(hashes, file), split)
 
 
 def _hashes(found: list[str], file: Path) -> frozenset[str]:
@@ -95,19 +95,19 @@ def make_matcher(
         if threshold is None:
             return EmbeddingMatcher(settings.home)
         return EmbeddingMatcher(settings.home, threshold)
-    asker = _asker(model, settings, f"--matcher {name}")
-    return LiangMatcher(asker) if name == "liang" else MargMatcher(asker)
+    model_client = _model_client(model, settings, f"--matcher {name}")
+    return LiangMatcher(model_client) if name == "liang" else MargMatcher(model_client)
 
 
 def make_extractor(name: str, settings: Settings, model: JudgeOptions | None) -> Extractor:
     """An extractor by name. UserError when it needs a model and none is given."""
     if name == "parsed":
         return ParsedPoints()
-    return ModelPoints(_asker(model, settings, f"--points {name}"))
+    return ModelPoints(_model_client(model, settings, f"--points {name}"))
 
 
-def _asker(model: JudgeOptions | None, settings: Settings, what: str) -> Asker:
+def _model_client(model: JudgeOptions | None, settings: Settings, what: str) -> ModelClient:
     if model is None:
         raise UserError(f"{what} asks a model: name it with --endpoint URL and --model NAME.")
     check_may_send(model, settings)
-    return open_asker(model.endpoint, settings.api_key.get_secret_value())
+    return open_model_client(model.endpoint, settings.api_key.get_secret_value())

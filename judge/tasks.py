@@ -27,10 +27,10 @@ _lock = threading.Lock()
 def judge(ask: dict[str, Any]) -> None:
     """Ask a judge one question and store its verdicts; what goes wrong is logged, not raised."""
     from errors import RefereeError
-    from judge.judging import ask_of
+    from judge.judging import question_from_json
 
     try:
-        question = ask_of(ask)
+        question = question_from_json(ask)
         _judge_for(question.options).answer(question)
     except (RefereeError, ValueError) as error:
         log.warning("%s", error, extra={"about": {"action": "judge failed", "reason": str(error)}})

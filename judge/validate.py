@@ -99,8 +99,8 @@ def _strangers(files: Sequence[Path]) -> dict[str, Any]:
 def _rotten(
     file: Path, endpoint: str | None, model: str | None, allow_external: bool
 ) -> dict[str, Any]:
-    from judge.asking import open_asker
     from judge.judging import JudgeOptions
+    from judge.model_client import open_model_client
     from judge.validation.labels import read_rated
     from judge.validation.quality import check_quality, quality_pairs
     from models.engines.api import endpoint_allowed
@@ -115,17 +115,19 @@ def _rotten(
     settings = get_settings()
     allowed = allow_external or settings.allow_external
     endpoint_allowed(endpoint, allowed, settings.allowed_hosts)
-    asker = open_asker(JudgeOptions(endpoint, model).endpoint, settings.api_key.get_secret_value())
+    model_client = open_model_client(
+        JudgeOptions(endpoint, model).endpoint, settings.api_key.get_secret_value()
+    )
     try:
-        found = asdict(check_quality(pairs, asker))
+        found = asdict(check_quality(pairs, model_client))
     finally:
-        asker.close()
+        model_client.close()
     return _flat({"auc": found["accuracy"]} | found)
 
 
 def _embedder() -> Any:
     from judge.cosine import CachedEmbedder
-    from models.embedding import fetch
+    from models.engines.sentence_embedding import fetch
     from settings import get_settings
 
     home = get_settings().home

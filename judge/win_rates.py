@@ -32,7 +32,7 @@ class Ballot:
 
 
 @dataclass(frozen=True)
-class Settled:
+class PaperOutcome:
     """What became of a paper; `inconsistent` when the two orders named different winners."""
 
     outcome: Outcome
@@ -40,7 +40,7 @@ class Settled:
 
 
 @dataclass(frozen=True)
-class Standing:
+class WinRates:
     """Wins, ties and losses of a over `n` valid papers.
 
     `score` is (wins + ties / 2) / n with its bootstrap interval over papers; `decisive` the wins
@@ -79,7 +79,7 @@ class Decision:
 
 
 @dataclass(frozen=True)
-class Position:
+class PositionBias:
     """How a judge that saw both orders treats the order.
 
     `consistent`: share of papers with the same verdict in both; `first_preferred`: share of decided
@@ -97,23 +97,25 @@ def complete(ballots: Sequence[Ballot]) -> bool:
     return unreadable or "neither" in seen or seen == {"a", "b"}
 
 
-def settle(ballots: Sequence[Ballot]) -> Settled:
+def combine_orders(ballots: Sequence[Ballot]) -> PaperOutcome:
     """Settle a paper: won if won every time; a win and a tie, and opposites, are a tie."""
     outcomes = {ballot.outcome for ballot in ballots}
     if "invalid" in outcomes or not outcomes:
-        return Settled("invalid")
+        return PaperOutcome("invalid")
     if len(outcomes) == 1:
-        return Settled(ballots[0].outcome)
-    return Settled("tie", inconsistent={"win", "lose"} <= outcomes)
+        return PaperOutcome(ballots[0].outcome)
+    return PaperOutcome("tie", inconsistent={"win", "lose"} <= outcomes)
 
 
-def standing(settled: Sequence[Settled], strata: Sequence[Hashable] | None = None) -> Standing:
+def count_wins(
+    settled: Sequence[PaperOutcome], strata: Sequence[Hashable] | None = None
+) -> WinRates:
     """Count settled papers, one each; invalid ones are counted and otherwise left out."""
     valid = [i for i, paper in enumerate(settled) if paper.outcome != "invalid"]
     tally = Counter(settled[i].outcome for i in valid)
     win, tie, lose = tally["win"], tally["tie"], tally["lose"]
     groups = merge_small([strata[i] for i in valid]) if strata is not None else None
-    return Standing(
+    return WinRates(
         *(len(valid), win, tie, lose),
         inconsistent=sum(paper.inconsistent for paper in settled),
         invalid=len(settled) - len(valid),
@@ -124,40 +126,39 @@ def standing(settled: Sequence[Settled], strata: Sequence[Hashable] | None = Non
     )
 
 
-def decide(standings: Sequence[Standing]) -> list[Decision]:
+def decide(rows: Sequence[WinRates]) -> list[Decision]:
     """Decide comparisons that are reported together, in the order given.
 
     A row is better or worse when its p after Holm is at most ALPHA, so that whatever the number of
     rows, any of them is called so by chance with at most this probability. The interval of a
     score holds for its row alone and decides nothing.
     """
-    adjusted = holm([each.test.mid_p for each in standings])
+    adjusted = holm([each.test.mid_p for each in rows])
     return [
-        Decision(_direction(each, p), p, len(standings))
-        for each, p in zip(standings, adjusted, strict=True)
+        Decision(_direction(each, p), p, len(rows)) for each, p in zip(rows, adjusted, strict=True)
     ]
 
 
-def _direction(standing: Standing, p_holm: float) -> Direction:
-    if p_holm > ALPHA or standing.win == standing.lose:
+def _direction(rates: WinRates, p_holm: float) -> Direction:
+    if p_holm > ALPHA or rates.win == rates.lose:
         return "undecided"
-    return "better" if standing.win > standing.lose else "worse"
+    return "better" if rates.win > rates.lose else "worse"
 
 
-def papers_needed(standing: Standing, gate: float, rows: int) -> int | None:
+def papers_needed(rates: WinRates, gate: float, rows: int) -> int | None:
     """Count the papers that would show on which side of the gate the score lies, in one of `rows`.
 
     None of nothing, and when the score is the gate. More than there are: those have not decided.
     """
-    score = standing.score.value
-    if not standing.n or score == gate:
+    score = rates.score.value
+    if not rates.n or score == gate:
         return None
     if score < gate:
         score, gate = 1.0 - score, 1.0 - gate
-    return max(papers_to_decide(score, standing.deviation, gate, rows=rows), standing.n + 1)
+    return max(papers_to_decide(score, rates.deviation, gate, rows=rows), rates.n + 1)
 
 
-def position(papers: Sequence[Sequence[Ballot]]) -> Position | None:
+def position(papers: Sequence[Sequence[Ballot]]) -> PositionBias | None:
     """Look at the papers judged in both orders; None when there are none."""
     both = [
         ballots
@@ -170,7 +171,7 @@ def position(papers: Sequence[Sequence[Ballot]]) -> Position | None:
     same = sum(len({b.outcome for b in ballots}) == 1 for ballots in both)
     decided = [b for ballots in both for b in ballots if b.outcome != "tie"]
     to_first = sum((b.shown_first == "a") == (b.outcome == "win") for b in decided)
-    return Position(share(same, len(both)), share(to_first, len(decided)))
+    return PositionBias(share(same, len(both)), share(to_first, len(decided)))
 
 
 def merge_small(strata: Sequence[Hashable]) -> list[Hashable]:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from alembic import context
 from alembic.autogenerate.api import AutogenContext
 
-from db.columns import CleanJson, CleanText, SortedText
+from db.column_types import CleanJson, CleanText, SortedText
 from db.migrate import metadata
 
 

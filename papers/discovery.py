@@ -30,9 +30,11 @@ SUFFIXES = {
     ".jsonl.gz": Format.JSON,
 }
 #: In a folder these lie beside the papers and are none.
-BESIDE = frozenset({"readme", "license", "licence", "notice", "changelog", "authors", "citation"})
+COMPANION_STEMS = frozenset(
+    {"readme", "license", "licence", "notice", "changelog", "authors", "citation"}
+)
 #: Culprits that one message names.
-NAMED = 5
+MAX_NAMED = 5
 #: Bytes in which a PDF's header stands (ISO 32000-1, implementation note 13).
 HEADER_BYTES = 1024
 
@@ -43,7 +45,7 @@ def discover(
     """All papers that are named, each once, in order. Raises UserError, naming the culprits."""
     missing = [path for path in paths if not _exists(path)]
     if missing:
-        raise UserError(f"There is no file or folder {_named(missing)}.")
+        raise UserError(f"There is no file or folder {_listed_names(missing)}.")
     entries: list[tuple[Entry, str]] = []
     for path in _files(paths):
         entries += _entries(path, None, None)
@@ -61,10 +63,10 @@ def _exists(path: str) -> bool:
     return path == "-" or Path(path).exists() or any(glob.iglob(path, recursive=True))
 
 
-def _named(names: Iterable[object]) -> str:
+def _listed_names(names: Iterable[object]) -> str:
     listed = [str(name) for name in names]
-    more = f" and {len(listed) - NAMED} more" if len(listed) > NAMED else ""
-    return ", ".join(listed[:NAMED]) + more
+    more = f" and {len(listed) - MAX_NAMED} more" if len(listed) > MAX_NAMED else ""
+    return ", ".join(listed[:MAX_NAMED]) + more
 
 
 def _files(paths: Sequence[str]) -> list[Path]:
@@ -90,7 +92,7 @@ def _folder(folder: Path) -> list[Path]:
 def _is_paper(path: Path, folder: Path) -> bool:
     hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
     form = _by_suffix(path)
-    if hidden or form is None or not path.is_file() or path.stem.lower() in BESIDE:
+    if hidden or form is None or not path.is_file() or path.stem.lower() in COMPANION_STEMS:
         return False
     # A TeX paper is often many files, of which one is the paper.
     return form is not Format.TEX or b"\\documentclass" in path.read_bytes()
@@ -179,10 +181,10 @@ def _manifest(manifest: Path) -> list[tuple[Entry, str]]:
     names = [name for name, _, _ in rows]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise UserError(f"{manifest} names {_named(twice)} more than once.")
+        raise UserError(f"{manifest} names {_listed_names(twice)} more than once.")
     missing = [path for _, path, _ in rows if not path.is_file()]
     if missing:
-        raise UserError(f"{manifest} names files that are not there: {_named(missing)}.")
+        raise UserError(f"{manifest} names files that are not there: {_listed_names(missing)}.")
     return [pair for name, path, title in rows for pair in _entries(path, name, title or None)]
 
 
@@ -216,8 +218,9 @@ def _unique(entries: Iterable[tuple[Entry, str]]) -> list[Entry]:
         (lines if content and first_content else files).append(both)
     if files:
         raise UserError(
-            f"Two papers would get one name: {_named(files)}; rename one or give a --manifest."
+            f"Two papers would get one name: {_listed_names(files)}; "
+            "rename one or give a --manifest."
         )
     if lines:
-        raise UserError(f"One custom_id with different content: {_named(lines)}.")
+        raise UserError(f"One custom_id with different content: {_listed_names(lines)}.")
     return [entry for entry, _ in found.values()]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import pypdfium2.raw as pdfium_c
 
 #: Sine of the angle: text that leans more is a margin stamp or an axis label, not prose.
-LEANING = 0.2
+MAX_SLANT = 0.2
 #: Text rendering modes 3 and 7 of ISO 32000-1, 9.3.6: neither fill nor stroke.
 INVISIBLE_MODES = (pdfium_c.FPDF_TEXTRENDERMODE_INVISIBLE, pdfium_c.FPDF_TEXTRENDERMODE_CLIP)
 #: What pdfium puts between words and lines of its own accord: space, line feed, carriage return.
@@ -29,7 +29,7 @@ class Style:
 
     size: float
     bold: bool
-    leaning: bool
+    slanted: bool
     invisible: bool
     grey: float
 
@@ -44,7 +44,7 @@ class Glyph:
     style: Style
     object_id: bytes
     #: Does a space stand before this character, whatever the distance?
-    spaced: bool = False
+    after_space: bool = False
 
     def same_box(self, other: Glyph) -> bool:
         """Do both stand for letters of one glyph?"""
@@ -97,7 +97,7 @@ def read_glyphs(textpage: object, frame: Frame) -> Iterator[Glyph]:
             style,
             object_id,
             # pdfium's guess at a space is good, but for a change of size ("I NTRODUCTION").
-            spaced=guessed and last is not None and last.style.size == style.size,
+            after_space=guessed and last is not None and last.style.size == style.size,
         )
         guessed = False
         if last is not None and last.same_box(glyph):
@@ -121,7 +121,7 @@ def _style(textpage: object, index: int, text_object: object, frame: Frame) -> S
     return Style(
         size=round(pdfium_c.FPDFText_GetFontSize(textpage, index) * scale, 1),
         bold=bold,
-        leaning=abs(math.sin(math.atan2(matrix.b, matrix.a))) > LEANING,
+        slanted=abs(math.sin(math.atan2(matrix.b, matrix.a))) > MAX_SLANT,
         invisible=pdfium_c.FPDFTextObj_GetTextRenderMode(text_object) in INVISIBLE_MODES,
         grey=_grey(textpage, index),
     )

@@ -16,8 +16,8 @@ from errors import PaperUnreadable
 from papers.markdown import is_markdown, read_markdown
 from papers.outline import paper_from_blocks
 from papers.paper import Paper, Section
-from papers.sections import Kind
-from papers.text import read_text
+from papers.plain_text import read_text
+from papers.sections import SectionKind
 
 
 def parse_line(line: bytes) -> dict[str, Any]:
@@ -70,10 +70,10 @@ def _read_any(text: str) -> Paper:
 def _without_title(text: str, title: str) -> str:
     """The text less its first line, when that only repeats the title."""
     first, _, rest = text.lstrip().partition("\n")
-    return rest if _letters(first) == _letters(title) else text
+    return rest if _alphanumeric(first) == _alphanumeric(title) else text
 
 
-def _letters(text: str) -> str:
+def _alphanumeric(text: str) -> str:
     return "".join(filter(str.isalnum, text)).lower()
 
 
@@ -92,7 +92,7 @@ def _sections(value: object) -> list[Section]:
     return [
         Section(_string(one, "heading"), _string(one, "text"))
         for one in value
-        if one.get("kind", Kind.BODY.value) == Kind.BODY.value
+        if one.get("kind", SectionKind.BODY.value) == SectionKind.BODY.value
     ]
 
 

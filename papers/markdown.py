@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from papers.outline import paper_from_blocks
 from papers.paper import Flag, Paper, Section
+from papers.plain_text import blocks, plain_heading, read_text, split_title
 from papers.sections import is_named
-from papers.spans import cut
-from papers.text import blocks, plain_heading, read_text, split_title
+from papers.spans import remove_between
 
 #: A paper with fewer marked headings than this has unmarked ones.
 FEW_HEADINGS = 3
@@ -32,7 +32,7 @@ def read_markdown(text: str, flags: Sequence[Flag] = ()) -> Paper:
     """Read Markdown. Raises PaperUnreadable (empty)."""
     if text.lstrip().startswith("[TITLE]"):
         return read_text(text, flags)
-    seen = cut(text, *_COMMENT)
+    seen = remove_between(text, *_COMMENT)
     if seen != text:
         flags = (*flags, Flag("hidden_text", "comments taken out"))
     lines = _joined_underlines(_plain(seen).split("\n"))

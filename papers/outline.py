@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from papers.paper import Flag, Paper, Section
-from papers.safety import safe_paper
-from papers.sections import ABSTRACT, CAPTION, REFERENCES_AFTER, Kind, ends_paper, heading_kind
+from papers.sections import (
+    ABSTRACT,
+    CAPTION,
+    REFERENCES_AFTER,
+    SectionKind,
+    ends_paper,
+    heading_kind,
+)
+from papers.text_safety import safe_paper
 
 #: Characters; a longer line is a whole paragraph.
 WRAPPED_CHARS = 140
@@ -33,7 +40,7 @@ def paper_from_blocks(
             abstract, sections = block.text, [one for one in sections if one.heading]
         elif not abstract and not block.heading and _inline_abstract(block.text):
             abstract = _inline_abstract(block.text)
-        elif heading_kind(block.heading) is Kind.BODY:
+        elif heading_kind(block.heading) is SectionKind.BODY:
             sections.append(_without_captions(block, found))
     kept = [section for section in sections if section.heading or section.text.strip()]
     return safe_paper(title=title, abstract=abstract, sections=kept, captions=found, flags=flags)

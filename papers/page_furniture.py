@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from papers.page import Page
-from papers.runs import Run
+from papers.pdf_page import Page
+from papers.text_runs import TextRun
 
 #: Share of the page's height, at its top and at its bottom, where running heads and feet stand.
 MARGIN = 0.12
@@ -57,7 +57,7 @@ def is_notice(text: str) -> bool:
     return _NOTICE.match(text.lstrip("*∗†‡§¶ 0123456789")) is not None
 
 
-def _margin_rows(page: Page) -> list[list[Run]]:
+def _margin_rows(page: Page) -> list[list[TextRun]]:
     """The outermost rows, from the edges inwards, at most `MARGIN_ROWS` at each end."""
     rows = _rows(page.runs)
     top = [row for row in rows[:MARGIN_ROWS] if row[0].bottom < MARGIN * page.height]
@@ -65,8 +65,8 @@ def _margin_rows(page: Page) -> list[list[Run]]:
     return top + bottom
 
 
-def _rows(runs: Iterable[Run]) -> list[list[Run]]:
-    rows: list[list[Run]] = []
+def _rows(runs: Iterable[TextRun]) -> list[list[TextRun]]:
+    rows: list[list[TextRun]] = []
     for run in sorted(runs, key=lambda run: (run.top + run.bottom, run.x0)):
         centre = (run.top + run.bottom) / 2
         if rows and rows[-1][0].top < centre < rows[-1][0].bottom:
@@ -76,28 +76,28 @@ def _rows(runs: Iterable[Run]) -> list[list[Run]]:
     return rows
 
 
-def _text(row: list[Run]) -> str:
+def _text(row: list[TextRun]) -> str:
     return " ".join(run.text for run in sorted(row, key=lambda run: run.x0))
 
 
-def _key(row: list[Run]) -> tuple[str, int]:
+def _key(row: list[TextRun]) -> tuple[str, int]:
     """What the row says but for its numbers, and where it stands to within a few points."""
     text = re.sub(r"\d+", "#", _text(row)).strip(" #|·-–").lower()
     return text, round(row[0].top / 6)
 
 
-def _repeated(rows: Sequence[list[list[Run]]]) -> set[tuple[str, int]]:
+def _repeated(rows: Sequence[list[list[TextRun]]]) -> set[tuple[str, int]]:
     counts = Counter(key for page_rows in rows for key in {_key(row) for row in page_rows})
     least = max(2, REPEATED * len(rows))
     return {key for key, count in counts.items() if count >= least and len(key[0]) > 2}
 
 
-def _page_number(row: list[Run]) -> int | None:
+def _page_number(row: list[TextRun]) -> int | None:
     found = _PAGE_NUMBER.fullmatch(_text(row))
     return int(found[1]) if found else None
 
 
-def _page_offset(pages: Sequence[Page], rows: Sequence[list[list[Run]]]) -> int:
+def _page_offset(pages: Sequence[Page], rows: Sequence[list[list[TextRun]]]) -> int:
     """What most pages print as their number, less the page's place in the file."""
     offsets = Counter(
         number - page.number
@@ -108,7 +108,7 @@ def _page_offset(pages: Sequence[Page], rows: Sequence[list[list[Run]]]) -> int:
     return offsets.most_common(1)[0][0] if offsets else 0
 
 
-def _notices(page: Page) -> list[Run]:
+def _notices(page: Page) -> list[TextRun]:
     """The first page's notices at its foot, each with the lines below it."""
     if page.number != 1:
         return []
@@ -121,13 +121,13 @@ def _notices(page: Page) -> list[Run]:
     ]
 
 
-def _line_numbers(page: Page) -> list[Run]:
+def _line_numbers(page: Page) -> list[TextRun]:
     prose = [run for run in page.runs if len(run.text) >= PROSE_CHARS]
     if not prose:
         return []
     left = sorted(run.x0 for run in prose)[len(prose) // 10]
     right = sorted(run.x1 for run in prose)[len(prose) * 9 // 10]
-    found: list[Run] = []
+    found: list[TextRun] = []
     for side in (
         [run for run in page.runs if run.x1 < left],
         [run for run in page.runs if run.x0 > right],
@@ -138,7 +138,7 @@ def _line_numbers(page: Page) -> list[Run]:
     return found
 
 
-def _ascending(runs: list[Run]) -> bool:
+def _ascending(runs: list[TextRun]) -> bool:
     values = [int(run.text) for run in sorted(runs, key=lambda run: run.top)]
     steps = [later > earlier for earlier, later in pairwise(values)]
     return sum(steps) >= 0.9 * len(steps)

@@ -14,14 +14,21 @@ import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
 
 from errors import PaperUnreadable
-from papers.page import Page, read_page
+from papers.line_roles import NOTE_MARK, Role, roles, same_heading
 from papers.page_furniture import without_furniture
 from papers.paper import Flag, Paper, Section
-from papers.prose import Vocabulary, paragraph
+from papers.paragraphs import WordCounts, paragraph
+from papers.pdf_page import Page, read_page
 from papers.reading_order import Line, reading_order
-from papers.safety import safe_paper
-from papers.sections import ABSTRACT, CAPTION, REFERENCES_AFTER, Kind, ends_paper, heading_kind
-from papers.structure import NOTE_MARK, Role, roles, same_heading
+from papers.sections import (
+    ABSTRACT,
+    CAPTION,
+    REFERENCES_AFTER,
+    SectionKind,
+    ends_paper,
+    heading_kind,
+)
+from papers.text_safety import safe_paper
 
 #: Letters; a file with fewer has no text layer to speak of.
 MIN_LETTERS = 30
@@ -109,12 +116,12 @@ def paper_from_pages(pages: Sequence[Page]) -> Paper:
     """Put the pages' text together to a paper; hidden text is left out and flagged."""
     stripped = without_furniture(pages)
     lines = reading_order(stripped)
-    vocabulary = Vocabulary(line.text for page_lines in lines for line in page_lines)
-    draft = _sort(_before_references(roles(stripped, lines)))
+    vocabulary = WordCounts(line.text for page_lines in lines for line in page_lines)
+    draft = _assign_lines(_before_references(roles(stripped, lines)))
     sections = [
         Section(section.heading, _section_text(section, vocabulary))
         for section in draft.sections
-        if heading_kind(section.heading) is Kind.BODY
+        if heading_kind(section.heading) is SectionKind.BODY
     ]
     return safe_paper(
         title=paragraph([line.text for line in draft.title], vocabulary),
@@ -147,7 +154,7 @@ def _before_references(named: list[tuple[Line, Role]]) -> list[tuple[Line, Role]
     return named
 
 
-def _sort(named: Sequence[tuple[Line, Role]]) -> _Draft:
+def _assign_lines(named: Sequence[tuple[Line, Role]]) -> _Draft:
     draft = _Draft(title=[line for line, role in named if role is Role.TITLE])
     start = _abstract_start(named)
     place: list[Line] | None = None if start is not None else _open_section(draft, "").body
@@ -215,7 +222,7 @@ def _with_text(line: Line, text: str) -> Line:
     return replace(line, text=text.strip())
 
 
-def _section_text(section: _DraftSection, vocabulary: Vocabulary) -> str:
+def _section_text(section: _DraftSection, vocabulary: WordCounts) -> str:
     notes: list[list[str]] = []
     for line in section.notes:
         if not notes or NOTE_MARK.match(line.text):
@@ -229,7 +236,7 @@ def _section_text(section: _DraftSection, vocabulary: Vocabulary) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def _text(lines: Sequence[Line], vocabulary: Vocabulary) -> str:
+def _text(lines: Sequence[Line], vocabulary: WordCounts) -> str:
     paragraphs: list[list[str]] = []
     before: Line | None = None
     for line in lines:

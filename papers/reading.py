@@ -13,15 +13,15 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
 from errors import PaperUnreadable
-from papers.cache import ReadingCache
 from papers.discovery import discover
 from papers.entry import Entry, Format
-from papers.files import read_file
+from papers.file_reader import read_file
 from papers.jsonl import parse_line, read_json
 from papers.line_files import LineReader
 from papers.paper import Paper
-from papers.safety import safe_paper
+from papers.reading_cache import ReadingCache
 from papers.sandbox import PdfLimits, Sandbox
+from papers.text_safety import safe_paper
 
 __all__ = ["Entry", "PdfLimits", "Reading", "ReadingCache", "discover", "read_all"]
 
@@ -32,7 +32,7 @@ SANDBOXED = frozenset({Format.PDF, Format.TEX})
 #: Formats whose text is all in the one file, so that the file's size and time tell of changes.
 CACHED = frozenset({Format.PDF, Format.TEXT, Format.MARKDOWN})
 #: Files that are read ahead of the one that is wanted next, for each process.
-AHEAD = 4
+PREFETCH = 4
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def read_all(
 
     `progress` is told how many are done and how many there are.
     """
-    intake = _Intake(cache, limits, processes)
+    intake = _Reader(cache, limits, processes)
     try:
         for done, reading in enumerate(intake.readings(entries), start=1):
             if progress is not None:
@@ -69,7 +69,7 @@ def read_all(
         intake.close()
 
 
-class _Intake:
+class _Reader:
     def __init__(self, cache: ReadingCache | None, limits: PdfLimits, processes: int) -> None:
         self._cache = cache
         self._limits = limits
@@ -81,7 +81,7 @@ class _Intake:
         ahead: deque[tuple[Entry, Paper | Future[Paper] | None]] = deque()
         for entry in entries:
             ahead.append((entry, self._start(entry)))
-            if len(ahead) > AHEAD * self._processes:
+            if len(ahead) > PREFETCH * self._processes:
                 yield self._finish(*ahead.popleft())
         while ahead:
             yield self._finish(*ahead.popleft())

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from papers.page import Page
 from papers.page_furniture import PROSE_CHARS
-from papers.runs import Run
+from papers.pdf_page import Page
 from papers.sections import ABSTRACT
+from papers.text_runs import TextRun
 
 #: Share of the page's width in which the gap between two columns is looked for.
 GUTTER_RANGE = (0.22, 0.78)
@@ -30,7 +30,7 @@ MAX_CROSSING = 0.35
 class Line:
     """A line of text in one column. `column_x0` and `column_x1` are the column's edges.
 
-    `column` is 0 for the whole width, 1 for left and 2 for right; positions are those of `Run`.
+    `column` is 0 for the whole width, 1 for left and 2 for right; positions are those of `TextRun`.
     """
 
     page: int
@@ -86,12 +86,12 @@ def _gutter(page: Page) -> float | None:
     return min(places)[-1] if places else None
 
 
-def _crossing(runs: Sequence[Run], x: float) -> float:
+def _crossing(runs: Sequence[TextRun], x: float) -> float:
     prose = [run for run in runs if len(run.text) >= PROSE_CHARS]
     return sum(_spans(run, x) for run in prose) / max(1, len(prose))
 
 
-def _spans(run: Run, x: float) -> bool:
+def _spans(run: TextRun, x: float) -> bool:
     return run.x0 < x - GUTTER_PT / 2 and run.x1 > x + GUTTER_PT / 2
 
 
@@ -118,7 +118,7 @@ def _page_lines(page: Page, gutter: float | None) -> list[Line]:
     return lines
 
 
-def _front_matter(page: Page) -> tuple[list[Run], list[Run]]:
+def _front_matter(page: Page) -> tuple[list[TextRun], list[TextRun]]:
     """On the first page, what stands above the abstract's heading, and the rest."""
     if page.number != 1:
         return [], page.runs
@@ -130,10 +130,10 @@ def _front_matter(page: Page) -> tuple[list[Run], list[Run]]:
     return front, [run for run in page.runs if run.bottom >= top]
 
 
-def _bands(runs: Sequence[Run], gutter: float) -> list[tuple[bool, list[Run]]]:
+def _bands(runs: Sequence[TextRun], gutter: float) -> list[tuple[bool, list[TextRun]]]:
     """Cut the page at each run that spans both columns: it is read after all that is above it."""
-    bands: list[tuple[bool, list[Run]]] = []
-    last: Run | None = None
+    bands: list[tuple[bool, list[TextRun]]] = []
+    last: TextRun | None = None
     for run in sorted(runs, key=lambda run: ((run.top + run.bottom) / 2, run.x0)):
         spanning = _spans(run, gutter) or (last is not None and _ends_block(last, run))
         if spanning:
@@ -145,13 +145,15 @@ def _bands(runs: Sequence[Run], gutter: float) -> list[tuple[bool, list[Run]]]:
     return bands
 
 
-def _ends_block(last: Run, run: Run) -> bool:
+def _ends_block(last: TextRun, run: TextRun) -> bool:
     """Is this the short last line of a caption or a title that spans both columns?"""
     gap = run.top - last.bottom
     return abs(run.x0 - last.x0) < 2 and abs(run.size - last.size) < 0.2 and gap < 0.5 * run.size
 
 
-def _lines(page: int, column: int, runs: Sequence[Run], within: Sequence[Run] = ()) -> list[Line]:
+def _lines(
+    page: int, column: int, runs: Sequence[TextRun], within: Sequence[TextRun] = ()
+) -> list[Line]:
     if not runs:
         return []
     around = within or runs
@@ -159,9 +161,9 @@ def _lines(page: int, column: int, runs: Sequence[Run], within: Sequence[Run] = 
     return [_line(page, column, edges, row) for row in _rows(runs)]
 
 
-def _rows(runs: Sequence[Run]) -> list[list[Run]]:
+def _rows(runs: Sequence[TextRun]) -> list[list[TextRun]]:
     """Group runs that share a line; indices and exponents go with the line they touch."""
-    rows: list[list[Run]] = []
+    rows: list[list[TextRun]] = []
     for run in sorted(runs, key=lambda run: ((run.top + run.bottom) / 2, run.x0)):
         if rows and _same_row(rows[-1], run):
             rows[-1].append(run)
@@ -170,13 +172,13 @@ def _rows(runs: Sequence[Run]) -> list[list[Run]]:
     return [sorted(row, key=lambda run: run.x0) for row in rows]
 
 
-def _same_row(row: list[Run], run: Run) -> bool:
+def _same_row(row: list[TextRun], run: TextRun) -> bool:
     tallest = max(row, key=lambda other: other.height)
     overlap = min(tallest.bottom, run.bottom) - max(tallest.top, run.top)
     return overlap > 0.5 * min(tallest.height, run.height)
 
 
-def _line(page: int, column: int, edges: tuple[float, float], row: list[Run]) -> Line:
+def _line(page: int, column: int, edges: tuple[float, float], row: list[TextRun]) -> Line:
     main = max(row, key=lambda run: len(run.text) * run.size)
     return Line(
         page,

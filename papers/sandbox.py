@@ -20,7 +20,7 @@ from pathlib import Path
 
 from errors import PaperUnreadable
 from papers.entry import Format
-from papers.files import read_file
+from papers.file_reader import read_file
 from papers.paper import Paper
 from papers.serialisation import dump, load
 

@@ -33,7 +33,7 @@ _NAMED = re.compile(
 REFERENCES_AFTER = 0.08
 
 
-class Kind(Enum):
+class SectionKind(Enum):
     """What a section is to a review. Only BODY goes into the prompt."""
 
     BODY = "body"
@@ -45,24 +45,24 @@ class Kind(Enum):
 
 _NUMBER = r"(?:(?:\d+(?:\.\d+)*|[ivx]+|[a-z])[.):]?\s+)?"
 _KINDS = {
-    Kind.REFERENCES: r"references?( and notes)?|bibliography|literature cited|works cited",
-    Kind.ACKNOWLEDGMENTS: r"acknowledge?ments?( and .{0,40})?|author contributions?|funding",
-    Kind.APPENDIX: r"(technical )?appendix\b.{0,80}|appendices"
+    SectionKind.REFERENCES: r"references?( and notes)?|bibliography|literature cited|works cited",
+    SectionKind.ACKNOWLEDGMENTS: r"acknowledge?ments?( and .{0,40})?|author contributions?|funding",
+    SectionKind.APPENDIX: r"(technical )?appendix\b.{0,80}|appendices"
     r"|supplementary (material|information)s?|supporting information|supplemental materials?",
-    Kind.KEYWORDS: r"key ?-?words( and phrases)?|index terms|ccs concepts",
+    SectionKind.KEYWORDS: r"key ?-?words( and phrases)?|index terms|ccs concepts",
 }
 _PATTERNS = {
     kind: re.compile(rf"{_NUMBER}(?:{pattern})\W*", re.I) for kind, pattern in _KINDS.items()
 }
 
 
-def heading_kind(heading: str) -> Kind:
+def heading_kind(heading: str) -> SectionKind:
     """The kind of section that this heading opens."""
     text = " ".join(re.sub(r"^\W+|[*#«»]", " ", heading).split())
     for kind, pattern in _PATTERNS.items():
         if pattern.fullmatch(text):
             return kind
-    return Kind.BODY
+    return SectionKind.BODY
 
 
 def is_named(heading: str) -> bool:
@@ -72,4 +72,4 @@ def is_named(heading: str) -> bool:
 
 def ends_paper(heading: str) -> bool:
     """Does nothing that a review looks at come after this heading?"""
-    return heading_kind(heading) in (Kind.REFERENCES, Kind.APPENDIX)
+    return heading_kind(heading) in (SectionKind.REFERENCES, SectionKind.APPENDIX)

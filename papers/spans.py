@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 
-def cut(text: str, opening: re.Pattern[str], closing: re.Pattern[str]) -> str:
+def remove_between(text: str, opening: re.Pattern[str], closing: re.Pattern[str]) -> str:
     """The text without what stands from an opening to the next closing; what is never closed stays.
 
     A lazy regular expression would do the same in quadratic time on openings without a closing.

@@ -13,8 +13,8 @@ from errors import PaperUnreadable
 from papers.encoding import MAX_TEXT_BYTES, decode
 from papers.outline import paper_from_blocks
 from papers.paper import Flag, Paper, Section
-from papers.spans import cut
-from papers.texmacros import argument, expand, plain
+from papers.spans import remove_between
+from papers.tex_macros import argument, expand, plain
 
 #: Files within files within files: deeper is a loop.
 MAX_DEPTH = 6
@@ -52,7 +52,7 @@ def read_tex(data: bytes, folder: Path | None = None) -> Paper:
     title = _command("title", expand(preamble, preamble)) or _command("title", body)
     abstract, body = _take_abstract(body)
     captions, body = _split_captions(body)
-    found = _blocks(cut(body, *_FIGURE))
+    found = _blocks(remove_between(body, *_FIGURE))
     return paper_from_blocks(
         plain(title),
         found,
@@ -63,7 +63,7 @@ def read_tex(data: bytes, folder: Path | None = None) -> Paper:
 
 
 def _uncommented(text: str) -> str:
-    return _COMMENT.sub(r"\1", cut(text.replace("\r\n", "\n"), *_COMMENT_BLOCK))
+    return _COMMENT.sub(r"\1", remove_between(text.replace("\r\n", "\n"), *_COMMENT_BLOCK))
 
 
 class _Inputs:

@@ -48,7 +48,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def chatting(answer: Answering) -> Iterator[ChatServer]:
+def serve_chat(answer: Answering) -> Iterator[ChatServer]:
     """Serve until the block ends."""
     with ChatServer(answer) as server:
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()

@@ -35,7 +35,7 @@ _MODULES = (
     *("alembic.command", "celery.app.amqp", "kombu.transport.redis", "psycopg", "redis.asyncio"),
     *("rich.console", "rich.table", "rich.live", "rich.progress", "sqlalchemy.dialects.postgresql"),
     *("scipy.optimize", "scipy.stats", "sqlalchemy.dialects.sqlite"),
-    *("trainer.data.merging", "trainer.data.building", "yaml"),
+    *("trainer.data.merge_structured", "trainer.data.dataset_build", "yaml"),
 )
 #: Bytes of one request: arguments and environment.
 _LONGEST = 1 << 17

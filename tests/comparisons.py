@@ -17,19 +17,19 @@ from scipy.sparse.csgraph import maximum_bipartite_matching
 from sqlalchemy import Connection, insert, select, update
 
 from db import reviewers
-from db.columns import now
-from db.contents import PaperContent
-from db.endings import NewItem
+from db.column_types import now
+from db.completion import NewItem
 from db.imports import FrozenReview, import_reviews
+from db.paper_contents import PaperContent
 from db.reviewers import ReviewerVersion
 from db.reviews import reviews_of
-from db.schema import Paper, Review
+from db.schema import PaperRow, ReviewRow
 from db.schema_judging import (
     ComparedPaper,
-    Comparison,
+    ComparisonRow,
     MatchCount,
-    Point,
     PointMatch,
+    PointRow,
     SplitUse,
     Verdict,
 )
@@ -95,10 +95,12 @@ def store_comparison(
             import_reviews(database, reviewer, reviews)
     with database.write() as on:
         comparison = _head(on, a, b, human)
-        for number, paper_id in enumerate(on.scalars(select(Paper.id).order_by(Paper.id)).all()):
+        for number, paper_id in enumerate(
+            on.scalars(select(PaperRow.id).order_by(PaperRow.id)).all()
+        ):
             on.execute(
-                update(Paper)
-                .where(Paper.id == paper_id)
+                update(PaperRow)
+                .where(PaperRow.id == paper_id)
                 .values(venue="ICLR", year=2024, decision=("Accept", "Reject")[number % 2])
             )
             excluded = "trained_title" if number == papers else None
@@ -146,9 +148,9 @@ def _head(on: Connection, a: ReviewerVersion, b: ReviewerVersion, human: Reviewe
     config |= {"min_papers": 5, "split": "dev"}
     values = {"a_id": a.id, "b_id": b.id, "reference_id": human.id}
     made = on.scalar(
-        insert(Comparison)
+        insert(ComparisonRow)
         .values(**values, config=config, config_sha256="c" * 64)
-        .returning(Comparison.id)
+        .returning(ComparisonRow.id)
     )
     assert made is not None
     on.execute(insert(SplitUse).values(split="dev", comparison_id=made))
@@ -174,9 +176,9 @@ def _compare(
 ) -> _Sides:
     found = [
         on.scalars(
-            select(Review.id)
-            .where(Review.paper_id == paper_id, Review.reviewer_id == reviewer_id)
-            .order_by(Review.id)
+            select(ReviewRow.id)
+            .where(ReviewRow.paper_id == paper_id, ReviewRow.reviewer_id == reviewer_id)
+            .order_by(ReviewRow.id)
         ).all()
         for reviewer_id in reviewer_ids
     ]
@@ -196,14 +198,16 @@ def _compare(
 
 
 def _store_points(on: Connection, review_id: int) -> list[tuple[int, str]]:
-    known = select(Point.id, Point.aspect).where(Point.review_id == review_id)
-    stored = [(row.id, row.aspect or "") for row in on.execute(known.order_by(Point.position))]
+    known = select(PointRow.id, PointRow.aspect).where(PointRow.review_id == review_id)
+    stored = [(row.id, row.aspect or "") for row in on.execute(known.order_by(PointRow.position))]
     if stored:
         return stored
     for position, item in enumerate(reviews_of(on, [review_id])[review_id].items):
         text = f"{item.title}: {item.text}"
         values = {"review_id": review_id, "extractor": "items", "position": position}
-        new = insert(Point).values(**values, aspect=item.aspect, text=text).returning(Point.id)
+        new = (
+            insert(PointRow).values(**values, aspect=item.aspect, text=text).returning(PointRow.id)
+        )
         point_id = on.scalar(new)
         assert point_id is not None
         stored.append((point_id, item.aspect))

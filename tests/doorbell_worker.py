@@ -49,7 +49,7 @@ def told(key: str) -> bool:
         return False
 
 
-def obey(subscription: Subscription) -> None:
+def follow_subscription(subscription: Subscription) -> None:
     """Listen or not, as the key "deaf" says, over and over as a keeper does."""
     while True:
         with suppress(redis.RedisError), redis.Redis.from_url(URL) as client:
@@ -58,5 +58,7 @@ def obey(subscription: Subscription) -> None:
 
 
 if __name__ == "__main__":
-    threading.Thread(target=obey, args=(Subscription("reviews.test"),), daemon=True).start()
+    threading.Thread(
+        target=follow_subscription, args=(Subscription("reviews.test"),), daemon=True
+    ).start()
     run_celery(app, "test@here", "reviews.test", SLOTS)

@@ -20,7 +20,7 @@ from typing import IO, Any, get_args
 import psutil
 from sqlalchemy import func, select
 
-from db.schema import Batch, Job, JobEvent, JobState
+from db.schema import BatchRow, Job, JobEvent, JobState
 from db.session import Database, open_database
 from db.worker_nodes import listing
 from subprocesses import python_command
@@ -180,9 +180,9 @@ class Finished:
 
 
 def _counts(database: Database, batch: str) -> dict[str, int]:
-    of_batch = select(Job.state, func.count()).join(Batch, Job.batch_id == Batch.id)
+    of_batch = select(Job.state, func.count()).join(BatchRow, Job.batch_id == BatchRow.id)
     with database.read() as on:
-        rows = on.execute(of_batch.where(Batch.name == batch).group_by(Job.state))
+        rows = on.execute(of_batch.where(BatchRow.name == batch).group_by(Job.state))
         counts = {str(state): n for state, n in rows}
     return dict.fromkeys(get_args(JobState), 0) | counts | {"total": sum(counts.values())}
 

@@ -15,7 +15,7 @@ from tokenizers.models import BPE
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.utils import logging as transformers_logging
 
-from models import embedding
+from models.engines import sentence_embedding
 from models.text import reviewer
 from models.text.reviewer import BaseModel
 from models.text.templates import TEMPLATES
@@ -134,10 +134,10 @@ def byte_tokenizer(template: str) -> Tokenizer:
 def embedding_folder() -> Path:
     """The judge's embedding model; fetched once a machine, beside the small model."""
     cache = os.environ.get("REFEREE_TEST_CACHE") or user_cache_path("referee-tests")
-    return embedding.fetch(Path(cache))
+    return sentence_embedding.fetch(Path(cache))
 
 
-def give_embedding_model(home: Path) -> None:
+def install_embedding_model(home: Path) -> None:
     """Put the embedding model under a home."""
     (home / "models").mkdir(parents=True, exist_ok=True)
-    (home / "models" / embedding.NAME).symlink_to(embedding_folder())
+    (home / "models" / sentence_embedding.NAME).symlink_to(embedding_folder())

@@ -11,35 +11,34 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import count
 
-from db.claims import ALONE
-from db.jobs import Room
+from db.claims import ONE_AT_A_TIME, CrashFilter
 
 #: The company shrinks to one part in so many with each crash.
-PARTS = 4
+GROUP_DIVISOR = 4
 
 
 @dataclass(frozen=True)
-class Company:
+class CrashIsolation:
     """The rule for a worker with so many slots."""
 
     slots: int
 
     def limit(self, crashes: int) -> int:
         """Papers that may be in the engine together with one that was in so many crashes."""
-        return max(1, self.slots // int(PARTS**crashes))
+        return max(1, self.slots // int(GROUP_DIVISOR**crashes))
 
-    def room(self, held: Collection[int]) -> Room | None:
+    def crash_filter(self, held: Collection[int]) -> CrashFilter | None:
         """Which papers may come to those held, given by their crashes; None: none at all.
 
         To papers that were in crashes only others that were come, or they would spoil more.
         """
         if not held:
-            return Room(0, ALONE.most_crashes, self._alone_from)
+            return CrashFilter(0, ONE_AT_A_TIME.max_crashes, self._alone_from)
         worst, n = max(held), len(held)
         if n >= self.limit(worst):
             return None
         most = next(level for level in count() if self.limit(level + 1) <= n)
-        return Room(1 if worst else 0, most, self._alone_from)
+        return CrashFilter(1 if worst else 0, most, self._alone_from)
 
     @property
     def _alone_from(self) -> int:

@@ -19,20 +19,20 @@ from worker.clock import boottime
 _LONGEST_SILENCE = 0.6
 
 
-class Contact:
+class DatabaseLiveness:
     """Notes each answer of the database; for all threads of a process."""
 
     def __init__(self, lease_seconds: float) -> None:
         self._lease_seconds = lease_seconds
         self._lock = threading.Lock()
         self._last = boottime()
-        self._steady_from = self._last + lease_seconds
+        self._trusted_from = self._last + lease_seconds
 
-    def answered(self) -> bool:
+    def record_answer(self) -> bool:
         """Note that the database answers now; True when it has for as long as a lease."""
         with self._lock:
             now = boottime()
             if now - self._last > _LONGEST_SILENCE * self._lease_seconds:
-                self._steady_from = now + self._lease_seconds
+                self._trusted_from = now + self._lease_seconds
             self._last = now
-            return now >= self._steady_from
+            return now >= self._trusted_from

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 
-from db import batches
-from db.batches import BatchOptions, BatchStatus
+from db import batch_progress
+from db.batch_progress import BatchStatus
+from db.batch_records import BatchOptions
 from db.session import Database
 from dispatch import roster
-from dispatch.submission import PRIORITIES, Source, submit_papers
+from dispatch.submission import PRIORITIES, SubmitInput, submit_papers
 from dispatch.waiting import FINISHED, wait_for_batch
 from errors import MissingPart
 from models.text.reviewer import ReviewerConfig
@@ -23,7 +24,7 @@ EXAMPLES = package_folder("examples") / "papers"
 #: The paper that a repeated demo reviews once more.
 _ONE_EXAMPLE = "N18-3011.pdf"
 #: Longest wait for the demo's worker to show a sign of life, in seconds: it loads a model first.
-_PATIENCE_SECONDS = 120.0
+_STALL_SECONDS = 120.0
 
 Progress = Callable[[int, int], None]
 
@@ -52,7 +53,7 @@ def fetch_model(config: ReviewerConfig, settings: Settings, say: Callable[[str],
 
 def next_batch(database: Database) -> DemoBatch:
     """All examples the first time; afterwards a fresh sample of one, which takes a minute."""
-    states = {s.name: s.state for s in batches.statuses(database)}
+    states = {s.name: s.state for s in batch_progress.statuses(database)}
     if states.get("demo") not in FINISHED:
         return DemoBatch("demo", (str(EXAMPLES),))
     number = next(n for n in count(2) if states.get(f"demo-{n}") not in FINISHED)
@@ -63,7 +64,7 @@ def run(stack: Stack, config: ReviewerConfig, batch: DemoBatch, progress: Progre
     """Submit the papers to the running stack and wait for their reviews."""
     settings = stack.settings.model_copy(update={"broker_url": stack.broker.url})
     outcome = submit_papers(
-        Source(batch.paths),
+        SubmitInput(batch.paths),
         stack.database,
         settings,
         batch_name=batch.name,
@@ -76,6 +77,6 @@ def run(stack: Stack, config: ReviewerConfig, batch: DemoBatch, progress: Progre
         outcome.batch,
         queue=config.queue,
         progress=progress,
-        patience_seconds=_PATIENCE_SECONDS,
+        stall_seconds=_STALL_SECONDS,
         check=stack.check,
     )

@@ -17,7 +17,7 @@ from pathlib import Path
 from sqlalchemy import select
 
 from db import migrate, worker_nodes
-from db.columns import now
+from db.column_types import now
 from db.session import Database, open_database
 from dispatch import broker, roster
 from errors import RefereeError
@@ -39,7 +39,7 @@ MAX_CLOCK_SKEW_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Check:
+class DoctorCheck:
     """One part: is it well, what was seen, and what to do when it is not."""
 
     name: str
@@ -48,7 +48,7 @@ class Check:
     fix: str = ""
 
 
-def examine(settings: Settings, reviewer_name: str | None = None) -> list[Check]:
+def run_checks(settings: Settings, reviewer_name: str | None = None) -> list[DoctorCheck]:
     """Run all checks; each is run on its own, so that one broken part hides no other."""
     name = reviewer_name or settings.reviewer
     config = roster.shipped(name) or roster.stored(name, settings)
@@ -64,22 +64,26 @@ def examine(settings: Settings, reviewer_name: str | None = None) -> list[Check]
     ]
 
 
-def _guard(name: str, look: Callable[[], Check]) -> Check:
+def _guard(name: str, look: Callable[[], DoctorCheck]) -> DoctorCheck:
     try:
         return look()
     except RefereeError as error:
-        return Check(name, False, str(error), "See the sentence above.")
+        return DoctorCheck(name, False, str(error), "See the sentence above.")
     except Exception as error:
         reason = str(error).split("\n", 1)[0]
-        return Check(name, False, f"{type(error).__name__}: {reason}", "See the sentence above.")
+        return DoctorCheck(
+            name, False, f"{type(error).__name__}: {reason}", "See the sentence above."
+        )
 
 
-def _python() -> Check:
+def _python() -> DoctorCheck:
     version = ".".join(map(str, sys.version_info[:3]))
-    return Check("python", sys.version_info >= (3, 11), version, "Install Python 3.11 or later.")
+    return DoctorCheck(
+        "python", sys.version_info >= (3, 11), version, "Install Python 3.11 or later."
+    )
 
 
-def _packages() -> Check:
+def _packages() -> DoctorCheck:
     """The pinned packages whose other versions are known to break."""
     wanted = {"celery": "5.6.3", "transformers": "5.17.0"}
     found = {name: importlib.metadata.version(name) for name in wanted}
@@ -89,16 +93,16 @@ def _packages() -> Check:
         if found[name] != wanted[name]
     ]
     detail = "; ".join(wrong) or ", ".join(f"{name} {version}" for name, version in found.items())
-    return Check("packages", not wrong, detail, "Run `make setup` again.")
+    return DoctorCheck("packages", not wrong, detail, "Run `make setup` again.")
 
 
-def _home(settings: Settings) -> Check:
+def _home(settings: Settings) -> DoctorCheck:
     settings.home.mkdir(parents=True, exist_ok=True)
     probe = settings.home / ".doctor"
     probe.write_text("writable")
     probe.unlink()
     free_gib = shutil.disk_usage(settings.home).free / 2**30
-    return Check(
+    return DoctorCheck(
         "home",
         free_gib >= MIN_FREE_GIB,
         f"{settings.home}, {free_gib:.1f} GiB free",
@@ -106,7 +110,7 @@ def _home(settings: Settings) -> Check:
     )
 
 
-def _database_checks(settings: Settings) -> Iterator[Check]:
+def _database_checks(settings: Settings) -> Iterator[DoctorCheck]:
     connected = _guard("database", lambda: _connect(settings))
     yield connected
     if connected.ok:
@@ -115,27 +119,29 @@ def _database_checks(settings: Settings) -> Iterator[Check]:
         yield _guard("workers", lambda: _workers(open_database(settings.database), settings))
 
 
-def _connect(settings: Settings) -> Check:
+def _connect(settings: Settings) -> DoctorCheck:
     if settings.database.startswith("sqlite") and not (settings.home / "referee.db").exists():
-        return Check(
+        return DoctorCheck(
             "database", False, "not created yet", "Run `referee db upgrade` or `referee up`."
         )
-    return Check("database", True, open_database(settings.database).address)
+    return DoctorCheck("database", True, open_database(settings.database).address)
 
 
-def _schema(settings: Settings) -> Check:
+def _schema(settings: Settings) -> DoctorCheck:
     current, head = migrate.current(settings.database), migrate.head()
     fix = "Run `referee db upgrade`."
     if current != head:
-        return Check("schema", False, f"at revision {current}, this version needs {head}", fix)
+        return DoctorCheck(
+            "schema", False, f"at revision {current}, this version needs {head}", fix
+        )
     differences = migrate.check(settings.database)
-    return Check("schema", not differences, "; ".join(differences) or f"revision {head}", fix)
+    return DoctorCheck("schema", not differences, "; ".join(differences) or f"revision {head}", fix)
 
 
-def _clock(database: Database) -> Check:
+def _clock(database: Database) -> DoctorCheck:
     with database.read() as on:
         skew = abs((on.scalar(select(now())) or 0.0) - time.time())
-    return Check(
+    return DoctorCheck(
         "clock",
         skew <= MAX_CLOCK_SKEW_SECONDS,
         f"{skew:.1f} s between this host and the database",
@@ -143,27 +149,27 @@ def _clock(database: Database) -> Check:
     )
 
 
-def _workers(database: Database, settings: Settings) -> Check:
+def _workers(database: Database, settings: Settings) -> DoctorCheck:
     alive = [node for node in worker_nodes.listing(database) if node.age_s < settings.lease_seconds]
     complaints = [f"{node.name}: {node.complaint}" for node in alive if node.complaint]
     if complaints:
         fix = "Mend what it complains of, then `referee workers resume NAME`."
-        return Check("workers", False, "; ".join(complaints), fix)
+        return DoctorCheck("workers", False, "; ".join(complaints), fix)
     names = ", ".join(node.name for node in alive)
-    return Check(
+    return DoctorCheck(
         "workers", bool(alive), names or "none alive", "Start `referee up` or `referee worker`."
     )
 
 
-def _broker(settings: Settings) -> Check:
+def _broker(settings: Settings) -> DoctorCheck:
     found = broker.find(settings)
     if found is None:
-        return Check(
+        return DoctorCheck(
             "broker", False, "none is running here", "Start `referee up` or set REFEREE_BROKER_URL."
         )
     reason = broker.fault(found.url)
     host = found.url.rsplit("@", 1)[-1]
-    return Check(
+    return DoctorCheck(
         "broker",
         reason is None,
         reason or host,
@@ -171,34 +177,36 @@ def _broker(settings: Settings) -> Check:
     )
 
 
-def _reviewer(name: str, config: ReviewerConfig | None) -> Check:
+def _reviewer(name: str, config: ReviewerConfig | None) -> DoctorCheck:
     detail = f"{name}, {config.kind}" if config else f"there is no reviewer {name!r}"
-    return Check("reviewer", config is not None, detail, roster.known())
+    return DoctorCheck("reviewer", config is not None, detail, roster.known())
 
 
-def _model(config: ReviewerConfig | None, settings: Settings) -> Check:
+def _model(config: ReviewerConfig | None, settings: Settings) -> DoctorCheck:
     if config is None or config.base is None:
-        return Check("model", True, "this reviewer needs none here")
+        return DoctorCheck("model", True, "this reviewer needs none here")
     try:
         folder = store.resolve(config.base, settings.home)
     except RefereeError as error:
-        return Check("model", False, str(error), f"Run `referee model fetch {config.base.name}`.")
-    return Check("model", True, f"{config.base.name} in {folder}")
+        return DoctorCheck(
+            "model", False, str(error), f"Run `referee model fetch {config.base.name}`."
+        )
+    return DoctorCheck("model", True, f"{config.base.name} in {folder}")
 
 
-def _gpu(config: ReviewerConfig | None, settings: Settings) -> Check:
+def _gpu(config: ReviewerConfig | None, settings: Settings) -> DoctorCheck:
     """A machine without a GPU is fine for a small model; a GPU that torch cannot use never is."""
     gpus = gpu_indices()
     if not gpus and _has_nvidia_card():
         fix = "Install NVIDIA's driver; `nvidia-smi` must list the card."
-        return Check("gpu", False, "an NVIDIA card is here, but the driver lists none", fix)
+        return DoctorCheck("gpu", False, "an NVIDIA card is here, but the driver lists none", fix)
     if not gpus and (large := _too_large_for_cpu(config, settings)):
         fix = "Run `referee worker` where a GPU is; commands and `referee worker --cpu` run here."
-        return Check("gpu", False, f"no NVIDIA GPU here, and {large} needs one", fix)
+        return DoctorCheck("gpu", False, f"no NVIDIA GPU here, and {large} needs one", fix)
     if not gpus and config is not None and config.base is None:
-        return Check("gpu", True, "no NVIDIA GPU here, and this reviewer needs none")
+        return DoctorCheck("gpu", True, "no NVIDIA GPU here, and this reviewer needs none")
     if not gpus:
-        return Check("gpu", True, "no NVIDIA GPU here: models run on the CPU, slowly")
+        return DoctorCheck("gpu", True, "no NVIDIA GPU here: models run on the CPU, slowly")
     # In a child process: a CUDA context made here would stay, and a broken driver may abort.
     answer = subprocess.run(
         python_command("models.kernels.gpu_check", _DEVICE),
@@ -210,7 +218,7 @@ def _gpu(config: ReviewerConfig | None, settings: Settings) -> Check:
     lines = (answer.stdout if answer.returncode == 0 else answer.stderr).strip().splitlines()
     detail = f"{len(gpus)} GPUs: {lines[-1] if lines else 'no answer'}"
     fix = "Install the driver and the torch build that belong together; `nvidia-smi` must work."
-    return Check("gpu", answer.returncode == 0, detail, fix)
+    return DoctorCheck("gpu", answer.returncode == 0, detail, fix)
 
 
 def _has_nvidia_card() -> bool:

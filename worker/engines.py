@@ -115,7 +115,7 @@ def _continuous(
 ) -> Engine:
     import torch
 
-    from models.engines.capacity import hold_to, starting
+    from models.engines.capacity import limit_gpu_memory, missing_part_on_out_of_memory
     from models.engines.continuous import ContinuousEngine
     from models.engines.options import EngineOptions
     from models.weights.loading import load
@@ -125,8 +125,8 @@ def _continuous(
     folder = store.resolve(base, settings.home)
     cache = WeightsCache(settings.home / "cache" / "weights") if settings.cache_weights else None
     memory_limit = int(settings.gpu_memory_gib * 2**30) or None
-    hold_to(memory_limit)
-    with starting():
+    limit_gpu_memory(memory_limit)
+    with missing_part_on_out_of_memory():
         loaded = load(
             folder,
             base,

@@ -17,7 +17,7 @@ from models.text.reviewer import ReviewerConfig
 from models.text.templates import TEMPLATES
 
 
-class OtherHashes(RetryLater):
+class HashMismatch(RetryLater):
     """This worker's template or base weights are not the reviewer's."""
 
 
@@ -40,7 +40,7 @@ class HashCheck:
         for part in fields(Pins):
             ours, theirs = getattr(mine, part.name), getattr(pinned, part.name)
             if ours is not None and ours != theirs:
-                raise OtherHashes(_sentence(reviewer, part.name, ours, theirs))
+                raise HashMismatch(_sentence(reviewer, part.name, ours, theirs))
         self._same.add(reviewer.id)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from db import jobs
+from db import claims
 from db.session import Database
 from worker.in_flight import InFlight
 
@@ -30,7 +30,7 @@ class IdleWatch:
         """Look for work; True when there has been none for as long as the limit."""
         taken, self._taken = self._taken, self._in_flight.taken
         busy = self._in_flight.attempts() or taken != self._taken
-        if busy or jobs.work_waits(self._database, self._queue):
+        if busy or claims.has_work(self._database, self._queue):
             self.reset()
             return False
         now = time.monotonic()

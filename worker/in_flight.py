@@ -15,12 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 
-from db.jobs import Attempt, Claim, Room
+from db.claims import Attempt, Claim, CrashFilter
 from models.text.generation import Engine, Generation, ReviewRequest
-from worker.crash_isolation import Company
+from worker.crash_isolation import CrashIsolation
 
 
-class Stopped(Enum):
+class StopReason(Enum):
     """Why a paper was taken out of the engine."""
 
     CANCELLED = "cancelled"
@@ -35,16 +35,16 @@ class _Held:
     since: float = field(default_factory=time.monotonic)
     engine: Engine | None = None
     request_id: str | None = None
-    why: Stopped | None = None
+    why: StopReason | None = None
     #: The engine broke down with it, and it is about to go back to the queue.
     crashed: bool = False
 
 
 @dataclass(frozen=True)
-class Turn:
+class ClaimPermit:
     """Leave for the one thread whose turn it is to take papers."""
 
-    room: Room
+    crash_filter: CrashFilter
     #: Threads that wait for their turn, as far as there are slots for them.
     others: int
 
@@ -64,10 +64,10 @@ class InFlight:
     ending: bool = False
     _paused: bool = False
     #: Held by the one thread that is about to take papers, so that it knows what is held.
-    _turn: threading.Lock = field(default_factory=threading.Lock)
+    _claim_lock: threading.Lock = field(default_factory=threading.Lock)
     #: Threads that wait for their turn, and held papers that were taken for them meanwhile.
     _waiting: int = 0
-    _taken_for_waiting: deque[Claim] = field(default_factory=deque)
+    _claimed_for_waiting: deque[Claim] = field(default_factory=deque)
     #: Papers taken since the start.
     taken: int = 0
 
@@ -88,7 +88,7 @@ class InFlight:
             self._changed.notify_all()
 
     @contextmanager
-    def turn(self, slots: Callable[[], int]) -> Iterator[Turn | Claim | None]:
+    def permit(self, slots: Callable[[], int]) -> Iterator[ClaimPermit | Claim | None]:
         """Wait until a paper may be taken, and keep other threads from it while the block runs.
 
         Yields the paper that another thread has taken for this one, if there is one, and None when
@@ -96,21 +96,23 @@ class InFlight:
         """
         with self._changed:
             self._waiting += 1
-        with self._turn:
-            yield self._begin_turn(slots)
+        with self._claim_lock:
+            yield self._next_permit(slots)
 
-    def _begin_turn(self, slots: Callable[[], int]) -> Turn | Claim | None:
+    def _next_permit(self, slots: Callable[[], int]) -> ClaimPermit | Claim | None:
         with self._changed:
             self._waiting -= 1
-            if self._taken_for_waiting:
-                return self._taken_for_waiting.popleft()
-            self._changed.wait_for(lambda: self.closed or self._room(slots()) is not None)
-            room = None if self.closed else self._room(slots())
-            if room is None:
+            if self._claimed_for_waiting:
+                return self._claimed_for_waiting.popleft()
+            self._changed.wait_for(lambda: self.closed or self._crash_filter(slots()) is not None)
+            crash_filter = None if self.closed else self._crash_filter(slots())
+            if crash_filter is None:
                 return None
-            return Turn(room, others=min(self._waiting, slots() - len(self._held) - 1))
+            return ClaimPermit(
+                crash_filter, others=min(self._waiting, slots() - len(self._held) - 1)
+            )
 
-    def wait_for_suspects(self) -> None:
+    def wait_for_crashed_papers(self) -> None:
         """Wait until nothing is held that was in a crash, or nothing new may be taken."""
         with self._changed:
             self._changed.wait_for(lambda: self.closed or not any(self._crashes()))
@@ -120,10 +122,10 @@ class InFlight:
         with self._changed:
             self._held[claim.key].crashed = True
 
-    def _room(self, slots: int) -> Room | None:
+    def _crash_filter(self, slots: int) -> CrashFilter | None:
         if any(held.crashed for held in self._held.values()):
             return None
-        return Company(slots).room(self._crashes())
+        return CrashIsolation(slots).crash_filter(self._crashes())
 
     def _crashes(self) -> list[int]:
         return [held.claim.crashes for held in self._held.values()]
@@ -136,9 +138,9 @@ class InFlight:
         with self._changed:
             self.taken += len(claims)
             for claim in claims:
-                why = Stopped.DRAINING if self.ending else None
+                why = StopReason.DRAINING if self.ending else None
                 self._held[claim.key] = _Held(claim, why=why)
-            self._taken_for_waiting.extend(claims[1:])
+            self._claimed_for_waiting.extend(claims[1:])
 
     def leave(self, claim: Claim) -> None:
         """Forget a claim: its job has ended, or is another worker's."""
@@ -165,7 +167,7 @@ class InFlight:
         with self._changed:
             return frozenset(self._held)
 
-    def stop(self, attempts: Iterable[Attempt], why: Stopped) -> None:
+    def stop(self, attempts: Iterable[Attempt], why: StopReason) -> None:
         """Cancel papers in the engine; the first reason given stays."""
         with self._changed:
             chosen = [self._held[attempt] for attempt in attempts if attempt in self._held]
@@ -175,7 +177,7 @@ class InFlight:
             if held.engine is not None and held.request_id is not None:
                 held.engine.cancel(held.request_id)
 
-    def why_stopped(self, claim: Claim) -> Stopped | None:
+    def why_stopped(self, claim: Claim) -> StopReason | None:
         """Why this paper was stopped; None when nobody here asked for it."""
         return self._held[claim.key].why
 
@@ -190,8 +192,8 @@ class InFlight:
             self._draining = True
             self._changed.notify_all()
         # A paper that is being claimed at this moment may end in time, as the others may.
-        if self._turn.acquire(timeout=seconds):
-            self._turn.release()
+        if self._claim_lock.acquire(timeout=seconds):
+            self._claim_lock.release()
         with self._changed:
             self._changed.wait_for(lambda: not self._held, timeout=deadline - time.monotonic())
             self.ending = True
@@ -201,4 +203,4 @@ class InFlight:
         """Stop everything that runs; the jobs return to the queue with their attempts."""
         with self._changed:
             running = tuple(self._held)
-        self.stop(running, Stopped.DRAINING)
+        self.stop(running, StopReason.DRAINING)

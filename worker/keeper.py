@@ -13,22 +13,22 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
-from db import jobs, worker_nodes
+from db import claims, reconcile, worker_nodes
 from db.session import Database, DatabaseUnavailable
-from db.worker_nodes import Standing
+from db.worker_nodes import DesiredState
 from settings import Settings
-from worker.database_liveness import Contact
+from worker.database_liveness import DatabaseLiveness
 from worker.engines import EnginePool
 from worker.idle import IdleWatch
-from worker.in_flight import InFlight, Stopped
+from worker.in_flight import InFlight, StopReason
 from worker.metrics import Metrics
-from worker.self_check import PaperRecord
+from worker.self_check import SelfCheck
 from worker.subscription import Subscription
 
 log = logging.getLogger("referee.keeper")
 
 #: What is asked of a worker that has just signed on.
-ACTIVE = Standing("active", None)
+ACTIVE = DesiredState("active", None)
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ class Keeper(threading.Thread):
         subscription: Subscription,
         in_flight: InFlight,
         engines: EnginePool,
-        contact: Contact,
+        liveness: DatabaseLiveness,
         settings: Settings,
         metrics: Metrics,
-        paper_record: PaperRecord,
+        self_check: SelfCheck,
         idle_watch: IdleWatch | None = None,
     ) -> None:
         super().__init__(name="keeper", daemon=True)
@@ -72,10 +72,10 @@ class Keeper(threading.Thread):
         self._subscription = subscription
         self._in_flight = in_flight
         self._engines = engines
-        self._contact = contact
+        self._liveness = liveness
         self._settings = settings
         self._metrics = metrics
-        self._paper_record = paper_record
+        self._self_check = self_check
         self._idle_watch = idle_watch
         self._stop_event = threading.Event()
         self._next_reconcile = 0.0
@@ -108,10 +108,10 @@ class Keeper(threading.Thread):
             self.engine_lost.set()
         try:
             self._renew()
-            self._sign()
-            self._complain_if_sick()
+            self._send_heartbeat()
+            self._drain_if_unhealthy()
             self._reconcile_if_due()
-            self._look_for_work()
+            self._check_idle()
         except DatabaseUnavailable as error:
             log.warning("%s", error)
             if self._idle_watch is not None:
@@ -122,42 +122,42 @@ class Keeper(threading.Thread):
             draining=self._state == "draining",
         )
 
-    def _sign(self) -> None:
+    def _send_heartbeat(self) -> None:
         """Show a sign of life, and learn whether an operator wants this worker to drain."""
         me = self._identity
-        standing = worker_nodes.sign_of_life(
-            self._database, me.name, reviewer=me.reviewer, gate=self._paper_record.counts()
+        desired = worker_nodes.heartbeat(
+            self._database, me.name, reviewer=me.reviewer, gate=self._self_check.counts()
         )
-        if standing is None:
-            worker_nodes.sign_on(self._database, **asdict(me), in_place_of=me.pid)
-        self._obey(standing or ACTIVE)
-        self._contact.answered()
+        if desired is None:
+            worker_nodes.register_worker(self._database, **asdict(me), replaced_pid=me.pid)
+        self._apply_desired_state(desired or ACTIVE)
+        self._liveness.record_answer()
 
-    def _obey(self, standing: Standing) -> None:
-        draining = standing.state == "draining"
-        if standing.state != self._state:
-            self._paper_record.forget()
-            about = {"action": standing.state, "worker": self._identity.name}
-            log.info("%s", standing.state, extra={"about": about})
-        self._state = standing.state
+    def _apply_desired_state(self, desired: DesiredState) -> None:
+        draining = desired.state == "draining"
+        if desired.state != self._state:
+            self._self_check.forget()
+            about = {"action": desired.state, "worker": self._identity.name}
+            log.info("%s", desired.state, extra={"about": about})
+        self._state = desired.state
         self._subscription.listen(not draining)
         self._in_flight.pause(draining)
-        left = math.inf if standing.give_back_in_s is None else standing.give_back_in_s
+        left = math.inf if desired.give_back_in_s is None else desired.give_back_in_s
         self._give_back_at = time.monotonic() + left
         if left <= 0:
             self._in_flight.give_back()
 
-    def _complain_if_sick(self) -> None:
+    def _drain_if_unhealthy(self) -> None:
         """A card that writes garbage stops taking papers and says so; resuming is a person's."""
-        if self._state == "draining" or not self._paper_record.suspicious():
+        if self._state == "draining" or not self._self_check.needs_comparison():
             return
         me = self._identity
         others = worker_nodes.gate_counts_of_others(self._database, me.name, me.queue)
-        complaint = self._paper_record.complaint(others)
+        complaint = self._self_check.complaint(others)
         if complaint is not None:
-            worker_nodes.complain(self._database, me.name, complaint)
+            worker_nodes.drain_with_complaint(self._database, me.name, complaint)
             log.error("%s", complaint, extra={"about": {"action": "sick", "worker": me.name}})
-            self._obey(Standing("draining", None))
+            self._apply_desired_state(DesiredState("draining", None))
 
     def _pause(self) -> float:
         """Seconds to the next beat: earlier when papers are to be given back before it."""
@@ -168,16 +168,16 @@ class Keeper(threading.Thread):
         held = self._in_flight.attempts()
         if not held:
             return
-        renewal = jobs.renew(
+        renewal = claims.renew(
             self._database,
             worker=self._identity.name,
             held=held,
             lease_seconds=self._settings.lease_seconds,
         )
-        self._in_flight.stop(renewal.cancelled, Stopped.CANCELLED)
-        self._in_flight.stop(renewal.lost, Stopped.LOST)
+        self._in_flight.stop(renewal.cancelled, StopReason.CANCELLED)
+        self._in_flight.stop(renewal.lost, StopReason.LOST)
 
-    def _look_for_work(self) -> None:
+    def _check_idle(self) -> None:
         if self._idle_watch is not None and self._idle_watch.over():
             self.idle.set()
 
@@ -185,10 +185,10 @@ class Keeper(threading.Thread):
         if time.monotonic() < self._next_reconcile:
             return
         self._next_reconcile = time.monotonic() + self._settings.reconcile_seconds
-        due = jobs.reconcile(
+        due = reconcile.reconcile(
             self._database,
             max_attempts=self._settings.max_attempts,
-            may_take_over=self._contact.answered,
+            may_take_over=self._liveness.record_answer,
         )
         self._announce(due)
         if due:

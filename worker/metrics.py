@@ -91,7 +91,7 @@ class Metrics:
         if self._folder is None or self._serving:
             return
         registry = self._client.CollectorRegistry()
-        registry.register(_Living(self._folder))
+        registry.register(_LiveProcessCollector(self._folder))
         address, port = self._settings.metrics_address, self._settings.metrics_port
         try:
             self._client.start_http_server(port, address, registry)
@@ -119,7 +119,7 @@ class Metrics:
         )
 
 
-class _Living:
+class _LiveProcessCollector:
     """Collects all processes' files, without the gauges of those that have died."""
 
     def __init__(self, folder: Path) -> None:

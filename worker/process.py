@@ -24,34 +24,34 @@ from typing import Any
 from celery import Celery, signals
 from celery.exceptions import Reject
 
-from db import jobs, worker_nodes
+from db import reconcile, worker_nodes
 from db.session import Database, open_database, require_current
 from dispatch.adapter_cache import AdapterCache
 from dispatch.app import CPU_QUEUE, REVIEW_TASK, make_app
 from dispatch.broker import require
-from dispatch.doorbell import Announcer, Bell
+from dispatch.doorbell import Announcer, QueueDoorbell
 from models.text.reviewer import ReviewerConfig
 from settings import Settings
-from worker.database_liveness import Contact
+from worker.database_liveness import DatabaseLiveness
 from worker.engines import EnginePool, Weights, load_local
 from worker.idle import IdleWatch
 from worker.in_flight import InFlight
 from worker.keeper import Identity, Keeper
 from worker.logs import identify
 from worker.metrics import Metrics
-from worker.reviewing import Reviewer
-from worker.self_check import PaperRecord
-from worker.single_host import require_sole_host
+from worker.reviewing import JobRunner
+from worker.self_check import SelfCheck
+from worker.single_host import require_single_host
 from worker.subscription import Subscription
 from worker.watchdog import watch
-from worker.worker_names import sign_on
+from worker.worker_names import register_worker
 
 log = logging.getLogger("referee.worker")
 
 #: Set by a supervisor for its children: they end with it, even when it is killed.
 SUPERVISED = "REFEREE_SUPERVISED"
 #: Names the file by which a supervisor's child shows that it has ended a paper as it should.
-PROOF = "REFEREE_PROOF"
+HEALTH_FILE_VARIABLE = "REFEREE_PROOF"
 #: Exit code of a worker whose engine is lost, so that its supervisor starts another.
 EXIT_ENGINE_LOST = 70
 _PR_SET_PDEATHSIG = 1
@@ -70,12 +70,12 @@ class WorkerOptions:
 
 def run(options: WorkerOptions, settings: Settings) -> int:
     """Be a worker until told to stop; returns the exit code."""
-    _die_with_supervisor()
+    _set_parent_death_signal()
     _prepare_libraries()
     broker = require(settings)
     database = open_database(settings.database)
     require_current(database)
-    require_sole_host(database, broker.url, lease_seconds=settings.lease_seconds)
+    require_single_host(database, broker.url, lease_seconds=settings.lease_seconds)
     engines = _open_engines(options, settings, database)
     try:
         return _consume(options, settings, database, engines, make_app(broker.url, settings))
@@ -102,13 +102,13 @@ def _consume(
     app: Celery,
 ) -> int:
     slots = min(options.slots or engines.slots, engines.slots)
-    identity = sign_on(database, _identity(options, slots, engines))
+    identity = register_worker(database, _identity(options, slots, engines))
     identify(identity.name, identity.gpu)
     _recover(database, identity.name, settings.max_attempts)
-    metrics, paper_record = Metrics(settings, identity.gpu), PaperRecord()
+    metrics, self_check = Metrics(settings, identity.gpu), SelfCheck()
     in_flight = InFlight()
-    contact = Contact(settings.lease_seconds)
-    reviewer = Reviewer(
+    liveness = DatabaseLiveness(settings.lease_seconds)
+    reviewer = JobRunner(
         database=database,
         engines=engines,
         in_flight=in_flight,
@@ -116,9 +116,9 @@ def _consume(
         queue=identity.queue,
         settings=settings,
         metrics=metrics,
-        paper_record=paper_record,
-        ring=Bell(app, identity.queue).ring,
-        on_review=_prove,
+        self_check=self_check,
+        ring=QueueDoorbell(app, identity.queue).ring,
+        on_review=_mark_healthy,
     )
     keeper = Keeper(
         identity=identity,
@@ -127,16 +127,16 @@ def _consume(
         subscription=Subscription(identity.queue),
         in_flight=in_flight,
         engines=engines,
-        contact=contact,
+        liveness=liveness,
         settings=settings,
         metrics=metrics,
-        paper_record=paper_record,
+        self_check=self_check,
         idle_watch=_idle_watch(options, database, identity.queue, in_flight),
     )
 
     @app.task(name=REVIEW_TASK)  # type: ignore[untyped-decorator] # celery has no types
     def review(batch: str | None = None) -> None:
-        if not reviewer.answer_doorbell():
+        if not reviewer.run_waiting_jobs():
             raise Reject("draining", requeue=True)
 
     keeper.beat()
@@ -152,7 +152,7 @@ def _consume(
     if keeper.engine_lost.is_set():
         # It stays entered: the worker in its place is asked what this one was, a drain for one.
         return EXIT_ENGINE_LOST
-    worker_nodes.sign_off(database, identity.name)
+    worker_nodes.unregister_worker(database, identity.name)
     return 0
 
 
@@ -209,16 +209,16 @@ def _idle_watch(
 
 def _recover(database: Database, name: str, max_attempts: int) -> None:
     """Queue again at once what this worker's former life held, instead of when its leases end."""
-    n_left = jobs.recover(database, worker=name, max_attempts=max_attempts)
+    n_left = reconcile.recover(database, worker=name, max_attempts=max_attempts)
     if n_left:
         about = {"action": "recover", "worker": name, "papers": n_left}
         log.warning("recover", extra={"about": about})
 
 
-def _prove() -> None:
+def _mark_healthy() -> None:
     """Show the supervisor, if there is one, that this process can review."""
-    if PROOF in os.environ:
-        Path(os.environ[PROOF]).touch()
+    if HEALTH_FILE_VARIABLE in os.environ:
+        Path(os.environ[HEALTH_FILE_VARIABLE]).touch()
 
 
 def _stop_on(event: threading.Event, action: str, level: int) -> None:
@@ -270,7 +270,7 @@ def _prepare_libraries() -> None:
     os.environ["HF_HUB_OFFLINE"] = "1"
 
 
-def _die_with_supervisor() -> None:
+def _set_parent_death_signal() -> None:
     """Ask the kernel for SIGTERM when the supervisor dies, however it dies (Linux only)."""
     if SUPERVISED not in os.environ or platform.system() != "Linux":
         return

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from db.jobs import Claim, NewItem, NewReview
+from db.claims import Claim
+from db.completion import NewItem, NewReview
 from errors import GiveUp
 from models.text import gate
 from models.text.generation import Generation, ReviewRequest
@@ -21,7 +22,7 @@ RESAMPLE_TEMPERATURE = 0.7
 
 
 @dataclass(frozen=True)
-class Answer:
+class CheckedReview:
     """A generation, the review parsed from it, and what the gate says of it."""
 
     request: ReviewRequest
@@ -77,7 +78,7 @@ def request_for(config: ReviewerConfig, claim: Claim, sample: int) -> ReviewRequ
 
 def read(
     config: ReviewerConfig, claim: Claim, request: ReviewRequest, generation: Generation
-) -> Answer:
+) -> CheckedReview:
     """Parse what was written, and let the gate check it."""
     review = parse(generation.text, config.aspect_set)
     result = gate.check(
@@ -90,4 +91,4 @@ def read(
         n_output_tokens=generation.n_output_tokens,
         config=config.gate,
     )
-    return Answer(request, generation, review, result)
+    return CheckedReview(request, generation, review, result)

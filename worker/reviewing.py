@@ -13,18 +13,19 @@ import traceback
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 
-from db import events, jobs, reviewers, worker_nodes
+from db import claims, completion, job_events, reviewers, worker_nodes
+from db.claims import Claim, CrashFilter
 from db.session import Database, DatabaseUnavailable
 from errors import EngineCrashed, EngineLost, GiveUp, NeverStarted, RetryLater
 from models.text.reviewer import ReviewerConfig, from_json
 from settings import Settings
 from worker import review_answers
 from worker.engines import EnginePool
-from worker.hash_check import HashCheck, OtherHashes
-from worker.in_flight import InFlight, Stopped
+from worker.hash_check import HashCheck, HashMismatch
+from worker.in_flight import InFlight, StopReason
 from worker.metrics import Metrics
-from worker.review_answers import Answer
-from worker.self_check import PaperRecord
+from worker.review_answers import CheckedReview
+from worker.self_check import SelfCheck
 
 log = logging.getLogger("referee.worker")
 
@@ -40,8 +41,8 @@ PAUSED_SECONDS = 0.5
 WRITE_RETRY_SECONDS = 1.0
 
 
-class Reviewer:
-    """Does one job at a time for each thread that calls `answer_doorbell`."""
+class JobRunner:
+    """Does one job at a time for each thread that calls `run_waiting_jobs`."""
 
     def __init__(
         self,
@@ -53,7 +54,7 @@ class Reviewer:
         queue: str,
         settings: Settings,
         metrics: Metrics,
-        paper_record: PaperRecord,
+        self_check: SelfCheck,
         ring: Callable[[], bool],
         on_review: Callable[[], None] = lambda: None,
     ) -> None:
@@ -64,13 +65,13 @@ class Reviewer:
         self._queue = queue
         self._settings = settings
         self._metrics = metrics
-        self._paper_record = paper_record
+        self._self_check = self_check
         self._ring = ring
         self._on_review = on_review
         self._hashes = HashCheck(database)
         self._configs: dict[int, ReviewerConfig] = {}
 
-    def answer_doorbell(self) -> bool:
+    def run_waiting_jobs(self) -> bool:
         """Bring job after job of the queue to an end, the best first, until none waits.
 
         After some it rings again and ends, so that the queue's other messages have their turn.
@@ -79,58 +80,58 @@ class Reviewer:
         if self._in_flight.paused:
             # Until the keeper unsubscribes, the same doorbell comes back at once.
             time.sleep(PAUSED_SECONDS)
-        while all(self._review_next() for _ in range(JOBS_A_DOORBELL)) and not self._ring():
+        while all(self._run_next_job() for _ in range(JOBS_A_DOORBELL)) and not self._ring():
             pass  # the broker is away, or rung by another slot
         return not self._in_flight.closed
 
-    def _review_next(self) -> bool:
+    def _run_next_job(self) -> bool:
         """Claim the best job and bring it to an end. False: there is none for this worker."""
-        claim = self._take()
+        claim = self._claim_next()
         if claim is None:
             return False
         try:
             self._log("claim", claim)
             self._metrics.claimed(claim.waited)
-            self._metrics.ended(self._settle(claim))
+            self._metrics.ended(self._run_job(claim))
         finally:
             self._in_flight.leave(claim)
         return True
 
-    def _take(self) -> jobs.Claim | None:
+    def _claim_next(self) -> Claim | None:
         """Claim a paper that may join those in flight, and hold it.
 
         The thread whose turn it is claims for those that wait for theirs, too.
         """
         while True:
-            with self._in_flight.turn(lambda: self._engines.slots) as turn:
-                if turn is None or isinstance(turn, jobs.Claim):
-                    return turn
+            with self._in_flight.permit(lambda: self._engines.slots) as permit:
+                if permit is None or isinstance(permit, Claim):
+                    return permit
                 if not self._engines.alive:
                     return None
-                claims = self._claim(1 + turn.others, turn.room)
-                self._in_flight.hold(claims)
-                if claims or not turn.room.least_crashes:
-                    return claims[0] if claims else None
+                claimed = self._claim(1 + permit.others, permit.crash_filter)
+                self._in_flight.hold(claimed)
+                if claimed or not permit.crash_filter.min_crashes:
+                    return claimed[0] if claimed else None
             # Papers that were in no crash may wait, but not join those that were.
-            self._in_flight.wait_for_suspects()
+            self._in_flight.wait_for_crashed_papers()
 
-    def _claim(self, most: int, room: jobs.Room) -> list[jobs.Claim]:
+    def _claim(self, most: int, crash_filter: CrashFilter) -> list[Claim]:
         try:
-            return jobs.claim(
+            return claims.claim(
                 self._database,
                 most,
                 queue=self._queue,
                 worker=self._worker,
                 lease_seconds=self._settings.lease_seconds,
                 max_attempts=self._settings.max_attempts,
-                room=room,
+                crash_filter=crash_filter,
             )
         except DatabaseUnavailable as error:
             # The doorbell is lost with this; reconcile rings again when the database is back.
             log.warning("%s", error)
             return []
 
-    def _settle(self, claim: jobs.Claim) -> str:
+    def _run_job(self, claim: Claim) -> str:
         """Carry a job out and turn whatever happened into its next state; say how it ended."""
         try:
             return self._commit(claim, self._write_review(claim))
@@ -138,7 +139,7 @@ class Reviewer:
             return self._stopped(claim)
         except GiveUp as error:
             return self._fail(claim, error)
-        except OtherHashes as error:
+        except HashMismatch as error:
             return self._refuse(claim, str(error))
         except EngineCrashed as error:
             return self._crashed(claim, str(error))
@@ -157,7 +158,7 @@ class Reviewer:
             log.error("%s", traceback.format_exc())
             return self._unanswered(claim, f"{type(error).__name__}: {error}")
 
-    def _write_review(self, claim: jobs.Claim) -> jobs.NewReview:
+    def _write_review(self, claim: Claim) -> completion.NewReview:
         """Generate until the gate passes, at most MAX_RESAMPLES times again."""
         config = self._config(claim)
         engine = self._engines.engine_for(claim.reviewer.sha256, config, claim.allow_external)
@@ -167,79 +168,85 @@ class Reviewer:
             generation = self._in_flight.wait(claim, engine, request)
             answer = review_answers.read(config, claim, request, generation)
             if sample == 0:
-                self._paper_record.note_answer(passed=answer.result.passed)
+                self._self_check.note_answer(passed=answer.result.passed)
             if answer.result.passed:
                 return answer.to_store(engine.versions)
             self._reject(claim, answer)
         raise GiveUp(f"{1 + MAX_RESAMPLES} answers failed the gate: {answer.failed}.", kind="gate")
 
-    def _config(self, claim: jobs.Claim) -> ReviewerConfig:
+    def _config(self, claim: Claim) -> ReviewerConfig:
         """A version's configuration, which never changes, read once."""
         version = claim.reviewer
         if version.id not in self._configs:
             self._configs[version.id] = from_json(version.config)
         return self._configs[version.id]
 
-    def _reject(self, claim: jobs.Claim, answer: Answer) -> None:
+    def _reject(self, claim: Claim, answer: CheckedReview) -> None:
         detail = {"failed": answer.failed, "text": answer.generation.text}
         job, attempt = claim.job_id, claim.attempt
         self._persist(
-            claim, lambda: events.record_event(self._database, job, attempt, "rejected", detail)
+            claim, lambda: job_events.record_event(self._database, job, attempt, "rejected", detail)
         )
         self._metrics.rejected()
         self._log("reject", claim, reason=answer.failed)
 
-    def _commit(self, claim: jobs.Claim, review: jobs.NewReview) -> str:
-        committed = self._persist(claim, lambda: jobs.commit_review(self._database, claim, review))
+    def _commit(self, claim: Claim, review: completion.NewReview) -> str:
+        committed = self._persist(
+            claim, lambda: completion.commit_review(self._database, claim, review)
+        )
         self._on_review()
         self._log("commit" if committed else "lost", claim, seconds=round(review.seconds, 2))
         if committed:
             self._metrics.reviewed(review.seconds, review.n_prompt_tokens, review.n_output_tokens)
         return "committed" if committed else "lost"
 
-    def _fail(self, claim: jobs.Claim, error: GiveUp) -> str:
+    def _fail(self, claim: Claim, error: GiveUp) -> str:
         kind, sentence = error.kind, str(error)
-        self._persist(claim, lambda: jobs.fail(self._database, claim, kind=kind, sentence=sentence))
+        self._persist(
+            claim, lambda: completion.fail(self._database, claim, kind=kind, sentence=sentence)
+        )
         self._log("fail", claim, reason=sentence)
         return "failed"
 
-    def _refuse(self, claim: jobs.Claim, sentence: str) -> str:
+    def _refuse(self, claim: Claim, sentence: str) -> str:
         """Leave the paper, with its attempt, to workers that fit it."""
-        self._complain(claim, "refuse", sentence)
+        self._drain_with_complaint(claim, "refuse", sentence)
         self._release(claim, sentence, keep_attempt=True)
         return "refused"
 
-    def _complain(self, claim: jobs.Claim, action: str, sentence: str) -> None:
+    def _drain_with_complaint(self, claim: Claim, action: str, sentence: str) -> None:
         """Take no more papers, and say why, until an operator resumes this worker."""
         self._in_flight.pause(True)
         log.error("%s", sentence, extra={"about": {"action": action, "job": claim.job_id}})
-        self._persist(claim, lambda: worker_nodes.complain(self._database, self._worker, sentence))
+        self._persist(
+            claim, lambda: worker_nodes.drain_with_complaint(self._database, self._worker, sentence)
+        )
 
-    def _stopped(self, claim: jobs.Claim) -> str:
+    def _stopped(self, claim: Claim) -> str:
         """The engine cancelled the request: say why in the database."""
         match self._in_flight.why_stopped(claim):
-            case Stopped.CANCELLED:
-                self._persist(claim, lambda: jobs.cancelled(self._database, claim))
+            case StopReason.CANCELLED:
+                self._persist(claim, lambda: completion.cancelled(self._database, claim))
                 self._log("cancelled", claim)
                 return "cancelled"
-            case Stopped.DRAINING:
+            case StopReason.DRAINING:
                 return self._release(claim, "worker draining", keep_attempt=True)
-            case Stopped.LOST:
+            case StopReason.LOST:
                 self._log("lost", claim)
                 return "lost"
             case None:
                 return self._unanswered(claim, "the engine cancelled the paper unasked")
 
-    def _crashed(self, claim: jobs.Claim, reason: str) -> str:
+    def _crashed(self, claim: Claim, reason: str) -> str:
         self._in_flight.note_crash(claim)
         if claim.alone:
             # Papers that crash together are one crash, and one of them may be its cause.
             self._note_unanswered(claim, reason)
-        self._persist(claim, lambda: jobs.crashed(self._database, claim, reason=reason))
+        self._persist(claim, lambda: completion.crashed(self._database, claim, reason=reason))
         self._log("crash", claim, reason=reason, crashes=claim.crashes + 1)
         return "given back"
 
-    def _postpone(self, claim: jobs.Claim, error: RetryLater) -> str:
+    def _postpone(self, claim: Claim, error: RetryLater) -> str:
         if not error.wait_s:
             # A server that is away for a moment ends all papers that are with it.
             return self._unanswered(claim, str(error), since=self._in_flight.since(claim))
@@ -247,23 +254,23 @@ class Reviewer:
         delay = max(self._backoff(claim), error.wait_s)
         return self._release(claim, str(error), delay_seconds=delay, keep_attempt=True)
 
-    def _unanswered(self, claim: jobs.Claim, reason: str, since: float = math.inf) -> str:
+    def _unanswered(self, claim: Claim, reason: str, since: float = math.inf) -> str:
         """Give the paper back after a failure, which uses up its attempt."""
         self._note_unanswered(claim, reason, since)
         return self._release(claim, reason, delay_seconds=self._backoff(claim))
 
-    def _note_unanswered(self, claim: jobs.Claim, reason: str, since: float = math.inf) -> None:
+    def _note_unanswered(self, claim: Claim, reason: str, since: float = math.inf) -> None:
         """Take no more papers when their failures are this worker's doing.
 
         At once: 200 a second fail on a full disk, and the keeper's next beat may be 15 s away.
         """
         if self._in_flight.paused:
             return  # it has complained, or an operator lets it drain
-        complaint = self._paper_record.note_unanswered(claim.job_id, reason, since=since)
+        complaint = self._self_check.note_unanswered(claim.job_id, reason, since=since)
         if complaint is not None and self._is_proven(claim):
-            self._complain(claim, "sick", complaint)
+            self._drain_with_complaint(claim, "sick", complaint)
 
-    def _is_proven(self, claim: jobs.Claim) -> bool:
+    def _is_proven(self, claim: Claim) -> bool:
         """Whether any worker has had a review by this paper's reviewer.
 
         Else that may be the cause, and one worker after the other would stop because of it.
@@ -271,12 +278,12 @@ class Reviewer:
         version = claim.reviewer.id
         return self._persist(claim, lambda: reviewers.has_written(self._database, version))
 
-    def _backoff(self, claim: jobs.Claim) -> float:
+    def _backoff(self, claim: Claim) -> float:
         return min(self._settings.retry_seconds * 2.0 ** (claim.attempt - 1), MAX_BACKOFF_SECONDS)
 
     def _release(
         self,
-        claim: jobs.Claim,
+        claim: Claim,
         reason: str,
         *,
         delay_seconds: float = 0.0,
@@ -284,7 +291,7 @@ class Reviewer:
     ) -> str:
         self._persist(
             claim,
-            lambda: jobs.release(
+            lambda: completion.release(
                 self._database,
                 claim,
                 reason=reason,
@@ -295,7 +302,7 @@ class Reviewer:
         self._log("give back", claim, reason=reason)
         return "given back"
 
-    def _persist(self, claim: jobs.Claim, write: Callable[[], bool | None]) -> bool:
+    def _persist(self, claim: Claim, write: Callable[[], bool | None]) -> bool:
         """Repeat a fenced write, or a question, until the database takes it.
 
         A text costs minutes, and the fence decides whether it still counts. Only a worker whose
@@ -305,13 +312,13 @@ class Reviewer:
             try:
                 return write() is not False
             except DatabaseUnavailable as error:
-                stopped = self._in_flight.why_stopped(claim) is Stopped.DRAINING
+                stopped = self._in_flight.why_stopped(claim) is StopReason.DRAINING
                 if stopped or self._in_flight.ending:
                     log.warning("%s", error)
                     return False
                 time.sleep(WRITE_RETRY_SECONDS)
 
-    def _log(self, action: str, claim: jobs.Claim, **more: object) -> None:
+    def _log(self, action: str, claim: Claim, **more: object) -> None:
         about = {"action": action, "job": claim.job_id, "attempt": claim.attempt}
         about |= {"custom_id": claim.custom_id, "batch": claim.batch_name}
         log.info("%s", action, extra={"about": about | {"worker": self._worker} | more})

@@ -15,16 +15,16 @@ from db.worker_nodes import GateCounts
 #: Papers that are looked back at.
 WINDOW = 20
 #: How many times the fleet's rate a worker may have.
-MOST_TIMES_THE_FLEET = 5.0
+MAX_RATIO_TO_FLEET = 5.0
 #: Fewer failures than this prove nothing: at a fleet's rate of 1 %, five of twenty come about by
 #: chance once in 90,000 windows, three once in 1,000.
-FEWEST_FAILURES = 5
+MIN_FAILURES = 5
 #: So many different papers without an answer in a row are the worker's doing, whatever the fleet's
 #: rate: of papers of which even 1 % cannot be answered, five follow each other once in 10^10.
 UNANSWERED_IN_A_ROW = 5
 
 
-class PaperRecord:
+class SelfCheck:
     """The ends of the last papers, for all threads of a process."""
 
     def __init__(self) -> None:
@@ -75,10 +75,10 @@ class PaperRecord:
             self._last.clear()
             self._unanswered.clear()
 
-    def suspicious(self) -> bool:
+    def needs_comparison(self) -> bool:
         """Whether the fleet should be asked; False for most workers at most times."""
         with self._lock:
-            return len(self._last) == WINDOW and self._failures() >= FEWEST_FAILURES
+            return len(self._last) == WINDOW and self._failures() >= MIN_FAILURES
 
     def complaint(self, fleet: GateCounts) -> str | None:
         """Why this worker should stop, held against the others' counts; None when it should not.
@@ -90,7 +90,7 @@ class PaperRecord:
         if fleet.answers < WINDOW:
             return None
         rate = fleet.rejections / fleet.answers
-        if failures / WINDOW <= MOST_TIMES_THE_FLEET * rate:
+        if failures / WINDOW <= MAX_RATIO_TO_FLEET * rate:
             return None
         return (
             f"{failures} of its last {WINDOW} papers failed the gate, against {rate:.1%} in the "

@@ -16,12 +16,12 @@ from errors import UserError
 _ADVICE = "set REFEREE_DATABASE_URL to a PostgreSQL URL on every host"
 
 
-def require_sole_host(database: Database, broker_url: str, *, lease_seconds: float) -> None:
+def require_single_host(database: Database, broker_url: str, *, lease_seconds: float) -> None:
     """Raise UserError when the database is SQLite and broker or other workers are elsewhere."""
     if database.dialect != "sqlite":
         return
     host = urlsplit(broker_url).hostname
-    if host is not None and not _is_here(host):
+    if host is not None and not _is_local(host):
         raise UserError(
             f"The broker is on {host} and the database is a SQLite file, which serves one machine "
             f"only: {_ADVICE}."
@@ -36,7 +36,7 @@ def require_sole_host(database: Database, broker_url: str, *, lease_seconds: flo
         )
 
 
-def _is_here(host: str) -> bool:
+def _is_local(host: str) -> bool:
     """Whether a name is this machine's; one that nobody knows is for the broker check to report."""
     try:
         addresses = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from subprocesses import python_command
-from worker.process import PROOF, SUPERVISED
+from worker.process import HEALTH_FILE_VARIABLE, SUPERVISED
 
 log = logging.getLogger("referee.supervisor")
 
@@ -46,7 +46,7 @@ class ChildSpec:
 
 
 @dataclass
-class _Child:
+class _SupervisedProcess:
     spec: ChildSpec
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
@@ -60,13 +60,13 @@ class Supervisor:
     """Runs a set of `referee` commands as children of this process."""
 
     stop_seconds: float
-    _children: list[_Child] = field(default_factory=list)
+    _children: list[_SupervisedProcess] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
     def start(self, specs: Sequence[ChildSpec]) -> None:
         """Start the children and watch over them in a thread."""
-        self._children = [_Child(spec) for spec in specs]
+        self._children = [_SupervisedProcess(spec) for spec in specs]
         for child in self._children:
             _spawn(child)
         self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
@@ -99,9 +99,9 @@ class Supervisor:
     def _watch(self) -> None:
         while not self._stop.wait(_POLL_SECONDS):
             for child in self._children:
-                self._look_after(child)
+                self._check_child(child)
 
-    def _look_after(self, child: _Child) -> None:
+    def _check_child(self, child: _SupervisedProcess) -> None:
         if child.process is not None and child.process.poll() is not None:
             _note_end(child)
         waited = time.monotonic() >= child.restart_at and not self._stop.is_set()
@@ -115,11 +115,11 @@ class Supervisor:
                 _note_failure(child, healthy=False)
 
 
-def _spawn(child: _Child) -> None:
+def _spawn(child: _SupervisedProcess) -> None:
     child.spec.log.parent.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, **child.spec.environment, SUPERVISED: str(os.getpid())}
-    _proof(child.spec).unlink(missing_ok=True)
-    environment[PROOF] = str(_proof(child.spec))
+    _health_file(child.spec).unlink(missing_ok=True)
+    environment[HEALTH_FILE_VARIABLE] = str(_health_file(child.spec))
     with child.spec.log.open("ab") as log:
         child.process = subprocess.Popen(
             python_command("cli", *child.spec.arguments),
@@ -133,20 +133,20 @@ def _spawn(child: _Child) -> None:
     child.started = time.monotonic()
 
 
-def _proof(spec: ChildSpec) -> Path:
+def _health_file(spec: ChildSpec) -> Path:
     """The file that a child makes once it has done what it is there for."""
     return spec.log.with_suffix(".proof")
 
 
-def _note_end(child: _Child) -> None:
+def _note_end(child: _SupervisedProcess) -> None:
     if child.spec.may_end and child.process is not None and child.process.returncode == 0:
         child.done, child.process = True, None
         return
     aged = time.monotonic() - child.started > HEALTHY_SECONDS
-    _note_failure(child, healthy=aged or _proof(child.spec).exists())
+    _note_failure(child, healthy=aged or _health_file(child.spec).exists())
 
 
-def _note_failure(child: _Child, *, healthy: bool) -> None:
+def _note_failure(child: _SupervisedProcess, *, healthy: bool) -> None:
     child.failures = 1 if healthy else child.failures + 1
     wait = min(FIRST_BACKOFF_SECONDS * 2 ** (child.failures - 1), LONGEST_BACKOFF_SECONDS)
     child.restart_at = time.monotonic() + wait

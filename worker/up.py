@@ -40,7 +40,7 @@ class Stack:
     def check(self) -> None:
         """Raise MissingPart when a worker cannot be kept running."""
         for broken in self.supervisor.failed():
-            raise MissingPart(gave_up(broken))
+            raise MissingPart(failure_message(broken))
 
     def wait_until_ready(self, queue: str) -> None:
         """Block until a worker that serves a queue has signed on."""
@@ -152,7 +152,7 @@ def _only_one(home: Path) -> Iterator[None]:
         yield
 
 
-def gave_up(child: ChildSpec) -> str:
+def failure_message(child: ChildSpec) -> str:
     """A sentence on a child that is not started again, with the last that it said."""
     return f"Worker {child.name} does not stay up: {_last_line(child.log)}"
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 log = logging.getLogger("referee.watchdog")
 
 #: Looks at the engine so many times within the time it may be silent.
-_LOOKS = 10
+_CHECKS = 10
 
 
 def watch(silent_seconds: Callable[[], float], limit_seconds: float, exit_code: int) -> None:
@@ -22,7 +22,7 @@ def watch(silent_seconds: Callable[[], float], limit_seconds: float, exit_code: 
 
     def look() -> None:
         pause = threading.Event()
-        while not pause.wait(limit_seconds / _LOOKS):
+        while not pause.wait(limit_seconds / _CHECKS):
             if silent_seconds() > limit_seconds:
                 log.critical("no token for %.0f s: ending this process", limit_seconds)
                 logging.shutdown()

@@ -15,26 +15,26 @@ from db.session import Database
 from worker.keeper import Identity
 
 
-def sign_on(database: Database, wanted: Identity) -> Identity:
+def register_worker(database: Database, wanted: Identity) -> Identity:
     """Enter the worker under its name, or the first numbered one that no living process has."""
     kind, _, host = wanted.name.partition("@")
     for number in count(1):
         name = f"{kind}{f'.{number}' if number > 1 else ''}@{host}"
-        before = _before(database, name)
-        if before is not None and _lives(before):
+        before = _previous_pid(database, name)
+        if before is not None and _is_running(before):
             continue
         identity = replace(wanted, name=name)
-        if worker_nodes.sign_on(database, **asdict(identity), in_place_of=before):
+        if worker_nodes.register_worker(database, **asdict(identity), replaced_pid=before):
             return identity
     raise AssertionError("numbers do not end")
 
 
-def _before(database: Database, name: str) -> int | None:
+def _previous_pid(database: Database, name: str) -> int | None:
     """Process id of the worker that has this name, or had it when it died."""
     return next((node.pid for node in worker_nodes.listing(database) if node.name == name), None)
 
 
-def _lives(pid: int) -> bool:
+def _is_running(pid: int) -> bool:
     """Is this a living process of this host, and not the former life of this very one?
 
     A restarted container has its host's name and often the same process id again.

@@ -21,7 +21,7 @@ from trl import SFTConfig, SFTTrainer
 
 from benchmarks.training_measures import samples, summary, wait
 from tests.small_models import byte_tokenizer
-from trainer.data.tokens import Sample
+from trainer.data.pair_encoding import Sample
 
 
 def measure(options: argparse.Namespace, *, dora: bool = False) -> dict[str, Any]:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from judge.statistics import Estimate
-from judge.win_rates import Standing
+from judge.win_rates import WinRates
 
 
 @dataclass(frozen=True)
-class Layout:
+class ChartLayout:
     """Measures of a chart in SVG units: labels stand beside the bars, or above them."""
 
     width: int
@@ -24,8 +24,8 @@ class Layout:
 
 
 #: For a desk and for a phone, whose text must not shrink with the drawing.
-WIDE = Layout(width=860, label_width=230, row_height=54)
-NARROW = Layout(width=344, label_width=0, row_height=76)
+WIDE = ChartLayout(width=860, label_width=230, row_height=54)
+NARROW = ChartLayout(width=344, label_width=0, row_height=76)
 #: Room on the right for the figures, in the wide layout.
 _FIGURES = 150
 _BAR_HEIGHT = 22
@@ -59,7 +59,7 @@ class Bar:
 class Chart:
     """A drawing of bars; the middle of the axis is where neither is better."""
 
-    layout: Layout
+    layout: ChartLayout
     height: int
     left: float
     right: float
@@ -72,7 +72,7 @@ class Chart:
         return (self.left + self.right) / 2
 
 
-def chart(rows: Sequence[tuple[str, Standing]], layout: Layout) -> Chart:
+def chart(rows: Sequence[tuple[str, WinRates]], layout: ChartLayout) -> Chart:
     """Lay out a bar a row, the last one being the total; rows without papers are left out."""
     left = float(layout.label_width)
     right = float(layout.width - (0 if layout.stacked else _FIGURES))
@@ -91,15 +91,15 @@ def chart(rows: Sequence[tuple[str, Standing]], layout: Layout) -> Chart:
 
 
 def _bar(
-    label: str, standing: Standing, left: float, right: float, y: float, emphasised: bool
+    label: str, win_rates: WinRates, left: float, right: float, y: float, emphasised: bool
 ) -> Bar:
     length, x, segments = right - left, left, []
-    for kind, count in (("win", standing.win), ("tie", standing.tie), ("lose", standing.lose)):
-        width = length * count / standing.n
+    for kind, count in (("win", win_rates.win), ("tie", win_rates.tie), ("lose", win_rates.lose)):
+        width = length * count / win_rates.n
         segments.append(Segment(kind, x, width, count))
         x += width
     score, low, high = (
         left + length * share
-        for share in (standing.score.value, standing.score.low, standing.score.high)
+        for share in (win_rates.score.value, win_rates.score.low, win_rates.score.high)
     )
-    return Bar(label, y, tuple(segments), standing.score, score, low, high, emphasised)
+    return Bar(label, y, tuple(segments), win_rates.score, score, low, high, emphasised)

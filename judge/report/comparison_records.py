@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 from sqlalchemy.orm import aliased
 
-from db.schema import Item, Paper, Review, Reviewer
-from db.schema_judging import ComparedPaper, Comparison, MatchCount, SplitUse, Verdict
+from db.schema import ItemRow, PaperRow, ReviewerRow, ReviewRow
+from db.schema_judging import ComparedPaper, ComparisonRow, MatchCount, SplitUse, Verdict
 from db.session import Database
 from errors import UserError
 from judge.overlap import Overlap
@@ -19,7 +19,7 @@ from judge.win_rates import Ballot
 
 
 @dataclass(frozen=True)
-class Side:
+class ComparedReviewer:
     """A reviewer version that takes part."""
 
     name: str
@@ -89,9 +89,9 @@ class ComparisonRecord:
     """All that is stored of a comparison but texts. `split_uses` counts looks at each split."""
 
     id: int
-    a: Side
-    b: Side
-    reference: Side
+    a: ComparedReviewer
+    b: ComparedReviewer
+    reference: ComparedReviewer
     config: Mapping[str, Any]
     created_at: float
     papers: tuple[PaperRecord, ...]
@@ -124,20 +124,30 @@ def read_comparison(database: Database, comparison_id: int) -> ComparisonRecord:
         )
 
 
-def _heads(on: Connection) -> dict[int, tuple[Any, Side, Side, Side]]:
-    sides = [aliased(Reviewer) for _ in range(3)]
+def _heads(
+    on: Connection,
+) -> dict[int, tuple[Any, ComparedReviewer, ComparedReviewer, ComparedReviewer]]:
+    sides = [aliased(ReviewerRow) for _ in range(3)]
     columns = [getattr(side, name) for side in sides for name in ("name", "version", "kind")]
-    query = select(Comparison.id, Comparison.config, Comparison.created_at, *columns)
-    keys = (Comparison.a_id, Comparison.b_id, Comparison.reference_id)
+    query = select(ComparisonRow.id, ComparisonRow.config, ComparisonRow.created_at, *columns)
+    keys = (ComparisonRow.a_id, ComparisonRow.b_id, ComparisonRow.reference_id)
     for side, key in zip(sides, keys, strict=True):
         query = query.join(side, side.id == key)
     return {
-        row.id: (row, Side(*row[3:6]), Side(*row[6:9]), Side(*row[9:12]))
-        for row in on.execute(query.order_by(Comparison.id))
+        row.id: (
+            row,
+            ComparedReviewer(*row[3:6]),
+            ComparedReviewer(*row[6:9]),
+            ComparedReviewer(*row[9:12]),
+        )
+        for row in on.execute(query.order_by(ComparisonRow.id))
     }
 
 
-def _not_there(comparison_id: int, heads: Mapping[int, tuple[Any, Side, Side, Side]]) -> str:
+def _not_there(
+    comparison_id: int,
+    heads: Mapping[int, tuple[Any, ComparedReviewer, ComparedReviewer, ComparedReviewer]],
+) -> str:
     if not heads:
         return "There is no comparison yet: make one with `referee judge match A B --reference R`."
     there = "; ".join(f"{key}: {a.label} against {b.label}" for key, (_, a, b, _) in heads.items())
@@ -147,14 +157,14 @@ def _not_there(comparison_id: int, heads: Mapping[int, tuple[Any, Side, Side, Si
 def _papers(on: Connection, comparison_id: int) -> tuple[PaperRecord, ...]:
     query = (
         select(
-            *(Paper.id, Paper.title, Paper.sha256, Paper.venue, Paper.decision),
+            *(PaperRow.id, PaperRow.title, PaperRow.sha256, PaperRow.venue, PaperRow.decision),
             *(ComparedPaper.a_review_id, ComparedPaper.b_review_id),
             *(ComparedPaper.reference_review_ids, ComparedPaper.excluded),
             ComparedPaper.matched_at.is_not(None).label("matched"),
         )
-        .join(Paper, Paper.id == ComparedPaper.paper_id)
+        .join(PaperRow, PaperRow.id == ComparedPaper.paper_id)
         .where(ComparedPaper.comparison_id == comparison_id)
-        .order_by(Paper.id)
+        .order_by(PaperRow.id)
     )
     return tuple(
         PaperRecord(**{**row, "reference_review_ids": tuple(row["reference_review_ids"])})
@@ -192,14 +202,14 @@ def _sizes(on: Connection, papers: Sequence[PaperRecord]) -> dict[int, ReviewSiz
     paper_ids = [paper.id for paper in papers]
     counted: dict[int, Counter[str]] = {}
     items = (
-        select(Item.review_id, Item.aspect, func.count())
-        .join(Review, Review.id == Item.review_id)
-        .where(Review.paper_id.in_(paper_ids))
-        .group_by(Item.review_id, Item.aspect)
+        select(ItemRow.review_id, ItemRow.aspect, func.count())
+        .join(ReviewRow, ReviewRow.id == ItemRow.review_id)
+        .where(ReviewRow.paper_id.in_(paper_ids))
+        .group_by(ItemRow.review_id, ItemRow.aspect)
     )
     for review_id, aspect, count in on.execute(items):
         counted.setdefault(review_id, Counter())[aspect] = count
-    empties = select(Review.id, Review.empty_aspects).where(Review.paper_id.in_(paper_ids))
+    empties = select(ReviewRow.id, ReviewRow.empty_aspects).where(ReviewRow.paper_id.in_(paper_ids))
     return {
         review_id: ReviewSize(counted.get(review_id, Counter()), tuple(empty))
         for review_id, empty in on.execute(empties)

@@ -15,14 +15,14 @@ from judge.statistics import Estimate, share
 from judge.win_rates import (
     Ballot,
     Decision,
-    Position,
-    Settled,
-    Standing,
+    PaperOutcome,
+    PositionBias,
+    WinRates,
+    combine_orders,
     complete,
+    count_wins,
     decide,
     position,
-    settle,
-    standing,
 )
 from models.text.aspects import ASPECT_SETS
 
@@ -40,13 +40,13 @@ class MethodFigures:
     """
 
     method: str
-    total: Standing
-    aspects: Mapping[str, Standing]
+    total: WinRates
+    aspects: Mapping[str, WinRates]
     a_items: float | None
     b_items: float | None
     a_hits: float | None
     b_hits: float | None
-    position: Position | None
+    position: PositionBias | None
     repeated: Estimate | None
 
 
@@ -72,7 +72,7 @@ class ComparisonFigures:
     overlaps: tuple[OverlapFigures, ...]
     sizes: tuple[SizeFigures, ...]
     agreements: tuple[Agreement, ...]
-    outcomes: Mapping[int, Mapping[str, Settled]]
+    outcomes: Mapping[int, Mapping[str, PaperOutcome]]
 
     @property
     def aspect_keys(self) -> tuple[str, ...]:
@@ -162,10 +162,10 @@ def _method(
     )
 
 
-def _standing(verdicts: Sequence[VerdictRecord], papers: Mapping[int, PaperRecord]) -> Standing:
+def _standing(verdicts: Sequence[VerdictRecord], papers: Mapping[int, PaperRecord]) -> WinRates:
     ballots = _ballots(verdicts)
     strata = [(papers[paper_id].venue, papers[paper_id].decision) for paper_id in ballots]
-    return standing([settle(each) for each in ballots.values()], strata)
+    return count_wins([combine_orders(each) for each in ballots.values()], strata)
 
 
 def _ballots(verdicts: Iterable[VerdictRecord]) -> dict[int, list[Ballot]]:
@@ -190,17 +190,17 @@ def _repeated(verdicts: Sequence[VerdictRecord]) -> Estimate | None:
     return share(sum(same), len(same)) if same else None
 
 
-def _outcomes(verdicts: Sequence[VerdictRecord]) -> dict[int, dict[str, Settled]]:
+def _outcomes(verdicts: Sequence[VerdictRecord]) -> dict[int, dict[str, PaperOutcome]]:
     whole = [v for v in verdicts if v.repetition == 0 and v.aspect is None]
-    found: dict[int, dict[str, Settled]] = {}
+    found: dict[int, dict[str, PaperOutcome]] = {}
     for method in dict.fromkeys(v.method for v in whole):
         for paper_id, ballots in _ballots(v for v in whole if v.method == method).items():
-            found.setdefault(paper_id, {})[method] = settle(ballots)
+            found.setdefault(paper_id, {})[method] = combine_orders(ballots)
     return found
 
 
 def _agreements(
-    outcomes: Mapping[int, Mapping[str, Settled]], methods: Sequence[str]
+    outcomes: Mapping[int, Mapping[str, PaperOutcome]], methods: Sequence[str]
 ) -> Iterable[Agreement]:
     for one, other in itertools.combinations(methods, 2):
         pairs = [

@@ -16,10 +16,10 @@ from markupsafe import Markup
 
 from judge.overlap import METRICS
 from judge.report import words
-from judge.report.charts import NARROW, WIDE, Chart, Layout, chart
+from judge.report.charts import NARROW, WIDE, Chart, ChartLayout, chart
 from judge.report.comparison_records import PaperRecord
 from judge.report.figures import ComparisonFigures, MethodFigures, config_text
-from judge.report.texts import Match, PaperTexts
+from judge.report.paper_texts import Match, PaperTexts
 from judge.win_rates import Decision
 from resources import package_folder
 
@@ -66,7 +66,7 @@ def chart_file(comparison: ComparisonFigures, method: MethodFigures) -> str:
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{markup}\n'
 
 
-def bars(method: MethodFigures, layout: Layout) -> Chart:
+def bars(method: MethodFigures, layout: ChartLayout) -> Chart:
     """Lay out a method's aspects, and the total below them."""
     rows = [(words.aspect_name(key), each) for key, each in method.aspects.items()]
     return chart([*rows, ("Whole review", method.total)], layout)

@@ -6,7 +6,7 @@ import math
 
 from judge.report.figures import HEADLINE, RAW, ComparisonFigures
 from judge.statistics import Estimate
-from judge.win_rates import Decision, Standing, papers_needed
+from judge.win_rates import Decision, WinRates, papers_needed
 
 #: A PK of fewer papers is refused unless somebody insists.
 MIN_PAPERS = 50
@@ -132,7 +132,7 @@ def _p_of(decision: Decision) -> str:
     return p_is(decision.p_holm) + (over if decision.rows > 1 else "")
 
 
-def _what_would_decide(total: Standing, decision: Decision) -> str:
+def _what_would_decide(total: WinRates, decision: Decision) -> str:
     if decision.direction != "undecided":
         return ""
     needed = papers_needed(total, 0.5, decision.rows)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from db.session import Database
 from errors import UserError
-from judge.report import pages, plain
+from judge.report import pages, text_formats
 from judge.report.comparison_records import read_comparison
 from judge.report.figures import ComparisonFigures, decisions, figures
-from judge.report.texts import read_texts
+from judge.report.paper_texts import read_texts
 
 #: Called with how many pages are written, and of how many.
 Progress = Callable[[int, int], None]
@@ -34,8 +34,8 @@ def write_report(
     decided = decisions(comparisons)
     try:
         _write(folder / "index.html", pages.index_page(comparisons, decided, texts=texts))
-        _write(folder / "report.md", plain.markdown(comparisons, decided))
-        document = plain.document(comparisons, decided)
+        _write(folder / "report.md", text_formats.markdown(comparisons, decided))
+        document = text_formats.document(comparisons, decided)
         _write(folder / "report.json", json.dumps(document, indent=1, ensure_ascii=False) + "\n")
         _write_charts(comparisons, folder)
         if texts:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from judge.agreement import cohen_kappa, spearman
-from judge.asking import Asker, Question, Unreadable, choice, field
 from judge.bootstrap import bootstrap, mean, over_groups
+from judge.model_client import ModelClient, Question, Unreadable, choice, field
 from judge.statistics import Estimate, share
 from judge.validation.labels import RatedReview
-from judge.win_rates import WORTH, Ballot, Settled, settle
+from judge.win_rates import WORTH, Ballot, PaperOutcome, combine_orders
 
 #: Points of 100 by which rated quality must differ: below that people do not agree either.
 GAP = 15.0
@@ -58,7 +58,7 @@ class QualityFigures:
 
 
 @dataclass(frozen=True)
-class Pair:
+class RatedPair:
     """Two reviews of one paper, in the file's order."""
 
     first: RatedReview
@@ -70,22 +70,26 @@ class Pair:
         return self.first.quality - self.second.quality
 
 
-def quality_pairs(reviews: Sequence[RatedReview]) -> list[Pair]:
+def quality_pairs(reviews: Sequence[RatedReview]) -> list[RatedPair]:
     """All pairs of one paper whose quality differs by GAP or more."""
     by_paper: dict[str, list[RatedReview]] = {}
     for review in reviews:
         by_paper.setdefault(review.paper, []).append(review)
-    pairs = [Pair(*two) for same in by_paper.values() for two in itertools.combinations(same, 2)]
+    pairs = [
+        RatedPair(*two) for same in by_paper.values() for two in itertools.combinations(same, 2)
+    ]
     return [pair for pair in pairs if abs(pair.difference) >= GAP]
 
 
-def check_quality(pairs: Sequence[Pair], asker: Asker) -> QualityFigures:
+def check_quality(pairs: Sequence[RatedPair], model_client: ModelClient) -> QualityFigures:
     """Ask about every pair in both orders."""
-    settled = [settle([_ask(pair, order, asker) for order in ("a", "b")]) for pair in pairs]
+    settled = [
+        combine_orders([_ask(pair, order, model_client) for order in ("a", "b")]) for pair in pairs
+    ]
     return quality_figures(pairs, settled)
 
 
-def quality_figures(pairs: Sequence[Pair], settled: Sequence[Settled]) -> QualityFigures:
+def quality_figures(pairs: Sequence[RatedPair], settled: Sequence[PaperOutcome]) -> QualityFigures:
     """Hold verdicts, seen from each pair's first review, against the ratings."""
     told = [(p, s) for p, s in zip(pairs, settled, strict=True) if s.outcome != "invalid"]
     worth = [WORTH[s.outcome] for _, s in told]
@@ -110,7 +114,7 @@ def quality_figures(pairs: Sequence[Pair], settled: Sequence[Settled]) -> Qualit
     )
 
 
-def _ask(pair: Pair, order: Any, asker: Asker) -> Ballot:
+def _ask(pair: RatedPair, order: Any, model_client: ModelClient) -> Ballot:
     a, b = (pair.first, pair.second) if order == "a" else (pair.second, pair.first)
     paper = f"Paper: {a.title}\n\nAbstract: {a.abstract}"
     question = Question(
@@ -121,7 +125,7 @@ def _ask(pair: Pair, order: Any, asker: Asker) -> Ballot:
         _ANSWER_TOKENS,
     )
     try:
-        slot = asker.ask(question, lambda value: choice(field(value, "verdict"), _SLOTS))
+        slot = model_client.ask(question, lambda value: choice(field(value, "verdict"), _SLOTS))
     except Unreadable:
         return Ballot(order, "invalid")
     if slot == "Tie":

@@ -19,7 +19,7 @@ from db.points import StoredPoint
 from errors import UserError
 from judge.bootstrap import bootstrap, mean, over_groups
 from judge.cosine import Similarities, cosines
-from judge.counting import Reading, verdicts
+from judge.match_counts import MatchedReview, verdicts
 from judge.matching import embedding_pairs
 from judge.point_extraction import equal_cut
 from judge.statistics import Estimate
@@ -45,7 +45,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Tally:
+class WinTally:
     """Wins of the paper's own review over `n` cases of `papers` papers.
 
     `wins` is their share of all cases, a tie being none, bootstrapped over papers.
@@ -69,12 +69,12 @@ class StrangerFigures:
     `every` one for each review. `in_use` is `repeated` at the matcher's own threshold.
     """
 
-    chosen: Tally
-    training: Tally
-    reported: Tally
-    repeated: Tally
-    every: Tally
-    in_use: Tally
+    chosen: WinTally
+    training: WinTally
+    reported: WinTally
+    repeated: WinTally
+    every: WinTally
+    in_use: WinTally
 
 
 def check_strangers(
@@ -126,14 +126,14 @@ def _case(paper: str, place: int, own: Sequence[Vectors], others: Sequence[Vecto
 
 def judged(case: Case, threshold: float) -> str:
     """The PK's verdict."""
-    own, stranger = _readings(case, threshold)
+    own, stranger = _matched_reviews(case, threshold)
     found = {verdict.method: verdict.outcome for verdict in verdicts(own, stranger, ())}
     return found["match_equal"]
 
 
 def counted(case: Case, threshold: float) -> str:
     """Who hits more points when the longer review is cut once."""
-    rivals = _readings(case, threshold)
+    rivals = _matched_reviews(case, threshold)
     n = min(len(rival.points) for rival in rivals)
     own, stranger = (r.union(equal_cut(r.points, n, r.paper)).hits_reference for r in rivals)
     return "win" if own > stranger else "lose" if own < stranger else "tie"
@@ -141,20 +141,20 @@ def counted(case: Case, threshold: float) -> str:
 
 def tally(
     of: Sequence[Case], threshold: float, outcome: Callable[[Case, float], str] = judged
-) -> Tally:
+) -> WinTally:
     """Count who wins under a threshold."""
     outcomes = [outcome(case, threshold) for case in of]
     count = Counter(outcomes)
     places = {paper: place for place, paper in enumerate(dict.fromkeys(c.paper for c in of))}
     groups = [places[case.paper] for case in of]
     won = mean([float(each == "win") for each in outcomes])
-    return Tally(
+    return WinTally(
         *(threshold, len(of), len(places), count["win"], count["tie"], count["lose"]),
         wins=bootstrap(over_groups(won, groups), len(places)),
     )
 
 
-def _choose(training: Sequence[Case]) -> Tally:
+def _choose(training: Sequence[Case]) -> WinTally:
     """The threshold with the most wins; the middle one of several."""
     tallies = [tally(training, threshold, counted) for threshold in _THRESHOLDS]
     most = max(each.win for each in tallies)
@@ -162,12 +162,14 @@ def _choose(training: Sequence[Case]) -> Tally:
     return best[len(best) // 2]
 
 
-def _readings(case: Case, threshold: float) -> tuple[Reading, Reading]:
-    return _reading(case, case.own, threshold), _reading(case, case.stranger, threshold)
+def _matched_reviews(case: Case, threshold: float) -> tuple[MatchedReview, MatchedReview]:
+    return _matched_review(case, case.own, threshold), _matched_review(
+        case, case.stranger, threshold
+    )
 
 
-def _reading(case: Case, generated: Vectors, threshold: float) -> Reading:
-    return Reading(
+def _matched_review(case: Case, generated: Vectors, threshold: float) -> MatchedReview:
+    return MatchedReview(
         points=_points(len(generated)),
         references={i: _points(len(each)) for i, each in enumerate(case.references)},
         pairs={

@@ -20,19 +20,19 @@ import torch
 from peft.utils.integrations import dequantize_module_weight
 from torch import Tensor, nn
 
-from models.adapters.adapter_files import AdapterFile, read_adapter, refusal
-from models.kernels.nf4_linear import Nf4Linear, joint_layers
+from models.adapters.adapter_files import AdapterFile, adapter_refused, read_adapter
+from models.kernels.nf4_linear import Nf4Linear, fused_layer_groups
 from models.kernels.nf4_product import LowRank
 from models.kernels.nf4_tiling import RANK_STEP
-from models.kernels.transfer import put, upload
+from models.kernels.transfer import set_entry, upload
 from models.text.reviewer import BaseModel
 
 #: Adapters that stay attached though no row uses them; a batch that comes back finds its own.
-MOST_ATTACHED = 4
+MAX_ATTACHED = 4
 
 
 @dataclass
-class Selection:
+class RowSelection:
     """Which adapter each row of the coming forward pass uses; None while no row uses any."""
 
     #: 1 in the columns of the row's adapter, [row, 1, rank].
@@ -43,10 +43,10 @@ class Selection:
     span: slice | None = None
 
 
-class BankLayer(nn.Module):
+class MultiAdapterLinear(nn.Module):
     """A linear layer of the base model and its part of every adapter."""
 
-    def __init__(self, base_layer: nn.Module, selection: Selection) -> None:
+    def __init__(self, base_layer: nn.Module, selection: RowSelection) -> None:
         super().__init__()
         self.base_layer = base_layer
         self._selection = selection
@@ -60,32 +60,32 @@ class BankLayer(nn.Module):
         if self._selection.columns is None or self.added is None:
             plain: Tensor = self.base_layer(hidden)
             return plain
-        output = self._in_one_product(hidden, self._selection.columns)
+        output = self._fused_output(hidden, self._selection.columns)
         if output is None:
-            output = self._by_summed_weights(hidden, self.added)
+            output = self._merged_weights_output(hidden, self.added)
         if output is None:
-            output = self._summed_results(hidden, self.added, self._selection.columns)
+            output = self._summed_output(hidden, self.added, self._selection.columns)
         if self.magnitude is None:
             return output
         return output * self.magnitude[self._selection.number][:, None]
 
-    def _in_one_product(self, hidden: Tensor, columns: Tensor) -> Tensor | None:
+    def _fused_output(self, hidden: Tensor, columns: Tensor) -> Tensor | None:
         """Multiply few rows by weights and adapters at once; None where no product does both."""
-        if isinstance(self.base_layer, Nf4Linear) and self.base_layer.takes_few(hidden):
-            return self.base_layer.of_few(hidden, columns)
+        if isinstance(self.base_layer, Nf4Linear) and self.base_layer.supports_rows(hidden):
+            return self.base_layer.multiply_rows(hidden, columns)
         return None
 
-    def _by_summed_weights(self, hidden: Tensor, added: LowRank) -> Tensor | None:
+    def _merged_weights_output(self, hidden: Tensor, added: LowRank) -> Tensor | None:
         """Multiply by the weights plus B A; None for few rows, or without weights to add to."""
         span, n_rows = self._selection.span, hidden.numel() // hidden.shape[-1]
         n_outputs, n_inputs = len(added.up), added.down.shape[1]
         # By the numbers that are read and written: the results twice and the rows, or the weights.
         if span is None or n_rows * (2 * n_outputs + n_inputs) <= 2 * n_outputs * n_inputs:
             return None
-        weights = sum_with(self.base_layer, LowRank(added.up[:, span], added.down[span]))
+        weights = merged_weights(self.base_layer, LowRank(added.up[:, span], added.down[span]))
         return None if weights is None else nn.functional.linear(hidden, weights)
 
-    def _summed_results(self, hidden: Tensor, added: LowRank, columns: Tensor) -> Tensor:
+    def _summed_output(self, hidden: Tensor, added: LowRank, columns: Tensor) -> Tensor:
         """Add what each row's own adapter gives to what the weights give."""
         output: Tensor = self.base_layer(hidden)
         inner = nn.functional.linear(hidden, added.down) * columns
@@ -95,7 +95,7 @@ class BankLayer(nn.Module):
 
 
 @dataclass(frozen=True)
-class _Member:
+class _AttachedAdapter:
     file: AdapterFile
     #: The adapter's own, or what is more by a few zeros.
     rank: int
@@ -107,10 +107,10 @@ class AdapterBank:
     def __init__(self, model: Any, base: BaseModel, slots: int) -> None:
         self._model, self._base = model, base
         self._device, self._dtype = model.device, model.dtype
-        self._selection = Selection()
-        self._layers: dict[str, BankLayer] = {}
-        self._together = {path: group for group in joint_layers(model) for path in group}
-        self._members: dict[str, _Member] = {}
+        self._selection = RowSelection()
+        self._layers: dict[str, MultiAdapterLinear] = {}
+        self._fused_groups = {path: group for group in fused_layer_groups(model) for path in group}
+        self._attached: dict[str, _AttachedAdapter] = {}
         self._used: list[str | None] = [None] * slots
         self._columns = torch.zeros(slots, 1, 0, device=self._device, dtype=self._dtype)
         self._number = torch.zeros(slots, dtype=torch.long, device=self._device)
@@ -118,37 +118,37 @@ class AdapterBank:
         self.layout = 0
 
     def __contains__(self, sha256: str) -> bool:
-        return sha256 in self._members
+        return sha256 in self._attached
 
     def attach(self, folder: Path, sha256: str) -> None:
         """Read the adapter in `folder` and put it beside the others.
 
         RequestRefused (kind `adapter`) when it does not fit this model.
         """
-        if sha256 in self._members:
+        if sha256 in self._attached:
             return
         file = read_adapter(folder, sha256, self._base, self._model)
         _check_plain(folder, file)
         self._drop_unused()
         rank = max(tensors["A"].shape[0] for tensors in file.modules().values())
-        self._members[sha256] = _Member(file, ceil(rank / RANK_STEP) * RANK_STEP)
+        self._attached[sha256] = _AttachedAdapter(file, ceil(rank / RANK_STEP) * RANK_STEP)
         try:
-            self._lay_out()
+            self._rebuild()
         except BaseException:
-            del self._members[sha256]
+            del self._attached[sha256]
             raise
 
-    def choose(self, slot: int, sha256: str | None) -> None:
+    def select(self, slot: int, sha256: str | None) -> None:
         """From now on the slot's row uses this adapter, or none."""
         self._used[slot] = sha256
-        if self._members:
+        if self._attached:
             self._columns[slot] = self._mask(sha256)
-            put(self._number, slot, self._number_of(sha256))
+            set_entry(self._number, slot, self._number_of(sha256))
 
-    def forget_rows(self) -> None:
+    def reset_rows(self) -> None:
         """Let no row use any adapter, and lay them out anew: that may have failed half-way."""
         self._used = [None] * len(self._used)
-        self._lay_out()
+        self._rebuild()
 
     @contextmanager
     def for_prompt(self, sha256: str | None) -> Iterator[None]:
@@ -158,63 +158,65 @@ class AdapterBank:
             self._selection.columns = self._mask(sha256)[None]
             self._selection.number = upload(number, self._device)
             self._selection.span = self._span(sha256)
-        yield from self._then_none()
+        yield from self._reset_after()
 
     @contextmanager
     def for_rows(self, n_rows: int) -> Iterator[None]:
         """Run a forward pass of the first rows, each with its own adapter."""
-        if self._members:
+        if self._attached:
             self._selection.columns = self._columns[:n_rows]
             self._selection.number = self._number[:n_rows]
-        yield from self._then_none()
+        yield from self._reset_after()
 
-    def _then_none(self) -> Iterator[None]:
+    def _reset_after(self) -> Iterator[None]:
         try:
             yield
         finally:
             self._selection.columns = self._selection.number = self._selection.span = None
 
     def _drop_unused(self) -> None:
-        idle = [sha256 for sha256 in self._members if sha256 not in self._used]
-        for sha256 in idle[: max(0, len(self._members) + 1 - MOST_ATTACHED)]:
-            del self._members[sha256]
+        idle = [sha256 for sha256 in self._attached if sha256 not in self._used]
+        for sha256 in idle[: max(0, len(self._attached) + 1 - MAX_ATTACHED)]:
+            del self._attached[sha256]
 
     def _number_of(self, sha256: str | None) -> int:
-        return 0 if sha256 is None else 1 + list(self._members).index(sha256)
+        return 0 if sha256 is None else 1 + list(self._attached).index(sha256)
 
     def _span(self, sha256: str) -> slice:
-        ranks = {name: member.rank for name, member in self._members.items()}
+        ranks = {name: member.rank for name, member in self._attached.items()}
         start = sum(ranks[name] for name in list(ranks)[: self._number_of(sha256) - 1])
         return slice(start, start + ranks[sha256])
 
     def _mask(self, sha256: str | None) -> Tensor:
         parts = [
             torch.full((member.rank,), float(name == sha256))
-            for name, member in self._members.items()
+            for name, member in self._attached.items()
         ]
         return upload(torch.cat(parts)[None].to(self._dtype), self._device)
 
-    def _lay_out(self) -> None:
+    def _rebuild(self) -> None:
         """Build every layer's tensors and every row's mask anew."""
         self.layout += 1
-        paths = {path for member in self._members.values() for path in member.file.modules()}
-        groups = {tuple(self._together.get(path, [path])) for path in paths | self._layers.keys()}
+        paths = {path for member in self._attached.values() for path in member.file.modules()}
+        groups = {
+            tuple(self._fused_groups.get(path, [path])) for path in paths | self._layers.keys()
+        }
         for group in sorted(groups):
-            self._lay_out_group(group)
+            self._rebuild_group(group)
         used = list(self._used)
-        rank = sum(member.rank for member in self._members.values())
+        rank = sum(member.rank for member in self._attached.values())
         self._columns = torch.zeros(len(used), 1, rank, device=self._device, dtype=self._dtype)
         for slot, sha256 in enumerate(used):
-            self.choose(slot, sha256)
+            self.select(slot, sha256)
 
-    def _layer(self, path: str) -> BankLayer:
+    def _layer(self, path: str) -> MultiAdapterLinear:
         if path not in self._layers:
-            layer = BankLayer(self._model.get_submodule(path), self._selection)
+            layer = MultiAdapterLinear(self._model.get_submodule(path), self._selection)
             self._model.set_submodule(path, layer)
             self._layers[path] = layer
         return self._layers[path]
 
-    def _lay_out_group(self, paths: Sequence[str]) -> None:
+    def _rebuild_group(self, paths: Sequence[str]) -> None:
         """Build the tensors of layers that share a product, or of a single one: side by side."""
         layers = [self._layer(path) for path in paths]
         parts = [self._parts(layer, path) for layer, path in zip(layers, paths, strict=True)]
@@ -224,22 +226,22 @@ class AdapterBank:
         for layer, up, down in zip(layers, ups, downs, strict=True):
             layer.added = LowRank(up, down)
             if isinstance(layer.base_layer, Nf4Linear):
-                layer.base_layer.joint.adapters = added
+                layer.base_layer.fused.adapters = added
 
-    def _parts(self, layer: BankLayer, path: str) -> LowRank:
+    def _parts(self, layer: MultiAdapterLinear, path: str) -> LowRank:
         """Every adapter's part of a layer, side by side; sets the layer's factors."""
         base: Any = layer.base_layer
         # With no adapter at all, one of rank 0 is left.
         a, b = [torch.zeros(0, base.in_features)], [torch.zeros(base.out_features, 0)]
         factors = [torch.ones(base.out_features)]
-        for member in self._members.values():
+        for member in self._attached.values():
             tensors = member.file.modules().get(path, {})
-            down, up = _padded(tensors, member.rank, base.in_features, base.out_features)
+            down, up = _zero_padded(tensors, member.rank, base.in_features, base.out_features)
             up = up * _scaling(member.file.config)
             a.append(down)
             b.append(up)
             factors.append(_factor(tensors, base, down, up))
-        plain = all(member.file.config.use_dora is False for member in self._members.values())
+        plain = all(member.file.config.use_dora is False for member in self._attached.values())
         magnitude = torch.stack(factors).to(self._device, self._dtype)
         layer.magnitude = None if plain else magnitude
         return LowRank(
@@ -248,10 +250,10 @@ class AdapterBank:
         )
 
 
-def sum_with(linear: nn.Module, added: LowRank) -> Tensor | None:
+def merged_weights(linear: nn.Module, added: LowRank) -> Tensor | None:
     """A copy of a layer's weights plus B A, [out, in]; None where they are in 4 bits only."""
     if isinstance(linear, Nf4Linear):
-        return linear.joint.written_out(linear.member, added)
+        return linear.fused.dequantised(linear.member, added)
     if type(linear) is nn.Linear and linear.bias is None:
         return torch.addmm(linear.weight, added.up, added.down)
     return None
@@ -260,19 +262,21 @@ def sum_with(linear: nn.Module, added: LowRank) -> Tensor | None:
 def _check_plain(folder: Path, file: AdapterFile) -> None:
     """Refuse what PEFT can do and this bank cannot."""
     if file.config.alpha_pattern or file.config.rank_pattern:
-        raise refusal(folder, "its rank or alpha differs from layer to layer")
+        raise adapter_refused(folder, "its rank or alpha differs from layer to layer")
     if not file.tensors:
-        raise refusal(folder, "it has no matrices")
+        raise adapter_refused(folder, "it has no matrices")
     for path, tensors in file.modules().items():
         if "A" not in tensors or "B" not in tensors:
-            raise refusal(folder, f"it lacks a matrix of {path}")
+            raise adapter_refused(folder, f"it lacks a matrix of {path}")
         if len(tensors["A"]) != tensors["B"].shape[1]:
-            raise refusal(folder, f"the matrices of {path} differ in rank")
+            raise adapter_refused(folder, f"the matrices of {path} differ in rank")
         if file.config.use_dora and "magnitude" not in tensors:
-            raise refusal(folder, f"it lacks the magnitudes of {path}")
+            raise adapter_refused(folder, f"it lacks the magnitudes of {path}")
 
 
-def _padded(tensors: dict[str, Tensor], rank: int, n_in: int, n_out: int) -> tuple[Tensor, Tensor]:
+def _zero_padded(
+    tensors: dict[str, Tensor], rank: int, n_in: int, n_out: int
+) -> tuple[Tensor, Tensor]:
     """A and B of one adapter in float32; zeros beyond its rank, and where it has no part."""
     down, up = torch.zeros(rank, n_in), torch.zeros(n_out, rank)
     if tensors:

@@ -32,7 +32,7 @@ class AdapterFile:
         """The tensors by the path of the module they belong to, as `A`, `B` and `magnitude`."""
         modules: dict[str, dict[str, Any]] = {}
         for name, tensor in self.tensors.items():
-            module, part = place_of(name)
+            module, part = split_tensor_name(name)
             modules.setdefault(module, {})[part.split(".")[0].split("_")[0]] = tensor
         return modules
 
@@ -44,32 +44,32 @@ def read_adapter(folder: Path, sha256: str, base: BaseModel, model: Any) -> Adap
     that are not finite.
     """
     if not (folder / _WEIGHTS).is_file():
-        raise refusal(folder, f"there is no {_WEIGHTS}; pickled adapters are never loaded")
+        raise adapter_refused(folder, f"there is no {_WEIGHTS}; pickled adapters are never loaded")
     try:
         found = adapter_sha256(folder)
         config = PeftConfig.from_pretrained(str(folder))
         tensors = load_file(folder / _WEIGHTS)
     except (OSError, ValueError, TypeError, SafetensorError) as error:
-        raise refusal(folder, f"it cannot be read: {error}") from error
+        raise adapter_refused(folder, f"it cannot be read: {error}") from error
     if found != sha256:
-        raise refusal(folder, f"its SHA-256 is {found[:12]}…, not {sha256[:12]}…")
+        raise adapter_refused(folder, f"its SHA-256 is {found[:12]}…, not {sha256[:12]}…")
     if not isinstance(config, LoraConfig):
-        raise refusal(folder, "it is neither LoRA nor DoRA")
+        raise adapter_refused(folder, "it is neither LoRA nor DoRA")
     if config.base_model_name_or_path not in (base.name, base.hub):
         trained_on = config.base_model_name_or_path
-        raise refusal(folder, f"it was trained on {trained_on}, not on {base.name}")
+        raise adapter_refused(folder, f"it was trained on {trained_on}, not on {base.name}")
     config.inference_mode = True
     for name, tensor in tensors.items():
         # PEFT itself would ignore tensors that have no place.
-        if not _fits(model, *place_of(name), tuple(tensor.shape)):
-            raise refusal(folder, f"{name} has no place in {base.name}")
+        if not _fits(model, *split_tensor_name(name), tuple(tensor.shape)):
+            raise adapter_refused(folder, f"{name} has no place in {base.name}")
         # Beside others in one batch, they would spoil the reviews of all.
         if not tensor.isfinite().all():
-            raise refusal(folder, f"{name} holds numbers that are not finite")
+            raise adapter_refused(folder, f"{name} holds numbers that are not finite")
     return AdapterFile(config, tensors)
 
 
-def place_of(name: str) -> tuple[str, str]:
+def split_tensor_name(name: str) -> tuple[str, str]:
     """Split a tensor's name into the module's path and what the tensor is to it."""
     module, _, part = name.removeprefix(_PREFIX).rpartition(".lora_")
     return module, part
@@ -90,6 +90,6 @@ def _fits(model: Any, module: str, part: str, shape: tuple[int, ...]) -> bool:
     return sides.get(part, False)
 
 
-def refusal(folder: Path, reason: str) -> RequestRefused:
+def adapter_refused(folder: Path, reason: str) -> RequestRefused:
     """Say why an adapter cannot be used."""
     return RequestRefused(f"adapter {folder.name} is refused: {reason}", kind="adapter")

@@ -32,7 +32,7 @@ _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 #: Types of tensors, by their names in safetensors, as numpy reads them; it has no bf16.
 _NUMBERS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 #: Bytes read at once.
-_PIECE = 1 << 20
+_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -122,11 +122,11 @@ def check_package(folder: Path) -> Mapping[str, Any]:
     return config
 
 
-def pieces(folder: Path) -> Iterator[bytes]:
+def read_chunks(folder: Path) -> Iterator[bytes]:
     """The bytes of a package's files, one after the other."""
     for name in FILES:
         with (folder / name).open("rb") as stream:
-            while data := stream.read(_PIECE):
+            while data := stream.read(_CHUNK_BYTES):
                 yield data
 
 

@@ -18,19 +18,19 @@ from typing import Any
 import httpx
 
 from errors import EngineLost, RequestRefused, RetryLater, UserError
-from models.engines.chat import Reply, TryAgain, chat_body, read_reply
+from models.engines.chat import ChatCompletion, RetryableError, chat_body, parse_response
 from models.text.generation import Generation, ReviewRequest
 from models.text.reviewer import Endpoint
 
 #: Tries of one request, the first included; then the job goes back to its queue.
-_TRIES = 5
+_MAX_ATTEMPTS = 5
 #: Seconds of the longest wait between two tries. A server that asks for more gets its wish from
 #: the queue, which does not hold a slot meanwhile.
-_LONGEST_WAIT_S = 60.0
+_MAX_BACKOFF_S = 60.0
 #: Seconds of the longest wait that it gets: a day.
-_LONGEST_ASKED_S = 86_400.0
+_MAX_RETRY_AFTER_S = 86_400.0
 #: Seconds that the queue keeps papers of a server that has answered before and is away.
-_AWAY_S = 60.0
+_UNAVAILABLE_RETRY_S = 60.0
 #: Seconds that connecting may take, whatever the endpoint's own time-out.
 _CONNECT_S = 10.0
 
@@ -92,7 +92,7 @@ class ApiEngine:
         )
         self._free = asyncio.Semaphore(endpoint.concurrency)
         self._next_start = 0.0
-        self._served: Mapping[str, str] = {}
+        self._server: Mapping[str, str] = {}
         self._has_answered = False
         self._tasks: dict[str, asyncio.Task[Generation]] = {}
         self._lock = threading.Lock()
@@ -109,7 +109,7 @@ class ApiEngine:
     @property
     def versions(self) -> Mapping[str, str]:
         """Where reviews come from, with what the server last said that it is."""
-        return {"endpoint": self._endpoint.url, "model": self._endpoint.model, **self._served}
+        return {"endpoint": self._endpoint.url, "model": self._endpoint.model, **self._server}
 
     def submit(self, request: ReviewRequest) -> Future[Generation]:
         """Queue a request; returns at once."""
@@ -126,7 +126,7 @@ class ApiEngine:
         """Drop a request, also one that is with the server; unknown ids are ignored."""
         with self._lock:
             if not self._closed:
-                self._loop.call_soon_threadsafe(self._drop, request_id)
+                self._loop.call_soon_threadsafe(self._cancel_task, request_id)
 
     def close(self) -> None:
         """Stop; requests in flight fail with EngineLost."""
@@ -134,7 +134,7 @@ class ApiEngine:
             if self._closed:
                 return
             self._closed = True
-        asyncio.run_coroutine_threadsafe(self._shut(), self._loop).result()
+        asyncio.run_coroutine_threadsafe(self._shut_down(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -146,7 +146,7 @@ class ApiEngine:
         self._tasks[request.id] = task
         task.add_done_callback(partial(self._finish, request.id, future))
 
-    def _drop(self, request_id: str) -> None:
+    def _cancel_task(self, request_id: str) -> None:
         if task := self._tasks.get(request_id):
             task.cancel()
 
@@ -166,7 +166,7 @@ class ApiEngine:
         else:
             future.set_result(task.result())
 
-    async def _shut(self) -> None:
+    async def _shut_down(self) -> None:
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -177,64 +177,64 @@ class ApiEngine:
         _check(request)
         async with self._free:
             started = time.monotonic()
-            reply = await self._ask(request)
-        self._served, self._has_answered = reply.served, True
+            completion = await self._post_with_retries(request)
+        self._server, self._has_answered = completion.server, True
         return Generation(
-            text=reply.text,
+            text=completion.text,
             token_ids=(),
-            finish="length" if reply.finish_reason == "length" else "stop",
-            n_prompt_tokens=reply.n_prompt_tokens,
-            n_output_tokens=reply.n_output_tokens,
+            finish="length" if completion.finish_reason == "length" else "stop",
+            n_prompt_tokens=completion.n_prompt_tokens,
+            n_output_tokens=completion.n_output_tokens,
             truncated_tokens=0,
             seconds_queued=started - submitted,
             seconds_generating=time.monotonic() - started,
         )
 
-    async def _ask(self, request: ReviewRequest) -> Reply:
+    async def _post_with_retries(self, request: ReviewRequest) -> ChatCompletion:
         body = chat_body(request, self._endpoint.model)
-        for n_tries in range(1, _TRIES + 1):
-            await self._pace()
+        for n_attempts in range(1, _MAX_ATTEMPTS + 1):
+            await self._limit_rate()
             try:
-                return await self._try(body)
-            except TryAgain as failure:
-                wait_s = failure.wait_s or self._backoff(n_tries)
-                if n_tries == _TRIES or wait_s > _LONGEST_WAIT_S:
-                    raise self._later(failure, wait_s) from failure
+                return await self._post(body)
+            except RetryableError as failure:
+                wait_s = failure.wait_s or self._backoff(n_attempts)
+                if n_attempts == _MAX_ATTEMPTS or wait_s > _MAX_BACKOFF_S:
+                    raise self._retry_later(failure, wait_s) from failure
             await asyncio.sleep(wait_s)
         raise AssertionError("unreachable")
 
-    def _later(self, failure: TryAgain, wait_s: float) -> RetryLater:
+    def _retry_later(self, failure: RetryableError, wait_s: float) -> RetryLater:
         """Say when the queue should try again: at a time that is named, no attempt is used up."""
-        named_s = min(wait_s, _LONGEST_ASKED_S) if wait_s > _LONGEST_WAIT_S else 0.0
-        if failure.away and self._has_answered:
+        named_s = min(wait_s, _MAX_RETRY_AFTER_S) if wait_s > _MAX_BACKOFF_S else 0.0
+        if failure.unavailable and self._has_answered:
             # Not so from the start: a wrong address would be tried for ever, without a sentence.
-            named_s = max(named_s, _AWAY_S)
+            named_s = max(named_s, _UNAVAILABLE_RETRY_S)
         return RetryLater(f"{_host(self._url)}: {failure}", wait_s=named_s)
 
-    def _backoff(self, n_tries: int) -> float:
+    def _backoff(self, n_attempts: int) -> float:
         """Seconds, doubled each time, with jitter so that many workers do not come back as one."""
-        longest = min(self._backoff_s * 2.0 ** (n_tries - 1), _LONGEST_WAIT_S)
+        longest = min(self._backoff_s * 2.0 ** (n_attempts - 1), _MAX_BACKOFF_S)
         return longest * random.uniform(0.5, 1.0)
 
-    async def _pace(self) -> None:
+    async def _limit_rate(self) -> None:
         """Space the starts of all requests evenly over the minute."""
         now = self._loop.time()
         start = max(now, self._next_start)
         self._next_start = start + 60.0 / self._endpoint.requests_per_minute
         await asyncio.sleep(start - now)
 
-    async def _try(self, body: Mapping[str, Any]) -> Reply:
+    async def _post(self, body: Mapping[str, Any]) -> ChatCompletion:
         try:
             # httpx limits each read; a server that drips is stopped by the limit on the whole.
             async with asyncio.timeout(self._endpoint.timeout_s):
                 response = await self._client.post(self._url, json=body)
         except TimeoutError as error:
-            raise TryAgain(f"no answer within {self._endpoint.timeout_s:g} s") from error
+            raise RetryableError(f"no answer within {self._endpoint.timeout_s:g} s") from error
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise TryAgain(str(error) or type(error).__name__, away=True) from error
+            raise RetryableError(str(error) or type(error).__name__, unavailable=True) from error
         except httpx.RequestError as error:
-            raise TryAgain(str(error) or type(error).__name__) from error
-        return read_reply(response)
+            raise RetryableError(str(error) or type(error).__name__) from error
+        return parse_response(response)
 
 
 def _check(request: ReviewRequest) -> None:

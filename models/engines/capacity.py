@@ -19,16 +19,16 @@ from models.kernels.paged_cache import CacheShape
 #: Requests on a CPU: a step's cost is mostly the weights', and four share it.
 CPU_SLOTS = 4
 #: The mean request over the longest: papers' median is 9,000 of 12,288 tokens.
-MEAN_OF_LONGEST = 0.75
+MEAN_REQUEST_SHARE = 0.75
 #: More rows than this are no faster: attention, which grows with them, is then all of a step.
-MOST_SLOTS = 192
+MAX_SLOTS = 192
 #: Kept free for CUDA graphs, libraries' workspaces and fragments: 1.5 GiB.
 MARGIN_BYTES = 3 << 29
 #: Bytes that a step's scores and their processing take per row and vocabulary entry.
 SCORE_BYTES = 48
 #: What is left of the blocks after an out-of-memory error.
-SHRINK = 0.85
-_TOO_LITTLE = (
+OUT_OF_MEMORY_FACTOR = 0.85
+_TOO_LITTLE_MEMORY = (
     "The GPU has too little free memory for the weights and the longest paper of this reviewer: "
     "use a larger card, or a reviewer with a smaller max_prompt_tokens."
 )
@@ -43,12 +43,12 @@ class Capacity:
     block_tokens: int
     max_tokens: int
 
-    def shrunk(self) -> Capacity:
+    def reduced(self) -> Capacity:
         """Fewer blocks and slots; MissingPart when the longest request would fit no more."""
         return replace(
             self,
-            slots=max(1, int(self.slots * SHRINK)),
-            n_blocks=_enough(int(self.n_blocks * SHRINK), self.longest_blocks),
+            slots=max(1, int(self.slots * OUT_OF_MEMORY_FACTOR)),
+            n_blocks=_check_blocks(int(self.n_blocks * OUT_OF_MEMORY_FACTOR), self.longest_blocks),
         )
 
     @property
@@ -83,14 +83,14 @@ def gpu_capacity(
     longest = ceil(max_tokens / block_tokens)
     free = _free(shape.device, memory_limit) - prefill_bytes - MARGIN_BYTES
     block_bytes = shape.bytes_per_token * block_tokens
-    row_bytes = int(block_bytes * longest * MEAN_OF_LONGEST) + vocabulary * SCORE_BYTES
-    slots = min(slots or max(1, free // row_bytes), MOST_SLOTS)
+    row_bytes = int(block_bytes * longest * MEAN_REQUEST_SHARE) + vocabulary * SCORE_BYTES
+    slots = min(slots or max(1, free // row_bytes), MAX_SLOTS)
     n_blocks = (free - slots * vocabulary * SCORE_BYTES) // block_bytes
     n_blocks = min(n_blocks, slots * longest)
-    return Capacity(slots, _enough(n_blocks, longest), block_tokens, max_tokens)
+    return Capacity(slots, _check_blocks(n_blocks, longest), block_tokens, max_tokens)
 
 
-def hold_to(limit: int | None) -> None:
+def limit_gpu_memory(limit: int | None) -> None:
     """Let PyTorch take no more than so many bytes of this process's GPU; None is all of it.
 
     At the limit it gives back what it only caches before it is out of memory.
@@ -101,12 +101,12 @@ def hold_to(limit: int | None) -> None:
 
 
 @contextmanager
-def starting() -> Iterator[None]:
+def missing_part_on_out_of_memory() -> Iterator[None]:
     """MissingPart instead of an out-of-memory error, after which a start cannot go on."""
     try:
         yield
     except torch.OutOfMemoryError:
-        raise MissingPart(_TOO_LITTLE) from None
+        raise MissingPart(_TOO_LITTLE_MEMORY) from None
 
 
 def _free(device: torch.device, memory_limit: int | None) -> int:
@@ -117,7 +117,7 @@ def _free(device: torch.device, memory_limit: int | None) -> int:
     return min(free, memory_limit - torch.cuda.memory_reserved(device))
 
 
-def _enough(n_blocks: int, longest: int) -> int:
+def _check_blocks(n_blocks: int, longest: int) -> int:
     if n_blocks < longest:
-        raise MissingPart(_TOO_LITTLE)
+        raise MissingPart(_TOO_LITTLE_MEMORY)
     return n_blocks

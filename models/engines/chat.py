@@ -18,30 +18,32 @@ from models.text.prompt import prompt_messages
 _REFUSALS = {400: "bad_request", 401: "unauthorised", 403: "forbidden", 404: "not_found"}
 
 #: Answers of a server, or of what stands before it, that has no time for anybody.
-_AWAY = (429, 502, 503, 504)
+_UNAVAILABLE_CODES = (429, 502, 503, 504)
 
 
-class TryAgain(Exception):
+class RetryableError(Exception):
     """One try failed in a way that may pass; `wait_s` is the server's wish.
 
-    `away`: the server takes no request at all now, whatever it asks for.
+    `unavailable`: the server takes no request at all now, whatever it asks for.
     """
 
-    def __init__(self, reason: str, wait_s: float | None = None, *, away: bool = False) -> None:
+    def __init__(
+        self, reason: str, wait_s: float | None = None, *, unavailable: bool = False
+    ) -> None:
         super().__init__(reason)
         self.wait_s = wait_s
-        self.away = away
+        self.unavailable = unavailable
 
 
 @dataclass(frozen=True)
-class Reply:
-    """A server's answer; `served` is what the server says that it is."""
+class ChatCompletion:
+    """A server's answer; `server` is what the server says that it is."""
 
     text: str
     finish_reason: str
     n_prompt_tokens: int
     n_output_tokens: int
-    served: Mapping[str, str]
+    server: Mapping[str, str]
 
 
 def chat_body(request: ReviewRequest, model: str) -> dict[str, Any]:
@@ -60,7 +62,7 @@ def chat_body(request: ReviewRequest, model: str) -> dict[str, Any]:
     return body
 
 
-def read_reply(response: httpx.Response) -> Reply:
+def parse_response(response: httpx.Response) -> ChatCompletion:
     """The answer in `response`.
 
     TryAgain when the server or the way to it failed, RequestRefused when it will not do it ever,
@@ -71,12 +73,12 @@ def read_reply(response: httpx.Response) -> Reply:
     return _read(response)
 
 
-def _failure(response: httpx.Response) -> TryAgain | RequestRefused:
+def _failure(response: httpx.Response) -> RetryableError | RequestRefused:
     code = response.status_code
-    sentence = f"{code} {_complaint(response)}"
+    sentence = f"{code} {_error_message(response)}"
     if code in (408, 409, 429) or code >= 500:
         wait_s = _retry_after(response.headers.get("Retry-After"))
-        return TryAgain(sentence, wait_s, away=code in _AWAY)
+        return RetryableError(sentence, wait_s, unavailable=code in _UNAVAILABLE_CODES)
     if response.is_redirect:
         return RequestRefused(f"the server redirects elsewhere ({sentence})", kind="redirected")
     return RequestRefused(
@@ -84,7 +86,7 @@ def _failure(response: httpx.Response) -> TryAgain | RequestRefused:
     )
 
 
-def _complaint(response: httpx.Response) -> str:
+def _error_message(response: httpx.Response) -> str:
     """The server's own sentence, in OpenAI's form if it has one."""
     try:
         return str(response.json()["error"]["message"])
@@ -106,29 +108,29 @@ def _retry_after(value: str | None) -> float | None:
     return max(0.0, seconds)
 
 
-def _read(response: httpx.Response) -> Reply:
+def _read(response: httpx.Response) -> ChatCompletion:
     try:
-        reply = _reply(response.json())
+        completion = _chat_completion(response.json())
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise TryAgain("the answer is not a chat completion") from error
-    if reply.finish_reason == "content_filter":
+        raise RetryableError("the answer is not a chat completion") from error
+    if completion.finish_reason == "content_filter":
         raise RequestRefused(
             "the server's content filter stopped the answer", kind="content_filter"
         )
-    if not reply.text.strip():
+    if not completion.text.strip():
         # Not tried again at once: each try of a working server is paid for.
         raise RetryLater("the server answered with no text")
-    return reply
+    return completion
 
 
-def _reply(document: Any) -> Reply:
+def _chat_completion(document: Any) -> ChatCompletion:
     choice = document["choices"][0]
     usage = document.get("usage") or {}
     names = {"served_model": "model", "fingerprint": "system_fingerprint"}
-    return Reply(
+    return ChatCompletion(
         text=str(choice["message"]["content"] or ""),
         finish_reason=str(choice.get("finish_reason")),
         n_prompt_tokens=int(usage.get("prompt_tokens") or 0),
         n_output_tokens=int(usage.get("completion_tokens") or 0),
-        served={key: str(document[name]) for key, name in names.items() if document.get(name)},
+        server={key: str(document[name]) for key, name in names.items() if document.get(name)},
     )

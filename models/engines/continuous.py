@@ -20,11 +20,11 @@ import torch
 from errors import EngineCrashed, EngineLost, MissingPart, RequestRefused
 from models.adapters.adapter_bank import AdapterBank
 from models.engines.admission import admit
-from models.engines.capacity import starting
-from models.engines.decoder import Decoder, Model, RowsEnded
-from models.engines.failure import Failure, lost_by, reason_of
+from models.engines.capacity import missing_part_on_out_of_memory
+from models.engines.decoder import CausalModel, Decoder, StepResult
+from models.engines.failure import StepFailure, describe_error, request_failure
 from models.engines.options import EngineOptions
-from models.engines.request_queue import Desk, Work
+from models.engines.request_queue import QueuedRequest, RequestQueue
 from models.engines.sizing import measure
 from models.grammar.token_tables import GrammarTables
 from models.kernels.paged_attention import ATTENTION, kernel_for
@@ -38,19 +38,19 @@ FindAdapter = Callable[[str], Path]
 
 
 @dataclass(frozen=True, eq=False)
-class _Seat:
+class _RunningRequest:
     """A request in a slot."""
 
-    work: Work
+    work: QueuedRequest
     started_at: float
 
 
 @dataclass(frozen=True)
-class _Pending:
+class _StartedStep:
     """A step that was started, and who sat in the slots then."""
 
-    ended: RowsEnded
-    seats: Mapping[int, _Seat]
+    result: StepResult
+    running: Mapping[int, _RunningRequest]
 
 
 class ContinuousEngine:
@@ -76,9 +76,9 @@ class ContinuousEngine:
         self._end_id = loaded.template.end_of_turn_id(loaded.tokenizer)
         self._kernel = kernel_for(loaded.versions["attention"], self._options.kv_cache)
         self._shape = CacheShape.of(loaded.model, self._options.kv_cache)
-        self._desk = Desk(lambda request: admit(loaded, request, self._max_tokens))
-        self._seats: dict[int, _Seat] = {}
-        self._next: Work | None = None
+        self._queue = RequestQueue(lambda request: admit(loaded, request, self._max_tokens))
+        self._running: dict[int, _RunningRequest] = {}
+        self._next: QueuedRequest | None = None
         self._progress_at = time.monotonic()
         self._failure: BaseException | None = None
         ready = Event()
@@ -103,26 +103,26 @@ class ContinuousEngine:
     @property
     def alive(self) -> bool:
         """False once the device is lost or the engine closed: only a new process helps."""
-        return self._desk.lost is None
+        return self._queue.shutdown_reason is None
 
     @property
     def seconds_without_progress(self) -> float:
         """How long ago the last token was written; 0 while there is nothing to write."""
-        if not (self._desk.busy and self.alive):
+        if not (self._queue.busy and self.alive):
             return 0.0
-        return time.monotonic() - max(self._progress_at, self._desk.busy_since)
+        return time.monotonic() - max(self._progress_at, self._queue.busy_since)
 
     def submit(self, request: ReviewRequest) -> Future[Generation]:
         """Queue a request; returns at once."""
-        return self._desk.submit(request)
+        return self._queue.submit(request)
 
     def cancel(self, request_id: str) -> None:
         """Stop a request at its next step; unknown ids are ignored."""
-        self._desk.cancel(request_id)
+        self._queue.cancel(request_id)
 
     def close(self) -> None:
         """Stop; requests still in flight fail with EngineLost."""
-        self._desk.lose("the engine was closed")
+        self._queue.shut_down("the engine was closed")
         self._thread.join()
 
     # Everything below runs in the engine's own thread.
@@ -130,25 +130,25 @@ class ContinuousEngine:
     @torch.inference_mode()
     def _run(self, ready: Event) -> None:
         try:
-            with starting():
+            with missing_part_on_out_of_memory():
                 self._prepare()
         except BaseException as error:
             self._failure = error
-            self._desk.lose(f"the engine did not start: {error}")
+            self._queue.shut_down(f"the engine did not start: {error}")
             return
         finally:
             ready.set()
-        pending: _Pending | None = None
+        pending: _StartedStep | None = None
         while self._wait_for_work():
             failure = None
             try:
-                pending = self._turn(pending)
+                pending = self._run_step(pending)
             except Exception as error:
-                pending, failure = None, Failure.of(error)
+                pending, failure = None, StepFailure.of(error)
             # Only now: until here the error held what its frames did, and that is the cache.
             if failure is not None:
                 self._recover(failure)
-        self._desk.fail_open()
+        self._queue.fail_unfinished()
 
     def _prepare(self) -> None:
         if self._options.threads:
@@ -181,74 +181,74 @@ class ContinuousEngine:
         )
         on_gpu = self._loaded.device.type == "cuda"
         graphs = self._options.graphs and on_gpu and self._kernel.capturable
-        model = Model(self._loaded.model)
+        model = CausalModel(self._loaded.model)
         self._decoder = Decoder(
             model, self._tables, self._cache, self._kernel, self._bank, graphs=graphs
         )
-        self._ahead = graphs and self._options.ahead
+        self._async_steps = graphs and self._options.async_steps
         if graphs:
             self._decoder.warm_up()
 
     def _wait_for_work(self) -> bool:
         """Sleep until there is something to do; False once the engine is lost."""
-        if not self._seats and self._next is None:
-            self._next = self._desk.take(wait=True)
+        if not self._running and self._next is None:
+            self._next = self._queue.next_request(wait=True)
             self._progress_at = time.monotonic()
         return self.alive
 
-    def _turn(self, pending: _Pending | None) -> _Pending | None:
+    def _run_step(self, pending: _StartedStep | None) -> _StartedStep | None:
         """Let requests in, start a step, and see to those that the step before has ended."""
-        self._evict_stopped()
-        self._let_in()
-        started = self._step() if self._seats else None
-        if not self._ahead:
+        self._cancel_stopped()
+        self._admit_waiting()
+        started = self._step() if self._running else None
+        if not self._async_steps:
             pending, started = started, None
         if pending is not None:
             self._collect(pending)
         return started
 
-    def _evict_stopped(self) -> None:
-        for slot, seat in list(self._seats.items()):
-            if seat.work.stopped.is_set():
-                self._leave(slot, CancelledError())
+    def _cancel_stopped(self) -> None:
+        for slot, running_request in list(self._running.items()):
+            if running_request.work.stopped.is_set():
+                self._finish(slot, CancelledError())
 
-    def _let_in(self) -> None:
-        while len(self._seats) < self._capacity.slots:
-            work = self._next or self._desk.take(wait=False)
+    def _admit_waiting(self) -> None:
+        while len(self._running) < self._capacity.slots:
+            work = self._next or self._queue.next_request(wait=False)
             # Not kept while it is seated: what a failure ends there must not be seated again.
             self._next = None
             if work is None:
                 return
-            if not self._seat(work):
+            if not self._start_request(work):
                 self._next = work
                 return
 
-    def _seat(self, work: Work) -> bool:
+    def _start_request(self, work: QueuedRequest) -> bool:
         """Put a request into a slot; False when it has to wait for blocks."""
         if work.stopped.is_set():
-            self._desk.end(work, CancelledError())
+            self._queue.end(work, CancelledError())
             return True
-        slot = next(n for n in range(self._capacity.slots) if n not in self._seats)
+        slot = next(n for n in range(self._capacity.slots) if n not in self._running)
         # In its seat before the device is asked for anything: a failure ends all who sit.
-        self._seats[slot] = _Seat(work, time.monotonic())
+        self._running[slot] = _RunningRequest(work, time.monotonic())
         if not self._cache.reserve(slot, work.n_tokens):
-            del self._seats[slot]
+            del self._running[slot]
             return False
         try:
-            self._enter(slot, work)
+            self._prefill(slot, work)
         except RequestRefused as refusal:
-            self._leave(slot, refusal)
+            self._finish(slot, refusal)
         except (torch.AcceleratorError, torch.OutOfMemoryError):
             raise
         except Exception as error:
-            self._leave(slot, lost_by(work, error))
+            self._finish(slot, request_failure(work, error))
         return True
 
-    def _enter(self, slot: int, work: Work) -> None:
+    def _prefill(self, slot: int, work: QueuedRequest) -> None:
         sha256 = work.request.adapter_sha256
         if sha256 is not None and sha256 not in self._bank:
             self._bank.attach(self._adapter_folder(sha256), sha256)
-        self._decoder.enter(slot, work.request, work.prompt.token_ids, sha256)
+        self._decoder.prefill(slot, work.request, work.prompt.token_ids, sha256)
         self._progress_at = time.monotonic()
 
     def _adapter_folder(self, sha256: str) -> Path:
@@ -259,21 +259,21 @@ class ContinuousEngine:
         except MissingPart as missing:
             raise RequestRefused(str(missing), kind="adapter") from missing
 
-    def _step(self) -> _Pending:
-        return _Pending(self._decoder.step(1 + max(self._seats)), dict(self._seats))
+    def _step(self) -> _StartedStep:
+        return _StartedStep(self._decoder.step(1 + max(self._running)), dict(self._running))
 
-    def _collect(self, pending: _Pending) -> None:
+    def _collect(self, pending: _StartedStep) -> None:
         """End the requests whose rows ended in a step; those seated since are not meant."""
-        live, broken = pending.ended.read()
+        live, non_finite = pending.result.read()
         self._progress_at = time.monotonic()
-        for slot, seat in pending.seats.items():
-            if live[slot] or self._seats.get(slot) is not seat:
+        for slot, running_request in pending.running.items():
+            if live[slot] or self._running.get(slot) is not running_request:
                 continue
-            error = EngineLost("the model's scores are not finite") if broken[slot] else None
-            self._leave(slot, error or self._generation(slot, seat))
+            error = EngineLost("the model's scores are not finite") if non_finite[slot] else None
+            self._finish(slot, error or self._generation(slot, running_request))
 
-    def _generation(self, slot: int, seat: _Seat) -> Generation:
-        work, token_ids = seat.work, self._decoder.answer(slot)
+    def _generation(self, slot: int, running_request: _RunningRequest) -> Generation:
+        work, token_ids = running_request.work, self._decoder.answer(slot)
         return Generation(
             text=self._loaded.tokenizer.decode(token_ids, skip_special_tokens=True),
             token_ids=tuple(token_ids),
@@ -281,29 +281,31 @@ class ContinuousEngine:
             n_prompt_tokens=work.prompt.n_prompt_tokens,
             n_output_tokens=len(token_ids),
             truncated_tokens=work.prompt.truncated_tokens,
-            seconds_queued=seat.started_at - work.submitted_at,
-            seconds_generating=time.monotonic() - seat.started_at,
+            seconds_queued=running_request.started_at - work.submitted_at,
+            seconds_generating=time.monotonic() - running_request.started_at,
             adapter_sha256=work.request.adapter_sha256,
         )
 
-    def _leave(self, slot: int, outcome: Generation | Exception) -> None:
-        self._decoder.leave(slot)
+    def _finish(self, slot: int, outcome: Generation | Exception) -> None:
+        self._decoder.clear_slot(slot)
         self._cache.release(slot)
-        self._desk.end(self._seats.pop(slot).work, outcome)
+        self._queue.end(self._running.pop(slot).work, outcome)
 
-    def _recover(self, failure: Failure) -> None:
+    def _recover(self, failure: StepFailure) -> None:
         """Fail whatever was in a slot and build the slots anew, or give the engine up."""
         try:
             if failure.device_lost:
-                self._desk.lose(f"the engine is lost: {failure.reason}")
+                self._queue.shut_down(f"the engine is lost: {failure.reason}")
             else:
                 self._rebuild(shrink=failure.out_of_memory)
         except Exception as final:
-            self._desk.lose(f"the engine is lost: {reason_of(final)}")
+            self._queue.shut_down(f"the engine is lost: {describe_error(final)}")
         finally:
-            seats, self._seats = self._seats, {}
-            for seat in seats.values():
-                self._desk.end(seat.work, EngineCrashed(f"generation failed: {failure.reason}"))
+            running, self._running = self._running, {}
+            for running_request in running.values():
+                self._queue.end(
+                    running_request.work, EngineCrashed(f"generation failed: {failure.reason}")
+                )
 
     def _rebuild(self, *, shrink: bool) -> None:
         # The old tensors go first, or there is no room for the new ones.
@@ -312,6 +314,6 @@ class ContinuousEngine:
         if self._loaded.device.type == "cuda":
             torch.cuda.empty_cache()
         if shrink:
-            self._capacity = self._capacity.shrunk()
-        self._bank.forget_rows()
+            self._capacity = self._capacity.reduced()
+        self._bank.reset_rows()
         self._build()

@@ -17,16 +17,22 @@ import torch
 from torch import Tensor, nn
 
 from models.adapters.adapter_bank import AdapterBank
-from models.grammar.processors import Draw, Rows, take
-from models.grammar.token_tables import POSITION, GrammarTables, advance, begin
-from models.kernels.paged_attention import DecodePlan, Kernel, PrefillPlan, PromptRead, not_finite
+from models.grammar.logits_processors import SamplingMode, SamplingRows, sample_tokens
+from models.grammar.token_tables import POSITION, GrammarTables, advance, initial_state
+from models.kernels.paged_attention import (
+    AttentionKernel,
+    DecodePlan,
+    PrefillDone,
+    PrefillPlan,
+    not_finite,
+)
 from models.kernels.paged_cache import PagedCache
-from models.kernels.transfer import beside, put, upload
+from models.kernels.transfer import set_entry, side_stream, upload
 from models.text.generation import ReviewRequest
 
 
 @dataclass(frozen=True)
-class Model:
+class CausalModel:
     """What prefills and steps ask of transformers' causal language model."""
 
     causal: Any
@@ -34,7 +40,7 @@ class Model:
     def read(self, ids: Tensor, plan: PrefillPlan) -> None:
         """Store the keys and values of a prompt, int64 [token], as the plan says."""
         positions = torch.arange(len(ids), device=ids.device)
-        with suppress(PromptRead):
+        with suppress(PrefillDone):
             self.causal.model(
                 input_ids=ids[None], position_ids=positions[None], use_cache=False, paged=plan
             )
@@ -55,11 +61,11 @@ class Model:
         return scores.float()
 
 
-class RowsEnded:
+class StepResult:
     """What a step says about its rows, on its way to the host."""
 
-    def __init__(self, live: Tensor, broken: Tensor) -> None:
-        flags = torch.stack([live, broken])
+    def __init__(self, live: Tensor, non_finite: Tensor) -> None:
+        flags = torch.stack([live, non_finite])
         self._event: torch.cuda.Event | None = None
         if flags.is_cuda:
             self._flags = torch.empty(flags.shape, dtype=flags.dtype, pin_memory=True)
@@ -73,8 +79,8 @@ class RowsEnded:
         """Which rows go on, and which had scores that are no numbers; waits for the step."""
         if self._event is not None:
             self._event.synchronize()
-        live, broken = self._flags.tolist()
-        return live, broken
+        live, non_finite = self._flags.tolist()
+        return live, non_finite
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,7 @@ class _Step:
     """What a graph is recorded for: how many rows, and how much of sampling they need."""
 
     size: int
-    draw: Draw
+    sampling_mode: SamplingMode
 
 
 class Decoder:
@@ -90,36 +96,36 @@ class Decoder:
 
     def __init__(
         self,
-        model: Model,
+        model: CausalModel,
         tables: GrammarTables,
         cache: PagedCache,
-        kernel: Kernel,
+        kernel: AttentionKernel,
         bank: AdapterBank,
         *,
         graphs: bool,
     ) -> None:
-        """`graphs` replays steps from CUDA graphs, one for each of `sizes` and of `Draw`."""
+        """`graphs` replays steps from CUDA graphs, one for each of `sizes` and sampling modes."""
         self._model, self._tables, self._cache = model, tables, cache
         self._kernel, self._bank = kernel, bank
         slots, device = len(cache.tables), cache.tables.device
         self.sizes = _sizes(slots) if graphs else tuple(range(1, slots + 1))
         self._graphs: dict[_Step, torch.cuda.CUDAGraph] | None = {} if graphs else None
-        self._graphs_for = bank.layout
+        self._graphs_layout = bank.layout
         self._pool: Any = torch.cuda.graph_pool_handle() if graphs else None
         self._token = torch.zeros(slots, dtype=torch.long, device=device)
         self._length = torch.zeros_like(self._token)
         self._live = torch.zeros(slots, dtype=torch.bool, device=device)
-        self._broken = torch.zeros_like(self._live)
-        self._rows = Rows.idle(slots, tables)
-        self._state = begin(self._rows.node)
+        self._non_finite = torch.zeros_like(self._live)
+        self._rows = SamplingRows.idle(slots, tables)
+        self._state = initial_state(self._rows.node)
         # One column more than any answer: rows that have ended write there until they leave.
         width = cache.tables.shape[1] * cache.block_tokens + 1
         self._answer = torch.zeros(slots, width, dtype=torch.int32, device=device)
-        self._beside = beside(device)
+        self._copy_stream = side_stream(device)
         self._host_lengths = [0] * slots
-        self._draws = [Draw.GREEDY] * slots
+        self._sampling_modes = [SamplingMode.GREEDY] * slots
 
-    def enter(
+    def prefill(
         self, slot: int, request: ReviewRequest, prompt: tuple[int, ...], adapter: str | None
     ) -> None:
         """Read a prompt into the slot's cache, for which blocks are reserved.
@@ -128,53 +134,55 @@ class Decoder:
         of the answer like any other.
         """
         *ids, last = prompt
-        row = Rows.of([request], self._tables)
-        places = self._cache.places(slot, len(ids))
-        plan = PrefillPlan(self._kernel, self._cache, slot, places, self._broken[slot])
+        row = SamplingRows.of([request], self._tables)
+        slot_mapping = self._cache.slot_mapping(slot, len(ids))
+        plan = PrefillPlan(self._kernel, self._cache, slot, slot_mapping, self._non_finite[slot])
         with self._bank.for_prompt(adapter):
             self._model.read(upload(torch.tensor(ids), self._token.device), plan)
-        self._place(slot, row, last, len(ids), adapter)
-        self._draws[slot] = Draw.of(request)
+        self._set_row(slot, row, last, len(ids), adapter)
+        self._sampling_modes[slot] = SamplingMode.of(request)
 
-    def _place(self, slot: int, row: Rows, token: int, length: int, adapter: str | None) -> None:
-        for field in fields(Rows):
+    def _set_row(
+        self, slot: int, row: SamplingRows, token: int, length: int, adapter: str | None
+    ) -> None:
+        for field in fields(SamplingRows):
             getattr(self._rows, field.name)[slot] = getattr(row, field.name)[0]
-        self._state[slot] = begin(row.node)[0]
-        self._bank.choose(slot, adapter)
-        put(self._token, slot, token)
-        put(self._length, slot, length)
-        put(self._live, slot, True)
+        self._state[slot] = initial_state(row.node)[0]
+        self._bank.select(slot, adapter)
+        set_entry(self._token, slot, token)
+        set_entry(self._length, slot, length)
+        set_entry(self._live, slot, True)
         self._host_lengths[slot] = length
 
-    def leave(self, slot: int) -> None:
+    def clear_slot(self, slot: int) -> None:
         """Let the slot's row rest, without an adapter."""
-        self._bank.choose(slot, None)
-        put(self._live, slot, False)
-        put(self._length, slot, 0)
+        self._bank.select(slot, None)
+        set_entry(self._live, slot, False)
+        set_entry(self._length, slot, 0)
         self._host_lengths[slot] = 0
-        self._draws[slot] = Draw.GREEDY
+        self._sampling_modes[slot] = SamplingMode.GREEDY
 
     def answer(self, slot: int) -> list[int]:
         """The token ids of a slot whose row, a step said, has ended; its end token included.
 
         Does not wait for steps that were started since: they leave such a row as it is.
         """
-        with self._beside:
+        with self._copy_stream:
             n_tokens = int(self._state[slot, POSITION])
             ids: list[int] = self._answer[slot, :n_tokens].tolist()
         return ids
 
-    def step(self, n_rows: int) -> RowsEnded:
+    def step(self, n_rows: int) -> StepResult:
         """Give each live one of the first rows its next token; does not wait for the device."""
         size = next(size for size in self.sizes if size >= n_rows)
         self._host_lengths = [n + 1 if n else 0 for n in self._host_lengths]
-        self._replay(_Step(size, max(self._draws)))
-        return RowsEnded(self._live, self._broken)
+        self._replay(_Step(size, max(self._sampling_modes)))
+        return StepResult(self._live, self._non_finite)
 
     def warm_up(self, report: Callable[[int], None] = lambda _: None) -> None:
         """Capture all graphs, the largest first, so that the others fit its memory."""
-        for size, draw in product(reversed(self.sizes), reversed(Draw)):
-            self._replay(_Step(size, draw))
+        for size, sampling_mode in product(reversed(self.sizes), reversed(SamplingMode)):
+            self._replay(_Step(size, sampling_mode))
             report(size)
 
     def _replay(self, step: _Step) -> None:
@@ -183,17 +191,17 @@ class Decoder:
             if self._graphs is None:
                 self._forward(step)
                 return
-            if self._graphs_for != self._bank.layout:
+            if self._graphs_layout != self._bank.layout:
                 self._graphs.clear()
                 # A pool dies with the last graph that was recorded in it.
                 self._pool = torch.cuda.graph_pool_handle()
-                self._graphs_for = self._bank.layout
+                self._graphs_layout = self._bank.layout
             if step not in self._graphs:
-                self._graphs[step] = self._recorded(step)
+                self._graphs[step] = self._captured(step)
             else:
                 self._graphs[step].replay()
 
-    def _recorded(self, step: _Step) -> torch.cuda.CUDAGraph:
+    def _captured(self, step: _Step) -> torch.cuda.CUDAGraph:
         """Do a step as it is, for libraries that prepare themselves, then record it undone."""
         self._forward(step)
         graph = torch.cuda.CUDAGraph()
@@ -207,22 +215,24 @@ class Decoder:
         plan = DecodePlan(
             self._kernel,
             self._cache,
-            places=self._cache.next_places(size, position, live),
+            slot_mapping=self._cache.next_slot_mapping(size, position, live),
             lengths=torch.where(live, position + 1, 1).int(),
             host_lengths=[max(n, 1) for n in self._host_lengths[:size]],
         )
-        self._take(step, self._model.scores(self._token[:size], position, plan))
+        self._sample(step, self._model.scores(self._token[:size], position, plan))
 
-    def _take(self, step: _Step, scores: Tensor) -> None:
+    def _sample(self, step: _Step, scores: Tensor) -> None:
         """Choose each row's token and write it down; rows that rest keep what they have."""
         size = step.size
         live, state = self._live[:size].clone(), self._state[:size]
         rows = self._rows.first(size)
-        broken = self._broken[:size].logical_or_(live & not_finite(scores))
-        token = take(self._tables, rows, state, scores, step.draw)
+        non_finite = self._non_finite[:size].logical_or_(live & not_finite(scores))
+        token = sample_tokens(self._tables, rows, state, scores, step.sampling_mode)
         self._answer[:size].scatter_(1, state[:, POSITION, None], token[:, None].int())
         after = torch.where(live[:, None], advance(self._tables, state, token), state)
-        ended = (token == self._tables.end_token_id) | (after[:, POSITION] >= rows.limit) | broken
+        ended = (
+            (token == self._tables.end_token_id) | (after[:, POSITION] >= rows.limit) | non_finite
+        )
         self._token[:size] = torch.where(live, token, self._token[:size])
         self._length[:size] += live
         self._state[:size] = after

@@ -12,13 +12,13 @@ from traceback import format_exception
 import torch
 
 from errors import EngineLost, RefereeError
-from models.engines.request_queue import Work
+from models.engines.request_queue import QueuedRequest
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Failure:
+class StepFailure:
     """What is left of an error of a step."""
 
     reason: str
@@ -26,22 +26,22 @@ class Failure:
     out_of_memory: bool
 
     @classmethod
-    def of(cls, error: Exception) -> Failure:
+    def of(cls, error: Exception) -> StepFailure:
         """Write the error down in the log, as text: a log may keep what it is given."""
         _log.warning("a step failed\n%s", "".join(format_exception(error)))
         return cls(
-            reason_of(error),
+            describe_error(error),
             device_lost=isinstance(error, torch.AcceleratorError),
             out_of_memory=isinstance(error, torch.OutOfMemoryError),
         )
 
 
-def lost_by(work: Work, error: Exception) -> RefereeError:
+def request_failure(work: QueuedRequest, error: Exception) -> RefereeError:
     """A failure of one request."""
     _log.warning("request %s failed\n%s", work.request.id, "".join(format_exception(error)))
-    return EngineLost(f"generation failed: {reason_of(error)}")
+    return EngineLost(f"generation failed: {describe_error(error)}")
 
 
-def reason_of(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """The error's kind and the first line of what it says."""
     return f"{type(error).__name__}: {error}".split("\n", 1)[0]

@@ -24,8 +24,8 @@ from transformers import (
 
 from errors import EngineLost, MissingPart, RequestRefused
 from models.engines.admission import admit
-from models.engines.request_queue import Desk, Work
-from models.grammar.processors import GrammarTables, processors_for
+from models.engines.request_queue import QueuedRequest, RequestQueue
+from models.grammar.logits_processors import GrammarTables, build_processors
 from models.text.aspects import ASPECT_SETS
 from models.text.generation import Generation, ReviewRequest
 from models.weights.loading import LoadedModel
@@ -55,7 +55,7 @@ class GenerateEngine:
         self._tables = GrammarTables.build(
             loaded.tokenizer, tuple(ASPECT_SETS.values()), self._end_id, loaded.device
         )
-        self._desk = Desk(lambda request: admit(loaded, request, loaded.max_context))
+        self._queue = RequestQueue(lambda request: admit(loaded, request, loaded.max_context))
         self._thread = Thread(target=self._run, args=(threads,), name="generate", daemon=True)
         self._thread.start()
 
@@ -67,54 +67,54 @@ class GenerateEngine:
     @property
     def alive(self) -> bool:
         """False once the device is lost or the engine closed: only a new process helps."""
-        return self._desk.lost is None
+        return self._queue.shutdown_reason is None
 
     def submit(self, request: ReviewRequest) -> Future[Generation]:
         """Queue a request; returns at once."""
-        return self._desk.submit(request)
+        return self._queue.submit(request)
 
     def cancel(self, request_id: str) -> None:
         """Stop a request; unknown ids are ignored."""
-        self._desk.cancel(request_id)
+        self._queue.cancel(request_id)
 
     def close(self) -> None:
         """Stop; requests still in flight fail with EngineLost."""
-        self._desk.lose("the engine was closed")
+        self._queue.shut_down("the engine was closed")
         self._thread.join()
 
     def _run(self, threads: int) -> None:
         if threads:
             torch.set_num_threads(threads)
-        while (work := self._desk.take(wait=True)) is not None:
+        while (work := self._queue.next_request(wait=True)) is not None:
             self._serve(work)
-        self._desk.fail_open()
+        self._queue.fail_unfinished()
 
-    def _serve(self, work: Work) -> None:
+    def _serve(self, work: QueuedRequest) -> None:
         try:
-            self._desk.end(work, self._generate(work))
+            self._queue.end(work, self._generate(work))
         except (RequestRefused, EngineLost, CancelledError) as error:
-            self._desk.end(work, error)
+            self._queue.end(work, error)
         except Exception as error:
             # The error itself would keep its frames' tensors alive as long as the future.
-            self._desk.end(work, EngineLost(self._after(error)))
+            self._queue.end(work, EngineLost(self._recover(error)))
 
-    def _after(self, error: Exception) -> str:
+    def _recover(self, error: Exception) -> str:
         """Bring the engine in order again, or give it up; returns the reason as a sentence."""
         _log.warning("generation failed", exc_info=error)
         reason = f"generation failed: {type(error).__name__}: {error}".split("\n", 1)[0]
         if isinstance(error, torch.AcceleratorError):
-            self._desk.lose(f"the device is lost: {error}".split("\n", 1)[0])
+            self._queue.shut_down(f"the device is lost: {error}".split("\n", 1)[0])
         elif isinstance(error, torch.OutOfMemoryError):
             torch.cuda.empty_cache()
         return reason
 
-    def _generate(self, work: Work) -> Generation:
+    def _generate(self, work: QueuedRequest) -> Generation:
         started = time.monotonic()
         request, prompt = work.request, work.prompt
         self._activate(request.adapter_sha256)
         token_ids = self._token_ids(work)
         if work.stopped.is_set():
-            raise CancelledError if self.alive else EngineLost(self._desk.lost)
+            raise CancelledError if self.alive else EngineLost(self._queue.shutdown_reason)
         return Generation(
             text=self._loaded.tokenizer.decode(token_ids, skip_special_tokens=True),
             token_ids=tuple(token_ids),
@@ -143,10 +143,10 @@ class GenerateEngine:
         except MissingPart as missing:
             raise RequestRefused(str(missing), kind="adapter") from missing
 
-    def _token_ids(self, work: Work) -> list[int]:
+    def _token_ids(self, work: QueuedRequest) -> list[int]:
         """The answer's token ids, with the end token when it was reached."""
         request, prompt_ids = work.request, work.prompt.token_ids
-        processors = processors_for(request, self._tables, prompt_length=len(prompt_ids))
+        processors = build_processors(request, self._tables, prompt_length=len(prompt_ids))
         inputs = torch.tensor([prompt_ids], device=self._loaded.device)
         outputs = self._loaded.model.generate(
             inputs,

@@ -22,4 +22,4 @@ class EngineOptions:
     kv_cache: CacheKind = "bf16"
     graphs: bool = True
     #: Start a step before the last one's result is known.
-    ahead: bool = True
+    async_steps: bool = True

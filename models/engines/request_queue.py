@@ -15,7 +15,7 @@ from models.text.prompt import Prompt
 
 
 @dataclass(frozen=True, eq=False)
-class Work:
+class QueuedRequest:
     """A request that was admitted, from its submission to its future's end."""
 
     request: ReviewRequest
@@ -31,42 +31,42 @@ class Work:
         return self.prompt.n_prompt_tokens + self.request.max_new_tokens
 
 
-class Desk:
+class RequestQueue:
     """Between the threads that submit and the one that owns the model."""
 
     def __init__(self, admit: Callable[[ReviewRequest], Prompt]) -> None:
         """`admit` gives a request's prompt, or raises RequestRefused."""
         self._admit = admit
         self._changed = Condition()
-        self._waiting: deque[Work] = deque()
+        self._waiting: deque[QueuedRequest] = deque()
         #: Waiting or taken, not yet ended.
-        self._open: set[Work] = set()
+        self._unfinished: set[QueuedRequest] = set()
         #: When there was last nothing to do.
         self.busy_since = time.monotonic()
-        self._lost: str | None = None
+        self._shutdown_reason: str | None = None
 
     @property
-    def lost(self) -> str | None:
+    def shutdown_reason(self) -> str | None:
         """Why nothing more can be generated; None while all is well."""
-        return self._lost
+        return self._shutdown_reason
 
     @property
     def busy(self) -> bool:
         """Is any request waiting or in the works?"""
-        return bool(self._open)
+        return bool(self._unfinished)
 
     def submit(self, request: ReviewRequest) -> Future[Generation]:
         """Queue a request; returns at once."""
         try:
-            work = Work(request, self._admit(request))
+            work = QueuedRequest(request, self._admit(request))
         except RequestRefused as refusal:
             return _failed(refusal)
         with self._changed:
-            if self._lost is not None:
-                return _failed(NeverStarted(self._lost))
-            if not self._open:
+            if self._shutdown_reason is not None:
+                return _failed(NeverStarted(self._shutdown_reason))
+            if not self._unfinished:
                 self.busy_since = time.monotonic()
-            self._open.add(work)
+            self._unfinished.add(work)
             self._waiting.append(work)
             self._changed.notify()
         return work.future
@@ -74,51 +74,53 @@ class Desk:
     def cancel(self, request_id: str) -> None:
         """End a request that waits, and mark one that is in the works; unknown ids are ignored."""
         with self._changed:
-            works = [work for work in self._open if work.request.id == request_id]
-        for work in works:
+            requests = [work for work in self._unfinished if work.request.id == request_id]
+        for work in requests:
             work.future.cancel()
             work.stopped.set()
 
-    def take(self, *, wait: bool) -> Work | None:
+    def next_request(self, *, wait: bool) -> QueuedRequest | None:
         """Give the request that waits longest; None when none does, or once all is lost."""
         while True:
             with self._changed:
                 if wait:
-                    self._changed.wait_for(lambda: self._waiting or self._lost is not None)
-                if self._lost is not None or not self._waiting:
+                    self._changed.wait_for(
+                        lambda: self._waiting or self._shutdown_reason is not None
+                    )
+                if self._shutdown_reason is not None or not self._waiting:
                     return None
                 work = self._waiting.popleft()
             if work.future.set_running_or_notify_cancel():
                 return work
-            self._forget(work)
+            self._discard(work)
 
-    def end(self, work: Work, outcome: Generation | Exception) -> None:
+    def end(self, work: QueuedRequest, outcome: Generation | Exception) -> None:
         """Give a request that was taken its outcome."""
         if isinstance(outcome, Generation):
             work.future.set_result(outcome)
         else:
             work.future.set_exception(outcome)
-        self._forget(work)
+        self._discard(work)
 
-    def lose(self, reason: str) -> None:
+    def shut_down(self, reason: str) -> None:
         """Take no more requests; those in the works are marked to stop."""
         with self._changed:
-            self._lost = self._lost or reason
-            for work in self._open:
+            self._shutdown_reason = self._shutdown_reason or reason
+            for work in self._unfinished:
                 work.stopped.set()
             self._changed.notify_all()
 
-    def fail_open(self) -> None:
-        """Fail every request that has not ended, after `lose`."""
+    def fail_unfinished(self) -> None:
+        """Fail every request that has not ended, after `shut_down`."""
         with self._changed:
-            works, self._open = self._open, set()
-        for work in works:
+            requests, self._unfinished = self._unfinished, set()
+        for work in requests:
             if work.future.running() or work.future.set_running_or_notify_cancel():
-                work.future.set_exception(NeverStarted(self._lost))
+                work.future.set_exception(NeverStarted(self._shutdown_reason))
 
-    def _forget(self, work: Work) -> None:
+    def _discard(self, work: QueuedRequest) -> None:
         with self._changed:
-            self._open.discard(work)
+            self._unfinished.discard(work)
 
 
 def _failed(error: Exception) -> Future[Generation]:

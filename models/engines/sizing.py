@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from models.engines.capacity import Capacity, cpu_capacity, gpu_capacity
-from models.engines.decoder import Model
-from models.kernels.paged_attention import Kernel, PrefillPlan
+from models.engines.decoder import CausalModel
+from models.kernels.paged_attention import AttentionKernel, PrefillPlan
 from models.kernels.paged_cache import CacheShape, PagedCache
 from models.weights.loading import LoadedModel
 
@@ -14,7 +14,7 @@ from models.weights.loading import LoadedModel
 def measure(
     loaded: LoadedModel,
     shape: CacheShape,
-    kernel: Kernel,
+    kernel: AttentionKernel,
     *,
     max_tokens: int,
     slots: int | None,
@@ -38,7 +38,9 @@ def measure(
     )
 
 
-def _prefill_bytes(loaded: LoadedModel, shape: CacheShape, kernel: Kernel, n_tokens: int) -> int:
+def _prefill_bytes(
+    loaded: LoadedModel, shape: CacheShape, kernel: AttentionKernel, n_tokens: int
+) -> int:
     """Run the longest prefill once and see what it takes beside the weights and the cache."""
     device = loaded.device
     cache = PagedCache(
@@ -52,8 +54,8 @@ def _prefill_bytes(loaded: LoadedModel, shape: CacheShape, kernel: Kernel, n_tok
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
     ids = torch.zeros(n_tokens, dtype=torch.long, device=device)
-    broken = torch.zeros((), dtype=torch.bool, device=device)
-    plan = PrefillPlan(kernel, cache, 0, cache.places(0, n_tokens), broken)
-    Model(loaded.model).read(ids, plan)
+    non_finite = torch.zeros((), dtype=torch.bool, device=device)
+    plan = PrefillPlan(kernel, cache, 0, cache.slot_mapping(0, n_tokens), non_finite)
+    CausalModel(loaded.model).read(ids, plan)
     torch.cuda.synchronize(device)
     return torch.cuda.max_memory_allocated(device) - before

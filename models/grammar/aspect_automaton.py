@@ -17,12 +17,12 @@ from models.grammar.vocabulary import Vocabulary
 
 Row = NDArray[np.int64]
 
-#: `need` of an illegal and of an unconditional step; far outside any token budget.
+#: `min_tokens` of an illegal and of an unconditional step; far outside any token budget.
 NEVER, ALWAYS = 1 << 30, -(1 << 30)
 _AFTER = -2  # "the body has ended", until its number is known
 #: Tokens that must be left before a further item is begun: a title and one clause. Fewer would
 #: only make a stump.
-ITEM_ROOM = 24
+MIN_ITEM_TOKENS = 24
 
 
 @dataclass(frozen=True)
@@ -30,22 +30,24 @@ class TokenClasses:
     """Tokens that no state tells apart. V tokens, C classes, P states of the line automaton."""
 
     class_of: Row  # [V]
-    outcome: NDArray[np.int16]  # [C, P] the state that a class leads to
+    next_state: NDArray[np.int16]  # [C, P] the state that a class leads to
     ends_line: NDArray[np.bool_]  # [C]
     lines: LineAutomaton
 
     @classmethod
-    def of(cls, vocabulary: Vocabulary, lines: LineAutomaton, alone: Sequence[int]) -> TokenClasses:
-        """Classes of a vocabulary; each token in `alone` gets a class of its own."""
-        outcome = lines.run(vocabulary.pieces)
+    def of(
+        cls, vocabulary: Vocabulary, lines: LineAutomaton, singletons: Sequence[int]
+    ) -> TokenClasses:
+        """Classes of a vocabulary; each token in `singletons` gets a class of its own."""
+        next_state = lines.run(vocabulary.pieces)
         ends_line = np.array([(p or b"").endswith(b"\n") for p in vocabulary.pieces])
-        singled = np.zeros(len(outcome), dtype=np.int16)
-        singled[list(alone)] = np.arange(1, len(alone) + 1)
-        signatures = np.column_stack([outcome, ends_line, singled])
+        singleton_ids = np.zeros(len(next_state), dtype=np.int16)
+        singleton_ids[list(singletons)] = np.arange(1, len(singletons) + 1)
+        signatures = np.column_stack([next_state, ends_line, singleton_ids])
         numbers: dict[bytes, int] = {}  # np.unique(axis=0) takes ten times as long
         class_of = [numbers.setdefault(row.tobytes(), len(numbers)) for row in signatures]
         members = np.unique(class_of, return_index=True)[1]
-        return cls(np.array(class_of), outcome[members], ends_line[members], lines)
+        return cls(np.array(class_of), next_state[members], ends_line[members], lines)
 
     @property
     def count(self) -> int:
@@ -57,18 +59,18 @@ class TokenClasses:
 
 
 @dataclass(frozen=True)
-class Body:
+class AspectAutomaton:
     """One aspect's body as a pattern that is laid out once per aspect; nodes are numbered from 0.
 
     `next` holds node numbers, REJECT, or `after` for "the body has ended".
     """
 
     next: Row  # [nodes, C]
-    need: Row  # [nodes, C]
+    min_tokens: Row  # [nodes, C]
     first: int
     line: int
     full: int  # stands in for `line` when no more items may be written
-    opens: int  # where the next token may be the marker's first
+    marker_next: int  # where the next token may be the marker's first
     minimum: int  # tokens of the empty body, so that the marker is never out of reach
 
     @property
@@ -77,7 +79,9 @@ class Body:
         return len(self.next)
 
     @classmethod
-    def compile(cls, classes: TokenClasses, marker: Sequence[int], suppressed: int) -> Body:
+    def compile(
+        cls, classes: TokenClasses, marker: Sequence[int], suppressed: int
+    ) -> AspectAutomaton:
         """`marker` is the empty marker's tokens, `suppressed` the place there of the suppressed."""
         first, line, tail = (classes.lines.number(point) for point in (BODY, LINE, TAIL))
         rows, nodes = _rows(classes, marker)
@@ -87,15 +91,17 @@ class Body:
         cost = _costs(rows)
         if cost[first] >= NEVER:
             raise UserError("This tokenizer cannot spell the output grammar.")
-        need = np.where(rows == REJECT, NEVER, 1 + cost[rows])
-        need[line] += np.where((rows[line] == REJECT) | (rows[line] == after), 0, ITEM_ROOM)
+        min_tokens = np.where(rows == REJECT, NEVER, 1 + cost[rows])
+        min_tokens[line] += np.where(
+            (rows[line] == REJECT) | (rows[line] == after), 0, MIN_ITEM_TOKENS
+        )
         return cls(
             next=rows,
-            need=need,
+            min_tokens=min_tokens,
             first=first,
             line=line,
-            full=len(classes.lines.points),
-            opens=nodes[suppressed],
+            full=len(classes.lines.line_states),
+            marker_next=nodes[suppressed],
             minimum=len(marker) + int(cost[tail]),
         )
 
@@ -108,16 +114,16 @@ def _rows(classes: TokenClasses, marker: Sequence[int]) -> tuple[Row, list[int]]
     """
     lines = classes.lines
     first, line, tail, done = (lines.number(point) for point in (BODY, LINE, TAIL, DONE))
-    rows = list(classes.outcome.T.astype(np.int64))
+    rows = list(classes.next_state.T.astype(np.int64))
     for row in rows:
         row[row == done] = _AFTER
     rows.append(np.where(rows[line] == _AFTER, _AFTER, REJECT))
     nodes, state = [first], first
     for token in marker[:-1]:
-        state = int(classes.outcome[classes[token], state])
+        state = int(classes.next_state[classes[token], state])
         rows[nodes[-1]][classes[token]] = len(rows)
         nodes.append(len(rows))
-        rows.append(classes.outcome[:, state].astype(np.int64))
+        rows.append(classes.next_state[:, state].astype(np.int64))
     rows[nodes[-1]][classes[marker[-1]]] = tail
     return np.stack(rows), nodes
 

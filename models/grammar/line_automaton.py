@@ -30,7 +30,7 @@ MARKER_TAIL = EMPTY_LINE[len(EMPTY_MARKER) :] + "\n\n"
 REJECT = -1
 
 
-class Place(Enum):
+class StateKind(Enum):
     """Where in an aspect's body the text stands."""
 
     BODY = auto()  # before the first line
@@ -48,27 +48,27 @@ class Place(Enum):
 
 
 @dataclass(frozen=True)
-class Point:
+class LineState:
     """A state: `done` counts bytes of the name or the tail, `pending` is half a character."""
 
-    place: Place
+    kind: StateKind
     done: int = 0
     pending: bytes = b""
 
 
 BODY, LINE, BREAK, DONE = (
-    Point(place) for place in (Place.BODY, Place.LINE, Place.BREAK, Place.DONE)
+    LineState(kind) for kind in (StateKind.BODY, StateKind.LINE, StateKind.BREAK, StateKind.DONE)
 )
-TAIL = Point(Place.TAIL)
-_TITLES = {Place.NAME, Place.TITLE, Place.TITLE_SPACE}
-_TEXTS = {Place.GAP, Place.TEXT, Place.TEXT_SPACE}
+TAIL = LineState(StateKind.TAIL)
+_TITLES = {StateKind.NAME, StateKind.TITLE, StateKind.TITLE_SPACE}
+_TEXTS = {StateKind.GAP, StateKind.TEXT, StateKind.TEXT_SPACE}
 
 
-def _unwanted(character: str) -> bool:
+def _is_forbidden(character: str) -> bool:
     return character.isspace() or unicodedata.category(character) == "Cc"
 
 
-_UNWANTED = [c.encode() for c in map(chr, range(0x80, 0x3001)) if _unwanted(c)]
+_FORBIDDEN = [c.encode() for c in map(chr, range(0x80, 0x3001)) if _is_forbidden(c)]
 #: First bytes whose second byte is restricted: overlong forms, surrogates, beyond U+10FFFF.
 _NARROW = (b"\xe0", b"\xed", b"\xf0", b"\xf4")
 #: Stand-ins for "one, two, three more bytes, whichever", to keep the automaton small.
@@ -79,96 +79,100 @@ def _missing(raw: bytes) -> int:
     return 2 + (raw[0] >= 0xE0) + (raw[0] >= 0xF0) - len(raw)
 
 
-def _absorb(at: Point, byte: int) -> Point | None:
+def _multibyte(state: LineState, byte: int) -> LineState | None:
     """Take one byte of a character outside ASCII."""
-    if at.place not in _TITLES | _TEXTS:
+    if state.kind not in _TITLES | _TEXTS:
         return None
-    place = Place.TITLE if at.place in _TITLES else Place.TEXT
-    raw = at.pending + bytes([byte])
+    kind = StateKind.TITLE if state.kind in _TITLES else StateKind.TEXT
+    raw = state.pending + bytes([byte])
     try:
-        return None if _unwanted(raw.decode()) else Point(place)
+        return None if _is_forbidden(raw.decode()) else LineState(kind)
     except UnicodeDecodeError as error:
         if error.reason != "unexpected end of data":
             return None
-    if raw in _NARROW or any(sequence.startswith(raw) for sequence in _UNWANTED):
-        return Point(place, pending=raw)
-    return Point(place, pending=_MISSING[_missing(raw)])
+    if raw in _NARROW or any(sequence.startswith(raw) for sequence in _FORBIDDEN):
+        return LineState(kind, pending=raw)
+    return LineState(kind, pending=_MISSING[_missing(raw)])
 
 
-def _in_title(at: Point, character: str) -> Point | None:
-    spaced = at.place is Place.TITLE_SPACE or MARKER_NAME[: at.done].endswith(" ")
-    empty = at.place is Place.NAME and at.done == 0
-    marker = at.done >= len(MARKER_NAME) - 1  # the parser takes the singular for a slip
+def _in_title(state: LineState, character: str) -> LineState | None:
+    spaced = state.kind is StateKind.TITLE_SPACE or MARKER_NAME[: state.done].endswith(" ")
+    empty = state.kind is StateKind.NAME and state.done == 0
+    marker = state.done >= len(MARKER_NAME) - 1  # the parser takes the singular for a slip
     if character == ">":
-        return None if empty or spaced or marker else Point(Place.CLOSED)
+        return None if empty or spaced or marker else LineState(StateKind.CLOSED)
     if character == "<" or (character == " " and empty):
         return None
-    if at.place is Place.NAME and MARKER_NAME[at.done :].lower().startswith(character.lower()):
-        return Point(Place.NAME, at.done + 1)
-    return Point(Place.TITLE_SPACE if character == " " else Place.TITLE)
+    if state.kind is StateKind.NAME and MARKER_NAME[state.done :].lower().startswith(
+        character.lower()
+    ):
+        return LineState(StateKind.NAME, state.done + 1)
+    return LineState(StateKind.TITLE_SPACE if character == " " else StateKind.TITLE)
 
 
-def _in_text(at: Point, character: str) -> Point | None:
+def _in_text(state: LineState, character: str) -> LineState | None:
     if character == " ":
-        return None if at.place is Place.GAP else Point(Place.TEXT_SPACE)
-    return Point(Place.TEXT)
+        return None if state.kind is StateKind.GAP else LineState(StateKind.TEXT_SPACE)
+    return LineState(StateKind.TEXT)
 
 
-def _newline(at: Point) -> Point | None:
-    if at.place is Place.TEXT:
+def _newline(state: LineState) -> LineState | None:
+    if state.kind is StateKind.TEXT:
         return BREAK
-    return DONE if at.place in (Place.LINE, Place.BREAK) else None
+    return DONE if state.kind in (StateKind.LINE, StateKind.BREAK) else None
 
 
-def _in_tail(at: Point, character: str) -> Point | None:
-    if character != MARKER_TAIL[at.done]:
+def _in_tail(state: LineState, character: str) -> LineState | None:
+    if character != MARKER_TAIL[state.done]:
         return None
-    return Point(Place.TAIL, at.done + 1) if at.done + 1 < len(MARKER_TAIL) else DONE
+    return LineState(StateKind.TAIL, state.done + 1) if state.done + 1 < len(MARKER_TAIL) else DONE
 
 
-def step(at: Point, byte: int) -> Point | None:
+def step(state: LineState, byte: int) -> LineState | None:
     """The state after one more byte; None when no legal body begins so."""
-    if at.pending or byte >= 0x80:
-        return _absorb(at, byte)
+    if state.pending or byte >= 0x80:
+        return _multibyte(state, byte)
     character = chr(byte)
-    if at.place is Place.TAIL:
-        return _in_tail(at, character)
+    if state.kind is StateKind.TAIL:
+        return _in_tail(state, character)
     if character == "\n":
-        return _newline(at)
-    if _unwanted(character) and character != " ":
+        return _newline(state)
+    if _is_forbidden(character) and character != " ":
         return None
-    if at.place in (Place.BODY, Place.LINE):
-        return Point(Place.NAME) if character == "<" else None
-    if at.place is Place.CLOSED:
-        return Point(Place.GAP) if character == " " else None
-    if at.place in _TITLES:
-        return _in_title(at, character)
-    return _in_text(at, character) if at.place in _TEXTS else None
+    if state.kind in (StateKind.BODY, StateKind.LINE):
+        return LineState(StateKind.NAME) if character == "<" else None
+    if state.kind is StateKind.CLOSED:
+        return LineState(StateKind.GAP) if character == " " else None
+    if state.kind in _TITLES:
+        return _in_title(state, character)
+    return _in_text(state, character) if state.kind in _TEXTS else None
 
 
 class LineAutomaton:
-    """Every reachable `Point`, numbered, with its 256 transitions."""
+    """Every reachable `LineState`, numbered, with its 256 transitions."""
 
     def __init__(self) -> None:
-        self.points: list[Point] = [BODY, LINE, TAIL]
+        self.line_states: list[LineState] = [BODY, LINE, TAIL]
         rows = []
-        for point in self.points:  # grows while it is walked
-            targets = [step(point, byte) for byte in range(256)]
-            self.points += [t for t in dict.fromkeys(targets) if t and t not in self.points]
-            rows.append([self.points.index(t) if t else REJECT for t in targets])
+        for state in self.line_states:  # grows while it is walked
+            targets = [step(state, byte) for byte in range(256)]
+            self.line_states += [
+                t for t in dict.fromkeys(targets) if t and t not in self.line_states
+            ]
+            rows.append([self.line_states.index(t) if t else REJECT for t in targets])
         #: [states + 1, 256]; the last row keeps rejects rejected, as index -1 reads it.
         self.delta: NDArray[np.int16] = np.array([*rows, [REJECT] * 256], dtype=np.int16)
 
-    def number(self, point: Point) -> int:
+    def number(self, state: LineState) -> int:
         """The state's index in `delta`."""
-        return self.points.index(point)
+        return self.line_states.index(state)
 
     def run(self, pieces: Sequence[bytes | None]) -> NDArray[np.int16]:
         """The state that each piece leads to from each state: [pieces, states], -1 for reject."""
         lengths = np.array([len(piece or b"") for piece in pieces])
         text = np.frombuffer(b"".join(piece or b"" for piece in pieces), dtype=np.uint8)
         starts = np.cumsum(lengths) - lengths
-        states = np.tile(np.arange(len(self.points), dtype=np.int16), (len(pieces), 1))
+        states = np.tile(np.arange(len(self.line_states), dtype=np.int16), (len(pieces), 1))
         states[lengths == 0] = REJECT  # a token that adds no text could be repeated for ever
         for offset in range(int(lengths.max())):
             rows = np.flatnonzero(lengths > offset)

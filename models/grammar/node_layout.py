@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from models.grammar.aspect_automaton import ALWAYS, NEVER, Body, Row, TokenClasses
+from models.grammar.aspect_automaton import ALWAYS, NEVER, AspectAutomaton, Row, TokenClasses
 from models.grammar.line_automaton import REJECT
 from models.grammar.phrases import Phrases, Tokens
 
@@ -20,7 +20,7 @@ FINISHED = 0
 
 
 @dataclass(frozen=True)
-class Start:
+class StartNodes:
     """Where an aspect set's rows begin, and the fewest tokens that its review can take."""
 
     guided_node: int
@@ -30,41 +30,43 @@ class Start:
 
 
 @dataclass
-class Assembly:
+class NodeTables:
     """The nodes of all aspect sets; see `GrammarTables` for what the columns mean."""
 
     classes: TokenClasses
-    body: Body
+    body: AspectAutomaton
     end_class: int
     next: list[Row] = field(default_factory=list)
-    need: list[Row] = field(default_factory=list)
-    reserve: list[int] = field(default_factory=list)
-    later: list[int] = field(default_factory=list)
+    min_tokens: list[Row] = field(default_factory=list)
+    reserved_tokens: list[int] = field(default_factory=list)
+    later_aspects: list[int] = field(default_factory=list)
     lines: dict[int, int] = field(default_factory=dict)  # a line's start -> its full stand-in
     bodies: set[int] = field(default_factory=set)
-    opens: set[int] = field(default_factory=set)
+    marker_next: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self._force(self.end_class, FINISHED)
+        self._forced_node(self.end_class, FINISHED)
 
-    def place(self, name: str, phrases: Phrases) -> Start:
+    def add_aspect_set(self, name: str, phrases: Phrases) -> StartNodes:
         """Lay out an aspect set, from its end to its beginning."""
         opener, headings = phrases.openers[name], phrases.headings[name]
-        node, reserve = self._force(self.end_class, FINISHED), 1
-        for later, heading in enumerate(reversed((opener, *headings[1:]))):
-            node = self._chain(heading, self._body(node, reserve, later))
-            reserve += len(heading) + self.body.minimum
+        node, reserved_tokens = self._forced_node(self.end_class, FINISHED), 1
+        for later_aspects, heading in enumerate(reversed((opener, *headings[1:]))):
+            node = self._chain(heading, self._body(node, reserved_tokens, later_aspects))
+            reserved_tokens += len(heading) + self.body.minimum
         free = self._free((opener, *headings), phrases.before_suppressed)
-        return Start(node, free, minimum=reserve, n_aspects=len(headings))
+        return StartNodes(node, free, minimum=reserved_tokens, n_aspects=len(headings))
 
-    def _add(self, next_row: Row, need_row: Row, reserve: int = 0, later: int = 0) -> int:
+    def _add(
+        self, next_row: Row, need_row: Row, reserved_tokens: int = 0, later_aspects: int = 0
+    ) -> int:
         self.next.append(next_row)
-        self.need.append(need_row)
-        self.reserve.append(reserve)
-        self.later.append(later)
+        self.min_tokens.append(need_row)
+        self.reserved_tokens.append(reserved_tokens)
+        self.later_aspects.append(later_aspects)
         return len(self.next) - 1
 
-    def _force(self, token_class: int, target: int) -> int:
+    def _forced_node(self, token_class: int, target: int) -> int:
         """A node at which one class alone is legal."""
         next_row = np.full(self.classes.count, FINISHED, dtype=np.int64)
         need_row = np.full(self.classes.count, NEVER, dtype=np.int64)
@@ -74,18 +76,18 @@ class Assembly:
     def _chain(self, tokens: Tokens, target: int) -> int:
         """Nodes that spell `tokens` and nothing else."""
         for token in reversed(tokens):
-            target = self._force(self.classes[token], target)
+            target = self._forced_node(self.classes[token], target)
         return target
 
-    def _body(self, after: int, reserve: int, later: int) -> int:
+    def _body(self, after: int, reserved_tokens: int, later_aspects: int) -> int:
         """A body that goes on at `after`; returns the node of its beginning."""
         body, base = self.body, len(self.next)
         targets = np.where(body.next == body.after, after, base + body.next)
         targets[body.next == REJECT] = FINISHED
-        for next_row, need_row in zip(targets, body.need, strict=True):
-            self.bodies.add(self._add(next_row, need_row, reserve, later))
+        for next_row, need_row in zip(targets, body.min_tokens, strict=True):
+            self.bodies.add(self._add(next_row, need_row, reserved_tokens, later_aspects))
         self.lines[base + body.line] = base + body.full
-        self.opens.add(base + body.opens)
+        self.marker_next.add(base + body.marker_next)
         return base + body.first
 
     def _free(self, headings: Sequence[Tokens], marker: Tokens) -> int:
@@ -102,7 +104,7 @@ class Assembly:
             node = start
             for token in (*heading, *marker):
                 node = self._branch(node, self.classes[token], default)
-            self.opens.add(node)
+            self.marker_next.add(node)
         return start
 
     def _free_node(self) -> int:

@@ -18,49 +18,49 @@ _FACTORS = (0x21F0AAAD, 0x735A2D97)
 _STEP = 0x9E3779B9
 #: The nucleus is looked for among so many of the likeliest tokens. A sensible model's holds a few
 #: hundred at most; sorting a whole vocabulary takes 4 to 30 ms a token on a CPU, this 1 ms.
-NUCLEUS = 4096
+MAX_NUCLEUS = 4096
 #: Seeds are taken modulo 2**63.
 SEED_MASK = (1 << 63) - 1
 
 
-def temper(scores: Tensor, temperature: Tensor) -> Tensor:
+def apply_temperature(scores: Tensor, temperature: Tensor) -> Tensor:
     """Scores [B, V] over temperature [B]; 0 means greedy and leaves them alone."""
     return scores / torch.where(temperature > 0, temperature, 1.0)[:, None]
 
 
-def keep_top_p(scores: Tensor, top_p: Tensor) -> Tensor:
+def apply_top_p(scores: Tensor, top_p: Tensor) -> Tensor:
     """Keep the fewest tokens that hold `top_p` [B] of the probability, the others become -inf.
 
     NUCLEUS tokens at most, where top_p is below 1. Tokens with the same score as the last one kept
     stay too, so the order of sorting is no matter.
     """
-    ordered, _, kept = _likeliest(scores, top_p)
+    ordered, _, kept = _most_probable(scores, top_p)
     least = ordered.masked_fill(~kept, float("inf")).amin(dim=-1, keepdim=True)
     unwanted = (scores < least) & (top_p < 1)[:, None]
     return scores.masked_fill(unwanted, float("-inf"))
 
 
-def draw_from_nucleus(scores: Tensor, top_p: Tensor, seed: Tensor, position: Tensor) -> Tensor:
+def sample_nucleus(scores: Tensor, top_p: Tensor, seed: Tensor, position: Tensor) -> Tensor:
     """Each row's sample [B] where every `top_p` is below 1: noise for the likeliest tokens only.
 
-    The same tokens as the argmax of `add_noise` after `keep_top_p`.
+    The same tokens as the argmax of `add_gumbel_noise` after `apply_top_p`.
     """
-    ordered, tokens, kept = _likeliest(scores, top_p)
+    ordered, tokens, kept = _most_probable(scores, top_p)
     noisy = ordered + gumbel(seed, position, tokens)
     best = noisy.masked_fill(~kept, float("-inf")).argmax(dim=-1, keepdim=True)
     return tokens.gather(-1, best)[:, 0]
 
 
-def _likeliest(scores: Tensor, top_p: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _most_probable(scores: Tensor, top_p: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The NUCLEUS likeliest tokens' scores, falling, their ids, and which top-p keeps: [B, N]."""
-    ordered, tokens = scores.topk(min(NUCLEUS, scores.shape[-1]))
+    ordered, tokens = scores.topk(min(MAX_NUCLEUS, scores.shape[-1]))
     probability = (ordered - scores.logsumexp(dim=-1, keepdim=True)).exp()
     before = probability.cumsum(dim=-1) - probability
     last = (before < top_p[:, None]).sum(dim=-1, keepdim=True).clamp(min=1) - 1
     return ordered, tokens, ordered >= ordered.gather(-1, last)
 
 
-def add_noise(scores: Tensor, seed: Tensor, position: Tensor, temperature: Tensor) -> Tensor:
+def add_gumbel_noise(scores: Tensor, seed: Tensor, position: Tensor, temperature: Tensor) -> Tensor:
     """Add each row's Gumbel noise, unless it is greedy; the argmax is then the row's sample.
 
     `seed` and `position` are int64 [B]; scores [B, V] are already divided by the temperature.

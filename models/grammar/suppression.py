@@ -24,7 +24,7 @@ from models.grammar.phrases import Phrases
 from models.grammar.vocabulary import Vocabulary
 
 #: Titles that look like the marker, and beginnings that reviews use often.
-PROBES = (
+SAMPLE_TITLES = (
     "Clear", "Comprehensive", "Experimental", "Good", "Improve", "Insufficient", "Interesting",
     "Lack of", "Limited", "Missing", "No", "No ablation", "No code", "No comparison", "No theory",
     "Node", "Noise", "Nominal", "Non-convex", "None", "Nonlinear", "Normalization", "Not clear",
@@ -36,20 +36,20 @@ PROBES = (
 def suppress(
     scores: Tensor,
     token: int,
-    here: Tensor,
+    mask: Tensor,
     *,
     coefficient: Tensor,
     by_logit: Tensor,
     temperature: Tensor,
 ) -> Tensor:
-    """Lower `token`'s raw score in the rows where `here` [B] is true; scores are [B, V].
+    """Lower `token`'s raw score in the rows where `mask` [B] is true; scores are [B, V].
 
     `coefficient`, `temperature` (float) and `by_logit` (bool) are [B]. No host synchronisation.
     """
     raw = scores[:, token]
     scaled = torch.where(raw > 0, raw * coefficient, raw / coefficient)
     lowered = torch.where(by_logit, scaled, raw + temperature * coefficient.log())
-    active = here & (coefficient < 1)
+    active = mask & (coefficient < 1)
     return scores.index_copy(
         1,
         torch.full((1,), token, device=scores.device),
@@ -61,38 +61,38 @@ def suppress(
 class Collateral:
     """What suppression does to titles that are not the marker.
 
-    `hit` begin with the suppressed token and are lowered with it. `merged` begin with a token that
-    holds the "<" as well: they are chosen one token earlier and gain nothing.
+    `affected` begin with the suppressed token and are lowered with it. `merged` begin with a token
+    that holds the "<" as well: they are chosen one token earlier and gain nothing.
     """
 
     token: int
     text: str
-    hit: tuple[str, ...]
+    affected: tuple[str, ...]
     merged: tuple[str, ...]
-    spared: tuple[str, ...]
+    unaffected: tuple[str, ...]
 
     def __str__(self) -> str:
         return (
             f"suppressed token {self.token} ({self.text!r}); "
-            f"also lowers: {', '.join(self.hit) or 'nothing'}; "
+            f"also lowers: {', '.join(self.affected) or 'nothing'}; "
             f"chosen before it: {', '.join(self.merged) or 'nothing'}; "
-            f"spares: {', '.join(self.spared) or 'nothing'}"
+            f"spares: {', '.join(self.unaffected) or 'nothing'}"
         )
 
 
-def collateral(tokenizer: Any, titles: Sequence[str] = PROBES) -> Collateral:
+def collateral(tokenizer: Any, titles: Sequence[str] = SAMPLE_TITLES) -> Collateral:
     """Which of `titles` suppression lowers as well, when they open an aspect."""
     vocabulary = Vocabulary.read(tokenizer)
     phrases = Phrases.of(vocabulary, ())
     opening = phrases.marker[: phrases.suppressed + 1]
     tokens = {title: vocabulary.encode_line(f"<{title}>") for title in titles}
-    hit = [title for title, ids in tokens.items() if ids[: len(opening)] == opening]
+    affected = [title for title, ids in tokens.items() if ids[: len(opening)] == opening]
     before = phrases.before_suppressed
     merged = [title for title, ids in tokens.items() if ids[: len(before)] != before]
     return Collateral(
         token=opening[-1],
         text=vocabulary.text(opening[-1:]).decode(),
-        hit=tuple(hit),
+        affected=tuple(affected),
         merged=tuple(merged),
-        spared=tuple(title for title in titles if title not in {*hit, *merged}),
+        unaffected=tuple(title for title in titles if title not in {*affected, *merged}),
     )

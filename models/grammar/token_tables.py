@@ -4,10 +4,11 @@ A review is, for each aspect in order, the line `[Heading]`, a body (see line_au
 line; then the end token. Every state of that language, for every aspect set, is one *node*. Tokens
 that no node tells apart form one *class*, so the whole grammar is two small integer tables:
 
-    next[node, class]   the node after a token of that class
-    need[node, class]   how many tokens the aspect then needs at least, this one included
+    next[node, class]        the node after a token of that class
+    min_tokens[node, class]  how many tokens the aspect then needs at least, this one included
 
-A row may take a token when `need` fits in what is left of its budget, which is what makes every
+A row may take a token when `min_tokens` fits in what is left of its budget, which is what makes
+every
 answer complete. Rows that are not guided walk nodes at which everything is legal; those only watch
 for the place where suppression acts.
 
@@ -26,9 +27,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.grammar.aspect_automaton import Body, TokenClasses
+from models.grammar.aspect_automaton import AspectAutomaton, TokenClasses
 from models.grammar.line_automaton import LineAutomaton
-from models.grammar.node_layout import Assembly, Start
+from models.grammar.node_layout import NodeTables, StartNodes
 from models.grammar.phrases import Phrases
 from models.grammar.vocabulary import Vocabulary
 from models.text.aspects import AspectSet
@@ -50,16 +51,16 @@ class GrammarTables:
 
     class_of: Tensor  # [V]
     next: Tensor  # [S, C]
-    need: Tensor  # [S, C]
-    reserve: Tensor  # [S] tokens that the later aspects need at least, the end token included
-    later: Tensor  # [S] number of later aspects
+    min_tokens: Tensor  # [S, C]
+    reserved_tokens: Tensor  # [S] tokens that later aspects need at least, end token included
+    later_aspects: Tensor  # [S] number of later aspects
     ends_item: Tensor  # [S] 1 where an item's line has just ended
     in_body: Tensor  # [S] 1 inside a body, where the count of items is kept
     full: Tensor  # [S] the node that takes this one's place once MAX_ITEMS are written
-    opens: Tensor  # [S] 1 where the next token may be the marker's first
+    marker_next: Tensor  # [S] 1 where the next token may be the marker's first
     marker_token: int  # the one token that suppression acts on
     end_token_id: int
-    starts: Mapping[str, Start]  # by the aspect set's name
+    starts: Mapping[str, StartNodes]  # by the aspect set's name
 
     @classmethod
     def build(
@@ -75,31 +76,31 @@ class GrammarTables:
         """
         vocabulary = Vocabulary.read(tokenizer)
         phrases = Phrases.of(vocabulary, aspect_sets)
-        alone = sorted(phrases.tokens() | {end_token_id})
-        classes = TokenClasses.of(vocabulary, LineAutomaton(), alone)
-        body = Body.compile(classes, phrases.marker, phrases.suppressed)
-        assembly = Assembly(classes, body, classes[end_token_id])
-        starts = {each.name: assembly.place(each.name, phrases) for each in aspect_sets}
+        singletons = sorted(phrases.tokens() | {end_token_id})
+        classes = TokenClasses.of(vocabulary, LineAutomaton(), singletons)
+        body = AspectAutomaton.compile(classes, phrases.marker, phrases.suppressed)
+        node_tables = NodeTables(classes, body, classes[end_token_id])
+        starts = {each.name: node_tables.add_aspect_set(each.name, phrases) for each in aspect_sets}
         return cls(
-            **{name: _tensor(column, device) for name, column in _columns(assembly).items()},
+            **{name: _tensor(column, device) for name, column in _columns(node_tables).items()},
             marker_token=phrases.marker[phrases.suppressed],
             end_token_id=end_token_id,
             starts=starts,
         )
 
 
-def _columns(nodes: Assembly) -> dict[str, Any]:
+def _columns(nodes: NodeTables) -> dict[str, Any]:
     numbers = range(len(nodes.next))
     return {
         "class_of": nodes.classes.class_of,
         "next": nodes.next,
-        "need": nodes.need,
-        "reserve": nodes.reserve,
-        "later": nodes.later,
+        "min_tokens": nodes.min_tokens,
+        "reserved_tokens": nodes.reserved_tokens,
+        "later_aspects": nodes.later_aspects,
         "ends_item": [node in nodes.lines for node in numbers],
         "in_body": [node in nodes.bodies for node in numbers],
         "full": [nodes.lines.get(node, node) for node in numbers],
-        "opens": [node in nodes.opens for node in numbers],
+        "marker_next": [node in nodes.marker_next for node in numbers],
     }
 
 
@@ -107,7 +108,7 @@ def _tensor(column: Any, device: torch.device | str) -> Tensor:
     return torch.from_numpy(np.asarray(column, dtype=np.int64)).to(device)
 
 
-def begin(nodes: Tensor) -> Tensor:
+def initial_state(nodes: Tensor) -> Tensor:
     """The state [B, 3] of rows that have written nothing; `nodes` [B] are their starts' nodes."""
     return torch.stack([nodes, torch.zeros_like(nodes), torch.zeros_like(nodes)], dim=1)
 
@@ -120,14 +121,21 @@ def advance(tables: GrammarTables, state: Tensor, token: Tensor) -> Tensor:
     return torch.stack([node, items, state[:, POSITION] + 1], dim=1)
 
 
-def legal(tables: GrammarTables, state: Tensor, limit: Tensor, share: Tensor, width: int) -> Tensor:
+def allowed_tokens(
+    tables: GrammarTables, state: Tensor, limit: Tensor, share: Tensor, width: int
+) -> Tensor:
     """Which of `width` token ids each row may take: bool [B, width], never all False in a row.
 
     `limit` [B] is the row's max_new_tokens, `share` [B] what each later aspect keeps beyond its
     minimum. Ids that the tokenizer does not have are illegal.
     """
     node = state[:, NODE]
-    room = limit - state[:, POSITION] - tables.reserve[node] - tables.later[node] * share
-    classes = tables.need[node] <= room[:, None]
+    room = (
+        limit
+        - state[:, POSITION]
+        - tables.reserved_tokens[node]
+        - tables.later_aspects[node] * share
+    )
+    classes = tables.min_tokens[node] <= room[:, None]
     tokens = classes.index_select(1, tables.class_of)
     return functional.pad(tokens, (0, width - tokens.shape[1]))

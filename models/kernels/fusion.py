@@ -17,7 +17,7 @@ from bitsandbytes.functional import dequantize_blockwise
 from bitsandbytes.nn import Linear4bit
 from transformers.models.llama import modeling_llama
 
-from models.kernels.gpu_check import why_not_in_four_bits
+from models.kernels.gpu_check import nf4_kernels_unavailable
 
 
 def unnest_scales(model: Any) -> None:
@@ -33,20 +33,20 @@ def unnest_scales(model: Any) -> None:
             state.nested, state.state2, state.offset = False, None, None
 
 
-def fuse(model: Any, *, few_rows: bool) -> str:
+def fuse(model: Any, *, nf4_kernels: bool) -> str:
     """Patch the model's modules in place; say with what, "none" where it cannot be done.
 
-    `few_rows` takes our products with NF4 weights, which have no gradient: for an engine only.
+    `nf4_kernels` takes our products with NF4 weights, which have no gradient: for an engine only.
     """
     if model.device.type != "cuda":
         return "none"
     unnest_scales(model)
-    parts = [_fuse_products(model) if few_rows else "", _fuse_operations(model)]
+    parts = [_fuse_products(model) if nf4_kernels else "", _fuse_operations(model)]
     return ", ".join(part for part in parts if part) or "none"
 
 
 def _fuse_products(model: Any) -> str:
-    if why_not_in_four_bits(model.device):
+    if nf4_kernels_unavailable(model.device):
         return ""
     from models.kernels.nf4_linear import replace_linears
 
@@ -58,7 +58,7 @@ def _fuse_operations(model: Any) -> str:
         return ""
     from liger_kernel.transformers import apply_liger_kernel_to_llama
 
-    with _only_this_model():
+    with _unpatch_liger():
         apply_liger_kernel_to_llama(
             rope=True,
             rms_norm=True,
@@ -71,7 +71,7 @@ def _fuse_operations(model: Any) -> str:
 
 
 @contextmanager
-def _only_this_model() -> Iterator[None]:
+def _unpatch_liger() -> Iterator[None]:
     """Undo what Liger does to transformers' module: a Llama on the CPU cannot run its kernels.
 
     The rotary function is called by its global name, so both stay, chosen by the tensors' device.
@@ -94,8 +94,8 @@ def _only_this_model() -> Iterator[None]:
 class _Rotary:
     """Rotates queries and keys by the function that can."""
 
-    elsewhere: Callable[..., Any]
+    fallback: Callable[..., Any]
     on_gpu: Callable[..., Any]
 
     def __call__(self, query: Any, *rest: Any, **named: Any) -> Any:
-        return (self.on_gpu if query.is_cuda else self.elsewhere)(query, *rest, **named)
+        return (self.on_gpu if query.is_cuda else self.fallback)(query, *rest, **named)

@@ -20,12 +20,12 @@ def describe(device: torch.device) -> str:
     """Touch the device and tell attention and matrix products, with reasons."""
     torch.zeros(1, device=device)
     attention = choose_attention(device)
-    obstacle = why_not_in_four_bits(device)
+    obstacle = nf4_kernels_unavailable(device)
     products = f"bitsandbytes' products ({obstacle})" if obstacle else "products in 4 bits"
     return f"{attention.name} ({attention.reason}), {products}"
 
 
-def why_not_in_four_bits(device: torch.device) -> str:
+def nf4_kernels_unavailable(device: torch.device) -> str:
     """Why few rows are not multiplied by NF4 weights in 4 bits on this device; "" if they are."""
     if device.type != "cuda":
         return "no GPU"

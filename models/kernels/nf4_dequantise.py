@@ -11,7 +11,7 @@ from torch import Tensor
 TABLE_FACTOR = 1.43675
 
 
-def assembly() -> str:
+def dequantise_asm() -> str:
     """Instructions that turn 4 bytes into their 8 weights, pairs of bf16 in 4 registers.
 
     $0 and $1 get the upper halves' weights, $2 and $3 the lower ones'; $4 holds the bytes, $5 to $8

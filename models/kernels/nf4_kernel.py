@@ -5,14 +5,14 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from models.kernels.nf4_dequantise import assembly
+from models.kernels.nf4_dequantise import dequantise_asm
 from models.kernels.nf4_tiling import BLOCK_WEIGHTS, RANK_STEP, SMALLEST_TILE
 
 _BLOCK_WEIGHTS = tl.constexpr(BLOCK_WEIGHTS)
 _BLOCK_BYTES = tl.constexpr(BLOCK_WEIGHTS // 2)
 _SMALLEST_TILE = tl.constexpr(SMALLEST_TILE)
 _RANK_STEP = tl.constexpr(RANK_STEP)
-_DEQUANTISE = tl.constexpr(assembly())
+_DEQUANTISE = tl.constexpr(dequantise_asm())
 # Written before all inputs are read, so in registers of their own.
 _REGISTERS = tl.constexpr("=&r,=&r,=&r,=&r,r,r,r,r,r,r,r,r,r")
 
@@ -93,12 +93,12 @@ def multiply_tiles(
     rows: tl.tensor,
     packed: tl.tensor,
     scales: tl.tensor,
-    places: tl.tensor,
+    offsets: tl.tensor,
     inner: tl.tensor,
     up: tl.tensor,
     output: tl.tensor,
     sums: tl.tensor,
-    arrivals: tl.tensor,
+    part_counters: tl.tensor,
     n_rows: int,
     n_outputs: int,
     n_inputs: int,
@@ -113,7 +113,8 @@ def multiply_tiles(
 
     Programs are [tile of outputs, part of the inputs, tile of rows]. `rows` is [row, block, 2, 32]:
     a block's even inputs, then its odd ones. `packed` is [output, input / 2], `scales` [block,
-    output], `places` [output / 64, 3] as in Nf4Matrix, `sums` [part, row, output], `arrivals` a
+    output], `offsets` [output / 64, 3] as in Nf4Matrix, `sums` [part, row, output],
+    `part_counters` a
     zero for each piece. `output` has each matrix's [row, output] after the other's; if ADDED, with
     `inner`, [row, matrix, rank] with `n_inner` numbers a row, times `up`, [output, rank], added.
     """
@@ -121,14 +122,14 @@ def multiply_tiles(
     feature = tile * OUTPUTS + tl.arange(0, OUTPUTS)
     row = row_tile * ROWS + tl.arange(0, ROWS)
     live = row[None, :] < n_rows
-    places += tile * (OUTPUTS // _SMALLEST_TILE) * 3
+    offsets += tile * (OUTPUTS // _SMALLEST_TILE) * 3
     total = tl.zeros((OUTPUTS, ROWS), tl.float32)
     if ADDED:
         rank = tl.arange(0, _RANK_STEP)
         n_ranks = tl.multiple_of(n_ranks, _RANK_STEP)
         left = up + feature[:, None] * n_ranks + rank[None, :]
         right = inner + row[None, :] * tl.multiple_of(n_inner, _RANK_STEP) + rank[:, None]
-        right += tl.load(places + 2) * n_ranks
+        right += tl.load(offsets + 2) * n_ranks
         # One of the parts adds it.
         n_added = tl.where(part == 0, n_ranks, 0)
         total = _add_low_rank(total, left, right, live, n_added, _RANK_STEP)
@@ -139,14 +140,14 @@ def multiply_tiles(
     rows += row[None, :] * n_inputs + (first * _BLOCK_WEIGHTS + byte)[:, None]
     scales += first * n_outputs + feature
     total = _add_blocks(total, packed, scales, rows, live, n_blocks, n_outputs)
-    start = tl.multiple_of(tl.load(places), _SMALLEST_TILE)
-    width = tl.multiple_of(tl.load(places + 1), _SMALLEST_TILE)
+    start = tl.multiple_of(tl.load(offsets), _SMALLEST_TILE)
+    width = tl.multiple_of(tl.load(offsets + 1), _SMALLEST_TILE)
     output += n_rows * start + row[None, :] * width + (feature - start)[:, None]
     if n_parts == 1:
         tl.store(output, total.to(tl.bfloat16), mask=live)
     else:
         place = sums + row[None, :] * n_outputs + feature[:, None]
-        piece = arrivals + row_tile * tl.num_programs(0) + tile
+        piece = part_counters + row_tile * tl.num_programs(0) + tile
         _add_up(total, place, piece, output, live, part, n_parts, n_rows * n_outputs)
 
 
@@ -177,7 +178,7 @@ def _add_blocks(
 def _add_up(
     total: tl.tensor,
     place: tl.tensor,
-    arrivals: tl.tensor,
+    part_counters: tl.tensor,
     output: tl.tensor,
     live: tl.tensor,
     part: int,
@@ -188,9 +189,9 @@ def _add_up(
     tl.store(place + part * step, total, mask=live)
     # All threads' sums must be written before this block says so.
     tl.debug_barrier()
-    if tl.atomic_add(arrivals, 1, sem="acq_rel") == n_parts - 1:
+    if tl.atomic_add(part_counters, 1, sem="acq_rel") == n_parts - 1:
         whole = tl.zeros_like(total)
         for other in range(n_parts):
             whole += tl.load(place + other * step, mask=live, cache_modifier=".cg")
         tl.store(output, whole.to(tl.bfloat16), mask=live)
-        tl.store(arrivals, 0)
+        tl.store(part_counters, 0)

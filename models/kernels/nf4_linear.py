@@ -15,14 +15,14 @@ from bitsandbytes.nn import Linear4bit
 from torch import Tensor
 from torch.nn.functional import linear as multiply_plainly
 
-from models.kernels.nf4_product import Added, LowRank, Nf4Matrix, dequantise, multiply
+from models.kernels.nf4_product import LowRank, LowRankTerm, Nf4Matrix, dequantise, multiply
 from models.kernels.nf4_tiling import BLOCK_WEIGHTS, RANK_STEP, ROW_TILES, fits
 
 #: Rows that are multiplied in 4 bits. A single one is bitsandbytes' fused kernel's; for more, those
 #: of a prompt, the weights are written out in bf16 once.
-FEW_ROWS = range(2, 257)
+SMALL_BATCH_ROWS = range(2, 257)
 #: Layers of one module that read the same rows, in the order in which a Llama calls them.
-TOGETHER = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+FUSED_LAYERS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 #: Two products that each round weights and result to bf16 differ by 0.0033 of their norm.
 TOLERANCE = 0.01
 #: Compilers at work at a time, and products that must be the same to the bit.
@@ -31,7 +31,7 @@ _COMPILERS, _REPEATED = 8, 3
 log = logging.getLogger(__name__)
 
 
-class JointProduct:
+class FusedProjection:
     """Multiplies the rows that several layers read by the weights of all, once.
 
     The first layer that is called with a tensor has the others' results computed too; each fetches
@@ -43,26 +43,26 @@ class JointProduct:
         self.matrix = matrix
         self.adapters: LowRank | None = None
         self._read: Tensor | None = None
-        self._unfetched: dict[int, Tensor] = {}
+        self._pending_results: dict[int, Tensor] = {}
 
     def fetch(self, member: int, hidden: Tensor, columns: Tensor | None = None) -> Tensor:
         """Give one layer's result, [row, output], for `hidden`, [..., input].
 
         `columns`, as in LowRank.of_rows, are the ranks of the adapters that each row has.
         """
-        if hidden is not self._read or member not in self._unfetched:
+        if hidden is not self._read or member not in self._pending_results:
             rows = hidden.reshape(-1, self.matrix.n_inputs)
             added = None
             if self.adapters is not None and columns is not None:
-                added = self.adapters.of_rows(rows, columns)
+                added = self.adapters.project_rows(rows, columns)
             products = multiply(rows, self.matrix, added)
-            self._read, self._unfetched = hidden, dict(enumerate(products))
-        result = self._unfetched.pop(member)
-        if not self._unfetched:
+            self._read, self._pending_results = hidden, dict(enumerate(products))
+        result = self._pending_results.pop(member)
+        if not self._pending_results:
             self._read = None
         return result
 
-    def written_out(self, member: int, added: LowRank | None = None) -> Tensor:
+    def dequantised(self, member: int, added: LowRank | None = None) -> Tensor:
         """Give one layer's weights in bf16, [output, input], and with them what is added."""
         return dequantise(self.matrix.bytes_of(member), self.matrix.scales_of(member), added)
 
@@ -70,43 +70,43 @@ class JointProduct:
 class Nf4Linear(Linear4bit):  # type: ignore[misc]  # bitsandbytes has no types
     """bitsandbytes' layer, with its weights and scales as our products read them.
 
-    Its `weight` is a view of `joint`'s bytes for whoever asks for it: it must not be replaced.
+    Its `weight` is a view of `fused`'s bytes for whoever asks for it: it must not be replaced.
     """
 
-    joint: JointProduct
+    fused: FusedProjection
     #: Which of the joint matrices is this layer's.
     member: int
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Map [..., in] to [..., out]."""
-        if self.takes_few(hidden):
-            return self.of_few(hidden)
-        if hidden.numel() == self.in_features or not _is_ours(hidden):
+        if self.supports_rows(hidden):
+            return self.multiply_rows(hidden)
+        if hidden.numel() == self.in_features or not _has_kernel(hidden):
             output: Tensor = super().forward(hidden)
             return output
-        return multiply_plainly(hidden, self.joint.written_out(self.member))
+        return multiply_plainly(hidden, self.fused.dequantised(self.member))
 
-    def takes_few(self, hidden: Tensor) -> bool:
-        """Whether `of_few` multiplies rows [..., in] like these."""
-        return hidden.numel() // self.in_features in FEW_ROWS and _is_ours(hidden)
+    def supports_rows(self, hidden: Tensor) -> bool:
+        """Whether `multiply_rows` multiplies rows [..., in] like these."""
+        return hidden.numel() // self.in_features in SMALL_BATCH_ROWS and _has_kernel(hidden)
 
-    def of_few(self, hidden: Tensor, columns: Tensor | None = None) -> Tensor:
+    def multiply_rows(self, hidden: Tensor, columns: Tensor | None = None) -> Tensor:
         """Map [..., in] to [..., out]; `columns` as in JointProduct.fetch."""
-        result = self.joint.fetch(self.member, hidden, columns)
+        result = self.fused.fetch(self.member, hidden, columns)
         return result.view(*hidden.shape[:-1], self.out_features)
 
 
-def _is_ours(hidden: Tensor) -> bool:
+def _has_kernel(hidden: Tensor) -> bool:
     """Our products have no gradient, and their inputs are in bf16."""
     return not hidden.requires_grad and hidden.dtype == torch.bfloat16
 
 
-def joint_layers(model: Any) -> list[list[str]]:
+def fused_layer_groups(model: Any) -> list[list[str]]:
     """Paths of the layers that share a product, in the order of its matrices."""
-    joints: dict[JointProduct, list[str]] = {}
+    joints: dict[FusedProjection, list[str]] = {}
     for path, module in model.named_modules():
         if isinstance(module, Nf4Linear):
-            joints.setdefault(module.joint, []).append(path)
+            joints.setdefault(module.fused, []).append(path)
     return [sorted(paths, key=lambda p: model.get_submodule(p).member) for paths in joints.values()]
 
 
@@ -118,9 +118,9 @@ def replace_linears(model: Any) -> int:
     reviews say.
     """
     groups = _groups(model)
-    one_of_each = {tuple(linear.weight.quant_state.shape for linear in g): g for g in groups}
-    if groups and (doubt := _doubt_about(list(one_of_each.values()))):
-        log.warning("decoding with bitsandbytes' products, which is slower: %s", doubt)
+    examples = {tuple(linear.weight.quant_state.shape for linear in g): g for g in groups}
+    if groups and (reason := _why_unusable(list(examples.values()))):
+        log.warning("decoding with bitsandbytes' products, which is slower: %s", reason)
         return 0
     for group in groups:
         _replace(group)
@@ -132,7 +132,7 @@ def _groups(model: Any) -> list[list[Linear4bit]]:
     groups = []
     for parent in model.modules():
         fitting = {name: child for name, child in parent.named_children() if _fits(child)}
-        for names in TOGETHER:
+        for names in FUSED_LAYERS:
             if fitting.keys() >= set(names):
                 groups.append([fitting.pop(name) for name in names])
         groups += [[linear] for linear in fitting.values()]
@@ -140,12 +140,12 @@ def _groups(model: Any) -> list[list[Linear4bit]]:
 
 
 def _replace(group: Sequence[Linear4bit]) -> None:
-    joint = JointProduct(_matrix(group))
+    fused = FusedProjection(_matrix(group))
     for member, linear in enumerate(group):
         # The class alone changes: PEFT and state dicts go on finding bitsandbytes' layer.
         linear.__class__ = Nf4Linear
-        linear.joint, linear.member = joint, member
-        linear.weight.data = joint.matrix.bytes_of(member).view_as(linear.weight.data)
+        linear.fused, linear.member = fused, member
+        linear.weight.data = fused.matrix.bytes_of(member).view_as(linear.weight.data)
 
 
 def _matrix(group: Sequence[Linear4bit]) -> Nf4Matrix:
@@ -156,7 +156,7 @@ def _matrix(group: Sequence[Linear4bit]) -> Nf4Matrix:
     )
 
 
-def _doubt_about(groups: Sequence[Sequence[Linear4bit]]) -> str:
+def _why_unusable(groups: Sequence[Sequence[Linear4bit]]) -> str:
     """Why our products must not be used for these layers, "" if they may; compiles all of them."""
     try:
         with ThreadPoolExecutor(_COMPILERS) as pool:
@@ -170,22 +170,24 @@ def _doubt_about(groups: Sequence[Sequence[Linear4bit]]) -> str:
 @torch.inference_mode()
 def _error(group: Sequence[Linear4bit], n_rows: int | None) -> str:
     """What is wrong with products of so many rows, or (None) with weights written out."""
-    joint = JointProduct(_matrix(group))
+    fused = FusedProjection(_matrix(group))
     plain = torch.cat([dequantize_4bit(g.weight.data, g.weight.quant_state) for g in group])
-    adapters = _random_adapters(joint.matrix.outputs, plain)
+    adapters = _random_adapters(fused.matrix.outputs, plain)
     summed = plain + torch.cat([each.up @ each.down for each in adapters])
     if n_rows is None:
-        wrong = _distance(plain, lambda: _written_out(joint, [None] * len(group)))
-        wrong = max(wrong, _distance(summed, lambda: _written_out(joint, adapters)))
+        wrong = _relative_error(plain, lambda: _dequantised(fused, [None] * len(group)))
+        wrong = max(wrong, _relative_error(summed, lambda: _dequantised(fused, adapters)))
     else:
-        rows = torch.randn(n_rows, joint.matrix.n_inputs, device=plain.device, dtype=plain.dtype)
-        added = _joined(adapters).of_rows(rows, rows.new_ones(1, 1, RANK_STEP))
-        wrong = _distance(rows @ plain.t(), lambda: _multiplied(joint, rows, None))
-        wrong = max(wrong, _distance(rows @ summed.t(), lambda: _multiplied(joint, rows, added)))
+        rows = torch.randn(n_rows, fused.matrix.n_inputs, device=plain.device, dtype=plain.dtype)
+        added = _joined(adapters).project_rows(rows, rows.new_ones(1, 1, RANK_STEP))
+        wrong = _relative_error(rows @ plain.t(), lambda: _multiplied(fused, rows, None))
+        wrong = max(
+            wrong, _relative_error(rows @ summed.t(), lambda: _multiplied(fused, rows, added))
+        )
     if wrong < TOLERANCE:
         return ""
     what = "weights written out" if n_rows is None else f"products of {n_rows} rows"
-    return f"our {what} of {joint.matrix.outputs} outputs are off by {wrong:.4f}"
+    return f"our {what} of {fused.matrix.outputs} outputs are off by {wrong:.4f}"
 
 
 def _random_adapters(outputs: Sequence[int], weights: Tensor) -> list[LowRank]:
@@ -200,8 +202,8 @@ def _random_adapters(outputs: Sequence[int], weights: Tensor) -> list[LowRank]:
     ]
 
 
-def _written_out(joint: JointProduct, adapters: Sequence[LowRank | None]) -> Tensor:
-    return torch.cat([joint.written_out(m, adapter) for m, adapter in enumerate(adapters)])
+def _dequantised(fused: FusedProjection, adapters: Sequence[LowRank | None]) -> Tensor:
+    return torch.cat([fused.dequantised(m, adapter) for m, adapter in enumerate(adapters)])
 
 
 def _joined(adapters: Sequence[LowRank]) -> LowRank:
@@ -209,11 +211,11 @@ def _joined(adapters: Sequence[LowRank]) -> LowRank:
     return LowRank(torch.cat(up), torch.cat(down))
 
 
-def _multiplied(joint: JointProduct, rows: Tensor, added: Added | None) -> Tensor:
-    return torch.cat(multiply(rows, joint.matrix, added), dim=1)
+def _multiplied(fused: FusedProjection, rows: Tensor, added: LowRankTerm | None) -> Tensor:
+    return torch.cat(multiply(rows, fused.matrix, added), dim=1)
 
 
-def _distance(wanted: Tensor, find: Callable[[], Tensor]) -> float:
+def _relative_error(wanted: Tensor, find: Callable[[], Tensor]) -> float:
     """How far off what is found is, as a share of its norm; infinitely when it is not repeated."""
     found = [find() for _ in range(_REPEATED)]
     if not all(torch.equal(each, found[0]) for each in found):

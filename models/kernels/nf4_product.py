@@ -23,11 +23,11 @@ from torch import Tensor
 from models.kernels.nf4_dequantise import TABLE_FACTOR
 from models.kernels.nf4_tiling import (
     BLOCK_WEIGHTS,
+    DEQUANTISE_ADD_TILE,
+    DEQUANTISE_TILE,
     SMALLEST_TILE,
-    WRITTEN,
-    WRITTEN_SUM,
+    DequantiseTile,
     Tiling,
-    WrittenTile,
     tiling_for,
 )
 
@@ -43,17 +43,17 @@ class LowRank:
     up: Tensor
     down: Tensor
 
-    def of_rows(self, rows: Tensor, columns: Tensor) -> Added:
+    def project_rows(self, rows: Tensor, columns: Tensor) -> LowRankTerm:
         """Multiply `rows` [row, input] by `down`.
 
         `columns` [row or 1, 1, rank] is 1 for the ranks that a row has, and 0 for the others.
         """
         inner = rows @ self.down.t()
-        return Added(self.up, inner.view(len(rows), -1, columns.shape[-1]) * columns)
+        return LowRankTerm(self.up, inner.view(len(rows), -1, columns.shape[-1]) * columns)
 
 
 @dataclass(frozen=True)
-class Added:
+class LowRankTerm:
     """What is added to a product of rows: `inner` [row, matrix, rank] by `up`, as in LowRank."""
 
     up: Tensor
@@ -65,13 +65,13 @@ class Nf4Matrix:
     """Matrices that multiply the same rows, one below the other: a product is one of all.
 
     `packed` uint8 holds two weights a byte as bitsandbytes packs them, row by row; `scales` is as
-    `pack_scales` gives it. `places` int32 [output / 64, 3] has for each 64 outputs the first one of
-    their matrix, how many that has, and its number.
+    `pack_scales` gives it. `offsets` int32 [output / 64, 3] has for each 64 outputs the first one
+    of their matrix, how many that has, and its number.
     """
 
     packed: Tensor
     scales: Tensor
-    places: Tensor
+    offsets: Tensor
     #: Outputs of each matrix.
     outputs: tuple[int, ...]
 
@@ -80,13 +80,13 @@ class Nf4Matrix:
         cls, packed: Sequence[Tensor], scales: Sequence[Tensor], outputs: Sequence[int]
     ) -> Nf4Matrix:
         """Join matrices of equally many inputs; each comes with its scales, [output * block]."""
-        sized = list(zip(_starts(outputs), outputs, range(len(outputs)), strict=True))
-        places = [place for place in sized for _ in range(place[1] // SMALLEST_TILE)]
+        sized = list(zip(_offsets(outputs), outputs, range(len(outputs)), strict=True))
+        offsets = [place for place in sized for _ in range(place[1] // SMALLEST_TILE)]
         columns = [pack_scales(each, n) for each, n in zip(scales, outputs, strict=True)]
         return cls(
             torch.cat([each.flatten() for each in packed]),
             torch.cat(columns, dim=1),
-            torch.tensor(places, dtype=torch.int32, device=packed[0].device),
+            torch.tensor(offsets, dtype=torch.int32, device=packed[0].device),
             tuple(outputs),
         )
 
@@ -97,13 +97,13 @@ class Nf4Matrix:
 
     def bytes_of(self, member: int) -> Tensor:
         """The packed weights of one matrix, a view."""
-        start, n_outputs = _starts(self.outputs)[member], self.outputs[member]
+        start, n_outputs = _offsets(self.outputs)[member], self.outputs[member]
         row_bytes = self.n_inputs // 2
         return self.packed[start * row_bytes : (start + n_outputs) * row_bytes]
 
     def scales_of(self, member: int) -> Tensor:
         """The scales of one matrix, a view."""
-        start = _starts(self.outputs)[member]
+        start = _offsets(self.outputs)[member]
         return self.scales[:, start : start + self.outputs[member]]
 
 
@@ -120,7 +120,7 @@ def pack_scales(scales: Tensor, n_outputs: int) -> Tensor:
 
 
 def multiply(
-    rows: Tensor, matrix: Nf4Matrix, added: Added | None = None, tiling: Tiling | None = None
+    rows: Tensor, matrix: Nf4Matrix, added: LowRankTerm | None = None, tiling: Tiling | None = None
 ) -> tuple[Tensor, ...]:
     """Multiply `rows`, [row, input] in bf16, by each transposed matrix; [row, output] in bf16.
 
@@ -132,15 +132,15 @@ def multiply(
     tiling = tiling or tiling_for(n_rows, matrix.outputs, matrix.n_inputs, _processors(rows.device))
     output = torch.empty(n_rows * n_outputs, device=rows.device, dtype=rows.dtype)
     multiply_tiles[(n_outputs // tiling.outputs, tiling.parts, ceil(n_rows / tiling.rows))](
-        _halves(rows),
+        _even_then_odd(rows),
         matrix.packed,
         matrix.scales,
-        matrix.places,
+        matrix.offsets,
         rows if added is None else added.inner,
         rows if added is None else added.up,
         output,
-        _sums(tiling, n_rows, n_outputs, rows.device),
-        _arrivals(rows.device),
+        _partial_sums(tiling, n_rows, n_outputs, rows.device),
+        _part_counters(rows.device),
         n_rows,
         n_outputs,
         matrix.n_inputs,
@@ -159,7 +159,7 @@ def multiply(
 
 
 def dequantise(
-    packed: Tensor, scales: Tensor, added: LowRank | None = None, tile: WrittenTile | None = None
+    packed: Tensor, scales: Tensor, added: LowRank | None = None, tile: DequantiseTile | None = None
 ) -> Tensor:
     """Write a matrix out in bf16, [output, input]: the very weights that `multiply` takes.
 
@@ -168,7 +168,7 @@ def dequantise(
     from models.kernels.nf4_kernel import dequantise_tiles
 
     n_blocks, n_outputs = scales.shape
-    tile = tile or (WRITTEN if added is None else WRITTEN_SUM)
+    tile = tile or (DEQUANTISE_TILE if added is None else DEQUANTISE_ADD_TILE)
     weights = torch.empty(
         n_outputs, n_blocks * BLOCK_WEIGHTS, device=packed.device, dtype=torch.bfloat16
     )
@@ -195,14 +195,14 @@ def _processors(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count
 
 
-def _sums(tiling: Tiling, n_rows: int, n_outputs: int, device: torch.device) -> Tensor:
+def _partial_sums(tiling: Tiling, n_rows: int, n_outputs: int, device: torch.device) -> Tensor:
     """Where parts leave their sums; nobody does where there is one."""
     parts = tiling.parts if tiling.parts > 1 else 0
     return torch.empty(parts, n_rows, n_outputs, device=device)
 
 
 @cache
-def _arrivals(device: torch.device) -> Tensor:
+def _part_counters(device: torch.device) -> Tensor:
     """How many parts of each piece are done; each product leaves it at zero.
 
     Of a device's products only one may run at a time, as they do on one stream.
@@ -210,14 +210,14 @@ def _arrivals(device: torch.device) -> Tensor:
     return torch.zeros(1 << 12, dtype=torch.int32, device=device)
 
 
-def _halves(rows: Tensor) -> Tensor:
+def _even_then_odd(rows: Tensor) -> Tensor:
     """Each block's even inputs before its odd ones: a byte holds one of each."""
     n_rows, n_inputs = rows.shape
     pairs = rows.reshape(n_rows, n_inputs // BLOCK_WEIGHTS, BLOCK_WEIGHTS // 2, 2)
     return pairs.transpose(2, 3).contiguous()
 
 
-def _starts(outputs: Sequence[int]) -> list[int]:
+def _offsets(outputs: Sequence[int]) -> list[int]:
     return [0, *accumulate(outputs)][: len(outputs)]
 
 

@@ -18,7 +18,7 @@ class _Kind:
     warps: int
     stages: int
     #: Blocks of threads that a processor holds at a time.
-    resident: int
+    blocks_per_processor: int
 
 
 #: By rows. 128 outputs and rows in 4 warps run out of registers, and then give wrong sums.
@@ -42,7 +42,7 @@ _REGISTERS, _MOST_REGISTERS, _REGISTER_STEP = 1 << 16, 255, 8
 
 
 @dataclass(frozen=True)
-class WrittenTile:
+class DequantiseTile:
     """The outputs and blocks of weights that a block of threads writes out."""
 
     outputs: int
@@ -51,9 +51,9 @@ class WrittenTile:
 
 
 #: Of twelve shapes the fastest on an H200.
-WRITTEN = WrittenTile(4, 16, 4)
+DEQUANTISE_TILE = DequantiseTile(4, 16, 4)
 #: The same with a product of low rank, on an H100: tensor cores take 16 outputs at least.
-WRITTEN_SUM = WrittenTile(16, 8, 4)
+DEQUANTISE_ADD_TILE = DequantiseTile(16, 8, 4)
 
 
 @dataclass(frozen=True)
@@ -95,10 +95,10 @@ def tiling_for(n_rows: int, outputs: Sequence[int], n_inputs: int, n_processors:
 
     def is_fast(parts: int) -> bool:
         length = n_blocks // parts
-        most = n_processors * (kind.resident if length >= _LONG else 1)
+        most = n_processors * (kind.blocks_per_processor if length >= _LONG else 1)
         return n_blocks % parts == 0 and length >= _SHORT and tiles * parts <= most
 
     parts = max(filter(is_fast, (1 << power for power in range(8))), default=1)
-    threads = kind.resident * kind.warps * _WARP_THREADS
+    threads = kind.blocks_per_processor * kind.warps * _WARP_THREADS
     registers = min(_REGISTERS // threads // _REGISTER_STEP * _REGISTER_STEP, _MOST_REGISTERS)
     return Tiling(tile, rows, parts, kind.warps, kind.stages, registers)

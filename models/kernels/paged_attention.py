@@ -18,13 +18,13 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from errors import MissingPart
-from models.kernels.paged_cache import CacheKind, PagedCache, in_eight_bits
+from models.kernels.paged_cache import CacheKind, PagedCache, to_fp8
 
 #: The name under which transformers finds `attend`.
 ATTENTION = "referee_paged"
 
 
-class Kernel(Protocol):
+class AttentionKernel(Protocol):
     """Attention on tensors [row, token, head, dim]."""
 
     @property
@@ -42,32 +42,32 @@ class Kernel(Protocol):
         """Attention of one token a row to everything its cache holds."""
 
 
-class PromptRead(Exception):
+class PrefillDone(Exception):
     """Ends a prefill in its last layer: of a prompt only keys and values are wanted."""
 
 
 @dataclass(frozen=True)
 class PrefillPlan:
-    """Where the tokens of a slot's prompt go: `places` int64 [token].
+    """Where the tokens of a slot's prompt go: `slot_mapping` int64 [token].
 
-    `broken` bool [] becomes true when the prompt's numbers are not finite: read from the cache,
+    `non_finite` bool [] becomes true when the prompt's numbers are not finite: read from the cache,
     FlashAttention-3 would take them for zeros.
     """
 
-    kernel: Kernel
+    kernel: AttentionKernel
     cache: PagedCache
     slot: int
-    places: Tensor
-    broken: Tensor
+    slot_mapping: Tensor
+    non_finite: Tensor
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """Store keys and values, and attend to the prompt itself; PromptRead in the last layer."""
         keys, values = key.flatten(0, 1), value.flatten(0, 1)
-        self.cache.write_prompt(layer, self.slot, self.places, keys, values)
+        self.cache.write_prompt(layer, self.slot, self.slot_mapping, keys, values)
         if layer == self.cache.n_layers - 1:
             # What is no number in any layer is none in all that follow.
-            self.broken.copy_(not_finite(keys.flatten()) | not_finite(values.flatten()))
-            raise PromptRead
+            self.non_finite.copy_(not_finite(keys.flatten()) | not_finite(values.flatten()))
+            raise PrefillDone
         return self.kernel.prefill(query, key, value, scale)
 
 
@@ -78,16 +78,16 @@ class DecodePlan:
     `host_lengths` repeats the lengths for kernels that need them on the host, else it is empty.
     """
 
-    kernel: Kernel
+    kernel: AttentionKernel
     cache: PagedCache
-    places: Tensor
+    slot_mapping: Tensor
     lengths: Tensor
     host_lengths: Sequence[int] = ()
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """Store keys and values, and attend to all that the cache then holds."""
         keys, values = key.flatten(0, 1), value.flatten(0, 1)
-        self.cache.write_step(layer, self.places, keys, values)
+        self.cache.write_step(layer, self.slot_mapping, keys, values)
         return self.kernel.decode(query, layer, self, scale)
 
 
@@ -130,24 +130,24 @@ class SdpaKernel:
     def decode(self, query: Tensor, layer: int, plan: DecodePlan, scale: float) -> Tensor:
         """See Kernel; a row's cache lies in one block."""
         cache = plan.cache
-        units = cache.units_of(layer, len(query)) or (None, None)
-        query = cache.as_keys_are(query)
+        kv_scales = cache.kv_scales_of(layer, len(query)) or (None, None)
+        query = cache.rotate_query(query)
         rows = []
         for row, length in enumerate(plan.host_lengths):
-            place = cache.block_of(row)
+            place = cache.first_block(row)
             key, value = (
                 _read(pool[layer, place : place + 1, :length], unit, row, query.dtype)
-                for pool, unit in zip((cache.keys, cache.values), units, strict=True)
+                for pool, unit in zip((cache.keys, cache.values), kv_scales, strict=True)
             )
             rows.append(_sdpa(query[row : row + 1], key, value, scale, causal=False))
         return torch.cat(rows)
 
 
-def _read(stored: Tensor, units: Tensor | None, row: int, dtype: torch.dtype) -> Tensor:
+def _read(stored: Tensor, kv_scales: Tensor | None, row: int, dtype: torch.dtype) -> Tensor:
     """What a row stored, [1, token, head, dim], as the model computes."""
-    if units is None:
+    if kv_scales is None:
         return stored
-    return stored.to(dtype) * units[row, :, None].to(dtype)
+    return stored.to(dtype) * kv_scales[row, :, None].to(dtype)
 
 
 def _sdpa(query: Tensor, key: Tensor, value: Tensor, scale: float, *, causal: bool) -> Tensor:
@@ -167,29 +167,31 @@ class FlashKernel:
 
     def __init__(self, library: Any) -> None:
         """`library` has flash_attn_func and flash_attn_with_kvcache."""
-        self._whole = library.flash_attn_func
+        self._atomic_file = library.flash_attn_func
         self._with_cache = library.flash_attn_with_kvcache
         parameters = inspect.signature(self._with_cache).parameters
         self._table = "page_table" if "page_table" in parameters else "block_table"
 
     def prefill(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """See Kernel."""
-        return _first(self._whole(query, key, value, softmax_scale=scale, causal=True))
+        return _first(self._atomic_file(query, key, value, softmax_scale=scale, causal=True))
 
     def decode(self, query: Tensor, layer: int, plan: DecodePlan, scale: float) -> Tensor:
         """See Kernel."""
         cache = plan.cache
-        units = cache.units_of(layer, len(query))
-        eight_bits = {} if units is None else {"k_descale": units[0], "v_descale": units[1]}
+        kv_scales = cache.kv_scales_of(layer, len(query))
+        descales = (
+            {} if kv_scales is None else {"k_descale": kv_scales[0], "v_descale": kv_scales[1]}
+        )
         attended = self._with_cache(
-            query if units is None else in_eight_bits(cache.as_keys_are(query)),
+            query if kv_scales is None else to_fp8(cache.rotate_query(query)),
             cache.keys[layer],
             cache.values[layer],
             cache_seqlens=plan.lengths,
             softmax_scale=scale,
             causal=True,
             **{self._table: cache.tables[: len(query)]},
-            **eight_bits,
+            **descales,
         )
         return _first(attended).to(query.dtype)
 
@@ -204,7 +206,7 @@ def _first(result: Any) -> Tensor:
 _LIBRARIES = {"flash_attention_3": "flash_attn_interface", "flash_attention_2": "flash_attn"}
 
 
-def kernel_for(attention: str, kind: CacheKind = "bf16") -> Kernel:
+def kernel_for(attention: str, kind: CacheKind = "bf16") -> AttentionKernel:
     """Give the kernel for a name from `models.kernels.attention_choice.choose_attention`.
 
     MissingPart when it cannot read a cache of this kind.

@@ -19,13 +19,13 @@ from models.kernels.transfer import upload
 #: `bf16` keeps keys and values as the model computes them, in whatever type that is.
 CacheKind = Literal["bf16", "fp8"]
 #: Eight bits of which three are the mantissa's (Micikevicius et al. 2022, arXiv:2209.05433).
-EIGHT_BITS = torch.float8_e4m3fn
+FP8 = torch.float8_e4m3fn
 #: The type's largest number.
-_LARGEST = torch.finfo(EIGHT_BITS).max
+_LARGEST = torch.finfo(FP8).max
 #: An answer's keys and values may be this much larger than the prompt's before they are clipped.
 HEADROOM = 2.0
 #: A head whose prompt is all zeros still needs a unit that can be divided by.
-_SMALLEST_UNIT = 1e-12
+_MIN_SCALE = 1e-12
 #: Keys and values are stored in words: indexing moves element by element, and knows no float8.
 _WORD, _WORD_BYTES = torch.int64, 8
 #: The pool's first block belongs to nobody: rows without a request read and write there.
@@ -42,7 +42,7 @@ class CacheShape:
     dtype: torch.dtype
     device: torch.device
     #: What the model computes keys and values in.
-    computed_in: torch.dtype = torch.bfloat16
+    compute_dtype: torch.dtype = torch.bfloat16
 
     def __post_init__(self) -> None:
         if self.head_dim * self.dtype.itemsize % _WORD_BYTES:
@@ -59,9 +59,9 @@ class CacheShape:
             n_layers=config.num_hidden_layers,
             n_heads=config.num_key_value_heads,
             head_dim=head_dim or config.hidden_size // config.num_attention_heads,
-            dtype=EIGHT_BITS if kind == "fp8" else model.dtype,
+            dtype=FP8 if kind == "fp8" else model.dtype,
             device=model.device,
-            computed_in=model.dtype,
+            compute_dtype=model.dtype,
         )
 
     @property
@@ -71,7 +71,7 @@ class CacheShape:
 
 
 @dataclass(frozen=True)
-class Rotation:
+class HadamardRotation:
     """Hadamard's matrix [dim, dim] on keys and on queries: no product of the two changes by it.
 
     It spreads what some channels hold more of than others over all of them, and so halves what
@@ -79,11 +79,11 @@ class Rotation:
     arXiv:2407.08608, section 3.3).
     """
 
-    of_keys: Tensor
-    of_queries: Tensor
+    key_matrix: Tensor
+    query_matrix: Tensor
 
     @classmethod
-    def of(cls, shape: CacheShape) -> Rotation | None:
+    def of(cls, shape: CacheShape) -> HadamardRotation | None:
         """None for heads whose width is no power of two, which have no such matrix."""
         width = shape.head_dim
         if width & (width - 1):
@@ -94,7 +94,7 @@ class Rotation:
         # Two powers of two whose product is 1 / width: exact in every type.
         down = 2.0 ** -ceil(log2(width) / 2)
         parts = (signs * down, signs / (width * down))
-        return cls(*(part.to(shape.device, shape.computed_in) for part in parts))
+        return cls(*(part.to(shape.device, shape.compute_dtype) for part in parts))
 
 
 class PagedCache:
@@ -102,8 +102,8 @@ class PagedCache:
 
     `keys` and `values` are [layer, block, token in block, head, dim]; `tables` is int32
     [slot, blocks of the longest request] on the device, unused entries point to SCRATCH. In eight
-    bits, `units` float32 [2, layer, slot, head] are what stored keys and values are multiples of,
-    set by each request's prompt; else it is None. Keys in eight bits are stored rotated.
+    bits, `kv_scales` float32 [2, layer, slot, head] are what stored keys and values are multiples
+    of, set by each request's prompt; else it is None. Keys in eight bits are stored rotated.
     """
 
     def __init__(
@@ -117,13 +117,15 @@ class PagedCache:
         self.values = torch.zeros_like(self.keys)
         width = self.blocks_for(max_tokens)
         self.tables = torch.zeros(slots, width, dtype=torch.int32, device=shape.device)
-        self.units: Tensor | None = None
-        self._rotation: Rotation | None = None
-        if shape.dtype == EIGHT_BITS:
-            self.units = torch.ones(2, shape.n_layers, slots, shape.n_heads, device=shape.device)
-            self._rotation = Rotation.of(shape)
+        self.kv_scales: Tensor | None = None
+        self._rotation: HadamardRotation | None = None
+        if shape.dtype == FP8:
+            self.kv_scales = torch.ones(
+                2, shape.n_layers, slots, shape.n_heads, device=shape.device
+            )
+            self._rotation = HadamardRotation.of(shape)
         self._free = list(range(n_blocks, 0, -1))
-        self._held: dict[int, list[int]] = {}
+        self._blocks: dict[int, list[int]] = {}
 
     @property
     def n_layers(self) -> int:
@@ -140,7 +142,7 @@ class PagedCache:
         if needed > len(self._free):
             return False
         blocks = [self._free.pop() for _ in range(needed)]
-        self._held[slot] = blocks
+        self._blocks[slot] = blocks
         row = blocks + [SCRATCH] * (self.tables.shape[1] - needed)
         self.tables[slot] = upload(torch.tensor(row, dtype=torch.int32), self.tables.device)
         return True
@@ -150,66 +152,68 @@ class PagedCache:
 
         That is safe as long as the next holder's work is queued on the same stream.
         """
-        self._free.extend(self._held.pop(slot))
+        self._free.extend(self._blocks.pop(slot))
         self.tables[slot].fill_(SCRATCH)
 
-    def block_of(self, slot: int) -> int:
+    def first_block(self, slot: int) -> int:
         """Give the first block that a slot holds, SCRATCH if it holds none."""
-        return self._held.get(slot, [SCRATCH])[0]
+        return self._blocks.get(slot, [SCRATCH])[0]
 
-    def places(self, slot: int, n_tokens: int) -> Tensor:
+    def slot_mapping(self, slot: int, n_tokens: int) -> Tensor:
         """Where a request's first tokens lie: int64 [n_tokens], for `write`."""
         positions = torch.arange(n_tokens, device=self.tables.device)
         blocks = self.tables[slot].long()[positions // self.block_tokens]
         return blocks * self.block_tokens + positions % self.block_tokens
 
-    def next_places(self, n_rows: int, positions: Tensor, live: Tensor) -> Tensor:
+    def next_slot_mapping(self, n_rows: int, positions: Tensor, live: Tensor) -> Tensor:
         """Where the first rows' tokens at `positions` [n] lie; SCRATCH for rows that rest."""
         column = (positions // self.block_tokens)[:, None]
         blocks = self.tables[:n_rows].long().gather(1, column)[:, 0]
-        places = blocks * self.block_tokens + positions % self.block_tokens
-        return torch.where(live, places, SCRATCH)
+        slot_mapping = blocks * self.block_tokens + positions % self.block_tokens
+        return torch.where(live, slot_mapping, SCRATCH)
 
     def write_prompt(
-        self, layer: int, slot: int, places: Tensor, keys: Tensor, values: Tensor
+        self, layer: int, slot: int, slot_mapping: Tensor, keys: Tensor, values: Tensor
     ) -> None:
-        """Store keys and values [n, head, dim] of a slot's prompt at `places` [n]."""
-        keys = self._turned(keys)
-        if self.units is not None:
-            for units, tensor in zip(self.units[:, layer, slot], (keys, values), strict=True):
+        """Store keys and values [n, head, dim] of a slot's prompt at `slot_mapping` [n]."""
+        keys = self._rotated(keys)
+        if self.kv_scales is not None:
+            for kv_scales, tensor in zip(
+                self.kv_scales[:, layer, slot], (keys, values), strict=True
+            ):
                 largest = tensor.abs().amax(dim=(0, 2)).float()
-                units.copy_((largest * HEADROOM / _LARGEST).clamp(min=_SMALLEST_UNIT))
-        self._write(layer, slice(slot, slot + 1), places, keys, values)
+                kv_scales.copy_((largest * HEADROOM / _LARGEST).clamp(min=_MIN_SCALE))
+        self._write(layer, slice(slot, slot + 1), slot_mapping, keys, values)
 
-    def write_step(self, layer: int, places: Tensor, keys: Tensor, values: Tensor) -> None:
+    def write_step(self, layer: int, slot_mapping: Tensor, keys: Tensor, values: Tensor) -> None:
         """Store one token's keys and values [row, head, dim] of each of the first slots."""
-        keys = self._turned(keys)
-        self._write(layer, slice(0, len(keys)), places, keys, values)
+        keys = self._rotated(keys)
+        self._write(layer, slice(0, len(keys)), slot_mapping, keys, values)
 
-    def as_keys_are(self, query: Tensor) -> Tensor:
+    def rotate_query(self, query: Tensor) -> Tensor:
         """Turn a query [..., dim] as stored keys are turned, so that products stay the same."""
-        return query if self._rotation is None else query @ self._rotation.of_queries
+        return query if self._rotation is None else query @ self._rotation.query_matrix
 
-    def units_of(self, layer: int, n_rows: int) -> tuple[Tensor, Tensor] | None:
+    def kv_scales_of(self, layer: int, n_rows: int) -> tuple[Tensor, Tensor] | None:
         """Give the units of the first slots' keys and values, each [row, head]."""
-        if self.units is None:
+        if self.kv_scales is None:
             return None
-        keys, values = self.units[:, layer, :n_rows]
+        keys, values = self.kv_scales[:, layer, :n_rows]
         return keys, values
 
-    def _turned(self, keys: Tensor) -> Tensor:
-        return keys if self._rotation is None else keys @ self._rotation.of_keys
+    def _rotated(self, keys: Tensor) -> Tensor:
+        return keys if self._rotation is None else keys @ self._rotation.key_matrix
 
     def _write(
-        self, layer: int, slots: slice, places: Tensor, keys: Tensor, values: Tensor
+        self, layer: int, slots: slice, slot_mapping: Tensor, keys: Tensor, values: Tensor
     ) -> None:
         for kind, (pool, tensor) in enumerate(((self.keys, keys), (self.values, values))):
-            if self.units is not None:
-                tensor = in_eight_bits(tensor / self.units[kind, layer, slots, :, None])
+            if self.kv_scales is not None:
+                tensor = to_fp8(tensor / self.kv_scales[kind, layer, slots, :, None])
             rows = pool[layer].view(-1, *tensor.shape[1:])
-            rows.view(_WORD).index_copy_(0, places, tensor.view(_WORD))
+            rows.view(_WORD).index_copy_(0, slot_mapping, tensor.view(_WORD))
 
 
-def in_eight_bits(tensor: Tensor) -> Tensor:
+def to_fp8(tensor: Tensor) -> Tensor:
     """Round to eight bits; what is too large is clipped, since the type would make it NaN."""
-    return tensor.clamp(-_LARGEST, _LARGEST).to(EIGHT_BITS)
+    return tensor.clamp(-_LARGEST, _LARGEST).to(FP8)

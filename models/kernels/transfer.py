@@ -18,7 +18,7 @@ def upload(tensor: Tensor, target: device) -> Tensor:
     return tensor.pin_memory().to(target, non_blocking=True)
 
 
-def beside(source: device) -> AbstractContextManager[object]:
+def side_stream(source: device) -> AbstractContextManager[object]:
     """A context, for any number of uses, in which reading waits for nothing that is under way.
 
     What is read there must have been written before, and not change meanwhile.
@@ -29,6 +29,6 @@ def beside(source: device) -> AbstractContextManager[object]:
     return torch.cuda.stream(stream)
 
 
-def put(column: Tensor, row: int, value: float) -> None:
+def set_entry(column: Tensor, row: int, value: float) -> None:
     """Set one entry of a tensor [row]: assigning it would be a plain copy, see `upload`."""
     column[row].fill_(value)

@@ -9,7 +9,7 @@ from models.text.reviewer import ReviewerConfig
 CHARS_PER_TOKEN = 3.5
 
 
-def most_usd(config: ReviewerConfig, n_chars: int, n_papers: int) -> float | None:
+def max_cost_usd(config: ReviewerConfig, n_chars: int, n_papers: int) -> float | None:
     """Upper bound, in US dollars, of one review of each paper; None when prices are unknown.
 
     `n_chars` is the length of all papers together. Every answer is taken to be as long as it may.
@@ -25,14 +25,16 @@ def most_usd(config: ReviewerConfig, n_chars: int, n_papers: int) -> float | Non
     return (n_input * prices[0] + n_papers * config.max_new_tokens * prices[1]) / 1e6
 
 
-def refuse_dear(config: ReviewerConfig, n_chars: int, n_papers: int, max_usd: float | None) -> None:
+def check_cost_limit(
+    config: ReviewerConfig, n_chars: int, n_papers: int, max_usd: float | None
+) -> None:
     """UserError when a paid endpoint may cost more than `max_usd`, or names no prices.
 
     None is no limit, and a local reviewer costs nothing.
     """
     if max_usd is None or config.endpoint is None:
         return
-    usd = most_usd(config, n_chars, n_papers)
+    usd = max_cost_usd(config, n_chars, n_papers)
     if usd is None:
         raise UserError(
             f"Reviewer {config.name} names no prices, so no --max-usd can be kept: give its "

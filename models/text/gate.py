@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from models.text.aspects import AspectSet
 from models.text.generation import Finish
-from models.text.review import Check, GateResult, Review
+from models.text.review import GateCheck, GateResult, Review
 
 #: All checks, in the order in which they are made.
 CHECKS = ("headings", "not_all_empty", "loop", "echo", "refusal", "length", "language")
@@ -94,9 +94,9 @@ def check(
         "language": wrong_language(said, config),
     }
     checks = {
-        name: Check(name, not text, name in config.fatal, text) for name, text in found.items()
+        name: GateCheck(name, not text, name in config.fatal, text) for name, text in found.items()
     }
-    checks["length"] = Check(
+    checks["length"] = GateCheck(
         "length",
         n_words >= config.min_words,
         "length" in config.fatal,
@@ -105,7 +105,7 @@ def check(
     wanted = [name for name in ON_DEMAND if name in config.fatal]
     for name in wanted:
         text = _cut_off(finish) if name == "complete" else _ungrounded(review, paper_text)
-        checks[name] = Check(name, not text, True, text)
+        checks[name] = GateCheck(name, not text, True, text)
     return GateResult(tuple(checks[name] for name in (*CHECKS, *wanted)))
 
 

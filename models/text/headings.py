@@ -11,7 +11,7 @@ from models.text.aspects import AspectSet
 #: Names that answers use instead of the headings, normalised, and the aspect that each stands for.
 #: An aspect that a set does not have, and None, mean unplaced. Taken from conference review forms,
 #: from older prompts of this line of systems and from published answers of its models.
-_DRIFT: dict[str, str | None] = {
+_HEADING_ALIASES: dict[str, str | None] = {
     "significance and novelty": "significance",
     "importance and novelty": "significance",
     "compared to previous similar works": "novelty",
@@ -82,7 +82,7 @@ def normalise(text: str) -> str:
 @lru_cache
 def heading_names(aspects: AspectSet) -> dict[str, str | None]:
     """Aspect, or None for unplaced, of every normalised name that is a heading in this set."""
-    drift = {name: key if key in aspects.keys else None for name, key in _DRIFT.items()}
+    drift = {name: key if key in aspects.keys else None for name, key in _HEADING_ALIASES.items()}
     return drift | {normalise(aspect.heading): aspect.key for aspect in aspects.aspects}
 
 

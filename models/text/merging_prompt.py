@@ -37,7 +37,7 @@ discussion or a later version of the paper.
 9. Stay below {words} words in all."""
 
 #: Words that fit the recipe's 1,150 tokens with room for headings.
-_WORDS = 700
+_MAX_WORDS = 700
 
 
 def merging_prompt(aspects: AspectSet) -> str:
@@ -46,18 +46,18 @@ def merging_prompt(aspects: AspectSet) -> str:
         version=PROMPT_VERSION,
         headings="\n".join(f"[{aspect.heading}]" for aspect in aspects.aspects),
         empty=EMPTY_LINE,
-        words=_WORDS,
+        words=_MAX_WORDS,
     )
 
 
 @dataclass(frozen=True)
-class HumanText:
+class HumanReviewText:
     """One human review as the merger reads it: (part's name, text) in order."""
 
     parts: Sequence[tuple[str, str]]
 
 
-def merging_input(title: str, reviews: Sequence[HumanText]) -> str:
+def merging_input(title: str, reviews: Sequence[HumanReviewText]) -> str:
     """What stands in the paper's place: the title, for orientation, and the reviews."""
     blocks = [f"Paper: {title}"]
     for number, review in enumerate(reviews, start=1):

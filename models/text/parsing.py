@@ -98,7 +98,7 @@ def _is_marker(text: str) -> bool:
 
 
 @dataclass(slots=True)
-class _Piece:
+class _OpenSpan:
     """A span in the making; an item's lines are collected in `texts`."""
 
     kind: SpanKind
@@ -115,16 +115,16 @@ class _Reader:
     def __init__(self, raw: str, aspects: AspectSet) -> None:
         self.raw = raw
         self.names = heading_names(aspects)
-        self.pieces: list[_Piece] = []
+        self.pieces: list[_OpenSpan] = []
         self.seen: set[str] = set()
         self.section: str | None = None
         #: Does a plain line go on with the item before it?
-        self.goes_on = False
+        self.continues_item = False
 
     def read(self) -> None:
         for start, end in _lines(self.raw):
             if start == end:
-                self.goes_on = False
+                self.continues_item = False
             else:
                 self._line(start, end)
 
@@ -134,7 +134,7 @@ class _Reader:
             self._content(start, end)
             return
         self.section = heading.aspect
-        self.goes_on = False
+        self.continues_item = False
         middle = start + heading.length
         if heading.aspect is None:
             self._unplaced(start, end)
@@ -154,18 +154,18 @@ class _Reader:
             self._unplaced(start, end)
         elif title:
             name = (title[1] or title[2]).strip()
-            self._titled(start, end, name, body[title.end() :].strip())
+            self._titled_item(start, end, name, body[title.end() :].strip())
         elif not any(map(str.isalnum, text)):
             self._unplaced(start, end)
         elif _is_marker(body):
             self._add("marker", start, end)
-        elif bullet or not self.goes_on:
+        elif bullet or not self.continues_item:
             self._item(start, end, "", body)
         else:
             self.pieces[-1].end = end
             self.pieces[-1].texts.append(body)
 
-    def _titled(self, start: int, end: int, title: str, text: str) -> None:
+    def _titled_item(self, start: int, end: int, title: str, text: str) -> None:
         if not _is_marker(title):
             self._item(start, end, title, text)
             return
@@ -180,18 +180,18 @@ class _Reader:
         self._add("item", start, end)
         self.pieces[-1].title = title
         self.pieces[-1].texts = [text] if text else []
-        self.goes_on = True
+        self.continues_item = True
 
     def _unplaced(self, start: int, end: int) -> None:
-        self.goes_on = False
+        self.continues_item = False
         if self.pieces and self.pieces[-1].kind == "unplaced":
             self.pieces[-1].end = end
         else:
-            self.pieces.append(_Piece("unplaced", start, end))
+            self.pieces.append(_OpenSpan("unplaced", start, end))
 
     def _add(self, kind: SpanKind, start: int, end: int) -> None:
-        self.goes_on = False
-        self.pieces.append(_Piece(kind, start, end, self.section))
+        self.continues_item = False
+        self.pieces.append(_OpenSpan(kind, start, end, self.section))
 
 
 def _lines(raw: str) -> Iterator[tuple[int, int]]:
@@ -204,7 +204,7 @@ def _lines(raw: str) -> Iterator[tuple[int, int]]:
         start += len(line) + 1
 
 
-def _number(pieces: list[_Piece], aspects: AspectSet) -> Iterator[Item]:
+def _number(pieces: list[_OpenSpan], aspects: AspectSet) -> Iterator[Item]:
     for key in aspects.keys:
         mine = (p for p in pieces if p.kind == "item" and p.aspect == key)
         for position, piece in enumerate(mine):

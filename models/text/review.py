@@ -41,7 +41,7 @@ class Review:
 
 
 @dataclass(frozen=True)
-class Check:
+class GateCheck:
     """One named check of the quality gate. A fatal check that did not pass rejects the review."""
 
     name: str
@@ -54,7 +54,7 @@ class Check:
 class GateResult:
     """All checks of one review."""
 
-    checks: tuple[Check, ...]
+    checks: tuple[GateCheck, ...]
 
     @property
     def passed(self) -> bool:

@@ -25,7 +25,7 @@ from models.text.merging_prompt import STRUCTURED, merging_prompt
 from models.text.templates import TEMPLATES
 from resources import package_folder
 
-Kind = Literal["local", "api", "human", "merged", "imported"]
+ReviewerKind = Literal["local", "api", "human", "merged", "imported"]
 #: Kinds that may run on this site's own weights.
 _OWN_MODEL = ("local", "merged")
 
@@ -74,7 +74,7 @@ class ReviewerConfig:
     )
 
     name: str
-    kind: Kind
+    kind: ReviewerKind
     aspects: str
     base: BaseModel | None = None
     template: str | None = None

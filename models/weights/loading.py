@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, G
 from transformers.utils import logging as transformers_logging
 
 from errors import MissingPart
-from models.adapters.attached import Adapters
+from models.adapters.peft_adapters import PeftAdapters
 from models.hashes import weights_sha256
 from models.kernels.attention_choice import AttentionChoice, choose_attention
 from models.kernels.fusion import fuse
@@ -44,7 +44,7 @@ class LoadedModel:
 
     model: Any
     base: BaseModel
-    adapters: Adapters
+    adapters: PeftAdapters
     tokenizer: Tokenizer
     template: Template
     device: torch.device
@@ -63,14 +63,14 @@ def load(
     precision: Precision | None = None,
     cache: WeightsCache | None = None,
     fused: bool = True,
-    few_rows: bool = True,
+    nf4_kernels: bool = True,
 ) -> LoadedModel:
     """Load the weights in `folder` as `base` says.
 
     `nf4` keeps the linear layers in NF4 with double quantisation; `bf16` dequantises those same NF4
     values once, which costs memory and saves time. With `cache` the NF4 weights are read from there
     when they were quantised before, to the same bits. Embeddings and LM head are never quantised.
-    `fused` False leaves the modules as transformers made them, for comparison; `few_rows` False
+    `fused` False leaves the modules as transformers made them, for comparison; `nf4_kernels` False
     leaves the products with NF4 weights to bitsandbytes, which has gradients.
     UserError when `template` does not fit the tokenizer; MissingPart when the folder does not load.
     """
@@ -82,13 +82,13 @@ def load(
     if weights == "bf16":
         model = model.dequantize(dtype=precision.dtype)
     model.eval()
-    fusion = fuse(model, few_rows=few_rows) if fused else "none"
+    fusion = fuse(model, nf4_kernels=nf4_kernels) if fused else "none"
     # The checkpoint's own sampling defaults must not mix with a request's.
     model.generation_config = GenerationConfig()
     return LoadedModel(
         model=model,
         base=base,
-        adapters=Adapters(model, base),
+        adapters=PeftAdapters(model, base),
         tokenizer=tokenizer,
         template=TEMPLATES[template],
         device=device,
@@ -109,7 +109,7 @@ def _load_nf4(
     cache: WeightsCache | None,
 ) -> Any:
     """Read the quantised weights that were kept, or quantise them and keep them."""
-    _quieten_libraries()
+    _silence_libraries()
     options = {
         "dtype": precision.dtype,
         "device_map": {"": device},
@@ -136,7 +136,7 @@ def _load_nf4(
             log.warning("the kept weights in %s are not read: %s", entry, error)
             shutil.rmtree(entry, ignore_errors=True)
     model = _quantise(folder, base, precision, options)
-    cache.keep(model, entry)
+    cache.save(model, entry)
     return model
 
 
@@ -166,7 +166,7 @@ def _config(folder: Path, base: BaseModel) -> Any:
     return config
 
 
-def _quieten_libraries() -> None:
+def _silence_libraries() -> None:
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     # It warns at import that it could not fetch a faster CPU kernel from the hub; none is wanted.

@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 log = logging.getLogger(__name__)
 
 #: Entries that stay, most recently used first: 5.7 GB each for 8B.
-MOST_KEPT = 4
+MAX_ENTRIES = 4
 #: Free space that must be left beside an entry, as a part of its size.
 _HEADROOM = 1.5
 #: Whatever else decides about the bits: how they are made is theirs to know.
@@ -35,9 +35,9 @@ class WeightsCache:
 
     folder: Path
 
-    def entry(self, facts: Mapping[str, Any]) -> Path:
-        """Where the weights lie, if they are kept, that `facts` and the libraries lead to."""
-        all_facts = {**facts, **{name: version(name) for name in _LIBRARIES}}
+    def entry(self, key_fields: Mapping[str, Any]) -> Path:
+        """Where the weights lie, if they are kept, that `key_fields` and the libraries lead to."""
+        all_facts = {**key_fields, **{name: version(name) for name in _LIBRARIES}}
         text = json.dumps(all_facts, sort_keys=True)
         return self.folder / hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -48,7 +48,7 @@ class WeightsCache:
         except OSError:
             log.debug("%s cannot be marked as used", entry)
 
-    def keep(self, model: Any, entry: Path) -> None:
+    def save(self, model: Any, entry: Path) -> None:
         """Store a model that was just quantised; without space or rights, go on without."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ class WeightsCache:
             model.save_pretrained(made)
             made.rename(entry)
         kept = sorted(self._entries(), key=lambda path: path.stat().st_mtime, reverse=True)
-        for old in kept[MOST_KEPT:]:
+        for old in kept[MAX_ENTRIES:]:
             shutil.rmtree(old, ignore_errors=True)
 
     def _entries(self) -> list[Path]:

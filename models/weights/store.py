@@ -29,8 +29,8 @@ Progress = Callable[[str], None]
 #: Seconds to wait for the hub's first answer: a machine without a way out falls through quickly.
 _HUB_SECONDS = 10.0
 #: What of a hub repository is needed; never pickles, nor Meta's own format under original/.
-_WANTED = ("*.safetensors", "*.json")
-_UNWANTED = ("original/*", "onnx/*", "runs/*")
+_ALLOW_PATTERNS = ("*.safetensors", "*.json")
+_IGNORE_PATTERNS = ("original/*", "onnx/*", "runs/*")
 
 
 @dataclass(frozen=True)
@@ -163,8 +163,8 @@ def _hub_snapshot(base: BaseModel, *, offline: bool) -> Path | None:
                 revision=base.revision,
                 local_files_only=offline,
                 etag_timeout=_HUB_SECONDS,
-                allow_patterns=list(_WANTED),
-                ignore_patterns=list(_UNWANTED),
+                allow_patterns=list(_ALLOW_PATTERNS),
+                ignore_patterns=list(_IGNORE_PATTERNS),
             )
         )
     # The hub's client raises some twenty kinds, from gated models to proxies; all mean the same.
@@ -176,7 +176,7 @@ def _hub_snapshot(base: BaseModel, *, offline: bool) -> Path | None:
 
 
 def _from_wheel(base: BaseModel, home: Path, progress: Progress) -> Path:
-    from models.weights.conversion import convert
+    from models.weights.gguf_conversion import convert
 
     packaged = PACKAGED[base.name]
     models = home / "models"

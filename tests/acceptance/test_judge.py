@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from tests.chat_server import chatting, fuller_review_wins
+from tests.chat_server import fuller_review_wins, serve_chat
 from tests.integration.judge.rivals import ECHOES, NOISE, POINTS
 from tests.site import FAST, SCRIPTED, Site, write_papers
-from tests.small_models import give_embedding_model
+from tests.small_models import install_embedding_model
 
 #: The fewest of which all won are no longer chance: the mid-p of 5 wins is 0.031, of 4 0.063.
 N_PAPERS = 5
@@ -20,7 +20,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     """Papers with people's reviews and a frozen rival's, imported as a user would."""
     folder = tmp_path_factory.mktemp("judge")
     made = Site(folder / "home", FAST | SCRIPTED)
-    give_embedding_model(made.home)
+    install_embedding_model(made.home)
     papers = write_papers(folder / "papers", N_PAPERS)
     assert made.run("submit", str(papers), "--batch", "all", "--reviewer", "demo-7").code == 0
     for name, points in (("people", POINTS), ("echo", ECHOES), ("noise", NOISE)):
@@ -62,7 +62,7 @@ def test_a_comparison_from_the_command_line(site: Site) -> None:
 
 
 def test_missing_reviews_and_verdicts_come_through_the_queue(site: Site) -> None:
-    with chatting(fuller_review_wins) as server, site.up():
+    with serve_chat(fuller_review_wins) as server, site.up():
         # Given a reviewer that has reviewed nothing yet, and workers
         command = (
             *("eval", "demo-4", "--against", "echo", "--reference", "people"),

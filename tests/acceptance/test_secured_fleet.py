@@ -19,7 +19,7 @@ from dispatch import broker
 from errors import UserError
 from tests.siege.proxy import Loop, Proxy, Upstream
 from tests.site import FAST, ROOT, SCRIPTED, Site, write_papers
-from worker.single_host import require_sole_host
+from worker.single_host import require_single_host
 
 PASSWORD = "a-long-password"
 
@@ -97,9 +97,9 @@ def test_sqlite_serves_one_machine(tmp_path: Path) -> None:
     assert site.run("db", "upgrade").code == 0
     database = open_database(f"sqlite:///{site.home}/referee.db")
     for here in ("redis://127.0.0.1:6379/0", "redis://localhost/0", "unix:///run/broker.sock"):
-        require_sole_host(database, here, lease_seconds=60)
+        require_single_host(database, here, lease_seconds=60)
     with pytest.raises(UserError, match="serves one machine only: set REFEREE_DATABASE_URL"):
-        require_sole_host(database, "rediss://u:p@192.0.2.7:6380/0", lease_seconds=60)
+        require_single_host(database, "rediss://u:p@192.0.2.7:6380/0", lease_seconds=60)
     database.close()
     # A worker on a file that another machine's workers use
     with site.database() as shared, shared.write() as on:
@@ -109,4 +109,4 @@ def test_sqlite_serves_one_machine(tmp_path: Path) -> None:
             "1, '', '0', 'active', 0, (julianday('now') - 2440587.5) * 86400.0)"
         )
     with site.database() as shared, pytest.raises(UserError, match="Workers on elsewhere use"):
-        require_sole_host(shared, "redis://localhost/0", lease_seconds=60)
+        require_single_host(shared, "redis://localhost/0", lease_seconds=60)

@@ -18,16 +18,16 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 
 from errors import EngineLost
 from models.adapters.adapter_bank import AdapterBank
-from models.engines.capacity import hold_to
+from models.engines.capacity import limit_gpu_memory
 from models.engines.continuous import ContinuousEngine
-from models.engines.decoder import Decoder, Model
+from models.engines.decoder import CausalModel, Decoder
 from models.engines.generate import GenerateEngine
 from models.engines.options import EngineOptions
 from models.grammar.token_tables import GrammarTables
 from models.hashes import adapter_sha256
 from models.kernels.attention_choice import AttentionChoice
 from models.kernels.paged_attention import ATTENTION, DecodePlan, kernel_for
-from models.kernels.paged_cache import EIGHT_BITS, CacheKind, CacheShape, PagedCache
+from models.kernels.paged_cache import FP8, CacheKind, CacheShape, PagedCache
 from models.kernels.precision import Precision
 from models.text.aspects import FOUR, SEVEN
 from models.text.generation import ReviewRequest
@@ -118,10 +118,10 @@ class Pupil(Decoder):
         super().__init__(*given, **named)
         self.scores: list[Tensor] = []
 
-    def _take(self, step: Any, scores: Tensor) -> None:
+    def _sample(self, step: Any, scores: Tensor) -> None:
         place = len(self.scores)
         self.scores.append(scores.clone())
-        super()._take(step, scores)
+        super()._sample(step, scores)
         size = step.size
         taught = [lesson.answer[place] for lesson in self.lessons]
         self._token[:size] = torch.tensor(taught, device=self._token.device)
@@ -171,7 +171,7 @@ def decoder_of(
         max_tokens=2048,
     )
     return kind(
-        Model(loaded.model),
+        CausalModel(loaded.model),
         GrammarTables.build(loaded.tokenizer, (SEVEN, FOUR), end_id, GPU),
         cache,
         kernel,
@@ -262,7 +262,7 @@ def pupils_scores(
     request = replace(REQUEST, temperature=0.0, guided=False, max_new_tokens=LESSON_TOKENS)
     for slot, lesson in enumerate(lessons):
         pupil._cache.reserve(slot, len(lesson.prompt) + LESSON_TOKENS)
-        pupil.enter(slot, request, lesson.prompt, adapter and adapter[1])
+        pupil.prefill(slot, request, lesson.prompt, adapter and adapter[1])
     for _ in range(LESSON_TOKENS):
         pupil.step(len(lessons))
     return torch.stack(pupil.scores, dim=1)
@@ -331,7 +331,7 @@ def _decoded(loaded: LoadedModel, adapters: dict[str, Path], *, graphs: bool) ->
         request = replace(REQUEST, seed=slot, temperature=slot / 2, guided=slot == 3)
         request = replace(request, max_new_tokens=GUIDED_TOKENS)
         decoder._cache.reserve(slot, len(prompt) + GUIDED_TOKENS)
-        decoder.enter(slot, request, prompt, adapter)
+        decoder.prefill(slot, request, prompt, adapter)
     for _ in range(GUIDED_TOKENS):
         ended = decoder.step(4)
     ended.read()
@@ -346,7 +346,7 @@ def test_an_answer_is_read_while_the_device_goes_on(kernel: str, folder: Path) -
         prompts()[0],
     )
     assert decoder._cache.reserve(0, len(prompt) + 3)
-    decoder.enter(0, replace(REQUEST, max_new_tokens=3, guided=False), prompt, None)
+    decoder.prefill(0, replace(REQUEST, max_new_tokens=3, guided=False), prompt, None)
     for _ in range(3):
         ended = decoder.step(1)
     ended.read()
@@ -363,7 +363,7 @@ def test_a_capped_engine_reviews_all_within_its_memory(folder: Path) -> None:
     limit = torch.cuda.memory_reserved() + (3 << 30)
     loaded = load_as(folder, KERNELS[0] if KERNELS else "sdpa", "nf4")
     options = EngineOptions(max_tokens=2048, memory_limit=limit)
-    hold_to(limit)
+    limit_gpu_memory(limit)
     engine = ContinuousEngine(loaded, options=options)
     try:
         requests = [replace(r, adapter_sha256=None) for r in mixed_requests(64, [])]
@@ -372,7 +372,7 @@ def test_a_capped_engine_reviews_all_within_its_memory(folder: Path) -> None:
         assert torch.cuda.max_memory_reserved() <= limit
     finally:
         engine.close()
-        hold_to(None)
+        limit_gpu_memory(None)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -381,13 +381,13 @@ def test_a_prompt_without_numbers_fails_alone(
 ) -> None:
     loaded = load_as(folder, kernel, "nf4")
     engine = ContinuousEngine(loaded, options=EngineOptions(max_tokens=2048, slots=1))
-    enter, factor = engine._decoder.enter, [1.0]
+    prefill, factor = engine._decoder.prefill, [1.0]
     embed = loaded.model.get_input_embeddings()
     embed.register_forward_hook(lambda module, ids, embedded: embedded * factor[0])
 
     def spoil(slot: int, request: ReviewRequest, *rest: Any) -> None:
         factor[0] = float("nan") if request.id == "bad" else 1.0
-        enter(slot, request, *rest)
+        prefill(slot, request, *rest)
 
     monkeypatch.setattr(engine._decoder, "enter", spoil)
     try:
@@ -411,9 +411,9 @@ def test_a_paper_comes_and_goes_without_waiting_for_the_device(
 
     def come_and_go(adapter: str | None) -> None:
         assert decoder._cache.reserve(0, len(prompt) + 1)
-        decoder.enter(0, replace(REQUEST, max_new_tokens=1, guided=False), prompt, adapter)
+        decoder.prefill(0, replace(REQUEST, max_new_tokens=1, guided=False), prompt, adapter)
         decoder.step(1)
-        decoder.leave(0)
+        decoder.clear_slot(0)
         decoder._cache.release(0)
 
     for adapter in (None, sha256):
@@ -436,8 +436,8 @@ def test_steps_ahead_and_graphs_change_no_token(
     ]
     answers = []
     # One slot, so that every step has the same shape
-    for graphs, ahead in ((False, False), (True, False), (True, True)):
-        options = EngineOptions(max_tokens=2048, slots=1, graphs=graphs, ahead=ahead)
+    for graphs, async_steps in ((False, False), (True, False), (True, True)):
+        options = EngineOptions(max_tokens=2048, slots=1, graphs=graphs, async_steps=async_steps)
         engine = ContinuousEngine(load_as(folder, kernel, "nf4"), options=options)
         try:
             futures = [engine.submit(request) for request in requests]
@@ -451,7 +451,7 @@ def test_steps_ahead_and_graphs_change_no_token(
 def test_flash_attention_reads_eight_bits_as_they_were_meant() -> None:
     torch.manual_seed(0)
     rows, heads, dim, lengths = 3, 4, 128, [700, 256, 33]
-    shape = CacheShape(1, heads, dim, EIGHT_BITS, GPU)
+    shape = CacheShape(1, heads, dim, FP8, GPU)
     sizes = {"n_blocks": 24, "slots": rows, "max_tokens": 1024}
     paged = PagedCache(shape, block_tokens=256, **sizes)
     whole = PagedCache(shape, block_tokens=1024, **sizes)
@@ -460,7 +460,7 @@ def test_flash_attention_reads_eight_bits_as_they_were_meant() -> None:
         prompt *= torch.tensor([3.0, 0.01], device=GPU)[:, None, None, None]
         for blocks in (paged, whole):
             assert blocks.reserve(slot, length)
-            blocks.write_prompt(0, slot, blocks.places(slot, length), *prompt)
+            blocks.write_prompt(0, slot, blocks.slot_mapping(slot, length), *prompt)
     query = torch.randn(rows, 1, 8 * heads, dim, device=GPU, dtype=torch.bfloat16)
     found, expected = (
         kernel_for(name, "fp8").decode(query, 0, _reads(blocks, lengths), dim**-0.5)
@@ -477,7 +477,7 @@ def test_what_an_earlier_request_left_behind_a_prompt_is_not_read(
     kernel: str, kind: CacheKind
 ) -> None:
     lengths, heads, dim = [700, 256, 33, 1000], 8, 128
-    shape = CacheShape(1, heads, dim, EIGHT_BITS if kind == "fp8" else torch.bfloat16, GPU)
+    shape = CacheShape(1, heads, dim, FP8 if kind == "fp8" else torch.bfloat16, GPU)
     answers = []
     for left in (0.0, float("nan")):
         torch.manual_seed(0)
@@ -487,7 +487,7 @@ def test_what_an_earlier_request_left_behind_a_prompt_is_not_read(
         for slot, length in enumerate(lengths):
             assert cache.reserve(slot, length + 200)
             prompt = torch.randn(2, length, heads, dim, device=GPU, dtype=torch.bfloat16)
-            cache.write_prompt(0, slot, cache.places(slot, length), *prompt)
+            cache.write_prompt(0, slot, cache.slot_mapping(slot, length), *prompt)
         query = torch.randn(4, 1, 4 * heads, dim, device=GPU, dtype=torch.bfloat16)
         plan = _reads(cache, lengths)
         answers.append(kernel_for(kernel, kind).decode(query, 0, plan, dim**-0.5))

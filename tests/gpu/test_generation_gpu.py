@@ -5,9 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.grammar.processors import Draw, Rows, choose, take
+from models.grammar.logits_processors import (
+    SamplingMode,
+    SamplingRows,
+    process_scores,
+    sample_tokens,
+)
 from models.grammar.sampling import gumbel
-from models.grammar.token_tables import GrammarTables, advance, begin
+from models.grammar.token_tables import GrammarTables, advance, initial_state
 from models.text.aspects import FOUR, SEVEN
 from models.text.generation import ReviewRequest, Suppression
 from tests.tokenizers import sentencepiece
@@ -57,24 +62,29 @@ def test_answers_are_the_cpus() -> None:
     assert decode(on_gpu, REQUESTS, lambda step: moved[step].expand(len(REQUESTS), -1)) == expected
 
 
-@pytest.mark.parametrize("draw", Draw)
-def test_a_step_can_be_captured_in_a_graph(draw: Draw) -> None:
+@pytest.mark.parametrize("sampling_mode", SamplingMode)
+def test_a_step_can_be_captured_in_a_graph(sampling_mode: SamplingMode) -> None:
     # Given a step captured once, with fixed places for state and scores
     tables = tables_on("cuda")
-    requests = [request for request in REQUESTS if Draw.of(request) <= draw]
-    rows = Rows.of(requests, tables)
-    state, scores = begin(rows.node), torch.zeros(len(requests), len(tables.class_of)).cuda()
-    advance(tables, state, take(tables, rows, state, scores, draw))  # loads the kernels
+    requests = [request for request in REQUESTS if SamplingMode.of(request) <= sampling_mode]
+    rows = SamplingRows.of(requests, tables)
+    state, scores = (
+        initial_state(rows.node),
+        torch.zeros(len(requests), len(tables.class_of)).cuda(),
+    )
+    advance(
+        tables, state, sample_tokens(tables, rows, state, scores, sampling_mode)
+    )  # loads the kernels
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        token = take(tables, rows, state, scores, draw)
+        token = sample_tokens(tables, rows, state, scores, sampling_mode)
         following = advance(tables, state, token)
     # When it is replayed along an answer, then it gives the tokens of plain calls
     plain = state.clone()
     for raw in torch.randn(200, *scores.shape).cuda():
         scores.copy_(raw)
         graph.replay()
-        expected = choose(tables, rows, plain, raw).argmax(-1)
+        expected = process_scores(tables, rows, plain, raw).argmax(-1)
         assert torch.equal(token, expected)
         plain = advance(tables, plain, expected)
         state.copy_(following)

@@ -11,7 +11,7 @@ from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 from bitsandbytes.nn import Linear4bit
 from torch import Tensor, nn
 
-from models.kernels.nf4_linear import FEW_ROWS, Nf4Linear, replace_linears
+from models.kernels.nf4_linear import SMALL_BATCH_ROWS, Nf4Linear, replace_linears
 from models.kernels.nf4_product import LowRank, Nf4Matrix, dequantise, multiply
 
 pytestmark = [
@@ -100,13 +100,13 @@ def test_a_product_of_low_rank_is_added_for_the_ranks_that_a_row_has(
     adapters, rows = random_adapters(outputs, n_inputs, ranks), random_rows(n_rows, n_inputs)
     columns = torch.randint(2, (n_rows, 1, ranks), device="cuda").bfloat16()
     together = LowRank(torch.cat([a.up for a in adapters]), torch.cat([a.down for a in adapters]))
-    products = multiply(rows, matrix, together.of_rows(rows, columns))
+    products = multiply(rows, matrix, together.project_rows(rows, columns))
     for product, weights, adapter in zip(products, exact, adapters, strict=True):
         inner = (rows.double() @ adapter.down.double().t()) * columns[:, 0]
         wanted = rows.double() @ weights.t() + inner @ adapter.up.double().t()
         assert error(product, wanted) < ERROR
     for _ in range(3):
-        again = multiply(rows, matrix, together.of_rows(rows, columns))
+        again = multiply(rows, matrix, together.project_rows(rows, columns))
         assert all(map(torch.equal, again, products))
 
 
@@ -141,7 +141,7 @@ def test_a_layer_gives_few_rows_and_many_the_same() -> None:
     model = quantised(1024, 512)
     assert replace_linears(model) == 1
     assert isinstance(model[0], Nf4Linear)
-    rows = random_rows(FEW_ROWS[-1] + 1, 512)
+    rows = random_rows(SMALL_BATCH_ROWS[-1] + 1, 512)
     with torch.no_grad():
         many = model(rows[None])[0]
         few = model(rows[:, None][:64])[:, 0]

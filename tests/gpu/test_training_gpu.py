@@ -10,13 +10,13 @@ import torch
 from models.kernels.precision import Precision
 from models.weights.loading import load
 from tests.small_models import FAMILIES, write_tiny_llama
-from trainer.data.tokens import Sample
+from trainer.data.pair_encoding import Sample
+from trainer.qlora.activation_checkpointing import RecomputePlan
 from trainer.qlora.causal_attention import choose_attention
 from trainer.qlora.elementwise import choose_elementwise
 from trainer.qlora.llama import TrainableLlama, head_shape
-from trainer.qlora.low_rank import LoraSettings
+from trainer.qlora.lora import LoraSettings
 from trainer.qlora.memory import fit
-from trainer.qlora.recomputation import Plan
 
 pytestmark = [
     pytest.mark.gpu,
@@ -46,7 +46,7 @@ def trainable(
         template=family.template,
         device=target,
         precision=precision,
-        few_rows=False,
+        nf4_kernels=False,
     ).model
     attention = choose_attention(target, precision.dtype, head_shape(model), 512)
     made = TrainableLlama(
@@ -82,8 +82,13 @@ def test_gradients_are_the_cpus_whatever_is_recomputed(
 ) -> None:
     expected = gradients(trainable(folder, "cpu", torch.float32, dora=dora))
     ours = trainable(folder, "cuda", dtype, dora=dora)
-    for plan in (Plan(0, 0, 2), Plan(0, 2, 0), Plan(2, 0, 0), Plan(0, 0, 2, dense=True)):
-        ours.follow(plan)
+    for plan in (
+        RecomputePlan(0, 0, 2),
+        RecomputePlan(0, 2, 0),
+        RecomputePlan(2, 0, 0),
+        RecomputePlan(0, 0, 2, dense=True),
+    ):
+        ours.set_plan(plan)
         found = gradients(ours)
         for name, wanted in expected.items():
             error = (found[name] - wanted).norm() / wanted.norm()

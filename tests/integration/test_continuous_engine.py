@@ -87,12 +87,12 @@ def test_mixed_requests_get_the_reference_engines_tokens(
 def test_a_failure_of_one_prompt_costs_one_request(
     engine: ContinuousEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    enter = engine._decoder.enter
+    prefill = engine._decoder.prefill
 
     def fail_on_bad(slot: int, request: ReviewRequest, *rest: Any) -> None:
         if request.id == "bad":
             raise RuntimeError("the kernel failed")
-        enter(slot, request, *rest)
+        prefill(slot, request, *rest)
 
     monkeypatch.setattr(engine._decoder, "enter", fail_on_bad)
     good, bad = engine.submit(GREEDY), engine.submit(replace(GREEDY, id="bad"))
@@ -145,12 +145,12 @@ def test_what_breaks_down_in_a_prefill_is_not_seated_again(
     engine: ContinuousEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a prompt for which the memory is too small, and others in the slots
-    enter = engine._decoder.enter
+    prefill = engine._decoder.prefill
 
     def fail_on_bad(slot: int, request: ReviewRequest, *rest: Any) -> None:
         if request.id == "bad":
             raise torch.OutOfMemoryError("out of memory")
-        enter(slot, request, *rest)
+        prefill(slot, request, *rest)
 
     monkeypatch.setattr(engine._decoder, "enter", fail_on_bad)
     long = [engine.submit(replace(REQUEST, id=str(n), max_new_tokens=400)) for n in range(2)]
@@ -183,14 +183,14 @@ def test_an_engine_that_wakes_after_hours_was_not_silent(
     engine: ContinuousEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert engine.submit(GREEDY).result(DEADLINE)
-    take, go_on = engine._desk.take, Event()
+    next_request, go_on = engine._queue.next_request, Event()
 
     def slow(*, wait: bool) -> Any:
-        work = take(wait=wait)
+        work = next_request(wait=wait)
         go_on.wait(DEADLINE)
         return work
 
-    monkeypatch.setattr(engine._desk, "take", slow)
+    monkeypatch.setattr(engine._queue, "next_request", slow)
     first = engine.submit(replace(GREEDY, id="first"))  # the take in progress is the old one
     go_on.set()
     first.result(DEADLINE)
@@ -235,10 +235,10 @@ def test_an_engine_that_writes_nothing_says_for_how_long(
 def test_a_row_without_numbers_fails_alone(
     engine: ContinuousEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    enter = engine._decoder.enter
+    prefill = engine._decoder.prefill
 
     def spoil(slot: int, request: ReviewRequest, *rest: Any) -> None:
-        enter(slot, request, *rest)
+        prefill(slot, request, *rest)
         if request.id == "bad":
             engine._cache.keys[:, engine._cache.block_of(slot)] = float("nan")
 

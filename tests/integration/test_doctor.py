@@ -31,14 +31,14 @@ def settings(migrated_sqlite: Path, tmp_path: Path) -> Iterator[Settings]:
     settings = Settings(home=tmp_path, database_url="", broker_url="")
     database = open_database(settings.database)
     about: dict[str, Any] = {"host": "h", "pid": 1, "gpu": "", "queue": "cpu", "base": ""}
-    worker_nodes.sign_on(database, name="w1", slots=1, code_version="1", **about)
+    worker_nodes.register_worker(database, name="w1", slots=1, code_version="1", **about)
     database.close()
     with serve(settings) as served:
         yield settings.model_copy(update={"broker_url": served.url})
 
 
-def broken(settings: Settings, reviewer: str = REVIEWER) -> dict[str, doctor.Check]:
-    checks = doctor.examine(settings, reviewer)
+def broken(settings: Settings, reviewer: str = REVIEWER) -> dict[str, doctor.DoctorCheck]:
+    checks = doctor.run_checks(settings, reviewer)
     assert all(check.fix for check in checks if not check.ok)
     return {check.name: check for check in checks if not check.ok}
 
@@ -89,7 +89,7 @@ def test_a_clock_that_is_wrong(settings: Settings, monkeypatch: pytest.MonkeyPat
 
 def test_a_worker_that_complains(settings: Settings) -> None:
     database = open_database(settings.database)
-    worker_nodes.complain(database, "w1", "its card is sick")
+    worker_nodes.drain_with_complaint(database, "w1", "its card is sick")
     database.close()
     found = broken(settings)
     assert found["workers"].detail == "w1: its card is sick"
@@ -140,7 +140,7 @@ def test_a_card_that_works_says_what_an_engine_uses_on_it(
     # The CPU stands in for the card: the program and its answer are the same
     monkeypatch.setattr(doctor, "gpu_indices", lambda: ["0", "1"])
     monkeypatch.setattr(doctor, "_DEVICE", "cpu")
-    (found,) = [check for check in doctor.examine(settings) if check.name == "gpu"]
+    (found,) = [check for check in doctor.run_checks(settings) if check.name == "gpu"]
     assert found.ok
     assert found.detail.startswith("2 GPUs: sdpa (no GPU")
     assert "bitsandbytes' products (no GPU)" in found.detail

@@ -16,16 +16,16 @@ from db.session import Database
 from dispatch.app import make_app
 from dispatch.doorbell import Announcer
 from settings import Settings
-from tests.integration.db.content import QUEUE, must_claim, paper, submit
+from tests.integration.db.content import QUEUE, claim_one, paper, submit
 from tests.scripted_engine import ScriptedEngine
 from tests.servers import Valkey, frozen
 from tests.site import wait_until
-from worker.database_liveness import Contact
+from worker.database_liveness import DatabaseLiveness
 from worker.engines import LocalEngines
 from worker.in_flight import InFlight
 from worker.keeper import Identity, Keeper
 from worker.metrics import Metrics
-from worker.self_check import PaperRecord
+from worker.self_check import SelfCheck
 from worker.subscription import Subscription
 
 
@@ -41,10 +41,10 @@ def keeper_of(
         subscription=Subscription(QUEUE),
         in_flight=in_flight,
         engines=LocalEngines("x", ScriptedEngine(2), lambda _: folder),
-        contact=Contact(60),
+        liveness=DatabaseLiveness(60),
         settings=settings,
         metrics=Metrics(settings, "cpu"),
-        paper_record=PaperRecord(),
+        self_check=SelfCheck(),
     )
 
 
@@ -57,13 +57,13 @@ def test_a_beat_that_fails_is_followed_by_the_next(
     keeper = keeper_of(database, tmp_path, in_flight=InFlight(), announce=lambda _: None)
     beats = []
 
-    def sign(*_: object, **__: object) -> worker_nodes.Standing:
+    def sign(*_: object, **__: object) -> worker_nodes.DesiredState:
         beats.append(1)
         if len(beats) == 1:
             raise psycopg.errors.NotSupportedError("cached plan must not change result type")
-        return worker_nodes.Standing("active", None)
+        return worker_nodes.DesiredState("active", None)
 
-    monkeypatch.setattr(worker_nodes, "sign_of_life", sign)
+    monkeypatch.setattr(worker_nodes, "heartbeat", sign)
     keeper.start()
     try:
         wait_until(lambda: len(beats) >= 3, 30)
@@ -76,7 +76,7 @@ def test_leases_are_renewed_while_the_broker_is_frozen(database: Database, tmp_p
     # Given a paper in flight, and another that waits for a doorbell of a broker that froze
     submit(database, "b", paper("a"), paper("b"))
     in_flight = InFlight()
-    in_flight.hold([must_claim(database, "w1")])
+    in_flight.hold([claim_one(database, "w1")])
     valkey = Valkey(tmp_path)
     app = make_app(valkey.url, Settings(home=tmp_path))
     announce = Announcer(app).announce

@@ -17,7 +17,7 @@ from tests.small_models import small_base
 FETCH = """
 import sys
 from pathlib import Path
-from models import reviewer, store
+from models.text import reviewer; from models.weights import store
 base = reviewer.load(reviewer.builtin()["demo-7"]).base
 print(store.fetch(base, Path(sys.argv[1]), lambda sentence: print(sentence, file=sys.stderr)))
 """

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from sqlalchemy import insert, text, update
 
 from db import adapters, reviewers
-from db.schema_judging import Comparison, Verdict
+from db.schema_judging import ComparisonRow, Verdict
 from db.schema_training import AdapterChunk
 from db.session import Database, open_database
 from dispatch import adapter_registry, roster
@@ -51,7 +51,7 @@ def config(base_folder: Path) -> ReviewerConfig:
 @pytest.fixture
 def site(database: Database, base_folder: Path) -> Database:
     """A database that knows a reviewer of the tiny base."""
-    roster.enlist(database, config(base_folder))
+    roster.register_version(database, config(base_folder))
     return database
 
 
@@ -141,7 +141,7 @@ def test_what_does_not_fit_is_refused_in_one_sentence_and_not_stored(
 ) -> None:
     shutil.copy(migrated_sqlite, tmp_path / "db")
     database = open_database(f"sqlite:///{tmp_path / 'db'}")
-    roster.enlist(database, config(base_folder))
+    roster.register_version(database, config(base_folder))
     folder = Path(shutil.copytree(trained[0], tmp_path / "adapter"))
     spoil(folder)
     with pytest.raises(UserError, match=sentence) as refusal:
@@ -198,7 +198,7 @@ def test_an_evaluation_can_be_asked_for(site: Database, trained: list[Path]) -> 
     with site.write() as on:
         on.execute(text("UPDATE reviewer SET kind = 'human' WHERE name IN ('other', 'human')"))
         on.execute(
-            insert(Comparison).values(
+            insert(ComparisonRow).values(
                 id=7,
                 a_id=other.id,
                 b_id=candidate.id,

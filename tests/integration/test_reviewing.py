@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 
-from db import batches, worker_nodes
-from db.batches import BatchOptions
-from db.columns import now
-from db.schema import Job, Paper
+from db import batch_papers, batch_progress, batch_records, worker_nodes
+from db.batch_records import BatchOptions
+from db.column_types import now
+from db.schema import Job, PaperRow
 from db.session import Database, DatabaseUnavailable, open_database
 from dispatch import adapter_cache, roster
 from dispatch.adapter_cache import AdapterCache
@@ -28,13 +28,13 @@ from worker.engines import FetchAdapter, LocalEngines
 from worker.in_flight import InFlight
 from worker.keeper import Identity
 from worker.metrics import Metrics
-from worker.reviewing import JOBS_A_DOORBELL, Reviewer
-from worker.self_check import PaperRecord
+from worker.reviewing import JOBS_A_DOORBELL, JobRunner
+from worker.self_check import SelfCheck
 
 MORE = 5
 
 
-class Bell:
+class QueueDoorbell:
     """Counts how often it was rung; a broken one says so."""
 
     def __init__(self, works: bool) -> None:
@@ -51,8 +51,8 @@ def in_flight() -> InFlight:
 
 
 @pytest.fixture(params=[True, False], ids=["broker", "no broker"])
-def bell(request: pytest.FixtureRequest) -> Bell:
-    return Bell(request.param)
+def bell(request: pytest.FixtureRequest) -> QueueDoorbell:
+    return QueueDoorbell(request.param)
 
 
 @contextmanager
@@ -65,18 +65,20 @@ def reviewing(
     ring: Callable[[], bool] = lambda: True,
     slots: int = 1,
     fetch_adapter: FetchAdapter = lambda _: Path(),
-) -> Iterator[Reviewer]:
+) -> Iterator[JobRunner]:
     """A worker, signed on, that has these papers before it."""
     version, config = roster.resolve(database, "demo-7")
     assert config.base is not None
-    batch = batches.open_batch(database, "b", version, BatchOptions())
-    batches.add_papers(database, batch, [paper(f"{n:02}", text) for n, text in enumerate(texts)])
-    batches.finish_submit(database, batch)
+    batch = batch_records.open_batch(database, "b", version, BatchOptions())
+    batch_papers.add_papers(
+        database, batch, [paper(f"{n:02}", text) for n, text in enumerate(texts)]
+    )
+    batch_records.finish_submit(database, batch)
     identity = Identity("w1", "h", 1, "", version.queue, "", slots, "", "v")
-    worker_nodes.sign_on(database, **asdict(identity))
+    worker_nodes.register_worker(database, **asdict(identity))
     settings = Settings(home=home)
     engines = LocalEngines(config.base.name, ScriptedEngine(slots), fetch_adapter)
-    yield Reviewer(
+    yield JobRunner(
         database=database,
         engines=engines,
         in_flight=in_flight,
@@ -84,7 +86,7 @@ def reviewing(
         queue=version.queue,
         settings=settings,
         metrics=Metrics(settings, "cpu"),
-        paper_record=PaperRecord(),
+        self_check=SelfCheck(),
         ring=ring,
     )
     engines.close()
@@ -92,8 +94,8 @@ def reviewing(
 
 @pytest.fixture
 def reviewer(
-    database: Database, bell: Bell, in_flight: InFlight, tmp_path: Path
-) -> Iterator[Reviewer]:
+    database: Database, bell: QueueDoorbell, in_flight: InFlight, tmp_path: Path
+) -> Iterator[JobRunner]:
     """One that has a few jobs more before it than a doorbell is good for."""
     texts = [f"text {n}" for n in range(JOBS_A_DOORBELL + MORE)]
     with reviewing(database, tmp_path, texts, in_flight=in_flight, ring=bell.ring) as reviewer:
@@ -101,25 +103,25 @@ def reviewer(
 
 
 def n_succeeded(database: Database) -> int:
-    return batches.status(database, "b").counts["succeeded"]
+    return batch_progress.status(database, "b").counts["succeeded"]
 
 
 def test_a_doorbell_is_good_for_some_jobs_and_rings_again_for_the_rest(
-    database: Database, reviewer: Reviewer, bell: Bell
+    database: Database, reviewer: JobRunner, bell: QueueDoorbell
 ) -> None:
-    assert reviewer.answer_doorbell()
+    assert reviewer.run_waiting_jobs()
     if bell.works:
         assert (n_succeeded(database), bell.rung) == (JOBS_A_DOORBELL, 1)
-        assert reviewer.answer_doorbell()
+        assert reviewer.run_waiting_jobs()
     # Without a broker nobody else waits, and the work goes on
     assert (n_succeeded(database), bell.rung) == (JOBS_A_DOORBELL + MORE, 1)
 
 
 def test_a_worker_that_takes_nothing_more_leaves_the_doorbell_to_others(
-    database: Database, reviewer: Reviewer, in_flight: InFlight
+    database: Database, reviewer: JobRunner, in_flight: InFlight
 ) -> None:
     in_flight.drain(0.0)
-    assert not reviewer.answer_doorbell()
+    assert not reviewer.run_waiting_jobs()
     assert n_succeeded(database) == 0
 
 
@@ -138,14 +140,14 @@ def test_only_a_failure_uses_up_an_attempt(
     attempts_used: int,
     delay_s: float,
     database: Database,
-    reviewer: Reviewer,
+    reviewer: JobRunner,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fail(*_: object) -> None:
         raise error
 
     monkeypatch.setattr(reviewer, "_write_review", fail)
-    assert reviewer._review_next()
+    assert reviewer._run_next_job()
     assert given_back(database) == (attempts_used, pytest.approx(delay_s, abs=5))
 
 
@@ -170,7 +172,7 @@ def test_an_outage_while_an_adapter_is_fetched_uses_up_no_attempt(
     with reviewing(
         database, tmp_path, ["text"], in_flight=in_flight, fetch_adapter=fetch
     ) as reviewer:
-        assert reviewer._review_next()
+        assert reviewer._run_next_job()
     # And other papers come first for a while
     assert given_back(database) == (0, pytest.approx(10, abs=5))
 
@@ -202,9 +204,9 @@ def test_a_worker_stops_when_five_papers_in_a_row_have_no_answer(
     bad = [f"SCRIPT: {script} {n}" for n in range(10)]
     texts = [*bad[:4], "good", *bad[4:]]
     with reviewing(database, tmp_path, texts, in_flight=in_flight) as reviewer:
-        assert not reviewer.answer_doorbell()
+        assert not reviewer.run_waiting_jobs()
     # Then the good one has begun the row anew, the last is not taken, and the worker says why
-    counts = batches.status(database, "b").counts
+    counts = batch_progress.status(database, "b").counts
     assert (counts["succeeded"], counts["failed"]) == (1, failed)
     with database.read() as on:
         untouched = on.scalars(select(Job.custom_id).where(Job.attempt == 0)).all()
@@ -220,7 +222,7 @@ def test_papers_of_a_reviewer_that_never_wrote_a_review_stop_no_worker(
 ) -> None:
     texts = [f"SCRIPT: poison {n}" for n in range(12)]
     with reviewing(database, tmp_path, texts, in_flight=in_flight) as reviewer:
-        assert reviewer.answer_doorbell()
+        assert reviewer.run_waiting_jobs()
     with database.read() as on:
         untouched = on.scalars(select(Job.custom_id).where(Job.attempt == 0)).all()
     assert untouched == []
@@ -238,9 +240,9 @@ def test_a_crash_of_all_slots_is_not_held_against_the_worker(
         ThreadPoolExecutor(8) as threads,
     ):
         for _ in range(5):
-            list(threads.map(lambda _: reviewer.answer_doorbell(), range(8)))
+            list(threads.map(lambda _: reviewer.run_waiting_jobs(), range(8)))
     # Then it alone fails
-    counts = batches.status(database, "b").counts
+    counts = batch_progress.status(database, "b").counts
     assert (counts["succeeded"], counts["failed"]) == (7, 1)
     assert complaint(database) is None
 
@@ -260,14 +262,14 @@ def test_papers_that_a_server_fails_together_count_once(
         reviewing(database, tmp_path, texts, in_flight=in_flight, slots=8) as reviewer,
         ThreadPoolExecutor(8) as threads,
     ):
-        assert reviewer._review_next()
+        assert reviewer._run_next_job()
         monkeypatch.setattr(reviewer, "_write_review", fail)
         for _ in range(4):
-            assert all(threads.map(lambda _: reviewer._review_next(), range(8)))
+            assert all(threads.map(lambda _: reviewer._run_next_job(), range(8)))
         # Then the worker goes on while that may pass
         assert complaint(database) is None
         # And stops before papers have used up their attempts
-        assert all(threads.map(lambda _: reviewer._review_next(), range(8)))
+        assert all(threads.map(lambda _: reviewer._run_next_job(), range(8)))
     assert "the server is busy" in str(complaint(database))
 
 
@@ -276,8 +278,8 @@ def test_a_paper_without_text_fails_with_a_sentence(
 ) -> None:
     with reviewing(database, tmp_path, ["text"], in_flight=in_flight) as reviewer:
         with database.write() as on:
-            on.execute(update(Paper).values(body=""))
-        assert reviewer._review_next()
+            on.execute(update(PaperRow).values(body=""))
+        assert reviewer._run_next_job()
     with database.read() as on:
         state, kind, said = on.execute(select(Job.state, Job.error_kind, Job.error)).one()
     assert (state, kind) == ("failed", "no_text")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from db import jobs, worker_nodes
+from db import completion, worker_nodes
 from db.session import Database
 from dispatch.app import CPU_QUEUE
 from dispatch.broker import Broker
@@ -17,14 +17,16 @@ from dispatch.waiting import wait_for_batch
 from errors import MissingPart
 from judge import question_queue
 from settings import Settings
-from tests.integration.db.content import QUEUE, a_review, must_claim, paper, submit
+from tests.integration.db.content import QUEUE, a_review, claim_one, paper, submit
 from worker.keeper import Identity
 
 PATIENCE = 60.0
 
 
-def sign_on(database: Database, queue: str) -> None:
-    worker_nodes.sign_on(database, **asdict(Identity("w1", "h", 1, "", queue, "", 1, "", "v")))
+def register_worker(database: Database, queue: str) -> None:
+    worker_nodes.register_worker(
+        database, **asdict(Identity("w1", "h", 1, "", queue, "", 1, "", "v"))
+    )
 
 
 def wait(
@@ -37,14 +39,14 @@ def wait(
         nonlocal looks
         looks += 1
         assert looks < 9, "it waits for ever"
-        worker_nodes.sign_of_life(database, "w1", reviewer="")
+        worker_nodes.heartbeat(database, "w1", reviewer="")
         if looks == 3:
             end()
 
     monkeypatch.setattr(time, "sleep", look)
     monkeypatch.setattr(time, "monotonic", lambda: 2 * PATIENCE * looks)
     status = wait_for_batch(
-        database, "b", queue=QUEUE, progress=lambda *_: None, patience_seconds=PATIENCE
+        database, "b", queue=QUEUE, progress=lambda *_: None, stall_seconds=PATIENCE
     )
     return status.state
 
@@ -53,8 +55,8 @@ def test_a_batch_is_not_waited_for_when_all_workers_drain(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submit(database, "b", paper("a"))
-    sign_on(database, QUEUE)
-    worker_nodes.complain(database, "w1", "five papers in a row had no answer")
+    register_worker(database, QUEUE)
+    worker_nodes.drain_with_complaint(database, "w1", "five papers in a row had no answer")
     with pytest.raises(MissingPart, match="those there are drain"):
         wait(database, monkeypatch)
 
@@ -63,10 +65,12 @@ def test_what_a_draining_worker_still_has_is_waited_for(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submit(database, "b", paper("a"))
-    sign_on(database, QUEUE)
-    claim = must_claim(database, "w1")
+    register_worker(database, QUEUE)
+    claim = claim_one(database, "w1")
     worker_nodes.set_state(database, "w1", "draining")
-    state = wait(database, monkeypatch, lambda: jobs.commit_review(database, claim, a_review()))
+    state = wait(
+        database, monkeypatch, lambda: completion.commit_review(database, claim, a_review())
+    )
     assert state == "completed"
 
 
@@ -76,7 +80,7 @@ def test_a_judge_answers_here_while_the_cpu_worker_drains(
     settings = Settings(home=tmp_path)
     monkeypatch.setattr(question_queue.broker, "find", lambda _: Broker("redis://127.0.0.1:1/0"))
     monkeypatch.setattr(Broker, "answers", lambda _: True)
-    sign_on(database, CPU_QUEUE)
+    register_worker(database, CPU_QUEUE)
     assert question_queue._app_with_worker(database, settings) is not None
-    worker_nodes.complain(database, "w1", "five papers in a row had no answer")
+    worker_nodes.drain_with_complaint(database, "w1", "five papers in a row had no answer")
     assert question_queue._app_with_worker(database, settings) is None

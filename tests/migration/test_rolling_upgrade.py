@@ -16,12 +16,12 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
-from db import batches, jobs, migrate
+from db import batch_progress, completion, migrate, reconcile
 from db.session import open_database
 from dispatch.broker import serve
 from settings import Settings
 from tests.conftest import PostgresServer
-from tests.integration.db.content import a_review, must_claim, paper, review_all, states, submit
+from tests.integration.db.content import a_review, claim_one, paper, review_all, states, submit
 from tests.site import FAST, ROOT, SCRIPTED, Site, write_papers
 
 #: What a migration may do while workers of the version before run: they know none of it.
@@ -119,21 +119,21 @@ def test_a_backup_made_at_work_is_restored_and_goes_on(
     # Given a finished, a running and a waiting paper when the backup is made
     database = open_database(url)
     submit(database, "b", paper("a"), paper("b"), paper("c"))
-    assert jobs.commit_review(database, must_claim(database), a_review())
-    running = must_claim(database, lease_seconds=-1.0)
+    assert completion.commit_review(database, claim_one(database), a_review())
+    running = claim_one(database, lease_seconds=-1.0)
     _copy(database, url, restored, tmp_path)
     # And a worker that finishes its paper after the backup
-    assert jobs.commit_review(database, running, a_review("written after the backup"))
+    assert completion.commit_review(database, running, a_review("written after the backup"))
     database.close()
     # When the copy takes the original's place
     copy = open_database(restored)
     assert migrate.check(restored) == []
     assert states(copy, "b") == {"a": "succeeded", "b": "running", "c": "queued"}
-    jobs.reconcile(copy, max_attempts=3)
+    reconcile.reconcile(copy, max_attempts=3)
     # Then the rest is reviewed, and the worker of before cannot write what it still held
-    assert not jobs.commit_review(copy, running, a_review("late"))
+    assert not completion.commit_review(copy, running, a_review("late"))
     assert review_all(copy) == 2
-    assert batches.status(copy, "b").counts["succeeded"] == 3
+    assert batch_progress.status(copy, "b").counts["succeeded"] == 3
     copy.close()
 
 

@@ -19,34 +19,34 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from db.schema import Batch, Job, Review, Reviewer
+from db.schema import BatchRow, Job, ReviewerRow, ReviewRow
 from db.session import DatabaseUnavailable
 from tests.siege import books, plan
-from tests.siege.field import Field, prepare
+from tests.siege.cluster import Cluster, prepare
 
 BATCH = "siege"
 #: Papers that have not ended when nothing has for this long are stuck, in seconds.
-PATIENCE_SECONDS = 60.0
+STALL_SECONDS = 60.0
 _POLL_SECONDS = 0.2
 #: A batch's states that no longer change.
 _OVER = ("completed", "expired", "cancelled", "failed")
 
 
-def besiege(seed: int, size: plan.Size, dialect: str, folder: Path) -> dict[str, Any]:
+def run_siege(seed: int, size: plan.Size, dialect: str, folder: Path) -> dict[str, Any]:
     """Hold one siege; returns its document."""
     started = time.monotonic()
     scripted = plan.scripts(seed, size)
     papers = plan.write(scripted, folder / "papers")
-    with prepare(folder, dialect, seed) as field:
-        field.fleet.start()
-        done = field.site.run("submit", str(papers), "--batch", BATCH, "--reviewer", "demo-7")
+    with prepare(folder, dialect, seed) as cluster:
+        cluster.fleet.start()
+        done = cluster.site.run("submit", str(papers), "--batch", BATCH, "--reviewer", "demo-7")
         assert done.code == 0, done
-        strikes = _fight(field, plan.strikes(seed, size))
-        errors = [*field.wait(), *_open_batch(field), *_strange_deaths(field, size)]
-        errors += _other_versions(field)
+        faults = _inject_faults(cluster, plan.faults(seed, size))
+        errors = [*cluster.wait(), *_open_batch(cluster), *_unexpected_exits(cluster, size)]
+        errors += _other_versions(cluster)
         seconds = time.monotonic() - started
-        balance = books.balance(_read(field, scripted))
-        codes = field.fleet.stop(60)
+        balance = books.balance(_read(cluster, scripted))
+        codes = cluster.fleet.stop(60)
     errors += [f"a worker ended with {code} when told to stop" for code in codes if code]
     violations = [*balance.violations, *errors]
     return {
@@ -56,26 +56,26 @@ def besiege(seed: int, size: plan.Size, dialect: str, folder: Path) -> dict[str,
         "seconds": round(seconds, 1),
         **asdict(balance),
         "violations": violations,
-        "deaths_by_deadly_papers": len(field.fleet.deaths),
+        "deaths_by_deadly_papers": len(cluster.fleet.exits),
         "size": asdict(size),
-        "strikes": strikes,
+        "strikes": faults,
     }
 
 
-def _fight(field: Field, strikes: list[plan.Strike]) -> list[dict[str, Any]]:
+def _inject_faults(cluster: Cluster, faults: list[plan.Fault]) -> list[dict[str, Any]]:
     """Strike when it is due, until every paper has ended or none has for too long."""
     told: list[dict[str, Any]] = []
-    due = list(strikes)
+    due = list(faults)
     begin = changed = time.monotonic()
     before = -1
-    while time.monotonic() - changed < PATIENCE_SECONDS:
-        field.account_deaths()
-        ended, over = _progress(field)
+    while time.monotonic() - changed < STALL_SECONDS:
+        cluster.record_exits()
+        ended, over = _progress(cluster)
         if ended != before:
             before, changed = ended, time.monotonic()
         if due and ended >= due[0].after:
             at, kind = round(time.monotonic() - begin, 1), due.pop(0).kind
-            told.append({"at": at, "ended": ended, "kind": kind, "what": field.strike(kind)})
+            told.append({"at": at, "ended": ended, "kind": kind, "what": cluster.inject(kind)})
             _say(told[-1])
         elif over and not due:
             break
@@ -84,56 +84,56 @@ def _fight(field: Field, strikes: list[plan.Strike]) -> list[dict[str, Any]]:
     return told
 
 
-def _say(strike: dict[str, Any]) -> None:
-    print("{at:7.1f} s  {ended:5} ended  {kind:9} {what}".format(**strike), file=sys.stderr)
+def _say(inject: dict[str, Any]) -> None:
+    print("{at:7.1f} s  {ended:5} ended  {kind:9} {what}".format(**inject), file=sys.stderr)
 
 
-def _progress(field: Field) -> tuple[int, bool]:
+def _progress(cluster: Cluster) -> tuple[int, bool]:
     """How many jobs have ended, and whether the batch is over."""
     live = Job.state.in_(("queued", "running"))
     try:
-        with field.database.read() as on:
+        with cluster.database.read() as on:
             ended = on.scalar(select(func.count()).where(~live)) or 0
-            return ended, on.scalar(select(Batch.state)) in _OVER
+            return ended, on.scalar(select(BatchRow.state)) in _OVER
     except DatabaseUnavailable:
         return -1, False
 
 
-def _open_batch(field: Field) -> list[str]:
-    with field.database.read() as on:
-        state = on.scalar(select(Batch.state))
+def _open_batch(cluster: Cluster) -> list[str]:
+    with cluster.database.read() as on:
+        state = on.scalar(select(BatchRow.state))
     return [] if state in _OVER else [f"the batch is still {state}"]
 
 
-def _other_versions(field: Field) -> list[str]:
+def _other_versions(cluster: Cluster) -> list[str]:
     """A version that was made meanwhile is for later batches, and there is one."""
-    with field.database.read() as on:
-        newest = on.scalar(select(func.max(Reviewer.version)))
-        others = select(func.count(Review.id)).join(Reviewer).where(Reviewer.version != 1)
+    with cluster.database.read() as on:
+        newest = on.scalar(select(func.max(ReviewerRow.version)))
+        others = select(func.count(ReviewRow.id)).join(ReviewerRow).where(ReviewerRow.version != 1)
         strange = on.scalar(others) or 0
     missing = [] if newest == 2 else ["the reviewer has no second version"]
     return missing + [f"{strange} reviews by another version"] * bool(strange)
 
 
-def _strange_deaths(field: Field, size: plan.Size) -> list[str]:
+def _unexpected_exits(cluster: Cluster, size: plan.Size) -> list[str]:
     """Workers end when they are struck, when a deadly paper kills them, or, while they start,
     with exit code 3 because a server is away: nothing else."""
-    deaths = field.fleet.deaths
-    strange = [f"worker {d.pid} ended with {d.code}" for d in deaths if d.code not in (-9, 3)]
+    exits = cluster.fleet.exits
+    strange = [f"worker {d.pid} ended with {d.code}" for d in exits if d.code not in (-9, 3)]
     # Each deadly paper has three attempts.
-    too_many = sum(death.code == -9 for death in deaths) > size.deadly * 3
+    too_many = sum(death.code == -9 for death in exits) > size.deadly * 3
     return strange + ["workers died without a strike"] * too_many
 
 
-def _read(field: Field, scripted: dict[str, str]) -> books.Books:
-    return books.Books(
+def _read(cluster: Cluster, scripted: dict[str, str]) -> books.SiegeRecord:
+    return books.SiegeRecord(
         submitted=frozenset(scripted),
-        bad=frozenset(name for name, script in scripted.items() if plan.ends_badly(script)),
-        jobs=books.read_jobs(field.database),
-        reviews=books.read_reviews(field.database),
-        exported=field.site.exported(BATCH),
-        starts=books.read_starts(field.ledger),
-        struck=field.struck,
+        bad=frozenset(name for name, script in scripted.items() if plan.cannot_succeed(script)),
+        jobs=books.read_jobs(cluster.database),
+        reviews=books.read_reviews(cluster.database),
+        exported=cluster.site.exported(BATCH),
+        starts=books.read_starts(cluster.ledger),
+        interrupted=cluster.interrupted,
     )
 
 
@@ -162,7 +162,7 @@ def main() -> int:
 def _one(seed: int, size: plan.Size, dialect: str, *, keep: bool) -> dict[str, Any]:
     print(f"siege: seed {seed}, {dialect}, {size.papers} papers", file=sys.stderr)
     folder = Path(tempfile.mkdtemp(prefix=f"referee-siege-{dialect}-{seed}-"))
-    document = besiege(seed, size, dialect, folder)
+    document = run_siege(seed, size, dialect, folder)
     if keep or not document["kept"]:
         print(f"logs and data are in {folder}", file=sys.stderr)
     else:

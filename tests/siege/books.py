@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import select
 
-from db.schema import Job, Review
+from db.schema import Job, ReviewRow
 from db.session import Database
 
 
@@ -25,7 +25,7 @@ class Attempt(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Entry:
+class FinalJob:
     """A job at the end."""
 
     job: int
@@ -37,23 +37,23 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Books:
+class SiegeRecord:
     """Everything that is balanced. `reviews` holds (job, paper) of every stored review;
-    `exported` the lines of `referee export`; `struck` what was in flight at each kill, freeze,
+    `exported` the lines of `referee export`; `interrupted` what was in flight at each kill, freeze,
     partition and death by a deadly paper.
     """
 
     submitted: frozenset[str]
     bad: frozenset[str]
-    jobs: Sequence[Entry]
+    jobs: Sequence[FinalJob]
     reviews: Sequence[tuple[int | None, int]]
     exported: Sequence[Mapping[str, Any]]
     starts: Sequence[Attempt]
-    struck: Sequence[frozenset[Attempt]]
+    interrupted: Sequence[frozenset[Attempt]]
 
 
 @dataclass(frozen=True)
-class Balance:
+class InvariantReport:
     """The sums; `violations` is empty when the promise was kept."""
 
     states: dict[str, int]
@@ -68,31 +68,31 @@ class Balance:
     violations: list[str]
 
 
-def balance(books: Books) -> Balance:
+def check_invariants(record: SiegeRecord) -> InvariantReport:
     """Balance the books."""
-    lost, doubled = _lost(books), _doubled(books)
-    stuck = [job.custom_id for job in books.jobs if job.state in ("queued", "running")]
-    purposes = _purposes(books)
+    lost, doubled = _lost(record), _doubled(record)
+    stuck = [job.custom_id for job in record.jobs if job.state in ("queued", "running")]
+    purposes = _purposes(record)
     purpose_counts = Counter(purposes.values())
-    in_flight = sum(map(len, books.struck))
+    in_flight = sum(map(len, record.interrupted))
     violations = [
         *(f"lost: {name}" for name in lost),
         *(f"doubled: {name}" for name in doubled),
         *(f"stuck: {name}" for name in stuck),
-        *(f"wrong end: {sentence}" for sentence in _wrong_ends(books)),
+        *(f"wrong end: {sentence}" for sentence in _wrong_ends(record)),
         *(f"generated for nothing: {a}" for a, why in purposes.items() if why == "unexplained"),
-        *(f"generated twice: {a}" for a, n in Counter(books.starts).items() if n > 1),
+        *(f"generated twice: {a}" for a, n in Counter(record.starts).items() if n > 1),
     ]
     wasted = purpose_counts["struck"] + purpose_counts["unexplained"]
     if wasted > in_flight:
         violations.append(f"{wasted} wasted generations, {in_flight} in flight when struck")
-    return Balance(
-        states=dict(Counter(job.state for job in books.jobs)),
-        reviews=len(books.reviews),
+    return InvariantReport(
+        states=dict(Counter(job.state for job in record.jobs)),
+        reviews=len(record.reviews),
         lost=len(lost),
         doubled=len(doubled),
         stuck=len(stuck),
-        starts=len(books.starts),
+        starts=len(record.starts),
         starts_by_purpose=dict(purpose_counts),
         wasted=wasted,
         in_flight_when_struck=in_flight,
@@ -100,39 +100,41 @@ def balance(books: Books) -> Balance:
     )
 
 
-def _lost(books: Books) -> list[str]:
+def _lost(record: SiegeRecord) -> list[str]:
     """Papers without a job, without an export line, or said to be reviewed without a review."""
-    reviewed = {job for job, _ in books.reviews}
-    jobs = {job.custom_id: job for job in books.jobs}
-    lines = {line["custom_id"]: line for line in books.exported}
-    gone = {name for name in books.submitted if name not in jobs or name not in lines}
-    empty = {j.custom_id for j in books.jobs if j.state == "succeeded" and j.job not in reviewed}
+    reviewed = {job for job, _ in record.reviews}
+    jobs = {job.custom_id: job for job in record.jobs}
+    lines = {line["custom_id"]: line for line in record.exported}
+    gone = {name for name in record.submitted if name not in jobs or name not in lines}
+    empty = {j.custom_id for j in record.jobs if j.state == "succeeded" and j.job not in reviewed}
     bare = {n for n, line in lines.items() if line["state"] == "succeeded" and not line["review"]}
     return sorted(gone | empty | bare)
 
 
-def _doubled(books: Books) -> list[str]:
+def _doubled(record: SiegeRecord) -> list[str]:
     """Papers with two jobs, two lines or two reviews, and reviews that no job stands for."""
-    succeeded = {job.job for job in books.jobs if job.state == "succeeded"}
-    papers = Counter(paper for _, paper in books.reviews)
+    succeeded = {job.job for job in record.jobs if job.state == "succeeded"}
+    papers = Counter(paper for _, paper in record.reviews)
     return [
-        *(n for n, times in Counter(j.custom_id for j in books.jobs).items() if times > 1),
-        *(n for n, times in Counter(e["custom_id"] for e in books.exported).items() if times > 1),
+        *(n for n, times in Counter(j.custom_id for j in record.jobs).items() if times > 1),
+        *(n for n, times in Counter(e["custom_id"] for e in record.exported).items() if times > 1),
         *(f"paper {paper}" for paper, times in papers.items() if times > 1),
-        *(f"review of job {job}" for job, _ in books.reviews if job not in succeeded),
+        *(f"review of job {job}" for job, _ in record.reviews if job not in succeeded),
     ]
 
 
-def _wrong_ends(books: Books) -> list[str]:
+def _wrong_ends(record: SiegeRecord) -> list[str]:
     """A bad paper may only fail, for its attempts; any other is reviewed or was cancelled, unless
     strikes took every attempt that it had."""
-    struck = Counter(attempt.job for attempt in frozenset[Attempt]().union(*books.struck))
+    interrupted = Counter(
+        attempt.job for attempt in frozenset[Attempt]().union(*record.interrupted)
+    )
     wrong = []
-    for job in books.jobs:
+    for job in record.jobs:
         allowed = ["cancelled", "queued", "running"]
-        if job.custom_id not in books.bad:
+        if job.custom_id not in record.bad:
             allowed.append("succeeded")
-        if job.custom_id in books.bad or struck[job.job] >= MOST_ATTEMPTS:
+        if job.custom_id in record.bad or interrupted[job.job] >= MOST_ATTEMPTS:
             allowed.append("failed")
         if job.state not in allowed:
             wrong.append(f"{job.custom_id} {job.state} ({job.error_kind})")
@@ -144,28 +146,32 @@ MOST_ATTEMPTS = 3
 _GOOD_ENDS = ("succeeded", "cancelled")
 
 
-def _purposes(books: Books) -> dict[Attempt, str]:
+def _purposes(record: SiegeRecord) -> dict[Attempt, str]:
     """What each generation was good for."""
-    jobs = {job.job: job for job in books.jobs}
-    struck = frozenset[Attempt]().union(*books.struck)
-    return {start: _purpose(start, jobs[start.job], books.bad, struck) for start in books.starts}
+    jobs = {job.job: job for job in record.jobs}
+    interrupted = frozenset[Attempt]().union(*record.interrupted)
+    return {
+        start: _purpose(start, jobs[start.job], record.bad, interrupted) for start in record.starts
+    }
 
 
-def _purpose(start: Attempt, job: Entry, bad: frozenset[str], struck: frozenset[Attempt]) -> str:
+def _purpose(
+    start: Attempt, job: FinalJob, bad: frozenset[str], interrupted: frozenset[Attempt]
+) -> str:
     last = start.attempt == job.attempt
     if job.custom_id in bad:
         return "bad paper"
     if last and job.state in _GOOD_ENDS:
         return "review" if job.state == "succeeded" else "cancelled"
-    return "struck" if start in struck else "unexplained"
+    return "struck" if start in interrupted else "unexplained"
 
 
-def read_jobs(database: Database) -> list[Entry]:
+def read_jobs(database: Database) -> list[FinalJob]:
     """All jobs of the database."""
     columns = (Job.id, Job.custom_id, Job.state, Job.attempt, Job.paper_id, Job.error_kind)
     with database.read() as on:
         return [
-            Entry(job_id, custom_id, state, attempt, paper_id or 0, error_kind)
+            FinalJob(job_id, custom_id, state, attempt, paper_id or 0, error_kind)
             for job_id, custom_id, state, attempt, paper_id, error_kind in on.execute(
                 select(*columns).order_by(Job.id)
             )
@@ -175,7 +181,9 @@ def read_jobs(database: Database) -> list[Entry]:
 def read_reviews(database: Database) -> list[tuple[int | None, int]]:
     """(job, paper) of all reviews."""
     with database.read() as on:
-        return [(job, paper) for job, paper in on.execute(select(Review.job_id, Review.paper_id))]
+        return [
+            (job, paper) for job, paper in on.execute(select(ReviewRow.job_id, ReviewRow.paper_id))
+        ]
 
 
 def read_starts(ledger: Path) -> list[Attempt]:

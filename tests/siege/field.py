@@ -18,13 +18,13 @@ from typing import TypeVar
 import redis
 from sqlalchemy import Select, select
 
-from db.schema import Job, JobEvent, WorkerNode
+from db.schema import Job, JobEvent, WorkerNodeRow
 from db.session import Database, DatabaseUnavailable, open_database
 from dispatch import roster
 from models.text.reviewer import builtin, load
 from tests.servers import Postgres, Valkey, postgres
 from tests.siege.books import Attempt
-from tests.siege.fleet import Fleet, Worker, freeze, thaw
+from tests.siege.fleet import WorkerFleet, WorkerProcess, freeze, thaw
 from tests.siege.plan import CANCELLED_AT_ONCE
 from tests.siege.proxy import Loop, Proxy, Upstream
 from tests.site import SCRIPTED, Site
@@ -49,23 +49,23 @@ _TIMES = {
 
 
 @dataclass
-class Field:
-    """Everything that can be struck. `struck` collects what was in flight at each loss."""
+class Cluster:
+    """Everything that can be struck. `interrupted` collects what was in flight at each loss."""
 
     site: Site
     rng: random.Random
     broker: Valkey
     server: Postgres | None
     proxies: dict[str, list[Proxy]]
-    fleet: Fleet
+    fleet: WorkerFleet
     database: Database
     ledger: Path
-    struck: list[frozenset[Attempt]] = field(default_factory=list)
+    interrupted: list[frozenset[Attempt]] = field(default_factory=list)
     _accounted: int = 0
     _running: list[threading.Thread] = field(default_factory=list)
     _errors: list[str] = field(default_factory=list)
 
-    def strike(self, kind: str) -> str:
+    def inject(self, kind: str) -> str:
         """Do it, in a thread where it lasts; tells what was struck."""
         strikes: dict[str, Callable[[], str]] = {
             "kill": self._kill,
@@ -87,12 +87,12 @@ class Field:
             thread.join()
         return self._errors
 
-    def account_deaths(self) -> None:
+    def record_exits(self) -> None:
         """Note what workers held that died by a deadly paper."""
-        for death in self.fleet.deaths[self._accounted :]:
+        for death in self.fleet.exits[self._accounted :]:
             self._accounted += 1
             # Its successor may have been faster than we are.
-            self.struck.append(self._held({death.pid}) | self._recovered())
+            self.interrupted.append(self._held({death.pid}) | self._recovered())
 
     def _kill(self) -> str:
         worker = self._any_worker()
@@ -111,9 +111,9 @@ class Field:
         self._later(OUTLAST_SECONDS, lambda: thaw(worker))
         return told
 
-    def _lose(self, *workers: Worker) -> str:
+    def _lose(self, *workers: WorkerProcess) -> str:
         held = self._held({worker.pid for worker in workers})
-        self.struck.append(held)
+        self.interrupted.append(held)
         return f"workers {[w.pid for w in workers]}, {len(held)} papers in flight"
 
     def _partition(self) -> str:
@@ -121,10 +121,10 @@ class Field:
         for proxy in self.proxies[host]:
             proxy.close()
         told = self._lose(*self.fleet.living(host)) if self.server else "broker only"
-        self._later(OUTLAST_SECONDS, lambda: self._mend(host))
+        self._later(OUTLAST_SECONDS, lambda: self._restore(host))
         return f"host {host}: {told}"
 
-    def _mend(self, host: str) -> None:
+    def _restore(self, host: str) -> None:
         for proxy in self.proxies[host]:
             proxy.open()
 
@@ -175,7 +175,9 @@ class Field:
         """Make a new version of the reviewer, as promoting an adapter does: the running batch must
         go on with the one that it was begun with."""
         promoted = replace(load(builtin()["demo-7"]), temperature=0.5)
-        self._later(0.0, lambda: self._surely(lambda: roster.enlist(self.database, promoted)))
+        self._later(
+            0.0, lambda: self._surely(lambda: roster.register_version(self.database, promoted))
+        )
         return "demo-7 version 2"
 
     def _run(self, *arguments: str) -> None:
@@ -199,7 +201,7 @@ class Field:
         self._running.append(thread)
         thread.start()
 
-    def _any_worker(self) -> Worker:
+    def _any_worker(self) -> WorkerProcess:
         while not (living := self.fleet.living()):
             time.sleep(0.1)
         return self.rng.choice(living)
@@ -208,14 +210,14 @@ class Field:
         """What the database says that these processes hold. They can claim nothing more."""
         time.sleep(0.1)  # a COMMIT that was on its way has arrived
 
-        named = select(WorkerNode.name).where(WorkerNode.pid.in_(pids))
+        named = select(WorkerNodeRow.name).where(WorkerNodeRow.pid.in_(pids))
         query = select(Job.id, Job.attempt).where(Job.state == "running", Job.worker.in_(named))
         return self._attempts(query)
 
     def _recovered(self) -> frozenset[Attempt]:
         """What workers found that a former life of theirs had held, unless it was seen before."""
         query = select(JobEvent.job_id, JobEvent.attempt).where(JobEvent.kind == "worker_died")
-        return self._attempts(query).difference(*self.struck)
+        return self._attempts(query).difference(*self.interrupted)
 
     def _attempts(self, query: Select[int, int]) -> frozenset[Attempt]:
         def ask() -> frozenset[Attempt]:
@@ -232,20 +234,20 @@ class Field:
 
 
 @contextmanager
-def prepare(folder: Path, dialect: str, seed: int) -> Iterator[Field]:
+def prepare(folder: Path, dialect: str, seed: int) -> Iterator[Cluster]:
     """Servers, proxies and a migrated database; no worker runs yet."""
     loop = Loop()
     broker = Valkey(folder / "broker")
     if dialect == "sqlite":
-        yield from _field(folder, seed, loop, broker, None)
+        yield from _cluster(folder, seed, loop, broker, None)
         return
     with postgres() as server:
-        yield from _field(folder, seed, loop, broker, server)
+        yield from _cluster(folder, seed, loop, broker, server)
 
 
-def _field(
+def _cluster(
     folder: Path, seed: int, loop: Loop, broker: Valkey, server: Postgres | None
-) -> Iterator[Field]:
+) -> Iterator[Cluster]:
     ledger = folder / "ledger"
     direct = {"REFEREE_BROKER_URL": broker.url} | _TIMES | SCRIPTED
     direct |= {"SCRIPTED_LEDGER": str(ledger), "SCRIPTED_SLOTS": str(SLOTS)}
@@ -261,10 +263,10 @@ def _field(
     database = open_database(
         direct.get("REFEREE_DATABASE_URL", f"sqlite:///{site.home}/referee.db")
     )
-    fleet = Fleet(hosts, WORKERS_A_HOST, folder / "logs")
+    fleet = WorkerFleet(hosts, WORKERS_A_HOST, folder / "logs")
     try:
         rng = random.Random(f"{seed} targets")
-        yield Field(site, rng, broker, server, proxies, fleet, database, ledger)
+        yield Cluster(site, rng, broker, server, proxies, fleet, database, ledger)
     finally:
         fleet.stop(60)
         database.close()

@@ -25,7 +25,7 @@ _POLL_SECONDS = 0.1
 
 
 @dataclass
-class Worker:
+class WorkerProcess:
     """One process at its post."""
 
     host: str
@@ -45,7 +45,7 @@ class Worker:
 
 
 @dataclass(frozen=True)
-class Death:
+class WorkerExit:
     """A worker that ended otherwise than by a strike; a negative code is a signal."""
 
     pid: int
@@ -53,15 +53,15 @@ class Death:
 
 
 @dataclass
-class Fleet:
+class WorkerFleet:
     """Keeps a worker at every post until it is stopped."""
 
     #: Environment by host.
     hosts: Mapping[str, Mapping[str, str]]
     workers_a_host: int
     logs: Path
-    deaths: list[Death] = field(default_factory=list)
-    _workers: list[Worker] = field(default_factory=list)
+    exits: list[WorkerExit] = field(default_factory=list)
+    _workers: list[WorkerProcess] = field(default_factory=list)
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -74,7 +74,7 @@ class Fleet:
         self._thread = threading.Thread(target=self._watch, name="fleet", daemon=True)
         self._thread.start()
 
-    def living(self, host: str | None = None) -> list[Worker]:
+    def living(self, host: str | None = None) -> list[WorkerProcess]:
         """The workers that run now and that no strike has chosen."""
         with self._lock:
             return [
@@ -85,14 +85,14 @@ class Fleet:
                 and host in (None, worker.host)
             ]
 
-    def kill(self, worker: Worker) -> None:
+    def kill(self, worker: WorkerProcess) -> None:
         """kill -9."""
         with self._lock:
             worker.expected = (-signal.SIGKILL,)
         worker.process.kill()
         worker.process.wait()
 
-    def drain(self, worker: Worker) -> None:
+    def drain(self, worker: WorkerProcess) -> None:
         """SIGTERM; it ends in its own time."""
         with self._lock:
             # The latter when it is still starting, and holds nothing.
@@ -118,16 +118,16 @@ class Fleet:
             for worker in ended:
                 self._replace(worker)
 
-    def _replace(self, worker: Worker) -> None:
+    def _replace(self, worker: WorkerProcess) -> None:
         # A worker that drains may still be killed by a deadly paper.
         if worker.process.returncode not in worker.expected:
-            self.deaths.append(Death(worker.pid, worker.process.returncode))
+            self.exits.append(WorkerExit(worker.pid, worker.process.returncode))
         if self._stop.wait(RESTART_SECONDS):
             return
         with self._lock:
             self._workers[self._workers.index(worker)] = self._spawn(worker.host)
 
-    def _spawn(self, host: str) -> Worker:
+    def _spawn(self, host: str) -> WorkerProcess:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("REFEREE_")}
         with (self.logs / f"worker-{host}.log").open("ab") as log:
             process = subprocess.Popen(
@@ -139,15 +139,15 @@ class Fleet:
                 stderr=log,
                 start_new_session=True,
             )
-        return Worker(host, process)
+        return WorkerProcess(host, process)
 
 
-def freeze(worker: Worker) -> None:
+def freeze(worker: WorkerProcess) -> None:
     """SIGSTOP."""
     worker.process.send_signal(signal.SIGSTOP)
 
 
-def thaw(worker: Worker) -> None:
+def thaw(worker: WorkerProcess) -> None:
     """SIGCONT."""
     worker.process.send_signal(signal.SIGCONT)
 

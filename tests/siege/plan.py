@@ -78,20 +78,20 @@ KINDS = (
 
 
 @dataclass(frozen=True)
-class Strike:
+class Fault:
     """A failure of a kind, due when `after` papers have ended."""
 
     kind: str
     after: int
 
 
-def strikes(seed: int, size: Size) -> list[Strike]:
+def faults(seed: int, size: Size) -> list[Fault]:
     """All strikes in a random order, evenly spread over the work."""
     kinds = [kind for kind in KINDS for _ in range(getattr(size, kind))]
     random.Random(f"{seed} strikes").shuffle(kinds)
     step = (LAST_STRIKE - FIRST_STRIKE) / max(len(kinds) - 1, 1)
     return [
-        Strike(kind, int(size.papers * (FIRST_STRIKE + i * step))) for i, kind in enumerate(kinds)
+        Fault(kind, int(size.papers * (FIRST_STRIKE + i * step))) for i, kind in enumerate(kinds)
     ]
 
 
@@ -107,7 +107,7 @@ def scripts(seed: int, size: Size) -> dict[str, str]:
     return scripted
 
 
-def ends_badly(script: str) -> bool:
+def cannot_succeed(script: str) -> bool:
     """True for a paper that no worker can review."""
     return "poison" in script or "die" in script
 

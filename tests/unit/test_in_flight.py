@@ -10,10 +10,10 @@ from dataclasses import replace
 
 import pytest
 
-from db.jobs import Claim, Room
+from db.claims import Claim, CrashFilter
 from db.reviewers import ReviewerVersion
 from tests.site import wait_until
-from worker.in_flight import InFlight, Stopped, Turn
+from worker.in_flight import ClaimPermit, InFlight, StopReason
 
 DEADLINE = 30.0
 
@@ -46,11 +46,11 @@ def pool() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def taken(in_flight: InFlight, waits: threading.Event | None = None) -> Room | None:
+def taken(in_flight: InFlight, waits: threading.Event | None = None) -> CrashFilter | None:
     if waits is not None:
         waits.set()
-    with in_flight.turn(lambda: 8) as turn:
-        return turn.room if isinstance(turn, Turn) else None
+    with in_flight.permit(lambda: 8) as permit:
+        return permit.crash_filter if isinstance(permit, ClaimPermit) else None
 
 
 @contextmanager
@@ -62,11 +62,11 @@ def holding(in_flight: InFlight, held: Claim) -> Iterator[None]:
 
 def test_a_worker_with_room_takes_whoever_may_come() -> None:
     in_flight = InFlight()
-    assert taken(in_flight) == Room(0, 1 << 30, 2)
+    assert taken(in_flight) == CrashFilter(0, 1 << 30, 2)
     with holding(in_flight, claim(1)), holding(in_flight, claim(2)):
-        assert taken(in_flight) == Room(0, 0, 2)
+        assert taken(in_flight) == CrashFilter(0, 0, 2)
     with holding(in_flight, claim(1, crashes=1)):
-        assert taken(in_flight) == Room(1, 1, 2)
+        assert taken(in_flight) == CrashFilter(1, 1, 2)
 
 
 @pytest.mark.parametrize("crashed", [False, True])
@@ -78,10 +78,10 @@ def test_the_next_waits_until_a_paper_that_must_be_alone_or_has_crashed_is_gone(
     with holding(in_flight, alone):
         if crashed:
             in_flight.note_crash(alone)
-        room = pool.submit(taken, in_flight, waits)
+        crash_filter = pool.submit(taken, in_flight, waits)
         waits.wait(DEADLINE)
-        assert not room.done()
-    assert room.result(DEADLINE) == Room(0, 1 << 30, 2)
+        assert not crash_filter.done()
+    assert crash_filter.result(DEADLINE) == CrashFilter(0, 1 << 30, 2)
 
 
 @pytest.mark.parametrize("end", ["pause", "drain"])
@@ -90,24 +90,24 @@ def test_who_waits_for_room_leaves_when_nothing_new_may_be_taken(
 ) -> None:
     in_flight, waits = InFlight(), threading.Event()
     with holding(in_flight, claim(1, crashes=2)):
-        room = pool.submit(taken, in_flight, waits)
+        crash_filter = pool.submit(taken, in_flight, waits)
         waits.wait(DEADLINE)
         if end == "pause":
             in_flight.pause(True)
         else:
             in_flight.drain(0.0)
-        assert room.result(DEADLINE) is None
-        in_flight.wait_for_suspects()
+        assert crash_filter.result(DEADLINE) is None
+        in_flight.wait_for_crashed_papers()
 
 
 def test_a_paper_that_is_claimed_while_the_drain_begins_may_end_in_time(
     pool: ThreadPoolExecutor,
 ) -> None:
     in_flight, late = InFlight(), claim(1)
-    with in_flight.turn(lambda: 8) as turn:
+    with in_flight.permit(lambda: 8) as permit:
         drained = pool.submit(in_flight.drain, DEADLINE)
         wait_until(lambda: in_flight.closed)
-        assert turn is not None
+        assert permit is not None
         held = ExitStack()
         held.enter_context(holding(in_flight, late))
     assert taken(in_flight) is None
@@ -119,22 +119,22 @@ def test_a_paper_that_is_claimed_while_the_drain_begins_may_end_in_time(
 
 def test_a_paper_that_is_claimed_after_the_drain_is_stopped_at_once() -> None:
     in_flight, late = InFlight(), claim(1)
-    with in_flight.turn(lambda: 8):
+    with in_flight.permit(lambda: 8):
         in_flight.drain(0.0)
         with holding(in_flight, late):
-            assert in_flight.why_stopped(late) is Stopped.DRAINING
+            assert in_flight.why_stopped(late) is StopReason.DRAINING
 
 
 def test_a_thread_takes_for_those_that_wait_for_their_turn(pool: ThreadPoolExecutor) -> None:
     in_flight, mine, other = InFlight(), claim(1), claim(2)
 
-    def next_turn() -> Turn | Claim | None:
-        with in_flight.turn(lambda: 8) as turn:
-            return turn
+    def next_turn() -> ClaimPermit | Claim | None:
+        with in_flight.permit(lambda: 8) as permit:
+            return permit
 
-    with in_flight.turn(lambda: 8) as turn:
-        assert isinstance(turn, Turn)
-        assert turn.others == 0
+    with in_flight.permit(lambda: 8) as permit:
+        assert isinstance(permit, ClaimPermit)
+        assert permit.others == 0
         waiting = pool.submit(next_turn)
         wait_until(lambda: in_flight._waiting == 1)
         in_flight.hold([mine, other])
@@ -148,9 +148,9 @@ def test_a_thread_takes_for_those_that_wait_for_their_turn(pool: ThreadPoolExecu
 def test_no_more_is_taken_for_others_than_has_a_slot() -> None:
     in_flight = InFlight()
     in_flight._waiting = 9
-    with holding(in_flight, claim(1)), in_flight.turn(lambda: 4) as turn:
-        assert isinstance(turn, Turn)
-        assert turn.others == 2
+    with holding(in_flight, claim(1)), in_flight.permit(lambda: 4) as permit:
+        assert isinstance(permit, ClaimPermit)
+        assert permit.others == 2
 
 
 def test_two_attempts_at_one_paper_are_held_and_left_apart() -> None:
@@ -161,8 +161,8 @@ def test_two_attempts_at_one_paper_are_held_and_left_apart() -> None:
     in_flight.hold([new])
     assert in_flight.attempts() == {(1, 1), (1, 2)}
     # When the old one is found to be lost, it alone is stopped
-    in_flight.stop([old.key], Stopped.LOST)
-    assert in_flight.why_stopped(old) is Stopped.LOST
+    in_flight.stop([old.key], StopReason.LOST)
+    assert in_flight.why_stopped(old) is StopReason.LOST
     assert in_flight.why_stopped(new) is None
     # Then the new one is held on, and renewed, though the old one leaves
     in_flight.leave(old)

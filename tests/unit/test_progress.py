@@ -9,7 +9,7 @@ from contextlib import redirect_stderr
 import pytest
 
 from commands.output import ProgressBar, progress
-from trainer.qlora.progress_reports import TerminalBar
+from trainer.qlora.progress_reports import ProgressBarListener
 
 VALUES = {"loss": 1.25, "learning_rate": 1e-4, "tokens_per_second": 900.0}
 
@@ -43,9 +43,9 @@ def test_a_terminal_gets_a_bar_that_goes_away(terminal: Terminal) -> None:
 
 def test_training_moves_the_same_bar_and_prints_above_it(terminal: Terminal) -> None:
     with redirect_stderr(terminal), ProgressBar("training", transient=False) as bar:
-        shown = TerminalBar(bar)
-        shown.said("rank 16, [nf4] weights")
-        shown.stepped(901, 1800, VALUES)
+        shown = ProgressBarListener(bar)
+        shown.on_message("rank 16, [nf4] weights")
+        shown.on_step(901, 1800, VALUES)
     assert "rank 16, [nf4] weights\n" in terminal.text.replace("\r", "")
     last = terminal.text.rstrip().splitlines()[-1]
     assert re.search(r"training .* 901/1800 loss 1\.2500  lr 1\.0e-04  900 tokens/s", last)

@@ -12,7 +12,9 @@ from pathlib import Path
 from errors import UserError
 
 
-def publish(folder: Path, files: Mapping[str, str], *, marker: str, replace: bool = False) -> None:
+def write_folder(
+    folder: Path, files: Mapping[str, str], *, marker: str, replace: bool = False
+) -> None:
     """Write `files` (name -> text) as `folder`, by a folder beside it that is renamed at the end.
 
     With `replace` a folder that holds a file `marker`, so one that we wrote, gives way. UserError

@@ -19,7 +19,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from errors import UserError
 from models.hashes import file_sha256
-from trainer.data.atomic_folder import publish
+from trainer.data.atomic_folder import write_folder
 from trainer.data.dataset_card import Card, render
 
 SPLITS = ("train", "validation", "test")
@@ -27,7 +27,7 @@ CARD = "card.json"
 
 
 @dataclass(frozen=True)
-class Pair:
+class TrainingPair:
     """A paper as a prompt shows it and the review to be learnt from it.
 
     `id` is the paper's name at its source. `review` is in the output grammar, with the blank line
@@ -48,9 +48,9 @@ class Dataset:
 
     folder: Path
     card: Card
-    train: tuple[Pair, ...]
-    validation: tuple[Pair, ...]
-    test: tuple[Pair, ...]
+    train: tuple[TrainingPair, ...]
+    validation: tuple[TrainingPair, ...]
+    test: tuple[TrainingPair, ...]
 
 
 def read(folder: Path) -> Dataset:
@@ -73,9 +73,9 @@ def write(
     folder: Path,
     card: Card,
     *,
-    train: Sequence[Pair],
-    validation: Sequence[Pair],
-    test: Sequence[Pair],
+    train: Sequence[TrainingPair],
+    validation: Sequence[TrainingPair],
+    test: Sequence[TrainingPair],
     replace: bool = False,
 ) -> Dataset:
     """Write a data set; the folder is there whole or not at all.
@@ -93,7 +93,7 @@ def write(
         sha256=combined_sha256(files),
     )
     document = json.dumps(dataclasses.asdict(card), ensure_ascii=False, indent=2) + "\n"
-    publish(
+    write_folder(
         folder, {**texts, CARD: document, "README.md": render(card)}, marker=CARD, replace=replace
     )
     return Dataset(folder, card, **pairs)
@@ -105,7 +105,7 @@ def combined_sha256(files: Mapping[str, str]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _lines(pairs: Sequence[Pair]) -> str:
+def _lines(pairs: Sequence[TrainingPair]) -> str:
     return "".join(json.dumps(dataclasses.asdict(p), ensure_ascii=False) + "\n" for p in pairs)
 
 
@@ -122,14 +122,14 @@ def _read_card(path: Path) -> Card:
         raise UserError(f"{path}: {key}: {first['msg'].lower()}.") from error
 
 
-def _read_split(folder: Path, split: str) -> tuple[Pair, ...]:
+def _read_split(folder: Path, split: str) -> tuple[TrainingPair, ...]:
     path = _file(folder, split)
     # Not splitlines: papers may hold U+2028, which JSON leaves as it is.
     lines = _bytes(path).split(b"\n")
     return tuple(_read_pair(path, number, line) for number, line in enumerate(lines, 1) if line)
 
 
-def _read_pair(path: Path, number: int, line: bytes) -> Pair:
+def _read_pair(path: Path, number: int, line: bytes) -> TrainingPair:
     try:
         pair = _pair_type().validate_json(line)
     except ValidationError as error:
@@ -159,5 +159,5 @@ def _card_type() -> TypeAdapter[Card]:
 
 
 @lru_cache(maxsize=1)
-def _pair_type() -> TypeAdapter[Pair]:
-    return TypeAdapter(Pair)
+def _pair_type() -> TypeAdapter[TrainingPair]:
+    return TypeAdapter(TrainingPair)

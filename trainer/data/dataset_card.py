@@ -12,7 +12,7 @@ from trainer.data.text_table import Table
 
 
 @dataclass(frozen=True)
-class Source:
+class CardSource:
     """Where papers come from, under which licence, and how many of the pairs are theirs."""
 
     name: str
@@ -49,7 +49,7 @@ class Card:
     lengths: Mapping[str, Mapping[str, int]]
     #: Cleaning rule -> how many reviews or papers it kept out.
     rules: Mapping[str, int]
-    sources: tuple[Source, ...]
+    sources: tuple[CardSource, ...]
     seed: int
     #: How papers came into their splits.
     split_rule: str

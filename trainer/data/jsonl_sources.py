@@ -11,8 +11,8 @@ from models.text.aspects import ASPECT_SETS
 from models.text.parsing import is_strict
 from papers.jsonl import read_json
 from trainer.data.json_lines import json_lines, score_of, text_of
+from trainer.data.paper_versions import Version, choose_version, looks_anonymous
 from trainer.data.source_records import Note, NoteKind, Problem, SourcePaper
-from trainer.data.versions import Version, choose, looks_anonymous
 
 _SUFFIXES = (".jsonl", ".jsonl.gz")
 #: Columns of a review that have a place of their own in a Note.
@@ -86,7 +86,7 @@ def _paper(
         venue=text_of(document.get("venue")) or None,
         year=year if isinstance(year, int) else None,
         decision=text_of(document.get("decision")) or decisions.get(paper_id),
-        version_choice=choose([version], None).why,
+        version_choice=choose_version([version], None).why,
     )
 
 
@@ -105,13 +105,15 @@ def _pair(place: str, document: Mapping[str, Any], number: int) -> SourcePaper |
         read = read_json({"text": paper})
     except PaperUnreadable as error:
         return Problem(f"{place}: {error}")
-    ready = any(is_strict(review, aspects) for aspects in ASPECT_SETS.values())
+    merged_review = any(is_strict(review, aspects) for aspects in ASPECT_SETS.values())
     name = text_of(document.get("id")) or str(document.get("id") or f"pair-{number}")
-    notes = () if ready else (Note(f"{name}_r1", "review", {"review": review.strip()}),)
+    notes = () if merged_review else (Note(f"{name}_r1", "review", {"review": review.strip()}),)
     return SourcePaper(
         id=name,
         paper=read,
         notes=notes,
-        version_choice=choose([Version(name, read, anonymous=looks_anonymous(paper))], None).why,
-        ready=review if ready else None,
+        version_choice=choose_version(
+            [Version(name, read, anonymous=looks_anonymous(paper))], None
+        ).why,
+        merged_review=review if merged_review else None,
     )

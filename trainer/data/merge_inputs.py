@@ -10,9 +10,9 @@ from db import corpus
 from db.corpus import CorpusPaper, HumanReview, NewFlag
 from db.session import Database
 from errors import UserError
-from models.text.merging_prompt import HumanText, merging_input
-from papers.safety import neutralise, normalise
-from trainer.data.cleaning import kept_text
+from models.text.merging_prompt import HumanReviewText, merging_input
+from papers.text_safety import neutralise, normalise
+from trainer.data.cleaning_rules import kept_text
 from trainer.data.source_records import PARTS
 
 Span = tuple[int, int]
@@ -28,7 +28,7 @@ class MergeInput:
     @property
     def text(self) -> str:
         """As a model reads it, safe to put in a prompt."""
-        texts = [HumanText(tuple(parts.items())) for parts in self.reviews]
+        texts = [HumanReviewText(tuple(parts.items())) for parts in self.reviews]
         return neutralise(normalise(merging_input(self.paper.title, texts))[0])[0]
 
     @property

@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from db import batches, corpus
-from db.batches import Batch, BatchOptions, NewPaper
-from db.contents import contents_by_id
+from db import batch_papers, batch_records, corpus
+from db.batch_papers import NewPaper
+from db.batch_records import Batch, BatchOptions
+from db.paper_contents import contents_by_id
 from db.reviewers import ReviewerVersion
 from db.session import Database
 from models.text.reviewer import ReviewerConfig
@@ -40,7 +41,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Plan:
+class MergePlan:
     """What a run would do. `estimate` counts every answer at its limit, and no retries."""
 
     batch: str
@@ -64,12 +65,12 @@ def plan(
     merger: ReviewerVersion,
     config: ReviewerConfig,
     batch_name: str | None = None,
-) -> Plan:
+) -> MergePlan:
     """Which inputs are still to be merged, in which batch, and for how much at most."""
     known = corpus.merged_inputs(database, merger.id)
     todo = tuple(each for each in inputs if each.sha256 not in known)
     n_prompt = sum(len(each.text) + len(config.system_prompt) for each in todo) / CHARS_PER_TOKEN
-    return Plan(
+    return MergePlan(
         # The same inputs resume the same batch; other reviews make another.
         batch=batch_name or f"{merger.name}-v{merger.version}-{_digest(inputs)}",
         todo=todo,
@@ -90,21 +91,21 @@ def cost(config: ReviewerConfig, n_prompt_tokens: int, n_output_tokens: int) -> 
 
 def submit(
     database: Database,
-    planned: Plan,
+    planned: MergePlan,
     merger: ReviewerVersion,
     *,
     allow_external: bool,
-    ringer: Callable[[Batch], Callable[[int], bool]],
+    doorbell_for: Callable[[Batch], Callable[[int], bool]],
 ) -> bool:
     """Queue the plan's jobs, a chunk a transaction; False when no broker could be told."""
     options = BatchOptions(allow_external=allow_external)
-    batch = batches.open_batch(database, planned.batch, merger, options)
-    announce, announced = ringer(batch), True
+    batch = batch_records.open_batch(database, planned.batch, merger, options)
+    announce, announced = doorbell_for(batch), True
     for start in range(0, len(planned.todo), CHUNK):
         chunk = planned.todo[start : start + CHUNK]
-        added = batches.add_papers(database, batch, _jobs(database, chunk))
+        added = batch_papers.add_papers(database, batch, _jobs(database, chunk))
         announced = announce(len(added.job_ids)) and announced
-    batches.finish_submit(database, batch)
+    batch_records.finish_submit(database, batch)
     return announced
 
 

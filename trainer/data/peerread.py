@@ -10,8 +10,8 @@ from typing import Any
 from errors import PaperUnreadable
 from papers.jsonl import read_json
 from trainer.data.json_lines import read_text, score_of, text_of
+from trainer.data.paper_versions import Version, choose_version
 from trainer.data.source_records import Note, NoteKind, Problem, SourcePaper
-from trainer.data.versions import Version, choose
 
 _EXTRA = (
     *("IMPACT", "SUBSTANCE", "APPROPRIATENESS", "MEANINGFUL_COMPARISON", "ORIGINALITY"),
@@ -59,7 +59,7 @@ def _paper(file: Path, entry: Mapping[str, Any], parsed: Mapping[str, Any]) -> S
         notes=tuple(_note(name, n, review) for n, review in enumerate(entry["reviews"], start=1)),
         venue=text_of(entry.get("conference")) or file.parents[2].name,
         decision=None if accepted is None else "Accept" if accepted else "Reject",
-        version_choice=choose([Version(name, paper, anonymous=hidden)], None).why,
+        version_choice=choose_version([Version(name, paper, anonymous=hidden)], None).why,
     )
 
 

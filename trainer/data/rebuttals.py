@@ -42,7 +42,7 @@ _FEW_PARAGRAPHS = 2
 _PARAGRAPH = re.compile(r"[^\n]+(?:\n(?!\s*\n)[^\n]+)*")
 
 
-def late_stretches(text: str) -> tuple[Span, ...]:
+def late_additions(text: str) -> tuple[Span, ...]:
     """[start, end) of every addition, in order, adjoining ones joined."""
     blocks = [match.span() for match in _PARAGRAPH.finditer(text)]
     if len(blocks) <= _FEW_PARAGRAPHS:

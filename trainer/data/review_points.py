@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, cast
 
-from papers.safety import neutralise, normalise
+from papers.text_safety import neutralise, normalise
 from trainer.data.sentences import sentences
 from trainer.data.stance import Stance, stance_of
 from trainer.data.topics import Subject, own_title, subject_of, title_of
 
 #: Where in its review a text stands.
-Place = Literal["summary", "praise", "criticism", "request", "limits", "minor", "free"]
+PartKind = Literal["summary", "praise", "criticism", "request", "limits", "minor", "free"]
 
-_PLACES: Mapping[str, Place] = {
+_PART_KINDS: Mapping[str, PartKind] = {
     "summary": "summary",
     "strengths": "praise",
     "weaknesses": "criticism",
@@ -34,7 +34,7 @@ _PLACES: Mapping[str, Place] = {
 MIN_WORDS, MAX_WORDS = 6, 60
 
 #: A sub-heading's names by where what follows it stands.
-_NAMES: Mapping[Place, str] = {
+_NAMES: Mapping[PartKind, str] = {
     "praise": r"(?:main |key |overall )?(?:strengths?|strong points?|pros|positives?|advantages"
     r"|positive (?:points|aspects)|reasons to accept)",
     "criticism": r"(?:main |key |major |overall )?(?:weakness(?:es)?|weak points?|cons|negatives?"
@@ -51,7 +51,7 @@ _NAMES: Mapping[Place, str] = {
 }
 _SUBHEADING = re.compile(
     r"(?:^|(?<=[.!?\n]))[\s\-*#•=_\d.)(]*(?:\*\*|__)?(?:"
-    + "|".join(f"(?P<{place}>{names})" for place, names in _NAMES.items())
+    + "|".join(f"(?P<{part_kind}>{names})" for part_kind, names in _NAMES.items())
     + r")(?:\*\*|__)?\s*(?::|\n|--|$)(?:\*\*|__)?",
     re.IGNORECASE,
 )
@@ -64,14 +64,14 @@ _MARK = r"(?:[-*•+–·]+|\(?\d{1,2}[.)\]]|\([a-z]\)|\[?[WSQ]\d{1,2}\]?[:.)]?)
 _BULLET = re.compile(rf"(?:^|(?<=\n)|(?<=[.!?;:]))[ \t]*{_MARK}\s+(?=\S)")
 _LEADING = re.compile(rf"^[\W_]*{_MARK}\s+|^\(?\d{{1,2}}[.)]\s*(?=[A-Za-z])|^[\s*•+–·:;,.>)\]-]+")
 #: Begins a sentence that goes on with the one before.
-_GOES_ON = re.compile(
+_CONTINUATION = re.compile(
     r"(?:this|that|these|those|it|they|for (?:example|instance)|e\.g|i\.e|specifically"
     r"|in particular|moreover|therefore|thus|hence|indeed|also|so|such|because|since|in fact"
     r"|as a result|namely|here|and|or|otherwise|consequently)\b",
     re.IGNORECASE,
 )
 #: Not about the paper: other reviewers, one's own score, thanks, pointers within the page.
-_ASIDE = re.compile(
+_REVIEWER_REFERENCE = re.compile(
     r"\b(?:other reviewers?|reviewer\s?#?\d|anonreviewer|\bR[1-4]\b|pre-review"
     r"|(?:my|the) (?:score|rating)|area chair|openreview"
     r"|recommend (?:accept|reject|acceptance|rejection)|(?:vote|lean|inclin\w+) (?:for|to|toward)"
@@ -86,12 +86,12 @@ _REFERENCE = re.compile(
 
 
 @dataclass(frozen=True)
-class Point:
+class ReviewPoint:
     """One point of one review; `position` counts within the review."""
 
     subject: Subject
     stance: Stance
-    place: Place
+    part_kind: PartKind
     title: str
     text: str
     position: int
@@ -102,27 +102,29 @@ class Point:
         return len(self.text.split())
 
 
-def points_of(parts: Mapping[str, str]) -> list[Point]:
+def points_of(parts: Mapping[str, str]) -> list[ReviewPoint]:
     """The points of a review in order, from its parts (`source_records.PARTS` -> text)."""
     found = [
         piece
         for name, text in parts.items()
-        for place, block in _blocks(text, _PLACES.get(name, "free"))
+        for part_kind, block in _blocks(text, _PART_KINDS.get(name, "free"))
         for bullet in _bullets(block)
-        for piece in _pieces(bullet, place)
+        for piece in _pieces(bullet, part_kind)
     ]
-    points = (_point(text, stance, place, n) for n, (text, stance, place) in enumerate(found))
+    points = (
+        _point(text, stance, part_kind, n) for n, (text, stance, part_kind) in enumerate(found)
+    )
     return [point for point in points if point is not None]
 
 
-def _blocks(text: str, place: Place) -> Iterator[tuple[Place, str]]:
+def _blocks(text: str, part_kind: PartKind) -> Iterator[tuple[PartKind, str]]:
     """Stretches under one sub-heading; what a form's field says holds until one comes."""
     end, text = 0, _INLINE.sub("\n", text)
     for match in _SUBHEADING.finditer(text):
         if match.start() > end:
-            yield place, text[end : match.start()]
-        place, end = cast(Place, match.lastgroup), match.end()
-    yield place, text[end:]
+            yield part_kind, text[end : match.start()]
+        part_kind, end = cast(PartKind, match.lastgroup), match.end()
+    yield part_kind, text[end:]
 
 
 def _bullets(text: str) -> list[str]:
@@ -132,31 +134,31 @@ def _bullets(text: str) -> list[str]:
     return [part for piece in pieces for part in re.split(r"\n\s*\n", piece) if part.strip()]
 
 
-def _pieces(text: str, place: Place) -> Iterator[tuple[str, Stance, Place]]:
+def _pieces(text: str, part_kind: PartKind) -> Iterator[tuple[str, Stance, PartKind]]:
     """Sentences of a bullet, those that go on with the one before joined to it."""
     group: str = ""
     stance: Stance = "none"
     for start, end in sentences(text):
         sentence = _clean(text[start:end])
-        if not sentence or _ASIDE.search(sentence) or _REFERENCE.search(sentence):
+        if not sentence or _REVIEWER_REFERENCE.search(sentence) or _REFERENCE.search(sentence):
             continue
-        found = _stance(sentence, place)
+        found = _stance(sentence, part_kind)
         joined = f"{group} {sentence}" if group else sentence
-        goes_on = found == "none" or found == stance or _GOES_ON.match(sentence)
-        if group and stance != "none" and goes_on and len(joined.split()) <= MAX_WORDS:
+        continues = found == "none" or found == stance or _CONTINUATION.match(sentence)
+        if group and stance != "none" and continues and len(joined.split()) <= MAX_WORDS:
             group = joined
             continue
         if group:
-            yield group, stance, place
+            yield group, stance, part_kind
         group, stance = sentence, found
     if group:
-        yield group, stance, place
+        yield group, stance, part_kind
 
 
-def _stance(sentence: str, place: Place) -> Stance:
+def _stance(sentence: str, part_kind: PartKind) -> Stance:
     """What a sentence does: the field's word counts for more than the sentence's own."""
     own = stance_of(sentence)
-    match place:
+    match part_kind:
         case "summary":
             return "none"
         case "praise":
@@ -172,7 +174,7 @@ def _stance(sentence: str, place: Place) -> Stance:
     return own
 
 
-def _point(text: str, stance: Stance, place: Place, position: int) -> Point | None:
+def _point(text: str, stance: Stance, part_kind: PartKind, position: int) -> ReviewPoint | None:
     label, rest = own_title(text)
     text = _shortened(rest if label else text)
     if stance == "none" or len(text.split()) < MIN_WORDS:
@@ -180,7 +182,7 @@ def _point(text: str, stance: Stance, place: Place, position: int) -> Point | No
     text = text[0].upper() + text[1:]
     subject = subject_of(text)
     title = _title(label) or title_of(subject, stance)
-    return Point(subject, stance, place, title, text, position)
+    return ReviewPoint(subject, stance, part_kind, title, text, position)
 
 
 def _title(label: str) -> str:

@@ -17,7 +17,7 @@ from trainer.data.sentences import sentences
 Count = Callable[[str], int]
 
 #: Items that the output grammar lets a model write under one aspect.
-MOST_ITEMS = 8
+MAX_ITEMS = 8
 #: Words that a text keeps at least.
 FEW_WORDS = 8
 
@@ -26,7 +26,7 @@ def shorten(
     items: Sequence[Item], aspects: AspectSet, limit: int, count: Count
 ) -> tuple[str, bool] | None:
     """The review's text within `limit` tokens and whether anything went; None if it cannot fit."""
-    kept = [list(_of(items, key))[:MOST_ITEMS] for key in aspects.keys]
+    kept = [list(_of(items, key))[:MAX_ITEMS] for key in aspects.keys]
     changed = sum(map(len, kept)) < len(items)
     text = _text(kept, aspects)
     while count(text) > limit:

@@ -41,7 +41,7 @@ class Note:
 
 @dataclass(frozen=True)
 class SourcePaper:
-    """A paper with its notes. `ready` is a merged review that came with it, in the grammar."""
+    """A paper with its notes; `merged_review` came with it, in the output grammar."""
 
     id: str
     paper: Paper
@@ -50,7 +50,7 @@ class SourcePaper:
     year: int | None = None
     decision: str | None = None
     version_choice: str | None = None
-    ready: str | None = None
+    merged_review: str | None = None
 
 
 @dataclass(frozen=True)

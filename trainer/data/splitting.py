@@ -23,17 +23,17 @@ from trainer.data.dataset import SPLITS
 #: Words of a shingle: longer than stock phrases, short enough to survive small edits.
 SHINGLE_WORDS = 5
 #: Hashes kept of a paper; the estimate's standard error is below 0.04.
-SKETCH = 200
+SKETCH_SIZE = 200
 #: Papers that share at least this much of their shingles count as one paper.
-NEAR = 0.5
+NEAR_DUPLICATE_SIMILARITY = 0.5
 #: Hashes that two papers must share before they are compared in full.
-FEW_HASHES = 10
+MIN_HASHES = 10
 
 _WORD = re.compile(r"\w+")
 _NAMES = {"train": "train", "dev": "validation", "validation": "validation", "test": "test"}
 
 
-class Shares(NamedTuple):
+class SplitShares(NamedTuple):
     """Parts of the papers; what is left is trained on."""
 
     validation: float = 0.1
@@ -41,7 +41,7 @@ class Shares(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Candidate:
+class SplitCandidate:
     """A paper to be placed. `stratum` is what every split should hold in equal parts."""
 
     id: str
@@ -65,16 +65,16 @@ def sketch(text: str) -> frozenset[int]:
     hashes = np.fromiter((zlib.crc32(" ".join(s).encode()) for s in shingles), dtype=np.int64)
     # Multiplied by an odd number, so that "smallest" does not favour what CRC-32 maps low.
     mixed = np.unique((hashes * 2654435761) % (1 << 32))
-    return frozenset(mixed[:SKETCH].tolist())
+    return frozenset(mixed[:SKETCH_SIZE].tolist())
 
 
 def similarity(one: frozenset[int], other: frozenset[int]) -> float:
     """The estimated Jaccard similarity of two sketched texts."""
-    smallest = sorted(one | other)[:SKETCH]
+    smallest = sorted(one | other)[:SKETCH_SIZE]
     return sum(h in one and h in other for h in smallest) / max(1, len(smallest))
 
 
-def families(papers: Sequence[Candidate]) -> list[list[Candidate]]:
+def duplicate_groups(papers: Sequence[SplitCandidate]) -> list[list[SplitCandidate]]:
     """Papers grouped with their near-duplicates, and with those of the same title."""
     parent = list(range(len(papers)))
 
@@ -86,13 +86,13 @@ def families(papers: Sequence[Candidate]) -> list[list[Candidate]]:
 
     for one, other in _near_pairs(papers):
         parent[root(other)] = root(one)
-    found: dict[int, list[Candidate]] = {}
+    found: dict[int, list[SplitCandidate]] = {}
     for number, paper in enumerate(papers):
         found.setdefault(root(number), []).append(paper)
     return list(found.values())
 
 
-def _near_pairs(papers: Sequence[Candidate]) -> Iterable[tuple[int, int]]:
+def _near_pairs(papers: Sequence[SplitCandidate]) -> Iterable[tuple[int, int]]:
     titles: dict[str, int] = {}
     holders: dict[int, list[int]] = {}
     for number, paper in enumerate(papers):
@@ -106,39 +106,42 @@ def _near_pairs(papers: Sequence[Candidate]) -> Iterable[tuple[int, int]]:
                 shared[holder] = shared.get(holder, 0) + 1
             holders[each].append(number)
         for holder, count in shared.items():
-            near = count >= FEW_HASHES and similarity(papers[holder].sketch, paper.sketch) >= NEAR
+            near = (
+                count >= MIN_HASHES
+                and similarity(papers[holder].sketch, paper.sketch) >= NEAR_DUPLICATE_SIMILARITY
+            )
             if near:
                 yield holder, number
 
 
-def split(papers: Sequence[Candidate], shares: Shares, seed: int) -> Placement:
+def split(papers: Sequence[SplitCandidate], shares: SplitShares, seed: int) -> Placement:
     """A random split by families, the same for the same papers and seed, equal within strata."""
     placed: dict[str, str] = {}
-    strata: dict[str, list[list[Candidate]]] = {}
-    for family in families(sorted(papers, key=lambda paper: paper.id)):
-        strata.setdefault(family[0].stratum, []).append(family)
+    strata: dict[str, list[list[SplitCandidate]]] = {}
+    for duplicates in duplicate_groups(sorted(papers, key=lambda paper: paper.id)):
+        strata.setdefault(duplicates[0].stratum, []).append(duplicates)
     for stratum in sorted(strata):
         groups = strata[stratum]
         random.Random(f"{seed} {stratum}").shuffle(groups)
         total = sum(map(len, groups))
         wanted = {"test": shares.test * total, "validation": shares.validation * total}
-        for family in groups:
+        for duplicates in groups:
             name = next((s for s in wanted if round(wanted[s]) > 0), "train")
             if name != "train":
-                wanted[name] -= len(family)
-            placed |= {paper.id: name for paper in family}
+                wanted[name] -= len(duplicates)
+            placed |= {paper.id: name for paper in duplicates}
     return Placement(placed, {})
 
 
-def split_as_named(papers: Sequence[Candidate], named: Mapping[str, str]) -> Placement:
+def split_by_lists(papers: Sequence[SplitCandidate], named: Mapping[str, str]) -> Placement:
     """The split that files give; papers that they do not name, and training papers that are nearly
     the same as one held out, are left out.
     """
     placed: dict[str, str] = {}
     left_out: dict[str, str] = {}
-    for family in families(papers):
-        names = {named[paper.id] for paper in family if paper.id in named}
-        for paper in family:
+    for duplicates in duplicate_groups(papers):
+        names = {named[paper.id] for paper in duplicates if paper.id in named}
+        for paper in duplicates:
             if paper.id not in named:
                 left_out[paper.id] = "not in the split files"
             elif named[paper.id] == "train" and names != {"train"}:

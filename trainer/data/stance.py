@@ -75,11 +75,11 @@ _NEGATION = re.compile(
 )
 _CONTRAST = re.compile(r"\b(?:but|however|although|though|yet|nevertheless|unfortunately)\b", re.I)
 #: Characters before a word of praise in which a negation turns it round.
-_REACH = 25
+_NEGATION_REACH_CHARS = 25
 #: Words beyond which one word of praise says little about a sentence.
-_LONG = 35
+_LONG_SENTENCE_WORDS = 35
 #: Characters of a clause that can be the point of its sentence.
-_CLAUSE = 20
+_MIN_CLAUSE_CHARS = 20
 
 
 def stance_of(sentence: str) -> Stance:
@@ -89,13 +89,13 @@ def stance_of(sentence: str) -> Stance:
     turns = list(_CONTRAST.finditer(sentence))
     main = _main_clause(sentence, turns)
     describes = _DESCRIPTION.match(sentence) is not None
-    praise, turned = _praise(main)
-    criticism = turned + (0 if describes and not turns else len(_CRITICISM.findall(main)))
+    praise, negated = _praise(main)
+    criticism = negated + (0 if describes and not turns else len(_CRITICISM.findall(main)))
     if criticism > praise or (criticism and _criticises_first(main)):
         return "criticism"
     if turns and turns[0].start() == 0 and not praise and not describes:
         return "criticism"
-    enough = 2 if len(main.split()) > _LONG else 1
+    enough = 2 if len(main.split()) > _LONG_SENTENCE_WORDS else 1
     return "praise" if praise >= enough else "none"
 
 
@@ -113,15 +113,20 @@ def _criticises_first(text: str) -> bool:
 
 def _main_clause(sentence: str, turns: list[re.Match[str]]) -> str:
     """What follows the last turn: "The idea is nice, but ..." is a criticism."""
-    inner = [turn for turn in turns if turn.start() > 0 and turn.end() < len(sentence) - _CLAUSE]
+    inner = [
+        turn
+        for turn in turns
+        if turn.start() > 0 and turn.end() < len(sentence) - _MIN_CLAUSE_CHARS
+    ]
     return sentence[inner[-1].end() :] if inner else sentence
 
 
 def _praise(text: str) -> tuple[int, int]:
     """Words of praise, and those that a negation turned round."""
     found = list(_PRAISE.finditer(text))
-    turned = sum(
-        _NEGATION.search(text[max(0, match.start() - _REACH) : match.start()]) is not None
+    negated = sum(
+        _NEGATION.search(text[max(0, match.start() - _NEGATION_REACH_CHARS) : match.start()])
+        is not None
         for match in found
     )
-    return len(found) - turned, turned
+    return len(found) - negated, negated

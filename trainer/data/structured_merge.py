@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 from models.text.aspects import AspectSet
 from models.text.review import Item
-from trainer.data.review_points import Point, points_of
+from trainer.data.review_points import ReviewPoint, points_of
 from trainer.data.stance import weight_of
 
 #: Items of an aspect. Most aspects of the line's public data hold two.
 MAX_ITEMS: Mapping[str, int] = {"acceptance": 3, "rejection": 3, "suggestions": 3}
 FEW_ITEMS = 2
 #: Share of the shorter point's words that two points share when they say the same.
-SAME_SHARE = 0.5
+SAME_POINT_SIMILARITY = 0.5
 
 _WORD = re.compile(r"[a-z][a-z-]+")
 _STOP_WORDS = """the a an of and or to in on for with by from at as is are was were be been it its
@@ -30,10 +30,10 @@ _STOP = frozenset(_STOP_WORDS.split())
 
 
 @dataclass(frozen=True)
-class Group:
+class PointGroup:
     """Points of one paper that say the same; `point` speaks for them."""
 
-    point: Point
+    point: ReviewPoint
     reviewers: frozenset[int]
 
     @property
@@ -45,53 +45,56 @@ class Group:
         return (-len(self.reviewers), -weight, -int(known), -int(fits), self.point.position)
 
 
-Wanted = Callable[[Point], bool]
+PointFilter = Callable[[ReviewPoint], bool]
 
 #: An aspect's key -> what belongs there, in the order in which aspects choose. What the special
 #: aspects leave over goes to acceptance and rejection.
-_CHOOSERS_7: tuple[tuple[str, Wanted], ...] = (
+_ASPECT_FILTERS_7: tuple[tuple[str, PointFilter], ...] = (
     ("idea", lambda p: p.subject.topic == "idea" and p.stance in ("praise", "criticism")),
     ("novelty", lambda p: p.subject.topic == "novelty" and p.stance in ("praise", "criticism")),
     (
         "experiments",
         lambda p: p.subject.topic == "experiments" and p.stance in ("praise", "criticism"),
     ),
-    ("other", lambda p: p.place in ("limits", "minor") or p.subject.topic in ("minor", "limits")),
+    (
+        "other",
+        lambda p: p.part_kind in ("limits", "minor") or p.subject.topic in ("minor", "limits"),
+    ),
     ("acceptance", lambda p: p.stance == "praise"),
     ("rejection", lambda p: p.stance == "criticism"),
     ("suggestions", lambda p: p.stance == "request"),
 )
-_CHOOSERS_4: tuple[tuple[str, Wanted], ...] = (
+_ASPECT_FILTERS_4: tuple[tuple[str, PointFilter], ...] = (
     (
         "significance",
         lambda p: p.subject.topic in ("idea", "novelty") and p.stance in ("praise", "criticism"),
     ),
     ("acceptance", lambda p: p.stance == "praise"),
-    ("rejection", lambda p: p.stance == "criticism" and p.place not in ("limits", "minor")),
-    ("suggestions", lambda p: p.stance == "request" or p.place in ("limits", "minor")),
+    ("rejection", lambda p: p.stance == "criticism" and p.part_kind not in ("limits", "minor")),
+    ("suggestions", lambda p: p.stance == "request" or p.part_kind in ("limits", "minor")),
 )
-_CHOOSERS = {"7": _CHOOSERS_7, "4": _CHOOSERS_4}
+_ASPECT_FILTERS = {"7": _ASPECT_FILTERS_7, "4": _ASPECT_FILTERS_4}
 
 
 def merge(reviews: Sequence[Mapping[str, str]], aspects: AspectSet) -> tuple[Item, ...]:
     """One review from many, each given by its parts; items in the order of the aspects."""
-    return divide(group([points_of(parts) for parts in reviews]), aspects)
+    return assign_to_aspects(group([points_of(parts) for parts in reviews]), aspects)
 
 
-def divide(groups: Sequence[Group], aspects: AspectSet) -> tuple[Item, ...]:
+def assign_to_aspects(groups: Sequence[PointGroup], aspects: AspectSet) -> tuple[Item, ...]:
     """The items of a review from what its reviewers say; each group is used once at most."""
     left = list(groups)
-    chosen: dict[str, list[Group]] = {}
-    for key, wanted in _CHOOSERS[aspects.name]:
+    chosen: dict[str, list[PointGroup]] = {}
+    for key, wanted in _ASPECT_FILTERS[aspects.name]:
         fitting = sorted((g for g in left if wanted(g.point)), key=lambda g: g.rank)
         chosen[key] = _choose(fitting, MAX_ITEMS.get(key, FEW_ITEMS))
         left = [each for each in left if each not in chosen[key]]
     return tuple(item for key in aspects.keys for item in _items(key, chosen.get(key, ())))
 
 
-def group(reviews: Sequence[Sequence[Point]]) -> list[Group]:
+def group(reviews: Sequence[Sequence[ReviewPoint]]) -> list[PointGroup]:
     """Join the points that say the same with the same stance, within and across reviews."""
-    groups: list[tuple[list[Point], set[int], list[set[str]]]] = []
+    groups: list[tuple[list[ReviewPoint], set[int], list[set[str]]]] = []
     for reviewer, points in enumerate(reviews):
         for point in points:
             words = _content(point.text)
@@ -102,12 +105,14 @@ def group(reviews: Sequence[Sequence[Point]]) -> list[Group]:
                 home[0].append(point)
                 home[1].add(reviewer)
                 home[2].append(words)
-    return [Group(_speaker(points), frozenset(who)) for points, who, _ in groups]
+    return [PointGroup(_representative(points), frozenset(who)) for points, who, _ in groups]
 
 
-def _same(point: Point, words: set[str], points: list[Point], others: list[set[str]]) -> bool:
+def _same(
+    point: ReviewPoint, words: set[str], points: list[ReviewPoint], others: list[set[str]]
+) -> bool:
     return any(
-        point.stance == other.stance and _share(words, known) >= SAME_SHARE
+        point.stance == other.stance and _share(words, known) >= SAME_POINT_SIMILARITY
         for other, known in zip(points, others, strict=True)
     )
 
@@ -121,11 +126,11 @@ def _content(text: str) -> set[str]:
     return {word[:7] for word in _WORD.findall(text.casefold()) if word not in _STOP}
 
 
-def _speaker(points: Iterable[Point]) -> Point:
+def _representative(points: Iterable[ReviewPoint]) -> ReviewPoint:
     return min(points, key=lambda point: (abs(point.n_words - 30), point.position))
 
 
-def _choose(fitting: Sequence[Group], most: int) -> list[Group]:
+def _choose(fitting: Sequence[PointGroup], most: int) -> list[PointGroup]:
     """The first ones, but the other side too when there is one: disagreements are kept."""
     chosen = list(fitting[:most])
     stances = {each.point.stance for each in chosen}
@@ -135,7 +140,7 @@ def _choose(fitting: Sequence[Group], most: int) -> list[Group]:
     return chosen
 
 
-def _items(key: str, chosen: Sequence[Group]) -> list[Item]:
+def _items(key: str, chosen: Sequence[PointGroup]) -> list[Item]:
     items: list[Item] = []
     for each in chosen:
         items.append(Item(key, len(items), each.point.title, each.point.text))

@@ -7,13 +7,13 @@ from models.text.reviewer import ReviewerConfig
 from models.text.templates import TEMPLATES
 from models.weights import store
 from settings import Settings
-from trainer.data.building import Target
+from trainer.data.dataset_build import TargetModel
 
 
-def target_of(config: ReviewerConfig, settings: Settings) -> Target:
+def target_of(config: ReviewerConfig, settings: Settings) -> TargetModel:
     """A local reviewer with its tokenizer. MissingPart when its model is not on this machine."""
     if config.base is None or config.template is None:
         raise UserError(f"{config.name} has no local model that could learn from a data set.")
     tokenizer = store.load_tokenizer(store.resolve(config.base, settings.home))
     TEMPLATES[config.template].check(tokenizer)
-    return Target(config, tokenizer, config.base.name)
+    return TargetModel(config, tokenizer, config.base.name)

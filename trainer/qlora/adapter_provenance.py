@@ -12,7 +12,7 @@ from typing import Any
 
 from models.text.aspects import ASPECT_SETS
 from models.text.templates import TEMPLATES
-from trainer.data.dataset import Dataset, Pair
+from trainer.data.dataset import Dataset, TrainingPair
 from trainer.qlora.recipe import Recipe
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -72,7 +72,7 @@ def git_revision() -> str | None:
     return done.stdout.strip() or None
 
 
-def _source(pair: Pair) -> dict[str, str]:
+def _source(pair: TrainingPair) -> dict[str, str]:
     return {"id": pair.id, "sha256": pair.paper_sha256}
 
 

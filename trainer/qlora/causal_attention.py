@@ -19,7 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
 #: Takes and gives [1, head, token, channel]; keys and values may have fewer heads.
-Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+AttentionFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
 _TRIALS = 4
 #: Tokens on which a kernel is compared with plain attention, and how far it may be off: bf16
 #: products stay under a hundredth.
@@ -32,7 +32,7 @@ class CausalAttention:
 
     name: str
     reason: str
-    attend: Attend
+    attend: AttentionFunction
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def choose_attention(
         with warnings.catch_warnings():
             # A kernel that does not run here says at length why.
             warnings.simplefilter("ignore")
-            right = is_right(attend, device, dtype, shape)
+            right = matches_reference(attend, device, dtype, shape)
             took = _seconds(attend, device, dtype, shape, n_tokens) if right else None
         if took is not None:
             seconds[name] = took
@@ -82,7 +82,7 @@ def attention_ops() -> set[Any]:
     return {packet.default for packet in packets if packet is not None}
 
 
-def _candidates() -> dict[str, Attend]:
+def _candidates() -> dict[str, AttentionFunction]:
     """By name; the same kernel may be quicker with its keys and values repeated for each query."""
     kernels = {
         "cudnn": _sdpa(SDPBackend.CUDNN_ATTENTION, repeat=False),
@@ -94,7 +94,7 @@ def _candidates() -> dict[str, Attend]:
     return kernels | ({"flash_attn": _flash_attn} if find_spec("flash_attn") else {})
 
 
-def _sdpa(backend: SDPBackend, *, repeat: bool) -> Attend:
+def _sdpa(backend: SDPBackend, *, repeat: bool) -> AttentionFunction:
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         times = query.shape[1] // key.shape[1]
         if repeat and times > 1:
@@ -115,7 +115,9 @@ def _flash_attn(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return out.transpose(1, 2)
 
 
-def is_right(attend: Attend, device: torch.device, dtype: torch.dtype, shape: HeadShape) -> bool:
+def matches_reference(
+    attend: AttentionFunction, device: torch.device, dtype: torch.dtype, shape: HeadShape
+) -> bool:
     """Whether a kernel's output and gradients are attention's, to the format's precision."""
     inputs = _inputs(device, dtype, shape, _CHECKED_TOKENS)
     upstream = torch.randn_like(inputs[0])
@@ -125,13 +127,13 @@ def is_right(attend: Attend, device: torch.device, dtype: torch.dtype, shape: He
         found = (output, *torch.autograd.grad(output, inputs, upstream))
     except RuntimeError:
         return False
-    plain = _plain(*wide)
+    plain = _reference_attention(*wide)
     expected = (plain, *torch.autograd.grad(plain, wide, upstream.float()))
     pairs = zip(found, expected, strict=True)
     return all((got.float() - want).norm() <= _TOLERANCE * want.norm() for got, want in pairs)
 
 
-def _plain(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+def _reference_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     times = query.shape[1] // key.shape[1]
     key, value = (each.repeat_interleave(times, dim=1) for each in (key, value))
     scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
@@ -151,7 +153,11 @@ def _inputs(
 
 
 def _seconds(
-    attend: Attend, device: torch.device, dtype: torch.dtype, shape: HeadShape, n_tokens: int
+    attend: AttentionFunction,
+    device: torch.device,
+    dtype: torch.dtype,
+    shape: HeadShape,
+    n_tokens: int,
 ) -> float | None:
     """Median time of a forward and backward pass; None when the kernel refuses."""
     query, key, value = _inputs(device, dtype, shape, n_tokens)

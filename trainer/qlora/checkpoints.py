@@ -24,7 +24,7 @@ _PARTIAL = ".partial"
 
 
 @dataclass(frozen=True)
-class Position:
+class TrainingPosition:
     """Where a run is: `step` optimiser steps done, and samples of the next one taken in.
 
     `history` has every step's values so far; the keys are `step`, `loss` and so on.
@@ -45,10 +45,10 @@ class Position:
 
 
 @dataclass(frozen=True)
-class State:
+class TrainingState:
     """A position with the tensors that belong to it, by name."""
 
-    position: Position
+    position: TrainingPosition
     adapter: Mapping[str, Tensor]
     optimiser: Mapping[str, Tensor]
     #: Summed gradients of the samples taken in; empty between steps.
@@ -61,7 +61,7 @@ class Checkpoints:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def save(self, state: State) -> Path:
+    def save(self, state: TrainingState) -> Path:
         """Write a checkpoint. UserError when the disk takes no more; then nothing is left of it."""
         target = self.folder / state.position.name
         scratch = self.folder / (state.position.name + _PARTIAL)
@@ -94,34 +94,34 @@ class Checkpoints:
         found = (path.name.removeprefix("step-") for path in self.all())
         return [int(number) for number in found if number.isdigit()]
 
-    def newest(self) -> State | None:
+    def newest(self) -> TrainingState | None:
         """The last one; None before the first."""
         found = self.all()
         return self.read(found[-1]) if found else None
 
     def at(self, step: int) -> Path:
         """The one after `step` steps; UserError, naming those that there are."""
-        path = self.folder / Position(step).name
+        path = self.folder / TrainingPosition(step).name
         if not path.is_dir():
             there = ", ".join(map(str, self.steps())) or "none"
             raise UserError(f"There is no checkpoint of step {step}; there are: {there}.")
         return path
 
     @staticmethod
-    def read(path: Path) -> State:
+    def read(path: Path) -> TrainingState:
         """Read a checkpoint; UserError when it is damaged."""
         try:
             fields = json.loads((path / "position.json").read_text(encoding="utf-8"))
-            position = replace(Position(**fields), history=tuple(fields["history"]))
+            position = replace(TrainingPosition(**fields), history=tuple(fields["history"]))
             names = ("adapter", "optimiser", "gradients")
             tensors = [load_file(path / f"{name}.safetensors") for name in names]
         except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
             raise UserError(f"The checkpoint {path} cannot be read: {error}.") from error
-        return State(position, *tensors)
+        return TrainingState(position, *tensors)
 
     def prune(self, keep: int, steps: Collection[int]) -> None:
         """Remove all but the newest `keep` and those of `steps`, and what a crash left behind."""
-        wanted = {Position(step).name for step in steps}
+        wanted = {TrainingPosition(step).name for step in steps}
         for path in self.all()[:-keep]:
             if path.name not in wanted:
                 shutil.rmtree(path, ignore_errors=True)

@@ -21,12 +21,18 @@ from torch.utils.checkpoint import (
 )
 
 from models.kernels.fusion import unnest_scales
-from trainer.data.tokens import Sample
+from trainer.data.pair_encoding import Sample
+from trainer.qlora.activation_checkpointing import BlockShape, RecomputePlan
 from trainer.qlora.causal_attention import CausalAttention, HeadShape, attention_ops
 from trainer.qlora.elementwise import Elementwise
-from trainer.qlora.low_rank import GROUPS, Adapter, LoraSettings
-from trainer.qlora.projections import Dropout, FrozenWeight, Group, Recomputation, project
-from trainer.qlora.recomputation import BlockShape, Plan
+from trainer.qlora.lora import GROUPS, LoraAdapter, LoraSettings
+from trainer.qlora.projections import (
+    Dropout,
+    FrozenWeight,
+    ProjectionGroup,
+    RecomputeContext,
+    project,
+)
 from trainer.qlora.response_loss import response_loss, token_losses
 
 #: On a GPU samples are filled up to a multiple of this many tokens: cuDNN prepares itself anew for
@@ -35,7 +41,7 @@ LENGTH_STEP = 128
 
 
 @dataclass(frozen=True)
-class _Pass:
+class _ForwardState:
     """What all blocks of one forward pass share."""
 
     cos: Tensor
@@ -63,9 +69,9 @@ class TrainableLlama:
         self._model = model
         self._attention, self._elementwise = attention, elementwise
         self.weights = _weights(model)
-        self.adapter = Adapter(self.weights, settings, seed)
-        self.plan = Plan(0, 0, len(model.model.layers))
-        self._recomputation = Recomputation()
+        self.adapter = LoraAdapter(self.weights, settings, seed)
+        self.plan = RecomputePlan(0, 0, len(model.model.layers))
+        self._recomputation = RecomputeContext()
         self._keep = attention_ops()
 
     @property
@@ -94,14 +100,14 @@ class TrainableLlama:
             dora=self.adapter.settings.dora,
         )
 
-    def follow(self, plan: Plan) -> None:
+    def set_plan(self, plan: RecomputePlan) -> None:
         """Recompute as this plan says."""
         self.plan = plan
         for weight in self.weights.values():
             if plan.dense:
-                weight.keep_dense()
+                weight.cache_dense()
             else:
-                weight.forget_dense()
+                weight.release_dense()
 
     def loss(self, sample: Sample, scale: float, seed: int) -> Tensor:
         """`scale` times the summed loss of the answer's tokens; `seed` decides over dropout."""
@@ -123,29 +129,31 @@ class TrainableLlama:
 
     def _answer(self, sample: Sample, dropout: float, seed: int) -> tuple[Tensor, Tensor]:
         """Normed hidden states that predict the answer, and the answer."""
-        ids = torch.tensor(self._filled(sample), device=self._model.device)
+        ids = torch.tensor(self._padded_ids(sample), device=self._model.device)
         n_prompt, n_response = len(sample.prompt_ids), len(sample.response_ids)
         rows = slice(n_prompt - 1, n_prompt + n_response - 1)
         hidden = self._model.model.embed_tokens(ids)
         places = torch.arange(len(ids), device=ids.device)[None]
         cos, sin = self._model.model.rotary_emb(hidden[None], places)
-        shared = _Pass(cos, sin, dropout, seed, rows)
+        shared = _ForwardState(cos, sin, dropout, seed, rows)
         for number in range(len(self._model.model.layers)):
             hidden = self._run(number, hidden, shared)
         norm = self._model.model.norm
         targets = ids[n_prompt : n_prompt + n_response]
         return self._elementwise.norm(hidden, norm.weight, _eps(norm)), targets
 
-    def _filled(self, sample: Sample) -> tuple[int, ...]:
+    def _padded_ids(self, sample: Sample) -> tuple[int, ...]:
         ids = (*sample.prompt_ids, *sample.response_ids)
         missing = -len(ids) % LENGTH_STEP if self._model.device.type == "cuda" else 0
         return (*ids, *ids[-1:] * missing)
 
-    def _run(self, number: int, hidden: Tensor, shared: _Pass) -> Tensor:
-        way = self.plan.way(number)
-        if way == "stored" or not torch.is_grad_enabled():
+    def _run(self, number: int, hidden: Tensor, shared: _ForwardState) -> Tensor:
+        mode = self.plan.mode(number)
+        if mode == "stored" or not torch.is_grad_enabled():
             return self._block(number, hidden, shared)
-        contexts = self._keeping_attention if way == "attention" else self._keeping_nothing
+        contexts = (
+            self._recompute_all_but_attention if mode == "attention" else self._recompute_block
+        )
         result: Tensor = checkpoint(
             self._block,
             number,
@@ -157,19 +165,21 @@ class TrainableLlama:
         )
         return result
 
-    def _keeping_nothing(self) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+    def _recompute_block(self) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
         return nullcontext(), self._recomputation
 
-    def _keeping_attention(self) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+    def _recompute_all_but_attention(
+        self,
+    ) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
         def policy(_: Any, operation: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
             keep = operation in self._keep
             return CheckpointPolicy.MUST_SAVE if keep else CheckpointPolicy.PREFER_RECOMPUTE
 
         make: Callable[..., Any] = create_selective_checkpoint_contexts
         first, again = make(policy)
-        return first, _Both(again, self._recomputation)
+        return first, _CombinedContext(again, self._recomputation)
 
-    def _block(self, number: int, hidden: Tensor, shared: _Pass) -> Tensor:
+    def _block(self, number: int, hidden: Tensor, shared: _ForwardState) -> Tensor:
         layer = self._model.model.layers[number]
         elementwise, dora = self._elementwise, self.adapter.settings.dora
         last = number == len(self._model.model.layers) - 1
@@ -186,16 +196,16 @@ class TrainableLlama:
         mixed = self._attend(query, key, value, shared)
         if last:
             mixed, hidden = mixed[shared.rows], hidden[shared.rows]
-        (hidden,) = call("out", _itself, [mixed], residual=hidden)
+        (hidden,) = call("out", _identity, [mixed], residual=hidden)
         gate_up = call("gate_up", norm(layer.post_attention_layernorm), [hidden])
         # DoRA's gradients read gate and up once more, so the gate must not write over them.
-        gate: Any = _preserving(elementwise.gate) if dora else elementwise.gate
+        gate: Any = _copying_inputs(elementwise.gate) if dora else elementwise.gate
         (hidden,) = call(
             "down", gate, list(gate_up), residual=hidden, recomputation=self._recomputation
         )
         return hidden
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, shared: _Pass) -> Tensor:
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, shared: _ForwardState) -> Tensor:
         channels = head_shape(self._model).channels
 
         def heads(flat: Tensor) -> Tensor:
@@ -211,13 +221,13 @@ class TrainableLlama:
     def _project(
         self,
         number: int,
-        shared: _Pass,
+        shared: _ForwardState,
         name: str,
         prologue: Any,
         inputs: Sequence[Tensor],
         *,
         residual: Tensor | None = None,
-        recomputation: Recomputation | None = None,
+        recomputation: RecomputeContext | None = None,
     ) -> tuple[Tensor, ...]:
         paths = [f"model.layers.{number}.{target}" for target in GROUPS[name]]
         parts = [self.adapter[path] for path in paths]
@@ -226,7 +236,9 @@ class TrainableLlama:
         # Steps of a large odd number keep the seeds of neighbours apart.
         dropout = Dropout(shared.dropout, (shared.seed * 1_000_003 + place) % 2**63)
         return project(
-            Group([self.weights[path] for path in paths], prologue, dropout, recomputation),
+            ProjectionGroup(
+                [self.weights[path] for path in paths], prologue, dropout, recomputation
+            ),
             inputs,
             torch.cat([part.down for part in parts]).to(dtype),
             [part.scaled_up(dtype) for part in parts],
@@ -235,10 +247,10 @@ class TrainableLlama:
         )
 
 
-class _Both:
+class _CombinedContext:
     """Two contexts as one."""
 
-    def __init__(self, outer: AbstractContextManager[Any], inner: Recomputation) -> None:
+    def __init__(self, outer: AbstractContextManager[Any], inner: RecomputeContext) -> None:
         self._outer, self._inner = outer, inner
 
     def __enter__(self) -> None:
@@ -274,9 +286,9 @@ def _eps(norm: Any) -> float:
     return eps
 
 
-def _itself(value: Tensor) -> Tensor:
+def _identity(value: Tensor) -> Tensor:
     return value
 
 
-def _preserving(gate: Any) -> Any:
+def _copying_inputs(gate: Any) -> Any:
     return lambda left, right: gate(left.clone(), right.clone())

@@ -9,32 +9,32 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
-from db import training as runs
+from db import training_runs as runs
 from db.session import Database
-from trainer.qlora.training_loop import Listener
+from trainer.qlora.training_loop import ProgressListener
 
 #: Plain lines are written at most this often, in seconds, but for the last step.
 _LINE_SECONDS = 10.0
 
 
-class Everyone:
+class ListenerGroup:
     """Passes on what it hears to several listeners."""
 
-    def __init__(self, listeners: Sequence[Listener]) -> None:
+    def __init__(self, listeners: Sequence[ProgressListener]) -> None:
         self._listeners = listeners
 
-    def stepped(self, step: int, n_steps: int, values: Mapping[str, float]) -> None:
+    def on_step(self, step: int, n_steps: int, values: Mapping[str, float]) -> None:
         """A step is done."""
         for listener in self._listeners:
-            listener.stepped(step, n_steps, values)
+            listener.on_step(step, n_steps, values)
 
-    def said(self, sentence: str) -> None:
+    def on_message(self, sentence: str) -> None:
         """Something else."""
         for listener in self._listeners:
-            listener.said(sentence)
+            listener.on_message(sentence)
 
 
-class PlainLines:
+class PlainTextListener:
     """One line a step to stderr, less often when steps are quick."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -42,7 +42,7 @@ class PlainLines:
         self._started: tuple[float, int] | None = None
         self._written = -_LINE_SECONDS
 
-    def stepped(self, step: int, n_steps: int, values: Mapping[str, float]) -> None:
+    def on_step(self, step: int, n_steps: int, values: Mapping[str, float]) -> None:
         """Write a line when it is time."""
         at = time.monotonic()
         self._started = self._started or (at, step)
@@ -50,9 +50,11 @@ class PlainLines:
         if quiet and "validation_loss" not in values:
             return
         self._written = at
-        self.said(f"step {step}/{n_steps}  {_values(values)}  {self._remaining(at, step, n_steps)}")
+        self.on_message(
+            f"step {step}/{n_steps}  {_values(values)}  {self._remaining(at, step, n_steps)}"
+        )
 
-    def said(self, sentence: str) -> None:
+    def on_message(self, sentence: str) -> None:
         """Write a line."""
         print(sentence, file=self._stream, flush=True)
 
@@ -73,36 +75,36 @@ class Bar(Protocol):
         """Print a line above the bar."""
 
 
-class TerminalBar:
+class ProgressBarListener:
     """Moves a progress bar with every step; its details are the step's values."""
 
     def __init__(self, bar: Bar) -> None:
         self._bar = bar
 
-    def stepped(self, step: int, n_steps: int, values: Mapping[str, float]) -> None:
+    def on_step(self, step: int, n_steps: int, values: Mapping[str, float]) -> None:
         """Move the bar."""
         self._bar(step, n_steps, _values(values))
 
-    def said(self, sentence: str) -> None:
+    def on_message(self, sentence: str) -> None:
         """Write above the bar."""
         self._bar.say(sentence)
 
 
-class InDatabase:
+class DatabaseListener:
     """Stores every step's values."""
 
     def __init__(self, database: Database, run_id: int) -> None:
         self._database, self._run_id = database, run_id
 
-    def stepped(self, step: int, n_steps: int, values: Mapping[str, float]) -> None:
+    def on_step(self, step: int, n_steps: int, values: Mapping[str, float]) -> None:
         """Store them."""
         runs.record(self._database, self._run_id, step, values)
 
-    def said(self, sentence: str) -> None:
+    def on_message(self, sentence: str) -> None:
         """Sentences are for people."""
 
 
-class ToTensorBoard:
+class TensorBoardListener:
     """Event files for TensorBoard, where its package is installed."""
 
     def __init__(self, folder: Path) -> None:
@@ -115,14 +117,14 @@ class ToTensorBoard:
         """Whether the package is there."""
         return find_spec("tensorboard") is not None
 
-    def stepped(self, step: int, n_steps: int, values: Mapping[str, float]) -> None:
+    def on_step(self, step: int, n_steps: int, values: Mapping[str, float]) -> None:
         """Write them."""
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
         if step == n_steps:
             self._writer.close()
 
-    def said(self, sentence: str) -> None:
+    def on_message(self, sentence: str) -> None:
         """Sentences are for people."""
 
 

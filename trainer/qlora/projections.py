@@ -20,7 +20,7 @@ from torch import Tensor
 Prologue = Callable[..., Tensor]
 
 
-class Recomputation:
+class RecomputeContext:
     """Says whether a block runs a second time, for its activations only."""
 
     def __init__(self) -> None:
@@ -61,13 +61,13 @@ class FrozenWeight:
         self._scaled.absmax = (rows * factor[:, None]).reshape(-1)
         if self._dense is not None:
             self._dense = None
-            self.keep_dense()
+            self.cache_dense()
 
-    def keep_dense(self) -> None:
+    def cache_dense(self) -> None:
         """Dequantise once and for all: 4 times the memory, and no time at every use."""
         self._dense = self.dense()
 
-    def forget_dense(self) -> None:
+    def release_dense(self) -> None:
         """Dequantise at every use again."""
         self._dense = None
 
@@ -93,18 +93,18 @@ class Dropout:
 
 
 @dataclass(frozen=True)
-class Group:
+class ProjectionGroup:
     """What one call of `project` needs beside tensors that have gradients."""
 
     weights: Sequence[FrozenWeight]
     prologue: Prologue
     dropout: Dropout
     #: Set for a block's last projection, whose output a recomputation need not make.
-    recomputation: Recomputation | None = None
+    recomputation: RecomputeContext | None = None
 
 
 def project(
-    group: Group,
+    group: ProjectionGroup,
     inputs: Sequence[Tensor],
     down: Tensor,
     ups: Sequence[Tensor],
@@ -125,9 +125,14 @@ def project(
 class _Projection(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, group: Group, n_inputs: int, residual: Tensor | None, down: Tensor, *rest: Tensor
+        ctx: Any,
+        group: ProjectionGroup,
+        n_inputs: int,
+        residual: Tensor | None,
+        down: Tensor,
+        *rest: Tensor,
     ) -> tuple[Tensor, ...]:
-        inputs, ups, magnitudes = _parted(rest, n_inputs, len(group.weights))
+        inputs, ups, magnitudes = _split_tensors(rest, n_inputs, len(group.weights))
         ctx.group, ctx.n_inputs, ctx.inner = group, n_inputs, None
         if group.recomputation and group.recomputation.active and not magnitudes:
             # Nobody reads the output: only the inputs are wanted again.
@@ -137,7 +142,7 @@ class _Projection(torch.autograd.Function):
         inner = group.dropout(x) @ down.T
         added = None if magnitudes else residual
         parts = zip(group.weights, ups, inner.chunk(len(ups), dim=1), strict=True)
-        outputs = [_projected(inputs, x, weight, up, part, added) for weight, up, part in parts]
+        outputs = [_project_one(inputs, x, weight, up, part, added) for weight, up, part in parts]
         if group.recomputation:
             # Not made again by a recomputation, so it may not be among the saved tensors.
             ctx.inner = inner
@@ -149,12 +154,12 @@ class _Projection(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        group: Group = ctx.group
+        group: ProjectionGroup = ctx.group
         down, *rest = ctx.saved_tensors
         inner = rest.pop() if ctx.inner is None else ctx.inner
-        inputs, ups, others = _parted(rest, ctx.n_inputs, len(group.weights))
+        inputs, ups, others = _split_tensors(rest, ctx.n_inputs, len(group.weights))
         d_magnitudes = _magnitude_gradients(gradients, others)
-        x, leaves = _again(group.prologue, inputs)
+        x, leaves = _recompute_prologue(group.prologue, inputs)
         dropped = group.dropout(x.detach())
         parts = zip(gradients, inner.chunk(len(ups), dim=1), strict=True)
         d_ups = [gradient.T @ part for gradient, part in parts]
@@ -172,7 +177,7 @@ class _Projection(torch.autograd.Function):
         return (None, None, d_residual, d_down, *d_inputs, *d_ups, *d_magnitudes)
 
 
-def _parted(
+def _split_tensors(
     tensors: Sequence[Tensor], n_inputs: int, n_weights: int
 ) -> tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]:
     """Inputs, the B matrices, and what follows them."""
@@ -180,7 +185,7 @@ def _parted(
     return tensors[:n_inputs], tensors[n_inputs:after], tensors[after:]
 
 
-def _projected(
+def _project_one(
     inputs: Sequence[Tensor],
     x: Tensor,
     weight: FrozenWeight,
@@ -211,7 +216,9 @@ def _output(inputs: Sequence[Tensor], weight: FrozenWeight) -> Tensor:
     return inputs[0].new_empty(inputs[0].shape[0], weight.out_features)
 
 
-def _again(prologue: Prologue, inputs: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+def _recompute_prologue(
+    prologue: Prologue, inputs: Sequence[Tensor]
+) -> tuple[Tensor, list[Tensor]]:
     leaves = [tensor.detach().requires_grad_() for tensor in inputs]
     with torch.enable_grad():
         return prologue(*leaves), leaves

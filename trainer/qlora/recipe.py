@@ -22,7 +22,7 @@ from errors import UserError
 from models.text import reviewer
 from models.text.reviewer import BaseModel, ReviewerConfig
 from resources import package_folder
-from trainer.data.tokens import Limits
+from trainer.data.pair_encoding import Limits
 
 FOLDER = package_folder("configs") / "train"
 

@@ -13,7 +13,7 @@ from functools import lru_cache
 from trainer.qlora.recipe import Recipe
 
 
-def batch_of(step: int, n_samples: int, recipe: Recipe) -> list[int]:
+def batch_indices(step: int, n_samples: int, recipe: Recipe) -> list[int]:
     """Indices of the samples of step number `step`, counted from 0; epochs follow on seamlessly."""
     last = round(recipe.epochs * n_samples)
     places = range(step * recipe.batch, min((step + 1) * recipe.batch, last))
@@ -39,7 +39,7 @@ def learning_rate(step: int, n_steps: int, recipe: Recipe) -> float:
     return recipe.learning_rate * (0.1 + 0.9 * (1 + math.cos(math.pi * done)) / 2)
 
 
-def shares(lengths: Sequence[int], n_processes: int) -> list[list[int]]:
+def split_batch(lengths: Sequence[int], n_processes: int) -> list[list[int]]:
     """Divide the samples of a batch so that all processes have about equally many tokens.
 
     Longest first, each to whoever has least (Graham 1969); within a share the order stays.

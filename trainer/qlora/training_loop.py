@@ -14,23 +14,23 @@ from typing import Protocol
 import torch
 from torch.optim import AdamW
 
-from trainer.data.tokens import Sample
-from trainer.qlora.checkpoints import Checkpoints, Position, State
+from trainer.data.pair_encoding import Sample
+from trainer.qlora.checkpoints import Checkpoints, TrainingPosition, TrainingState
+from trainer.qlora.distributed import Processes
 from trainer.qlora.llama import TrainableLlama
-from trainer.qlora.processes import Processes
 from trainer.qlora.recipe import Recipe
-from trainer.qlora.schedule import batch_of, learning_rate, shares
+from trainer.qlora.schedule import batch_indices, learning_rate, split_batch
 
 _GIB = 2**30
 
 
-class Listener(Protocol):
+class ProgressListener(Protocol):
     """Hears of a run's progress."""
 
-    def stepped(self, step: int, n_steps: int, values: Mapping[str, float]) -> None:
+    def on_step(self, step: int, n_steps: int, values: Mapping[str, float]) -> None:
         """Step number `step`, counted from 1, is done."""
 
-    def said(self, sentence: str) -> None:
+    def on_message(self, sentence: str) -> None:
         """Something else that a person should know."""
 
 
@@ -42,11 +42,11 @@ class Samples(Protocol):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingOutcome:
     """How a run ended: `finished`, or stopped before; and its steps' values."""
 
     finished: bool
-    position: Position
+    position: TrainingPosition
 
     @property
     def validation(self) -> dict[int, float]:
@@ -77,7 +77,7 @@ class Training:
         checkpoints: Checkpoints,
         identity: Mapping[str, str],
         processes: Processes,
-        listener: Listener,
+        listener: ProgressListener,
         stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self._model, self._recipe = model, recipe
@@ -89,11 +89,11 @@ class Training:
             self._parameters.values(), weight_decay=recipe.weight_decay, lr=recipe.learning_rate
         )
         self.n_steps = recipe.n_steps(len(train))
-        self._position = Position(0, identity=self._identity)
+        self._position = TrainingPosition(0, identity=self._identity)
         self._reader = ThreadPoolExecutor(1)
         self._next: Future[list[Sample]] | None = None
 
-    def resume(self, state: State) -> None:
+    def resume(self, state: TrainingState) -> None:
         """Go on from a checkpoint, to the bit where the device computes deterministically."""
         self._model.adapter.load(state.adapter)
         self._position = state.position
@@ -110,16 +110,16 @@ class Training:
                 moved = {k: v if k == "step" else v.to(device) for k, v in values.items()}
                 self._optimiser.state[parameter] = moved
 
-    def run(self) -> Outcome:
+    def run(self) -> TrainingOutcome:
         """Train to the end, or until `stop`; the last state is saved either way."""
         try:
             while self._position.step < self.n_steps:
                 if not self._step():
                     self._save()
-                    return Outcome(False, self._position)
+                    return TrainingOutcome(False, self._position)
             if self._position.name not in {path.name for path in self._checkpoints.all()}:
                 self._save()
-            return Outcome(True, self._position)
+            return TrainingOutcome(True, self._position)
         finally:
             self._reader.shutdown(cancel_futures=True)
 
@@ -130,7 +130,7 @@ class Training:
         samples = self._samples(step)
         n_tokens = sum(len(s.response_ids) for s in samples)
         lengths = [len(s.prompt_ids) + len(s.response_ids) for s in samples]
-        mine = shares(lengths, self._processes.count)[self._processes.rank]
+        mine = split_batch(lengths, self._processes.count)[self._processes.rank]
         total = torch.tensor(self._position.loss, dtype=torch.float64)
         losses = [total.to(self._model.device)]
         for place in mine[self._position.n_samples :]:
@@ -140,7 +140,7 @@ class Training:
             losses.append(self._model.backward(samples[place], 1 / n_tokens, seed).double())
             self._position = _advanced(self._position)
         norm = self._update(step)
-        (loss_sum,) = self._processes.add_up([float(torch.stack(losses).sum())])
+        (loss_sum,) = self._processes.all_reduce_sum([float(torch.stack(losses).sum())])
         values = {
             "loss": loss_sum,
             "learning_rate": learning_rate(step, self.n_steps, self._recipe),
@@ -159,7 +159,7 @@ class Training:
     def _update(self, step: int) -> float:
         """Clip the summed gradients, step, and clear them; returns their norm before clipping."""
         parameters = list(self._parameters.values())
-        self._processes.add_up_gradients(parameters)
+        self._processes.all_reduce_gradients(parameters)
         norm = torch.nn.utils.clip_grad_norm_(parameters, self._recipe.max_grad_norm)
         for group in self._optimiser.param_groups:
             group["lr"] = learning_rate(step, self.n_steps, self._recipe)
@@ -174,9 +174,9 @@ class Training:
             values["validation_loss"] = self.validation_loss()
         entry = {"step": float(step), **values}
         history = (*self._position.history, entry)
-        self._position = Position(step, history=history, identity=self._identity)
+        self._position = TrainingPosition(step, history=history, identity=self._identity)
         if self._processes.first:
-            self._listener.stepped(step, self.n_steps, values)
+            self._listener.on_step(step, self.n_steps, values)
         if due:
             self._save()
 
@@ -186,7 +186,7 @@ class Training:
         for index in range(self._processes.rank, len(self._validation), self._processes.count):
             losses = self._model.token_losses(self._validation[index])
             total, count = total + float(losses.double().sum()), count + len(losses)
-        total, count = self._processes.add_up([total, count])
+        total, count = self._processes.all_reduce_sum([total, count])
         return total / count
 
     def _samples(self, step: int) -> list[Sample]:
@@ -199,22 +199,22 @@ class Training:
     def _read(self, step: int) -> list[Sample]:
         if step >= self.n_steps:
             return []
-        return [self._train[i] for i in batch_of(step, len(self._train), self._recipe)]
+        return [self._train[i] for i in batch_indices(step, len(self._train), self._recipe)]
 
     def _stop_now(self, *, within: bool) -> bool:
         """Whether to stop; several processes agree on it, between steps only."""
         if self._processes.count == 1:
             return self._stop()
-        return not within and self._processes.add_up([float(self._stop())])[0] > 0
+        return not within and self._processes.all_reduce_sum([float(self._stop())])[0] > 0
 
     def _save(self) -> None:
         if not self._processes.first:
             return
         self._checkpoints.save(self._state())
-        best = Outcome(False, self._position).best_step
+        best = TrainingOutcome(False, self._position).best_step
         self._checkpoints.prune(self._recipe.keep, {best, *self._recipe.keep_steps})
 
-    def _state(self) -> State:
+    def _state(self) -> TrainingState:
         optimiser = {
             f"{part}.{name}": value.detach().cpu().clone()
             for name, parameter in self._parameters.items()
@@ -225,7 +225,7 @@ class Training:
             for name, parameter in self._parameters.items()
             if parameter.grad is not None
         }
-        return State(self._position, self._model.adapter.tensors(), optimiser, gradients)
+        return TrainingState(self._position, self._model.adapter.tensors(), optimiser, gradients)
 
     def _memory(self) -> dict[str, float]:
         if self._processes.device.type != "cuda":
@@ -233,8 +233,10 @@ class Training:
         return {"peak_gib": torch.cuda.max_memory_reserved(self._processes.device) / _GIB}
 
 
-def _advanced(position: Position, *, loss: float | None = None, n_more: int = 1) -> Position:
-    return Position(
+def _advanced(
+    position: TrainingPosition, *, loss: float | None = None, n_more: int = 1
+) -> TrainingPosition:
+    return TrainingPosition(
         position.step,
         position.n_samples + n_more,
         position.loss if loss is None else loss,

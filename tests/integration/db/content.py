@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from db import batches, jobs, reviewers
-from db.batches import Batch, BatchOptions, NewPaper, PaperContent
-from db.jobs import Claim, NewItem, NewReview
+from db import batch_papers, batch_records, claims, completion, reconcile, reviewers
+from db.batch_papers import NewPaper
+from db.batch_records import Batch, BatchOptions
+from db.claims import Claim
+from db.completion import NewItem, NewReview
+from db.paper_contents import PaperContent
 from db.reviewers import ReviewerVersion
 from db.reviews import export
 from db.session import Database
@@ -48,12 +51,12 @@ def submit(
     **options: Any,
 ) -> Batch:
     """Submit papers as the command does: open, add in chunks, finish."""
-    batch = batches.open_batch(
+    batch = batch_records.open_batch(
         database, name, reviewer or a_reviewer(database), BatchOptions(**options)
     )
     for start in range(0, len(papers), 200):
-        batches.add_papers(database, batch, papers[start : start + 200], replace=replace)
-    batches.finish_submit(database, batch)
+        batch_papers.add_papers(database, batch, papers[start : start + 200], replace=replace)
+    batch_records.finish_submit(database, batch)
     return batch
 
 
@@ -61,18 +64,18 @@ def claim(database: Database, worker: str = "w1", **options: Any) -> Claim | Non
     """Claim the next job with a long lease; reconcile first when nothing is queued."""
     taken = claim_several(database, 1, worker, **options)
     if not taken:
-        jobs.reconcile(database, max_attempts=options.get("max_attempts", 3))
+        reconcile.reconcile(database, max_attempts=options.get("max_attempts", 3))
         taken = claim_several(database, 1, worker, **options)
     return taken[0] if taken else None
 
 
 def claim_several(database: Database, most: int, worker: str = "w1", **options: Any) -> list[Claim]:
     """Claim the next jobs with a long lease."""
-    terms = {"queue": QUEUE, "lease_seconds": 60.0, "max_attempts": 3, **options}
-    return jobs.claim(database, most, worker=worker, **terms)
+    parameters = {"queue": QUEUE, "lease_seconds": 60.0, "max_attempts": 3, **options}
+    return claims.claim(database, most, worker=worker, **parameters)
 
 
-def must_claim(database: Database, worker: str = "w1", **options: Any) -> Claim:
+def claim_one(database: Database, worker: str = "w1", **options: Any) -> Claim:
     """Claim the next job, which must be there."""
     taken = claim(database, worker, **options)
     assert taken is not None
@@ -106,7 +109,7 @@ def review_all(database: Database, worker: str = "w1") -> int:
     """Claim and commit until nothing is left; return how many."""
     number = 0
     while (taken := claim(database, worker)) is not None:
-        assert jobs.commit_review(database, taken, a_review())
+        assert completion.commit_review(database, taken, a_review())
         number += 1
     return number
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text
 
-from db import batches, claims, enqueue, jobs
-from db.jobs import Room
+from db import batch_control, batch_progress, claims, completion, enqueue
+from db.claims import CrashFilter
 from db.schema import Job
 from db.session import Database
 from tests.integration.db.content import (
@@ -16,8 +16,8 @@ from tests.integration.db.content import (
     a_review,
     a_reviewer,
     claim,
+    claim_one,
     claim_several,
-    must_claim,
     paper,
     submit,
 )
@@ -31,7 +31,7 @@ def test_priority_then_deadline_then_age_decides(database: Database) -> None:
     submit(database, "older", paper("n2"))
     submit(database, "high", paper("h"), priority=0)
 
-    order = [must_claim(database).custom_id for _ in range(6)]
+    order = [claim_one(database).custom_id for _ in range(6)]
 
     assert order == ["h", "d1", "d2", "n", "n2", "l"]
     assert claim(database) is None
@@ -41,28 +41,28 @@ def test_reviewers_of_one_base_share_its_queue_by_age(database: Database) -> Non
     submit(database, "first", paper("1"), reviewer=a_reviewer(database, "one"))
     submit(database, "second", paper("2"), reviewer=a_reviewer(database, "two"))
     submit(database, "third", paper("3"), reviewer=a_reviewer(database, "one"))
-    assert [must_claim(database).custom_id for _ in range(3)] == ["1", "2", "3"]
+    assert [claim_one(database).custom_id for _ in range(3)] == ["1", "2", "3"]
 
 
 def test_a_worker_sees_its_own_queue_only(database: Database) -> None:
     submit(database, "gpu", paper("g"))
     submit(database, "cpu", paper("c"), reviewer=a_reviewer(database, "api", queue="cpu"))
-    assert must_claim(database, queue="cpu").custom_id == "c"
+    assert claim_one(database, queue="cpu").custom_id == "c"
     assert claim(database, queue="cpu") is None
-    assert must_claim(database).custom_id == "g"
+    assert claim_one(database).custom_id == "g"
 
 
 def test_a_paused_batch_rests_and_lets_others_by(database: Database) -> None:
     submit(database, "b", paper("a"), priority=0)
     submit(database, "other", paper("o"))
-    batches.pause(database, "b")
-    assert batches.status(database, "b").state == "paused"
+    batch_control.pause(database, "b")
+    assert batch_progress.status(database, "b").state == "paused"
     # Papers that come while it is paused rest as well.
     submit(database, "b", paper("a2"), priority=0)
-    assert must_claim(database).custom_id == "o"
+    assert claim_one(database).custom_id == "o"
     assert claim(database) is None
-    batches.resume(database, "b")
-    assert [must_claim(database).custom_id, must_claim(database).custom_id] == ["a", "a2"]
+    batch_control.resume(database, "b")
+    assert [claim_one(database).custom_id, claim_one(database).custom_id] == ["a", "a2"]
 
 
 def test_a_job_past_its_deadline_is_not_claimed(database: Database) -> None:
@@ -72,69 +72,69 @@ def test_a_job_past_its_deadline_is_not_claimed(database: Database) -> None:
 
 def test_an_ended_lease_lets_another_worker_take_over(database: Database) -> None:
     submit(database, "b", paper("a"))
-    zombie = must_claim(database, "w1", lease_seconds=-1.0)
-    heir = must_claim(database, "w2")
-    assert (heir.job_id, heir.attempt) == (zombie.job_id, 2)
+    zombie = claim_one(database, "w1", lease_seconds=-1.0)
+    duplicate = claim_one(database, "w2")
+    assert (duplicate.job_id, duplicate.attempt) == (zombie.job_id, 2)
 
     # Nothing that the first worker does now has an effect.
-    assert not jobs.commit_review(database, zombie, a_review("zombie"))
-    assert not jobs.fail(database, zombie, kind="x", sentence="x")
-    assert not jobs.release(database, zombie, reason="x")
-    assert not jobs.cancelled(database, zombie)
-    lost = jobs.renew(database, worker="w1", held={(zombie.job_id, 1)}, lease_seconds=60)
+    assert not completion.commit_review(database, zombie, a_review("zombie"))
+    assert not completion.fail(database, zombie, kind="x", sentence="x")
+    assert not completion.release(database, zombie, reason="x")
+    assert not completion.cancelled(database, zombie)
+    lost = claims.renew(database, worker="w1", held={(zombie.job_id, 1)}, lease_seconds=60)
     assert lost.lost == {(zombie.job_id, 1)}
 
-    assert jobs.commit_review(database, heir, a_review("heir"))
-    assert not jobs.commit_review(database, heir, a_review("again"))
+    assert completion.commit_review(database, duplicate, a_review("heir"))
+    assert not completion.commit_review(database, duplicate, a_review("again"))
     with database.read() as on:
         assert on.scalars(text("SELECT raw FROM review")).all() == ["heir"]
 
 
 def test_a_live_lease_keeps_others_away(database: Database) -> None:
     submit(database, "b", paper("a"))
-    must_claim(database, "w1")
+    claim_one(database, "w1")
     assert claim(database, "w2") is None
 
 
 def test_a_lease_that_ran_out_can_be_renewed_while_nobody_took_over(database: Database) -> None:
     submit(database, "b", paper("a"))
-    taken = must_claim(database, lease_seconds=-1.0)
-    renewal = jobs.renew(database, worker="w1", held={(taken.job_id, 1)}, lease_seconds=60)
-    assert renewal == jobs.Renewal(frozenset(), frozenset())
+    taken = claim_one(database, lease_seconds=-1.0)
+    renewal = claims.renew(database, worker="w1", held={(taken.job_id, 1)}, lease_seconds=60)
+    assert renewal == claims.Renewal(frozenset(), frozenset())
     assert claim(database, "w2") is None
-    assert jobs.renew(database, worker="w1", held=set(), lease_seconds=60).lost == frozenset()
+    assert claims.renew(database, worker="w1", held=set(), lease_seconds=60).lost == frozenset()
 
 
 def test_a_dead_workers_job_that_was_cancelled_is_not_taken_over(database: Database) -> None:
     submit(database, "b", paper("a"))
-    must_claim(database, lease_seconds=-1.0)
-    batches.cancel(database, "b", ["a"])
+    claim_one(database, lease_seconds=-1.0)
+    batch_control.cancel(database, "b", ["a"])
     assert claim(database, "w2") is None
 
 
 def test_takeover_ends_with_the_second_crash(database: Database) -> None:
     submit(database, "b", paper("a"))
     for _ in range(2):
-        must_claim(database, lease_seconds=-1.0)
+        claim_one(database, lease_seconds=-1.0)
     assert claim(database) is None
 
 
 def test_two_holders_of_one_worker_name_are_told_apart_by_attempt(database: Database) -> None:
     submit(database, "b", paper("a"))
-    old = must_claim(database, "w1", lease_seconds=-1.0)
-    new = must_claim(database, "w1")
-    assert not jobs.commit_review(database, old, a_review())
-    renewal = jobs.renew(database, worker="w1", held={old.key}, lease_seconds=60)
+    old = claim_one(database, "w1", lease_seconds=-1.0)
+    new = claim_one(database, "w1")
+    assert not completion.commit_review(database, old, a_review())
+    renewal = claims.renew(database, worker="w1", held={old.key}, lease_seconds=60)
     assert renewal.lost == {old.key}
-    assert jobs.commit_review(database, new, a_review())
+    assert completion.commit_review(database, new, a_review())
 
 
 @pytest.mark.parametrize("most", [1, 16])
 def test_an_index_serves_the_claim(database: Database, most: int) -> None:
     submit(database, "b", *(paper(str(n)) for n in range(50)))
-    terms = {"on_queue": QUEUE, "by_worker": "w", "lease": 1.0, **vars(claims.ALONE)}
+    parameters = {"on_queue": QUEUE, "by_worker": "w", "lease": 1.0, **vars(claims.ONE_AT_A_TIME)}
 
-    plan = _plan(database, claims._take_queued(most), terms)
+    plan = _plan(database, claims._take_queued(most), parameters)
 
     # Then an index in the claim's order finds the job, and nothing is sorted or read as a whole
     assert "ix_job_claim" in plan
@@ -152,7 +152,7 @@ def test_plans_made_while_the_tables_are_empty_serve_when_they_are_full(
 
     # When it plans how to look a chunk's names up, or to check that an event's job is there
     with database.read() as on:
-        named = enqueue.named(on, 1, {"a", "b"})
+        named = enqueue.select_named_jobs(on, 1, {"a", "b"})
     look_up = _plan(database, named)
     check = _plan(database, select(Job.id).where(Job.id == 1))
 
@@ -175,25 +175,25 @@ def test_several_are_claimed_in_order_and_held_as_one_is(database: Database) -> 
     assert [taken.custom_id for taken in rest] == ["3", "4"]
     assert claim_several(database, 3) == []
     for taken in (*first, *rest):
-        assert jobs.commit_review(database, taken, a_review())
+        assert completion.commit_review(database, taken, a_review())
 
 
 def test_a_paper_that_was_in_a_crash_comes_alone_and_in_its_turn(database: Database) -> None:
     # Given four papers, of which the second has crashed an engine
     submit(database, "b", *(paper(str(n)) for n in range(4)))
-    first, second = must_claim(database), must_claim(database)
-    jobs.crashed(database, second, reason="it broke")
-    jobs.release(database, first, reason="later", keep_attempt=True)
+    first, second = claim_one(database), claim_one(database)
+    completion.crashed(database, second, reason="it broke")
+    completion.release(database, first, reason="later", keep_attempt=True)
     # Then it does not come with others, and others do not come with it
-    room = Room(0, 1 << 30, 2)
-    taken = [claim_several(database, 3, room=room) for _ in range(3)]
+    crash_filter = CrashFilter(0, 1 << 30, 2)
+    taken = [claim_several(database, 3, crash_filter=crash_filter) for _ in range(3)]
     found = [[one.custom_id for one in some] for some in taken]
     assert found == [["0", "2", "3"], ["1"], []]
 
 
-def _plan(database: Database, statement: Any, terms: dict[str, Any] | None = None) -> str:
+def _plan(database: Database, statement: Any, parameters: dict[str, Any] | None = None) -> str:
     compiled = statement.compile(database.engine, compile_kwargs={"render_postcompile": True})
-    values: Any = compiled.construct_params(terms)
+    values: Any = compiled.construct_params(parameters)
     if compiled.positional:
         values = tuple(values[name] for name in compiled.positiontup)
     with database.write() as on:
@@ -206,11 +206,11 @@ def _plan(database: Database, statement: Any, terms: dict[str, Any] | None = Non
 
 def test_a_paper_in_back_off_keeps_a_worker_from_ending(database: Database) -> None:
     submit(database, "b", paper("p1"))
-    assert jobs.work_waits(database, QUEUE)
-    held = must_claim(database)
-    assert not jobs.work_waits(database, QUEUE)
-    jobs.release(database, held, reason="later", delay_seconds=60.0)
+    assert claims.has_work(database, QUEUE)
+    held = claim_one(database)
+    assert not claims.has_work(database, QUEUE)
+    completion.release(database, held, reason="later", delay_seconds=60.0)
     assert claim(database) is None
-    assert jobs.work_waits(database, QUEUE)
-    batches.pause(database, "b")
-    assert not jobs.work_waits(database, QUEUE)
+    assert claims.has_work(database, QUEUE)
+    batch_control.pause(database, "b")
+    assert not claims.has_work(database, QUEUE)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 
-from db import batches, corpus, jobs, reviewers
-from db.batches import BatchOptions
+from db import batch_papers, batch_records, completion, corpus, reviewers
+from db.batch_records import BatchOptions
+from db.completion import NewItem
 from db.corpus import NewFlag, NewOrigin
 from db.imports import FrozenReview, import_reviews
-from db.jobs import NewItem
 from db.reviewers import ReviewerVersion
 from db.session import Database
-from tests.integration.db.content import a_review, a_reviewer, content, must_claim, paper, submit
+from tests.integration.db.content import a_review, a_reviewer, claim_one, content, paper, submit
 
 
 def origin(name: str, text: str | None = None, licence: str | None = None) -> NewOrigin:
@@ -75,12 +75,12 @@ def test_a_job_reads_its_own_input_and_the_input_is_known_as_merged(database: Da
     digest = hashlib.sha256(b"=== Review 1 ===\nGood.").hexdigest()
 
     batch = submit(database, "merge", with_input, paper("b"), reviewer=merger)
-    again = batches.open_batch(database, "merge", merger, BatchOptions())
-    assert batches.add_papers(database, again, [with_input]).known == 1
-    batches.finish_submit(database, batch)
+    again = batch_records.open_batch(database, "merge", merger, BatchOptions())
+    assert batch_papers.add_papers(database, again, [with_input]).known == 1
+    batch_records.finish_submit(database, batch)
 
-    first, second = must_claim(database), must_claim(database)
+    first, second = claim_one(database), claim_one(database)
     assert (first.body, second.body) == ("=== Review 1 ===\nGood.", "b")
     assert corpus.merged_inputs(database, merger.id) == set()
-    assert jobs.commit_review(database, first, a_review())
+    assert completion.commit_review(database, first, a_review())
     assert corpus.merged_inputs(database, merger.id) == {digest}

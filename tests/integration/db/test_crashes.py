@@ -7,33 +7,35 @@ from collections.abc import Callable
 
 import pytest
 
-from db import batches, jobs
-from db.jobs import Claim
+from db import batch_control, claims, completion, reconcile
+from db.claims import Claim
 from db.reviews import export
 from db.session import Database
-from tests.integration.db.content import QUEUE, a_review, claim, must_claim, paper, states, submit
-from worker.crash_isolation import Company
+from tests.integration.db.content import QUEUE, a_review, claim, claim_one, paper, states, submit
+from worker.crash_isolation import CrashIsolation
 
 
-class Worker:
+class SimulatedWorker:
     """Keeps its slots as full as the rules allow, as a worker's threads do."""
 
     def __init__(self, database: Database, slots: int) -> None:
-        self.database, self.company = database, Company(slots)
+        self.database, self.isolation = database, CrashIsolation(slots)
         self.held: list[Claim] = []
         self.crashes = 0
 
     def fill(self) -> None:
         """Claim until there is no room or no work."""
-        while (room := self.company.room([held.crashes for held in self.held])) is not None:
-            taken = jobs.claim(
+        while (
+            crash_filter := self.isolation.crash_filter([held.crashes for held in self.held])
+        ) is not None:
+            taken = claims.claim(
                 self.database,
-                self.company.slots - len(self.held),
+                self.isolation.slots - len(self.held),
                 queue=QUEUE,
                 worker="w",
                 lease_seconds=60.0,
                 max_attempts=3,
-                room=room,
+                crash_filter=crash_filter,
             )
             if not taken:
                 return
@@ -47,11 +49,11 @@ class Worker:
 
 def of_the_engine(database: Database, held: list[Claim]) -> None:
     for each in held:
-        assert jobs.crashed(database, each, reason="a step failed")
+        assert completion.crashed(database, each, reason="a step failed")
 
 
 def of_the_process(database: Database, held: list[Claim]) -> None:
-    assert jobs.recover(database, worker="w", max_attempts=3) == len(held)
+    assert reconcile.recover(database, worker="w", max_attempts=3) == len(held)
 
 
 @pytest.mark.parametrize("crash", [of_the_engine, of_the_process])
@@ -62,14 +64,14 @@ def test_killers_are_found_among_many_and_nobody_else_fails(
     names = [f"p{number:02}" for number in range(60)]
     submit(database, "b", *(paper(name) for name in names))
     killers, draw = {"p03", "p31"}, random.Random(4)
-    worker = Worker(database, slots=16)
+    worker = SimulatedWorker(database, slots=16)
     # When a worker with 16 slots goes through them
     while worker.fill() or worker.held:
         if killers & {held.custom_id for held in worker.held}:
             worker.crash(crash)
         else:
             done = worker.held.pop(draw.randrange(len(worker.held)))
-            assert jobs.commit_review(database, done, a_review())
+            assert completion.commit_review(database, done, a_review())
     # Then the two have failed, each by its name, and all others were reviewed
     lines = {line.custom_id: line for line in export(database, "b")}
     failed = {name for name, line in lines.items() if line.state == "failed"}
@@ -82,11 +84,11 @@ def test_killers_are_found_among_many_and_nobody_else_fails(
 
 def test_a_crash_in_company_costs_no_attempt_and_one_alone_does(database: Database) -> None:
     submit(database, "b", paper("a"))
-    company = Company(8)
+    isolation = CrashIsolation(8)
     used = []
     for _ in range(4):
-        held = must_claim(database, room=company.room([]))
-        assert jobs.crashed(database, held, reason="a step failed")
+        held = claim_one(database, crash_filter=isolation.crash_filter([]))
+        assert completion.crashed(database, held, reason="a step failed")
         with database.read() as on:
             used.append(on.exec_driver_sql("SELECT attempt - given_back FROM job").scalar())
     assert used == [0, 0, 1, 2]  # with up to 7 others, with 1 other, alone, alone
@@ -97,39 +99,39 @@ def test_attempts_that_ended_otherwise_make_nobody_the_cause_of_a_crash(database
     # Given a paper that was given back twice, and whose third and last worker dies
     submit(database, "b", paper("a"))
     for _ in range(2):
-        jobs.release(database, must_claim(database), reason="the endpoint timed out")
-    held = must_claim(database)
-    assert jobs.crashed(database, held, reason="the worker died")
+        completion.release(database, claim_one(database), reason="the endpoint timed out")
+    held = claim_one(database)
+    assert completion.crashed(database, held, reason="the worker died")
     # Then it has used its attempts up, which is what it says
     (line,) = export(database, "b")
     assert (line.state, line.error_kind) == ("failed", "attempts")
     # And when it is queued again, a first crash does not end it
-    batches.retry(database, "b")
-    must_claim(database, lease_seconds=-1.0)
-    jobs.reconcile(database, max_attempts=3)
+    batch_control.retry(database, "b")
+    claim_one(database, lease_seconds=-1.0)
+    reconcile.reconcile(database, max_attempts=3)
     assert states(database, "b") == {"a": "queued"}
 
 
 def test_a_crash_of_what_was_to_be_cancelled_cancels_it(database: Database) -> None:
     submit(database, "b", paper("a"))
-    held = must_claim(database)
-    batches.cancel(database, "b", ["a"])
-    assert jobs.crashed(database, held, reason="a step failed")
+    held = claim_one(database)
+    batch_control.cancel(database, "b", ["a"])
+    assert completion.crashed(database, held, reason="a step failed")
     assert states(database, "b") == {"a": "cancelled"}
-    assert not jobs.crashed(database, held, reason="again")
+    assert not completion.crashed(database, held, reason="again")
 
 
 def test_what_was_in_no_crash_does_not_join_what_was(database: Database) -> None:
     submit(database, "b", *(paper(name) for name in "abcdefgh"))
-    company = Company(8)
-    first = must_claim(database, room=company.room([]))
-    assert jobs.crashed(database, first, reason="x")
-    suspect = must_claim(database, room=company.room([]))
+    isolation = CrashIsolation(8)
+    first = claim_one(database, crash_filter=isolation.crash_filter([]))
+    assert completion.crashed(database, first, reason="x")
+    suspect = claim_one(database, crash_filter=isolation.crash_filter([]))
     assert (suspect.custom_id, suspect.crashes) == ("a", 1)
-    assert claim(database, room=company.room([suspect.crashes])) is None
+    assert claim(database, crash_filter=isolation.crash_filter([suspect.crashes])) is None
     # Two are the limit after one crash, and then none may come.
-    assert company.room([1, 1]) is None
+    assert isolation.crash_filter([1, 1]) is None
     # A full worker leaves suspects to emptier ones, and takes others.
-    jobs.release(database, suspect, reason="x", keep_attempt=True)
-    assert must_claim(database, room=company.room([0, 0])).custom_id == "b"
-    assert must_claim(database, room=company.room([0])).custom_id == "a"
+    completion.release(database, suspect, reason="x", keep_attempt=True)
+    assert claim_one(database, crash_filter=isolation.crash_filter([0, 0])).custom_id == "b"
+    assert claim_one(database, crash_filter=isolation.crash_filter([0])).custom_id == "a"

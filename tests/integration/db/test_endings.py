@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import text
 
-from db import batches, jobs
+from db import batch_control, batch_progress, claims, completion, job_events, reconcile
 from db.reviews import export, find
 from db.session import Database
 from errors import UserError
 from tests.integration.db.content import (
     a_review,
     claim,
-    must_claim,
+    claim_one,
     paper,
     review_all,
     states,
@@ -23,27 +23,29 @@ from tests.integration.db.content import (
 
 def test_a_review_is_stored_whole_and_the_batch_completes(database: Database) -> None:
     submit(database, "b", paper("a"))
-    taken = must_claim(database)
-    assert jobs.commit_review(database, taken, a_review("the \x00 answer", truncated_tokens=7))
+    taken = claim_one(database)
+    assert completion.commit_review(
+        database, taken, a_review("the \x00 answer", truncated_tokens=7)
+    )
 
     (line,) = export(database, "b")
     assert line.review is not None
     assert line.review.raw == "the \ufffd answer"
     assert [item.title for item in line.review.items] == ["Clear", "Weak"]
     assert line.review.gate == [{"name": "headings", "passed": True}]
-    found = batches.status(database, "b")
+    found = batch_progress.status(database, "b")
     assert found.state == "completed"
     assert found.finished_at is not None
     assert (found.prompt_tokens, found.output_tokens, found.truncated_papers) == (100, 20, 1)
     assert found.seconds == 1.5
     assert found.papers_per_hour is not None
-    kinds = [event.kind for event in jobs.events(database, taken.job_id)]
+    kinds = [event.kind for event in job_events.events(database, taken.job_id)]
     assert kinds == ["queued", "claimed", "succeeded"]
 
 
 def test_a_review_without_items_is_stored(database: Database) -> None:
     submit(database, "b", paper("a"))
-    assert jobs.commit_review(database, must_claim(database), a_review(items=()))
+    assert completion.commit_review(database, claim_one(database), a_review(items=()))
     (line,) = export(database, "b")
     assert line.review is not None
     assert line.review.items == ()
@@ -51,15 +53,17 @@ def test_a_review_without_items_is_stored(database: Database) -> None:
 
 def test_failing_keeps_kind_and_sentence(database: Database) -> None:
     submit(database, "b", paper("a"))
-    assert jobs.fail(database, must_claim(database), kind="refused", sentence="It said no.")
+    assert completion.fail(database, claim_one(database), kind="refused", sentence="It said no.")
     (line,) = export(database, "b")
     assert (line.state, line.error_kind, line.error) == ("failed", "refused", "It said no.")
-    assert batches.status(database, "b").errors == {"refused": 1}
+    assert batch_progress.status(database, "b").errors == {"refused": 1}
 
 
 def test_a_released_job_waits_for_its_delay(database: Database) -> None:
     submit(database, "b", paper("a"))
-    assert jobs.release(database, must_claim(database), reason="out of memory", delay_seconds=60)
+    assert completion.release(
+        database, claim_one(database), reason="out of memory", delay_seconds=60
+    )
     assert states(database, "b") == {"a": "queued"}
     assert claim(database) is None
 
@@ -67,29 +71,29 @@ def test_a_released_job_waits_for_its_delay(database: Database) -> None:
 def test_a_job_released_too_often_fails(database: Database) -> None:
     submit(database, "b", paper("a"))
     for _ in range(3):
-        assert jobs.release(database, must_claim(database), reason="engine lost")
+        assert completion.release(database, claim_one(database), reason="engine lost")
     assert claim(database) is None
     (line,) = export(database, "b")
     assert (line.state, line.error_kind) == ("failed", "attempts")
     assert "engine lost" in (line.error or "")
-    assert batches.status(database, "b").state == "completed"
+    assert batch_progress.status(database, "b").state == "completed"
 
 
 def test_draining_uses_up_no_attempt_but_moves_the_fence(database: Database) -> None:
     submit(database, "b", paper("a"))
     for attempt in range(1, 6):
-        taken = must_claim(database)
+        taken = claim_one(database)
         assert taken.attempt == attempt
-        assert jobs.release(database, taken, reason="drain", keep_attempt=True)
-        assert not jobs.commit_review(database, taken, a_review())
+        assert completion.release(database, taken, reason="drain", keep_attempt=True)
+        assert not completion.commit_review(database, taken, a_review())
     assert states(database, "b") == {"a": "queued"}
 
 
 def test_rejected_texts_are_kept_as_events(database: Database) -> None:
     submit(database, "b", paper("a"))
-    taken = must_claim(database)
-    jobs.record_event(database, taken.job_id, 1, "rejected", {"raw": "bad \x00 text"})
-    last = jobs.events(database, taken.job_id)[-1]
+    taken = claim_one(database)
+    job_events.record_event(database, taken.job_id, 1, "rejected", {"raw": "bad \x00 text"})
+    last = job_events.events(database, taken.job_id)[-1]
     assert (last.kind, last.detail) == ("rejected", {"raw": "bad \ufffd text"})
 
 
@@ -107,27 +111,27 @@ def test_a_duplicate_is_generated_once_and_succeeds_with_its_original(database: 
 
 def test_a_duplicate_fails_with_its_original(database: Database) -> None:
     submit(database, "b", paper("a", "same"), paper("b", "same"))
-    jobs.fail(database, must_claim(database), kind="refused", sentence="No.")
+    completion.fail(database, claim_one(database), kind="refused", sentence="No.")
     assert states(database, "b") == {"a": "failed", "b": "failed"}
-    assert batches.status(database, "b").state == "completed"
+    assert batch_progress.status(database, "b").state == "completed"
 
 
 def test_cancelling_a_queued_original_promotes_its_duplicate(database: Database) -> None:
     submit(database, "b", paper("a", "same"), paper("b", "same"), paper("c", "same"))
-    assert batches.cancel(database, "b", ["a"]) == 1
-    assert must_claim(database).custom_id == "b"
+    assert batch_control.cancel(database, "b", ["a"]) == 1
+    assert claim_one(database).custom_id == "b"
     assert states(database, "b") == {"a": "cancelled", "b": "running", "c": "queued"}
 
 
 def test_cancelling_a_running_original_promotes_its_duplicate(database: Database) -> None:
     submit(database, "b", paper("a", "same"), paper("b", "same"))
-    taken = must_claim(database)
-    batches.cancel(database, "b", ["a"])
-    renewal = jobs.renew(database, worker="w1", held={(taken.job_id, 1)}, lease_seconds=60)
+    taken = claim_one(database)
+    batch_control.cancel(database, "b", ["a"])
+    renewal = claims.renew(database, worker="w1", held={(taken.job_id, 1)}, lease_seconds=60)
     assert renewal.cancelled == {taken.key}
-    assert jobs.cancelled(database, taken)
-    assert must_claim(database).custom_id == "b"
-    assert batches.status(database, "b").state == "in_progress"
+    assert completion.cancelled(database, taken)
+    assert claim_one(database).custom_id == "b"
+    assert batch_progress.status(database, "b").state == "in_progress"
 
 
 def test_replacing_a_reviewed_original_leaves_its_review_to_the_duplicate(
@@ -147,9 +151,9 @@ def test_replacing_a_running_original_hands_its_paper_to_the_duplicate(
     database: Database,
 ) -> None:
     submit(database, "b", paper("a", "same"), paper("b", "same"), paper("c", "same"))
-    stale = must_claim(database)
+    stale = claim_one(database)
     submit(database, "b", paper("a", "new"), replace=True)
-    assert not jobs.commit_review(database, stale, a_review())
+    assert not completion.commit_review(database, stale, a_review())
     assert review_all(database) == 2
     lines = {line.custom_id: line for line in export(database, "b")}
     assert {line.state for line in lines.values()} == {"succeeded"}
@@ -167,52 +171,52 @@ def test_replacing_by_a_known_content_makes_a_duplicate(database: Database) -> N
 
 def test_a_released_job_that_was_to_be_cancelled_is_cancelled(database: Database) -> None:
     submit(database, "b", paper("a"))
-    taken = must_claim(database)
-    batches.cancel(database, "b")
-    assert batches.status(database, "b").state == "cancelling"
-    assert jobs.release(database, taken, reason="drain", keep_attempt=True)
+    taken = claim_one(database)
+    batch_control.cancel(database, "b")
+    assert batch_progress.status(database, "b").state == "cancelling"
+    assert completion.release(database, taken, reason="drain", keep_attempt=True)
     assert states(database, "b") == {"a": "cancelled"}
-    assert batches.status(database, "b").state == "cancelled"
+    assert batch_progress.status(database, "b").state == "cancelled"
 
 
 def test_cancelling_a_batch_ends_what_waits_and_keeps_what_is_done(database: Database) -> None:
     submit(database, "b", paper("done"), paper("running"), paper("waiting"))
-    jobs.commit_review(database, must_claim(database), a_review())
-    running = must_claim(database)
-    assert batches.cancel(database, "b") == 2
+    completion.commit_review(database, claim_one(database), a_review())
+    running = claim_one(database)
+    assert batch_control.cancel(database, "b") == 2
     assert states(database, "b") == {
         "done": "succeeded",
         "running": "running",
         "waiting": "cancelled",
     }
     # A review that is finished all the same is kept.
-    assert jobs.commit_review(database, running, a_review())
-    assert batches.status(database, "b").state == "cancelled"
-    assert batches.cancel(database, "b") == 0
+    assert completion.commit_review(database, running, a_review())
+    assert batch_progress.status(database, "b").state == "cancelled"
+    assert batch_control.cancel(database, "b") == 0
 
 
 def test_retry_gives_all_attempts_back(database: Database) -> None:
     submit(database, "b", paper("a"), paper("b"), unreadable("u"))
     for _ in range(3):
-        jobs.release(database, must_claim(database), reason="x")
-    batches.cancel(database, "b", ["b"])
-    assert batches.status(database, "b").state == "completed"
+        completion.release(database, claim_one(database), reason="x")
+    batch_control.cancel(database, "b", ["b"])
+    assert batch_progress.status(database, "b").state == "completed"
 
-    assert batches.retry(database, "b") == 2
+    assert batch_control.retry(database, "b") == 2
 
-    assert batches.status(database, "b").state == "in_progress"
+    assert batch_progress.status(database, "b").state == "in_progress"
     assert states(database, "b") == {"a": "queued", "b": "queued", "u": "failed"}
     for _ in range(2):
-        assert jobs.release(database, must_claim(database), reason="again")
+        assert completion.release(database, claim_one(database), reason="again")
     assert review_all(database) == 2
-    assert batches.status(database, "b").state == "completed"
+    assert batch_progress.status(database, "b").state == "completed"
 
 
 def test_retrying_a_duplicate_alone_makes_it_the_original(database: Database) -> None:
     submit(database, "b", paper("a", "same"), paper("b", "same"))
-    jobs.fail(database, must_claim(database), kind="refused", sentence="No.")
-    assert batches.retry(database, "b", ["b"]) == 1
-    assert must_claim(database).custom_id == "b"
+    completion.fail(database, claim_one(database), kind="refused", sentence="No.")
+    assert batch_control.retry(database, "b", ["b"]) == 1
+    assert claim_one(database).custom_id == "b"
     assert states(database, "b") == {"a": "failed", "b": "running"}
 
 
@@ -220,24 +224,24 @@ def test_retrying_a_cancelled_duplicate_of_a_reviewed_paper_needs_no_work(
     database: Database,
 ) -> None:
     submit(database, "b", paper("a", "same"), paper("b", "same"))
-    batches.cancel(database, "b", ["b"])
+    batch_control.cancel(database, "b", ["b"])
     review_all(database)
     assert states(database, "b") == {"a": "succeeded", "b": "cancelled"}
-    batches.retry(database, "b")
+    batch_control.retry(database, "b")
     assert states(database, "b") == {"a": "succeeded", "b": "succeeded"}
-    assert batches.status(database, "b").state == "completed"
+    assert batch_progress.status(database, "b").state == "completed"
 
 
 def test_retrying_after_the_deadline_drops_the_deadline(database: Database) -> None:
     submit(database, "b", paper("a"), deadline_seconds=-1.0)
-    jobs.reconcile(database, max_attempts=3)
-    assert batches.status(database, "b").state == "expired"
-    batches.retry(database, "b")
-    jobs.reconcile(database, max_attempts=3)
-    assert must_claim(database).custom_id == "a"
+    reconcile.reconcile(database, max_attempts=3)
+    assert batch_progress.status(database, "b").state == "expired"
+    batch_control.retry(database, "b")
+    reconcile.reconcile(database, max_attempts=3)
+    assert claim_one(database).custom_id == "a"
 
 
-@pytest.mark.parametrize("verb", [batches.cancel, batches.retry])
+@pytest.mark.parametrize("verb", [batch_control.cancel, batch_control.retry])
 def test_unknown_batches_and_ids_are_named(database: Database, verb: object) -> None:
     assert callable(verb)
     submit(database, "b", paper("a"))
@@ -250,16 +254,16 @@ def test_unknown_batches_and_ids_are_named(database: Database, verb: object) -> 
 
 def test_every_change_of_state_leaves_an_event(database: Database) -> None:
     submit(database, "b", paper("a"))
-    first = must_claim(database)
-    jobs.release(database, first, reason="engine lost")
-    must_claim(database, lease_seconds=-1.0)
-    jobs.reconcile(database, max_attempts=3)
-    batches.pause(database, "b")
-    batches.resume(database, "b")
-    batches.cancel(database, "b")
-    batches.retry(database, "b")
-    jobs.fail(database, must_claim(database), kind="k", sentence="s")
-    assert [event.kind for event in jobs.events(database, first.job_id)] == [
+    first = claim_one(database)
+    completion.release(database, first, reason="engine lost")
+    claim_one(database, lease_seconds=-1.0)
+    reconcile.reconcile(database, max_attempts=3)
+    batch_control.pause(database, "b")
+    batch_control.resume(database, "b")
+    batch_control.cancel(database, "b")
+    batch_control.retry(database, "b")
+    completion.fail(database, claim_one(database), kind="k", sentence="s")
+    assert [event.kind for event in job_events.events(database, first.job_id)] == [
         *("queued", "claimed", "released", "claimed", "lease_expired", "paused", "resumed"),
         *("cancelled", "retried", "claimed", "failed"),
     ]
@@ -267,10 +271,10 @@ def test_every_change_of_state_leaves_an_event(database: Database) -> None:
 
 def test_a_commit_that_breaks_halfway_leaves_nothing(database: Database) -> None:
     submit(database, "b", paper("a"))
-    taken = must_claim(database)
+    taken = claim_one(database)
     broken = a_review(items=(a_review().items[0], a_review().items[0]))
     with pytest.raises(Exception, match=r"(?i)unique"):
-        jobs.commit_review(database, taken, broken)
+        completion.commit_review(database, taken, broken)
     assert states(database, "b") == {"a": "running"}
     with database.read() as on:
         assert on.scalar(text("SELECT count(*) FROM review")) == 0

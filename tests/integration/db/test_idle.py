@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from db.session import Database
-from tests.integration.db.content import QUEUE, must_claim, paper, submit
+from tests.integration.db.content import QUEUE, claim_one, paper, submit
 from worker import idle
 from worker.idle import IdleWatch
 from worker.in_flight import InFlight
@@ -13,7 +13,7 @@ from worker.in_flight import InFlight
 LIMIT = 10.0
 
 
-class Clock:
+class FakeClock:
     """A clock that a test sets."""
 
     now = 1000.0
@@ -23,14 +23,14 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    clock = FakeClock()
     monkeypatch.setattr(idle, "time", clock)
     return clock
 
 
 def test_it_is_over_when_no_work_was_seen_for_the_whole_time(
-    database: Database, clock: Clock
+    database: Database, clock: FakeClock
 ) -> None:
     watch = IdleWatch(database, QUEUE, InFlight(), LIMIT)
     assert not watch.over()
@@ -41,7 +41,7 @@ def test_it_is_over_when_no_work_was_seen_for_the_whole_time(
 
 
 def test_a_paper_that_is_just_being_claimed_keeps_a_worker_whose_looks_are_far_apart(
-    database: Database, clock: Clock
+    database: Database, clock: FakeClock
 ) -> None:
     # Given a worker that last looked, and saw work, longer ago than the limit
     submit(database, "b", paper("a"), paper("b"))
@@ -50,7 +50,7 @@ def test_a_paper_that_is_just_being_claimed_keeps_a_worker_whose_looks_are_far_a
     assert not watch.over()
     clock.now += 5 * LIMIT
     # When all papers are claimed, but not yet in its register
-    claims = [must_claim(database), must_claim(database)]
+    claims = [claim_one(database), claim_one(database)]
     # Then one look that finds nothing does not end it, nor do later ones while it reviews
     assert not watch.over()
     in_flight.hold(claims)
@@ -64,7 +64,9 @@ def test_a_paper_that_is_just_being_claimed_keeps_a_worker_whose_looks_are_far_a
     assert watch.over()
 
 
-def test_time_in_which_nobody_could_look_does_not_count(database: Database, clock: Clock) -> None:
+def test_time_in_which_nobody_could_look_does_not_count(
+    database: Database, clock: FakeClock
+) -> None:
     watch = IdleWatch(database, QUEUE, InFlight(), LIMIT)
     assert not watch.over()
     watch.reset()

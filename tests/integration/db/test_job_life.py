@@ -18,9 +18,9 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import text
 
-from db import batches, jobs
-from db.jobs import Claim
-from db.outcomes import LIVE
+from db import batch_control, batch_progress, claims, completion, reconcile
+from db.claims import Claim
+from db.duplicates import LIVE
 from db.session import Database, open_database
 from tests.integration.db.content import a_review, claim, paper, submit
 
@@ -75,39 +75,39 @@ class JobLife(RuleBasedStateMachine):
     def commit(self, data: st.DataObject) -> None:
         held = self.pick(data)
         expected = self.holds(held)
-        assert jobs.commit_review(self.database, held, a_review()) == expected
+        assert completion.commit_review(self.database, held, a_review()) == expected
 
     @precondition(lambda self: self.claims)
     @rule(data=st.data(), drain=st.booleans())
     def release(self, data: st.DataObject, drain: bool) -> None:
         held = self.pick(data)
         expected = self.holds(held)
-        assert jobs.release(self.database, held, reason="x", keep_attempt=drain) == expected
+        assert completion.release(self.database, held, reason="x", keep_attempt=drain) == expected
 
     @precondition(lambda self: self.claims)
     @rule(data=st.data())
     def fail(self, data: st.DataObject) -> None:
         held = self.pick(data)
         expected = self.holds(held)
-        assert jobs.fail(self.database, held, kind="k", sentence="s") == expected
+        assert completion.fail(self.database, held, kind="k", sentence="s") == expected
 
     @precondition(lambda self: self.claims)
     @rule(data=st.data())
     def renew(self, data: st.DataObject) -> None:
         held = self.pick(data)
         expected = self.holds(held)
-        renewal = jobs.renew(self.database, worker=held.worker, held={held.key}, lease_seconds=60)
+        renewal = claims.renew(self.database, worker=held.worker, held={held.key}, lease_seconds=60)
         assert (held.key not in renewal.lost) == expected
         for key in renewal.cancelled:
-            assert jobs.cancelled(self.database, held) == (key == held.key)
+            assert completion.cancelled(self.database, held) == (key == held.key)
 
     @rule(custom_id=IDS)
     def cancel(self, custom_id: str) -> None:
-        batches.cancel(self.database, "batch", [custom_id])
+        batch_control.cancel(self.database, "batch", [custom_id])
 
     @rule(custom_id=IDS)
     def retry(self, custom_id: str) -> None:
-        batches.retry(self.database, "batch", [custom_id])
+        batch_control.retry(self.database, "batch", [custom_id])
         self.reopened.add(custom_id)
 
     @rule(custom_id=IDS, body=st.sampled_from(["b", "new"]))
@@ -119,18 +119,18 @@ class JobLife(RuleBasedStateMachine):
 
     @rule(paused=st.booleans())
     def pause(self, paused: bool) -> None:
-        (batches.pause if paused else batches.resume)(self.database, "batch")
+        (batch_control.pause if paused else batch_control.resume)(self.database, "batch")
 
     @rule()
     def reconcile(self) -> None:
-        jobs.reconcile(self.database, max_attempts=3)
+        reconcile.reconcile(self.database, max_attempts=3)
 
     @rule()
     def deadline_passes(self) -> None:
         """What has not ended expires, running or not; a retry lets the deadline go."""
         with self.database.write() as on:
             on.execute(text("UPDATE batch SET deadline_at = 1"))
-        batches.expire_deadlines(self.database)
+        reconcile.expire_deadlines(self.database)
         assert not any(row["state"] in LIVE for row in self.rows())
 
     @invariant()
@@ -162,7 +162,7 @@ class JobLife(RuleBasedStateMachine):
         assert row["state"] != "succeeded" or original["state"] == "succeeded"
 
     def check_progress(self, rows: list[Any]) -> None:
-        found = batches.status(self.database, "batch")
+        found = batch_progress.status(self.database, "batch")
         assert found.counts["total"] == len(rows)
         for state in ("queued", "running", "succeeded", "failed", "cancelled", "expired"):
             assert found.counts[state] == sum(row["state"] == state for row in rows)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select, text
 
-from db import batches, events, jobs, purging
+from db import batch_control, batch_progress, claims, completion, job_events, purging, reconcile
 from db.reviews import export, find
 from db.schema_data import JobInput
 from db.session import Database, open_database
@@ -20,7 +20,7 @@ from errors import UserError
 from tests.integration.db.content import (
     a_review,
     claim,
-    must_claim,
+    claim_one,
     paper,
     review_all,
     states,
@@ -41,7 +41,9 @@ def numbers(database: Database) -> dict[str, Any]:
 def said(database: Database) -> str:
     """Everything that the database can be read to say of a batch and its paper."""
     lines = [str(line) for line in export(database, "b", with_text=True)]
-    history = [str(e) for line in export(database, "b") for e in events.events(database, line.job)]
+    history = [
+        str(e) for line in export(database, "b") for e in job_events.events(database, line.job)
+    ]
     with database.read() as on:
         inputs = list(on.scalars(select(JobInput.text)))
     return "\n".join([*lines, *history, *inputs])
@@ -49,20 +51,20 @@ def said(database: Database) -> str:
 
 def a_finished_batch(database: Database) -> None:
     submit(database, "b", paper("a", WORDS), paper("b"))
-    taken = must_claim(database)
+    taken = claim_one(database)
     with database.write() as on:
         on.execute(
             insert(JobInput).values(job_id=taken.job_id, sha256="f" * 64, text=f"read {WORDS}")
         )
-    events.record_event(database, taken.job_id, 1, "rejected", {"failed": "x", "text": WORDS})
-    assert jobs.commit_review(database, taken, a_review(f"raw {WORDS}"))
+    job_events.record_event(database, taken.job_id, 1, "rejected", {"failed": "x", "text": WORDS})
+    assert completion.commit_review(database, taken, a_review(f"raw {WORDS}"))
     review_all(database)
 
 
 def test_a_dry_run_says_what_would_go_and_deletes_nothing(database: Database) -> None:
     a_finished_batch(database)
     before = said(database)
-    found = batches.purge(database, "b", dry_run=True)
+    found = purging.purge(database, "b", dry_run=True)
     assert (found.papers, found.shared, found.reviews, found.rejected_answers) == (2, 0, 2, 1)
     assert said(database) == before
 
@@ -71,14 +73,14 @@ def test_a_purge_deletes_words_and_keeps_hashes_events_and_numbers(database: Dat
     a_finished_batch(database)
     before, rows = states(database, "b"), numbers(database)
     hashes = [line.paper_sha256 for line in export(database, "b")]
-    assert batches.purge(database, "b").papers == 2
+    assert purging.purge(database, "b").papers == 2
     assert WORDS not in said(database)
     assert "baseline" not in said(database)
     assert states(database, "b") == before
     assert numbers(database) == rows
     assert [line.paper_sha256 for line in export(database, "b")] == hashes
     # A second purge finds nothing left
-    assert batches.purge(database, "b") == batches.Purge()
+    assert purging.purge(database, "b") == purging.Purge()
 
 
 def test_deleted_words_are_gone_from_the_file_too(migrated_sqlite: Path, tmp_path: Path) -> None:
@@ -88,7 +90,7 @@ def test_deleted_words_are_gone_from_the_file_too(migrated_sqlite: Path, tmp_pat
     a_finished_batch(database)
     folder = [*file.parent.glob(file.name + "*")]
     assert any(WORDS.encode() in part.read_bytes() for part in folder)
-    batches.purge(database, "b")
+    purging.purge(database, "b")
     assert not any(WORDS.encode() in part.read_bytes() for part in folder if part.exists())
     database.close()
 
@@ -96,14 +98,14 @@ def test_deleted_words_are_gone_from_the_file_too(migrated_sqlite: Path, tmp_pat
 def test_papers_of_other_batches_keep_their_text(database: Database) -> None:
     a_finished_batch(database)
     submit(database, "other", paper("x", WORDS))
-    found = batches.purge(database, "b")
+    found = purging.purge(database, "b")
     assert (found.papers, found.shared) == (1, 1)
-    assert must_claim(database).body == WORDS
+    assert claim_one(database).body == WORDS
 
 
 def test_single_papers_are_purged_and_may_keep_their_reviews(database: Database) -> None:
     a_finished_batch(database)
-    found = batches.purge(database, "b", ["a"], keep_reviews=True)
+    found = purging.purge(database, "b", ["a"], keep_reviews=True)
     assert (found.papers, found.reviews) == (1, 0)
     a, b = export(database, "b", with_text=True)
     assert (a.text, b.text) == ("", "b")
@@ -114,23 +116,23 @@ def test_single_papers_are_purged_and_may_keep_their_reviews(database: Database)
 def test_what_waits_or_runs_is_not_purged(database: Database) -> None:
     submit(database, "b", paper("a"))
     with pytest.raises(UserError, match="still wait or run"):
-        batches.purge(database, "b")
+        purging.purge(database, "b")
 
 
 def test_purged_papers_wait_for_their_text_and_get_it_from_a_submit(database: Database) -> None:
     # Given a cancelled paper that was purged
     submit(database, "b", paper("a", WORDS))
-    batches.cancel(database, "b", ["a"])
-    batches.purge(database, "b")
+    batch_control.cancel(database, "b", ["a"])
+    purging.purge(database, "b")
     # Then it cannot be retried: there is nothing to review
-    assert batches.retry(database, "b") == 0
-    assert batches.without_text(database, "b") == 1
+    assert batch_control.retry(database, "b") == 0
+    assert batch_control.without_text(database, "b") == 1
     # When the file is submitted again
     submit(database, "again", paper("a", WORDS))
     # Then the paper has its text, for both batches
-    assert must_claim(database).body == WORDS
+    assert claim_one(database).body == WORDS
     assert [p.title for p in find(database, "a")] == [f"On {WORDS}"]
-    assert batches.retry(database, "b") == 1
+    assert batch_control.retry(database, "b") == 1
 
 
 @contextmanager
@@ -150,7 +152,7 @@ def waiting(database: Database) -> int:
 
 def a_batch_to_purge_or_retry(database: Database) -> None:
     submit(database, "b", paper("a", WORDS), paper("b"))
-    batches.cancel(database, "b", ["a"])
+    batch_control.cancel(database, "b", ["a"])
     review_all(database)
 
 
@@ -160,10 +162,10 @@ def test_a_retry_waits_for_a_purge_and_finds_no_text(database: Database) -> None
     with ThreadPoolExecutor(2) as threads:
         # Given a purge that has found nothing that waits or runs, and is held up before its end
         with locked(database, "review"):
-            purge = threads.submit(batches.purge, database, "b")
+            purge = threads.submit(purging.purge, database, "b")
             wait_until(lambda: waiting(database) == 1)
             # When the cancelled paper is retried
-            retry = threads.submit(batches.retry, database, "b")
+            retry = threads.submit(batch_control.retry, database, "b")
             wait_until(lambda: waiting(database) == 2 or retry.done())
         # Then it stays as it is
         assert purge.result().papers == 2
@@ -177,16 +179,16 @@ def test_a_purge_waits_for_a_retry_and_leaves_its_text(database: Database) -> No
     with ThreadPoolExecutor(2) as threads:
         # Given a retry that is held up before its end
         with locked(database, "batch"):
-            retry = threads.submit(batches.retry, database, "b")
+            retry = threads.submit(batch_control.retry, database, "b")
             wait_until(lambda: waiting(database) == 1)
             # When the batch is purged
-            purge = threads.submit(batches.purge, database, "b")
+            purge = threads.submit(purging.purge, database, "b")
             wait_until(lambda: waiting(database) == 2 or purge.done())
         # Then nothing is deleted
         assert retry.result() == 1
         with pytest.raises(UserError, match="still wait or run"):
             purge.result()
-    assert must_claim(database).body == WORDS
+    assert claim_one(database).body == WORDS
 
 
 def test_a_sample_that_is_retried_between_two_chunks_keeps_its_text(
@@ -194,8 +196,8 @@ def test_a_sample_that_is_retried_between_two_chunks_keeps_its_text(
 ) -> None:
     # Given a paper's first sample in one chunk and its second, cancelled, in the next
     submit(database, "b", paper("a", WORDS), samples=2)
-    assert jobs.commit_review(database, must_claim(database), a_review())
-    batches.cancel(database, "b")
+    assert completion.commit_review(database, claim_one(database), a_review())
+    batch_control.cancel(database, "b")
     monkeypatch.setattr(purging, "CHUNK", 1)
     found = purging._jobs
 
@@ -203,43 +205,43 @@ def test_a_sample_that_is_retried_between_two_chunks_keeps_its_text(
     def chosen(*which: Any) -> list[int]:
         jobs_found = found(*which)
         with ThreadPoolExecutor(1) as another:
-            assert another.submit(batches.retry, database, "b").result() == 1
+            assert another.submit(batch_control.retry, database, "b").result() == 1
         return jobs_found
 
     monkeypatch.setattr(purging, "_jobs", chosen)
     with pytest.raises(UserError, match="still wait or run"):
-        batches.purge(database, "b")
+        purging.purge(database, "b")
     # Then the second sample is still read
-    assert must_claim(database).body == WORDS
+    assert claim_one(database).body == WORDS
 
 
 def test_all_batches_are_paused_and_resumed_at_once(database: Database) -> None:
     for name in ("one", "two", "over"):
         submit(database, name, paper(name))
-    batches.cancel(database, "over")
-    batches.pause(database, "one")
-    assert batches.pause_all(database) == ["two"]
+    batch_control.cancel(database, "over")
+    batch_control.pause(database, "one")
+    assert batch_control.pause_all(database) == ["two"]
     assert claim(database) is None
-    assert batches.resume_all(database) == ["one", "two"]
-    assert must_claim(database).batch_name == "one"
+    assert batch_control.resume_all(database) == ["one", "two"]
+    assert claim_one(database).batch_name == "one"
 
 
 def test_a_deadline_ends_what_waits_and_what_runs(database: Database) -> None:
     # Given a finished, a running and a waiting paper, and a deadline that passes
     batch = submit(database, "b", paper("a"), paper("b"), paper("c"), deadline_seconds=3600.0)
-    assert jobs.commit_review(database, must_claim(database), a_review())
-    running = must_claim(database)
+    assert completion.commit_review(database, claim_one(database), a_review())
+    running = claim_one(database)
     with database.write() as on:
         on.execute(text("UPDATE batch SET deadline_at = 1"))
         on.execute(text("UPDATE job SET deadline_at = 1"))
     # When nobody but a status looks
-    batches.expire_deadlines(database)
+    reconcile.expire_deadlines(database)
     # Then the finished one stays, the others expire, and the late review is refused
     assert states(database, "b") == {"a": "succeeded", "b": "expired", "c": "expired"}
-    assert batches.status(database, "b").state == "expired"
-    renewal = jobs.renew(database, worker="w1", held={(running.job_id, 1)}, lease_seconds=60)
+    assert batch_progress.status(database, "b").state == "expired"
+    renewal = claims.renew(database, worker="w1", held={(running.job_id, 1)}, lease_seconds=60)
     assert renewal.lost == {running.key}
-    assert not jobs.commit_review(database, running, a_review())
+    assert not completion.commit_review(database, running, a_review())
     # And a retry lets the deadline go
-    assert batches.retry(database, batch.name) == 2
+    assert batch_control.retry(database, batch.name) == 2
     assert len([claim(database), claim(database)]) == 2

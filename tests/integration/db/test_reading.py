@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from db import jobs, reviews
+from db import completion, reviews
 from db.reviews import export, find
 from db.session import Database
 from errors import UserError
 from tests.integration.db.content import (
     NewPaper,
     a_review,
+    claim_one,
     content,
-    must_claim,
     paper,
     review_all,
     submit,
@@ -56,8 +56,8 @@ def test_an_export_has_a_line_for_every_submitted_id(
     monkeypatch.setattr(reviews, "PAGE", 3)
     papers = [paper(f"p{n}", f"text {n % 5}") for n in range(10)] + [unreadable("u"), paper("Z")]
     submit(database, "b", *papers, samples=2)
-    jobs.fail(database, must_claim(database), kind="k", sentence="s")
-    jobs.commit_review(database, must_claim(database), a_review())
+    completion.fail(database, claim_one(database), kind="k", sentence="s")
+    completion.commit_review(database, claim_one(database), a_review())
     # When it is exported
     lines = list(export(database, "b"))
     # Then submitted ids and samples are the lines', in their order

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from db import readonly
-from db.readonly import Rows, select
+from db.readonly import QueryResult, select
 from db.session import Database, DatabaseUnavailable
 from errors import UserError
 from tests.integration.db.content import paper, submit
@@ -182,7 +182,7 @@ def test_no_operator_cast_or_aggregate_hides_a_function_with_side_effects(
 )
 def test_a_select_is_answered(database: Database, database_url: str, sql: str) -> None:
     submit(database, "b", paper("a"), paper("b"))
-    expected = Rows(("custom_id", "state"), (("a", "queued"), ("b", "queued")))
+    expected = QueryResult(("custom_id", "state"), (("a", "queued"), ("b", "queued")))
     assert select(database_url, sql) == expected
     assert select(database_url, sql, limit=1).rows == (("a", "queued"),)
 

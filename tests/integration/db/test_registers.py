@@ -7,15 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from db import reviewers, worker_nodes
-from db.endings import NewItem
+from db.completion import NewItem
 from db.imports import FrozenReview, Imported, import_reviews
 from db.reviewers import ReviewerVersion
 from db.reviews import find
 from db.session import Database
-from db.worker_nodes import GateCounts, Standing
-from tests.integration.db.content import a_reviewer, content, must_claim, paper, submit
+from db.worker_nodes import DesiredState, GateCounts
+from tests.integration.db.content import a_reviewer, claim_one, content, paper, submit
 
-ACTIVE = Standing("active", None)
+ACTIVE = DesiredState("active", None)
 
 
 def register(database: Database, sha256: str, name: str = "r") -> ReviewerVersion:
@@ -49,15 +49,15 @@ def test_many_may_register_at_once(database: Database) -> None:
     assert sorted({version.version for version in made}) == [1, 2, 3, 4]
 
 
-def sign_on(
+def register_worker(
     database: Database,
     name: str = "w1",
     host: str = "h1",
     *,
     pid: int = 7,
-    in_place_of: int | None = None,
+    replaced_pid: int | None = None,
 ) -> bool:
-    return worker_nodes.sign_on(
+    return worker_nodes.register_worker(
         database,
         name=name,
         host=host,
@@ -67,28 +67,28 @@ def sign_on(
         base="tiny",
         slots=4,
         code_version="1",
-        in_place_of=in_place_of,
+        replaced_pid=replaced_pid,
     )
 
 
 def test_a_worker_signs_on_lives_drains_and_signs_off(database: Database) -> None:
-    sign_on(database)
-    assert worker_nodes.sign_of_life(database, "w1", reviewer="tiny-7 v1") == ACTIVE
+    register_worker(database)
+    assert worker_nodes.heartbeat(database, "w1", reviewer="tiny-7 v1") == ACTIVE
     (node,) = worker_nodes.listing(database)
     assert (node.name, node.slots, node.reviewer, node.state) == ("w1", 4, "tiny-7 v1", "active")
     assert 0 <= node.age_s < 60
 
     assert worker_nodes.set_state(database, "w1", "draining") == 1
-    assert worker_nodes.sign_of_life(database, "w1", reviewer="") == Standing("draining", None)
+    assert worker_nodes.heartbeat(database, "w1", reviewer="") == DesiredState("draining", None)
 
-    worker_nodes.sign_off(database, "w1")
+    worker_nodes.unregister_worker(database, "w1")
     assert worker_nodes.listing(database) == []
-    assert worker_nodes.sign_of_life(database, "w1", reviewer="") is None
+    assert worker_nodes.heartbeat(database, "w1", reviewer="") is None
 
 
 def test_a_host_drains_as_a_whole(database: Database) -> None:
     for name, host in (("a", "h1"), ("b", "h1"), ("c", "h2")):
-        sign_on(database, name, host)
+        register_worker(database, name, host)
     assert worker_nodes.set_state(database, "h1", "draining") == 2
     assert worker_nodes.set_state(database, "nobody", "draining") == 0
     assert [node.state for node in worker_nodes.listing(database)] == [
@@ -99,33 +99,33 @@ def test_a_host_drains_as_a_whole(database: Database) -> None:
 
 
 def test_only_who_knows_the_process_that_has_a_name_may_take_its_place(database: Database) -> None:
-    assert sign_on(database, pid=7)
-    assert not sign_on(database, pid=8)
-    assert not sign_on(database, pid=8, in_place_of=6)
+    assert register_worker(database, pid=7)
+    assert not register_worker(database, pid=8)
+    assert not register_worker(database, pid=8, replaced_pid=6)
     assert [node.pid for node in worker_nodes.listing(database)] == [7]
-    assert sign_on(database, pid=8, in_place_of=7)
+    assert register_worker(database, pid=8, replaced_pid=7)
     assert [node.pid for node in worker_nodes.listing(database)] == [8]
 
 
 def test_a_drain_outlives_the_process_until_an_operator_resumes(database: Database) -> None:
-    sign_on(database)
+    register_worker(database)
     worker_nodes.set_state(database, "w1", "draining", give_back_after=100.0)
-    assert sign_on(database, in_place_of=7)
-    standing = worker_nodes.sign_of_life(database, "w1", reviewer="")
-    assert standing is not None
-    assert standing.state == "draining"
-    assert standing.give_back_in_s is not None
+    assert register_worker(database, replaced_pid=7)
+    desired = worker_nodes.heartbeat(database, "w1", reviewer="")
+    assert desired is not None
+    assert desired.state == "draining"
+    assert desired.give_back_in_s is not None
     worker_nodes.set_state(database, "w1", "active")
-    assert sign_on(database, in_place_of=7)
-    assert worker_nodes.sign_of_life(database, "w1", reviewer="") == ACTIVE
+    assert register_worker(database, replaced_pid=7)
+    assert worker_nodes.heartbeat(database, "w1", reviewer="") == ACTIVE
 
 
 def test_a_complaint_outlives_the_process_and_its_counts_do_not(database: Database) -> None:
-    sign_on(database, "w1")
-    sign_on(database, "w2")
-    worker_nodes.sign_of_life(database, "w1", reviewer="", gate=GateCounts(20, 20))
-    worker_nodes.complain(database, "w1", "its card writes garbage")
-    assert sign_on(database, "w1", in_place_of=7)
+    register_worker(database, "w1")
+    register_worker(database, "w2")
+    worker_nodes.heartbeat(database, "w1", reviewer="", gate=GateCounts(20, 20))
+    worker_nodes.drain_with_complaint(database, "w1", "its card writes garbage")
+    assert register_worker(database, "w1", replaced_pid=7)
     node, _ = worker_nodes.listing(database)
     assert (node.state, node.complaint) == ("draining", "its card writes garbage")
     worker_nodes.set_state(database, "w1", "active")
@@ -133,27 +133,27 @@ def test_a_complaint_outlives_the_process_and_its_counts_do_not(database: Databa
 
 
 def test_a_drain_within_a_time_counts_down_until_it_is_taken_back(database: Database) -> None:
-    sign_on(database)
+    register_worker(database)
     worker_nodes.set_state(database, "w1", "draining", give_back_after=100.0)
-    standing = worker_nodes.sign_of_life(database, "w1", reviewer="")
-    assert standing is not None
-    assert standing.give_back_in_s is not None
-    assert 50 < standing.give_back_in_s <= 100
+    desired = worker_nodes.heartbeat(database, "w1", reviewer="")
+    assert desired is not None
+    assert desired.give_back_in_s is not None
+    assert 50 < desired.give_back_in_s <= 100
     worker_nodes.set_state(database, "w1", "draining", give_back_after=0.0)
-    standing = worker_nodes.sign_of_life(database, "w1", reviewer="")
-    assert standing is not None
-    assert standing.give_back_in_s is not None
-    assert standing.give_back_in_s <= 0
+    desired = worker_nodes.heartbeat(database, "w1", reviewer="")
+    assert desired is not None
+    assert desired.give_back_in_s is not None
+    assert desired.give_back_in_s <= 0
     worker_nodes.set_state(database, "w1", "active")
-    assert worker_nodes.sign_of_life(database, "w1", reviewer="") == ACTIVE
+    assert worker_nodes.heartbeat(database, "w1", reviewer="") == ACTIVE
 
 
 def test_a_worker_is_listed_with_the_papers_it_holds(database: Database) -> None:
-    sign_on(database, "w1")
-    sign_on(database, "w2")
+    register_worker(database, "w1")
+    register_worker(database, "w2")
     submit(database, "b", paper("p1"), paper("p2"), paper("p3"))
-    must_claim(database, "w1")
-    must_claim(database, "w1")
+    claim_one(database, "w1")
+    claim_one(database, "w1")
     assert {node.name: node.running for node in worker_nodes.listing(database)} == {
         "w1": 2,
         "w2": 0,

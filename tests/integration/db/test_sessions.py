@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy import select, text
 
 from db import migrate, session
-from db.columns import now
+from db.column_types import now
 from db.session import Database, DatabaseUnavailable, open_database, require_current
 from errors import MissingPart
-from tests.integration.db.content import must_claim, paper, submit
+from tests.integration.db.content import claim_one, paper, submit
 
 
 def test_the_folder_of_a_sqlite_file_is_made(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_lost_connection_is_replaced(database: Database) -> None:
     submit(database, "b", paper("a"))
     with pytest.raises(DatabaseUnavailable), database.read() as on:
         on.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
-    assert must_claim(database).custom_id == "a"
+    assert claim_one(database).custom_id == "a"
 
 
 @pytest.mark.parametrize("dialect", ["postgresql"])
@@ -132,11 +132,11 @@ def test_a_connection_that_died_in_the_pool_is_replaced_unseen(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submit(database, "b", paper("a"))
-    monkeypatch.setattr(session, "RESTED_SECONDS", 0.0)
+    monkeypatch.setattr(session, "PING_AFTER_SECONDS", 0.0)
     with database.read() as on:
         pooled = on.scalar(text("SELECT pg_backend_pid()"))
     other = open_database(database.url)
     with other.write() as on:
         on.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pooled})
     other.close()
-    assert must_claim(database).custom_id == "a"
+    assert claim_one(database).custom_id == "a"

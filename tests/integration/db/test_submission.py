@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from db import batches, jobs, reviewers
-from db.batches import BatchOptions, NewPaper
+from db import batch_control, batch_papers, batch_progress, batch_records, completion, reviewers
+from db.batch_papers import NewPaper
+from db.batch_records import BatchOptions
 from db.reviews import find
 from db.session import Database
 from errors import UserError
@@ -13,8 +14,8 @@ from tests.integration.db.content import (
     a_review,
     a_reviewer,
     claim,
+    claim_one,
     content,
-    must_claim,
     paper,
     review_all,
     states,
@@ -24,11 +25,11 @@ from tests.integration.db.content import (
 
 
 def test_a_chunk_is_stored_once_however_often_it_is_added(database: Database) -> None:
-    batch = batches.open_batch(database, "b", a_reviewer(database), BatchOptions())
+    batch = batch_records.open_batch(database, "b", a_reviewer(database), BatchOptions())
     chunk = [paper("a"), paper("b"), paper("c", "b"), unreadable("d")]
 
-    first = batches.add_papers(database, batch, chunk)
-    again = batches.add_papers(database, batch, chunk)
+    first = batch_papers.add_papers(database, batch, chunk)
+    again = batch_papers.add_papers(database, batch, chunk)
 
     assert (first.new, first.duplicates, first.failed, first.known) == (2, 1, 1, 0)
     assert len(first.job_ids) == 2
@@ -38,22 +39,22 @@ def test_a_chunk_is_stored_once_however_often_it_is_added(database: Database) ->
 
 
 def test_workers_start_while_the_batch_is_still_validating(database: Database) -> None:
-    batch = batches.open_batch(database, "b", a_reviewer(database), BatchOptions())
-    batches.add_papers(database, batch, [paper("a")])
+    batch = batch_records.open_batch(database, "b", a_reviewer(database), BatchOptions())
+    batch_papers.add_papers(database, batch, [paper("a")])
 
-    taken = must_claim(database)
-    assert jobs.commit_review(database, taken, a_review())
+    taken = claim_one(database)
+    assert completion.commit_review(database, taken, a_review())
 
     # All its jobs have ended, but more papers may follow.
-    assert batches.status(database, "b").state == "validating"
-    batches.finish_submit(database, batch)
-    assert batches.status(database, "b").state == "completed"
+    assert batch_progress.status(database, "b").state == "validating"
+    batch_records.finish_submit(database, batch)
+    assert batch_progress.status(database, "b").state == "completed"
 
 
 def test_a_claim_carries_what_a_worker_needs(database: Database) -> None:
     reviewer = a_reviewer(database)
     submit(database, "b", paper("a", "quarks"), allow_external=True)
-    taken = must_claim(database)
+    taken = claim_one(database)
     assert (taken.batch_name, taken.custom_id, taken.sample) == ("b", "a", 0)
     assert (taken.title, taken.body, taken.attempt) == ("On quarks", "quarks", 1)
     assert taken.reviewer == reviewer
@@ -62,23 +63,25 @@ def test_a_claim_carries_what_a_worker_needs(database: Database) -> None:
 
 def test_the_same_submit_gives_the_same_seeds(database: Database) -> None:
     submit(database, "b", paper("a"), samples=2)
-    seeds = {must_claim(database).seed, must_claim(database).seed}
+    seeds = {claim_one(database).seed, claim_one(database).seed}
     assert len(seeds) == 2
     submit(database, "b", paper("a", "other text"), samples=2, replace=True)
-    assert {must_claim(database).seed, must_claim(database).seed} == seeds
+    assert {claim_one(database).seed, claim_one(database).seed} == seeds
 
 
 def test_other_content_under_a_known_id_is_a_conflict(database: Database) -> None:
     batch = submit(database, "b", paper("a", "old"))
-    added = batches.add_papers(database, batch, [paper("a", "new")])
+    added = batch_papers.add_papers(database, batch, [paper("a", "new")])
     assert added.conflicts == ("a",)
     assert (added.new, added.known) == (0, 0)
-    assert must_claim(database).body == "old"
+    assert claim_one(database).body == "old"
 
 
 def test_two_contents_under_one_id_in_one_chunk_are_a_conflict(database: Database) -> None:
-    batch = batches.open_batch(database, "b", a_reviewer(database), BatchOptions())
-    added = batches.add_papers(database, batch, [paper("a", "x"), paper("a", "x"), paper("a", "y")])
+    batch = batch_records.open_batch(database, "b", a_reviewer(database), BatchOptions())
+    added = batch_papers.add_papers(
+        database, batch, [paper("a", "x"), paper("a", "x"), paper("a", "y")]
+    )
     assert (added.new, added.known, added.conflicts) == (1, 1, ("a",))
 
 
@@ -87,45 +90,47 @@ def test_replace_queues_the_new_content_and_keeps_the_old_review(database: Datab
     submit(database, "b", paper("a", "old"))
     review_all(database)
     # When its id is submitted with other content
-    batch = batches.open_batch(database, "b", a_reviewer(database), BatchOptions())
-    added = batches.add_papers(database, batch, [paper("a", "new")], replace=True)
-    batches.finish_submit(database, batch)
+    batch = batch_records.open_batch(database, "b", a_reviewer(database), BatchOptions())
+    added = batch_papers.add_papers(database, batch, [paper("a", "new")], replace=True)
+    batch_records.finish_submit(database, batch)
     # Then the job is queued again, with all its attempts, and the old review is still there
     assert added.new == 1
     assert states(database, "b") == {"a": "queued"}
-    assert must_claim(database).body == "new"
+    assert claim_one(database).body == "new"
     assert len(find(database, content("old").sha256)[0].reviews) == 1
 
 
 def test_replace_takes_the_paper_from_a_running_worker(database: Database) -> None:
     submit(database, "b", paper("a", "old"))
-    stale = must_claim(database)
+    stale = claim_one(database)
     submit(database, "b", paper("a", "new"), replace=True)
-    assert not jobs.commit_review(database, stale, a_review())
-    fresh = must_claim(database, "w2")
+    assert not completion.commit_review(database, stale, a_review())
+    fresh = claim_one(database, "w2")
     assert fresh.body == "new"
     assert fresh.attempt > stale.attempt
 
 
 def test_replace_can_swap_two_papers_in_one_chunk(database: Database) -> None:
     batch = submit(database, "b", paper("a", "x"), paper("b", "y"))
-    added = batches.add_papers(database, batch, [paper("a", "y"), paper("b", "x")], replace=True)
+    added = batch_papers.add_papers(
+        database, batch, [paper("a", "y"), paper("b", "x")], replace=True
+    )
     assert added.new == 2
-    found = {taken.custom_id: taken.body for taken in (must_claim(database), must_claim(database))}
+    found = {taken.custom_id: taken.body for taken in (claim_one(database), claim_one(database))}
     assert found == {"a": "y", "b": "x"}
 
 
 def test_an_unreadable_paper_is_a_dead_letter_until_it_can_be_read(database: Database) -> None:
     batch = submit(database, "b", unreadable("a"))
-    found = batches.status(database, "b")
+    found = batch_progress.status(database, "b")
     assert (found.state, found.errors) == ("completed", {"encrypted": 1})
-    assert batches.without_text(database, "b") == 1
-    assert batches.known_custom_ids(database, batch) == {}
+    assert batch_control.without_text(database, "b") == 1
+    assert batch_papers.known_custom_ids(database, batch) == {}
 
     batch = submit(database, "b", paper("a"))
 
     assert states(database, "b") == {"a": "queued"}
-    assert batches.known_custom_ids(database, batch) == {"a": "a.pdf"}
+    assert batch_papers.known_custom_ids(database, batch) == {"a": "a.pdf"}
     assert review_all(database) == 1
 
 
@@ -138,16 +143,16 @@ def test_a_known_paper_that_cannot_be_read_any_more_stays(database: Database) ->
 def test_samples_are_jobs_of_their_own(database: Database) -> None:
     submit(database, "b", paper("a"), paper("twin", "a"), unreadable("u"), samples=3)
     assert review_all(database) == 3
-    assert batches.status(database, "b").counts["succeeded"] == 6
+    assert batch_progress.status(database, "b").counts["succeeded"] == 6
     assert states(database, "b")["u#2"] == "failed"
 
 
 def test_names_and_texts_that_postgresql_cannot_store_are_cleaned(database: Database) -> None:
     name = "caf\udce9\x00"
     batch = submit(database, "b", paper(name, "nul \x00 in text"))
-    again = batches.add_papers(database, batch, [paper(name, "nul \x00 in text")])
+    again = batch_papers.add_papers(database, batch, [paper(name, "nul \x00 in text")])
     assert again.known == 1
-    assert must_claim(database).body == "nul \ufffd in text"
+    assert claim_one(database).body == "nul \ufffd in text"
 
 
 def test_a_resumed_batch_keeps_its_reviewer_version(database: Database) -> None:
@@ -184,25 +189,25 @@ def test_a_batch_name_used_with_another_reviewer_is_refused(database: Database) 
 
 
 def test_a_cancelled_batch_takes_no_papers(database: Database) -> None:
-    batch = batches.open_batch(database, "b", a_reviewer(database), BatchOptions())
-    batches.cancel(database, "b")
+    batch = batch_records.open_batch(database, "b", a_reviewer(database), BatchOptions())
+    batch_control.cancel(database, "b")
     with pytest.raises(UserError, match="takes no more papers"):
-        batches.add_papers(database, batch, [paper("a")])
+        batch_papers.add_papers(database, batch, [paper("a")])
     with pytest.raises(UserError, match="was cancelled"):
         submit(database, "b", paper("a"))
 
 
 def test_a_chunk_has_at_most_200_papers(database: Database) -> None:
-    batch = batches.open_batch(database, "b", a_reviewer(database), BatchOptions())
+    batch = batch_records.open_batch(database, "b", a_reviewer(database), BatchOptions())
     many = [NewPaper(str(n), "s", None) for n in range(201)]
     with pytest.raises(ValueError, match="at most 200"):
-        batches.add_papers(database, batch, many)
+        batch_papers.add_papers(database, batch, many)
     assert claim(database) is None
 
 
 def test_two_batches_share_a_papers_text(database: Database) -> None:
     submit(database, "one", paper("a", "same"))
     submit(database, "two", paper("b", "same"))
-    first, second = must_claim(database), must_claim(database)
+    first, second = claim_one(database), claim_one(database)
     assert first.paper_id == second.paper_id
     assert review_all(database) == 0

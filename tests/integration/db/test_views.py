@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 from sqlalchemy import insert
 
-from db import jobs, readonly
-from db.endings import NewItem
+from db import completion, readonly
+from db.completion import NewItem
 from db.imports import FrozenReview, import_reviews
-from db.schema_judging import Comparison, Verdict
+from db.schema_judging import ComparisonRow, Verdict
 from db.session import Database
 from tests.integration.db.content import (
     a_review,
     a_reviewer,
+    claim_one,
     content,
-    must_claim,
     paper,
     submit,
     unreadable,
@@ -42,9 +42,9 @@ def url(database: Database, database_url: str) -> str:
         "demo",
         *(paper("p1"), paper("p2", "p1"), paper("p3"), unreadable("bad"), paper("p4")),
     )
-    jobs.commit_review(database, must_claim(database), a_review(truncated_tokens=5))
+    completion.commit_review(database, claim_one(database), a_review(truncated_tokens=5))
     fine = (NewItem("rejection", 0, "Typos", "Few."), NewItem("rejection", 1, "Length", "Long."))
-    jobs.commit_review(database, must_claim(database), a_review(items=fine))
+    completion.commit_review(database, claim_one(database), a_review(items=fine))
     human = a_reviewer(database, "human")
     frozen = FrozenReview("h1", content("p1"), "raw", empty_aspects=("rejection",))
     import_reviews(database, human, [frozen])
@@ -106,9 +106,9 @@ def test_aspect_statistics_count_empty_aspects(url: str) -> None:
 def test_pk_summary_counts_a_paper_once_whatever_the_order(database: Database, url: str) -> None:
     with database.write() as on:
         comparison = on.scalar(
-            insert(Comparison)
+            insert(ComparisonRow)
             .values(a_id=1, b_id=2, reference_id=2, config={}, config_sha256="s")
-            .returning(Comparison.id)
+            .returning(ComparisonRow.id)
         )
         # Paper 1: both orders agree. 2: they contradict each other. 3: one is unreadable.
         # Of an aspect of paper 1 only one order was asked about: it is not judged yet.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from db import reviewers
-from db.endings import NewItem
+from db.completion import NewItem
 from db.imports import FrozenReview, import_reviews
 from db.reviewers import ReviewerVersion
 from db.session import Database

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from commands.calibration_table import plot, rows, table
-from db.endings import NewItem
+from db.completion import NewItem
 from db.imports import FrozenReview, import_reviews
 from db.session import Database
 from errors import UserError
@@ -18,7 +18,7 @@ from models.text.aspects import SEVEN
 from settings import Settings
 from tests.integration.db.content import content
 from tests.integration.judge.rivals import reviewer
-from tests.small_models import give_embedding_model
+from tests.small_models import install_embedding_model
 
 ONE_DATABASE = pytest.mark.parametrize("dialect", ["sqlite"])
 OPTIONS: dict[str, Any] = {
@@ -56,7 +56,7 @@ def write(database: Database, name: str, n_empty: int) -> None:
 
 @ONE_DATABASE
 def test_the_setting_closest_to_people_is_chosen(database: Database, tmp_path: Path) -> None:
-    give_embedding_model(tmp_path)
+    install_embedding_model(tmp_path)
     # Given people who leave one aspect empty, and a reviewer that leaves three, suppressed one
     for name, n_empty in (("people", 1), ("demo-7~off", 3), ("demo-7~logit-0.8", 1)):
         write(database, name, n_empty)

@@ -26,7 +26,7 @@ from models.text.templates import TEMPLATES
 from settings import Settings
 from tests.integration.db.content import content
 from tests.integration.judge.rivals import ECHOES, NOISE, POINTS, reviewer, write
-from tests.small_models import give_embedding_model
+from tests.small_models import install_embedding_model
 
 ONE_DATABASE = pytest.mark.parametrize("dialect", ["sqlite"])
 PAPERS = [f"p{i}" for i in range(4)]
@@ -66,7 +66,7 @@ def checkpoint(database: Database, step: int, loss: float) -> ReviewerVersion:
     )
     adapters.register(database, new, [b"w"])
     own = replace(config, name=f"demo-7~run-{step}", adapter_sha256=sha256)
-    return roster.enlist(database, own)
+    return roster.register_version(database, own)
 
 
 def options(tmp_path: Path, **changes: Any) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def options(tmp_path: Path, **changes: Any) -> dict[str, Any]:
 def test_the_checkpoint_that_says_what_people_say_is_chosen(
     database: Database, tmp_path: Path
 ) -> None:
-    give_embedding_model(tmp_path)
+    install_embedding_model(tmp_path)
     people = reviewer(database, "people", kind="human")
     # Given three checkpoints, of which the one with the least loss talks about other things
     least, better, same = (checkpoint(database, *at) for at in ((1, 1.0), (2, 1.5), (3, 1.2)))
@@ -112,7 +112,7 @@ def test_the_checkpoint_that_says_what_people_say_is_chosen(
 
 @ONE_DATABASE
 def test_between_equals_the_least_loss_stays(database: Database, tmp_path: Path) -> None:
-    give_embedding_model(tmp_path)
+    install_embedding_model(tmp_path)
     people = reviewer(database, "people", kind="human")
     versions = [checkpoint(database, *at) for at in ((1, 1.5), (2, 1.0))]
     for name in PAPERS:

@@ -18,22 +18,22 @@ from db.imports import FrozenReview, import_reviews
 from db.matches import MatchedPaper
 from db.reviewers import ReviewerVersion
 from db.schema_judging import MatchCount, PointMatch, Verdict
-from db.schema_training import Adapter, AdapterPaper
+from db.schema_training import AdapterPaper, AdapterRow
 from db.session import Database
 from errors import RetryLater, UserError
 from judge import comparing
-from judge.comparing import ParsedPoints, Plan, Selection, match, prepare
-from judge.evaluation import Request, evaluate
+from judge.comparing import ComparisonPlan, PaperSelection, ParsedPoints, match, prepare
+from judge.evaluation import EvaluationRequest, evaluate
 from judge.judging import JudgeOptions
 from judge.matchers import EmbeddingMatcher
 from judge.report.comparison_records import read_comparison
 from judge.report.figures import figures
 from judge.selecting import adapters_named
 from settings import Settings
-from tests.chat_server import chatting, fuller_review_wins
+from tests.chat_server import fuller_review_wins, serve_chat
 from tests.integration.db.content import content
 from tests.integration.judge.rivals import ECHOES, NOISE, POINTS, reviewer, write
-from tests.small_models import give_embedding_model
+from tests.small_models import install_embedding_model
 
 #: For promises that do not depend on the database.
 ONE_DATABASE = pytest.mark.parametrize("dialect", ["sqlite"])
@@ -41,7 +41,7 @@ ONE_DATABASE = pytest.mark.parametrize("dialect", ["sqlite"])
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    give_embedding_model(tmp_path)
+    install_embedding_model(tmp_path)
     return tmp_path
 
 
@@ -57,7 +57,9 @@ def rivals(database: Database) -> dict[str, ReviewerVersion]:
     return versions
 
 
-def plan_of(rivals: dict[str, ReviewerVersion], home: Path, **changes: Any) -> Plan:
+def comparison_plan(
+    rivals: dict[str, ReviewerVersion], home: Path, **changes: Any
+) -> ComparisonPlan:
     defaults: dict[str, Any] = {
         "a": Side(rivals["echo"]),
         "b": Side(rivals["noise"]),
@@ -66,10 +68,10 @@ def plan_of(rivals: dict[str, ReviewerVersion], home: Path, **changes: Any) -> P
         "extractor": ParsedPoints(),
         "min_papers": 1,
     }
-    return Plan(**(defaults | changes))
+    return ComparisonPlan(**(defaults | changes))
 
 
-def run(database: Database, plan: Plan) -> int:
+def run(database: Database, plan: ComparisonPlan) -> int:
     ready = prepare(database, plan)
     assert match(database, ready, plan, lambda done, total: None).problems == ()
     return ready.comparison.id
@@ -83,7 +85,7 @@ def rows(database: Database, table: Any) -> int:
 def test_a_rival_that_says_what_people_say_wins(
     database: Database, rivals: dict[str, ReviewerVersion], home: Path
 ) -> None:
-    comparison = run(database, plan_of(rivals, home))
+    comparison = run(database, comparison_plan(rivals, home))
     found = figures(read_comparison(database, comparison))
     by_method = {method.method: method for method in found.methods}
     # Two points hit two reviewers' points, at any number of items
@@ -100,9 +102,9 @@ def test_a_rival_that_says_what_people_say_wins(
 def test_matching_again_changes_nothing(
     database: Database, rivals: dict[str, ReviewerVersion], home: Path
 ) -> None:
-    first = run(database, plan_of(rivals, home))
+    first = run(database, comparison_plan(rivals, home))
     before = [rows(database, table) for table in (PointMatch, MatchCount, Verdict)]
-    assert run(database, plan_of(rivals, home)) == first
+    assert run(database, comparison_plan(rivals, home)) == first
     assert [rows(database, table) for table in (PointMatch, MatchCount, Verdict)] == before
 
 
@@ -121,7 +123,7 @@ def test_a_run_that_was_killed_goes_on_where_it_stopped(
         return real(database, comparison_id, papers)
 
     monkeypatch.setattr(comparing, "store_matched", dying)
-    plan = plan_of(rivals, home)
+    plan = comparison_plan(rivals, home)
     ready = prepare(database, plan)
     with pytest.raises(KeyboardInterrupt):
         match(database, ready, plan, lambda done, total: None)
@@ -143,7 +145,7 @@ def test_people_whose_reviews_were_never_parsed_have_points(
     rows = [FrozenReview(f"p{i}", content(f"p{i}"), text, ()) for i in range(6)]
     import_reviews(database, authors, rows)
     # When rivals are held against them, then their sentences are the truth
-    comparison = run(database, plan_of(rivals, home, reference=authors))
+    comparison = run(database, comparison_plan(rivals, home, reference=authors))
     found = figures(read_comparison(database, comparison))
     equal, whole = found.methods
     assert (equal.total.win, whole.a_hits) == (6, 2.0)
@@ -152,7 +154,7 @@ def test_people_whose_reviews_were_never_parsed_have_points(
 def test_a_reviewer_ties_with_itself(
     database: Database, rivals: dict[str, ReviewerVersion], home: Path
 ) -> None:
-    comparison = run(database, plan_of(rivals, home, b=Side(rivals["echo"])))
+    comparison = run(database, comparison_plan(rivals, home, b=Side(rivals["echo"])))
     found = figures(read_comparison(database, comparison))
     assert [method.total.tie for method in found.methods] == [6, 6]
 
@@ -166,22 +168,22 @@ def test_papers_that_a_rival_learnt_from_are_left_out_and_counted(
         write(database, tuned, f"p{i}", *ECHOES)
     with database.write() as on:
         adapter = on.scalar(
-            insert(Adapter)
+            insert(AdapterRow)
             .values(sha256="f" * 64, name="t", base="b", config={})
-            .returning(Adapter.id)
+            .returning(AdapterRow.id)
         )
         sha256 = content("p0").sha256
         on.execute(insert(AdapterPaper).values(adapter_id=adapter, paper_sha256=sha256))
     # When it is compared
-    plan = plan_of(rivals, home, a=Side(tuned), min_papers=5)
+    plan = comparison_plan(rivals, home, a=Side(tuned), min_papers=5)
     ready = prepare(database, plan)
     # Then p0 is out, and too few papers are refused with the reason
     assert (ready.n_papers, ready.n_excluded) == (5, 1)
     with pytest.raises(UserError, match=r"5 papers in common \(1 more .* trained"):
-        prepare(database, plan_of(rivals, home, a=Side(tuned), min_papers=6))
+        prepare(database, comparison_plan(rivals, home, a=Side(tuned), min_papers=6))
     # And so it is for reviews that it wrote elsewhere, once it is named
     learnt = adapters_named(database, ["ffff"])
-    imported = plan_of(rivals, home, learnt_by=learnt, min_papers=5)
+    imported = comparison_plan(rivals, home, learnt_by=learnt, min_papers=5)
     assert prepare(database, imported).n_excluded == 1
     with pytest.raises(UserError, match=r"No adapter has a SHA-256 that begins with 'abc'"):
         adapters_named(database, ["abc"])
@@ -191,8 +193,10 @@ def test_looks_at_a_split_are_counted_once_a_comparison(
     database: Database, rivals: dict[str, ReviewerVersion], home: Path
 ) -> None:
     some = frozenset(content(f"p{i}").sha256 for i in range(3))
-    test = plan_of(rivals, home, selection=Selection(some, "test"))
-    other = plan_of(rivals, home, selection=Selection(some, "test"), b=Side(rivals["echo"]))
+    test = comparison_plan(rivals, home, selection=PaperSelection(some, "test"))
+    other = comparison_plan(
+        rivals, home, selection=PaperSelection(some, "test"), b=Side(rivals["echo"])
+    )
     assert [prepare(database, plan).split_uses for plan in (test, test, other)] == [1, 1, 2]
     assert prepare(database, test).n_papers == 3
 
@@ -210,7 +214,7 @@ def test_a_matcher_that_cannot_be_asked_leaves_its_paper_for_the_next_run(
                 raise RetryLater("the server is away")
             return super().pairs(reference, generated)
 
-    plan = plan_of(rivals, home, matcher=Flaky(home))
+    plan = comparison_plan(rivals, home, matcher=Flaky(home))
     ready = prepare(database, plan)
     first = match(database, ready, plan, lambda done, total: None)
     assert (first.new, len(first.problems)) == (5, 1)
@@ -224,17 +228,17 @@ def quietly(label: str) -> Iterator[Any]:
 
 def request_of(
     rivals: dict[str, ReviewerVersion], home: Path, against: str, **changes: Any
-) -> Request:
+) -> EvaluationRequest:
     defaults: dict[str, Any] = {
         "new": Side(rivals["echo"]),
         "rivals": [Side(rivals[against])],
         "reference": rivals["people"],
-        "selection": Selection(),
+        "selection": PaperSelection(),
         "matcher": EmbeddingMatcher(home),
         "extractor": ParsedPoints(),
         "min_papers": 1,
     }
-    return Request(**(defaults | changes))
+    return EvaluationRequest(**(defaults | changes))
 
 
 @ONE_DATABASE
@@ -294,7 +298,7 @@ def test_the_adjusted_p_belongs_to_the_method_that_decides(
     rivals["mixed"] = reviewer(database, "mixed")
     for i in range(6):
         write(database, rivals["mixed"], f"p{i}", *NOISE[: 1 if i < 3 else 4])
-    with chatting(fuller_review_wins) as server:
+    with serve_chat(fuller_review_wins) as server:
         judge = JudgeOptions(server.url, "some-judge", requests_per_minute=60_000)
         request = request_of(rivals, home, "mixed", judge=judge)
         (finding,), problems = evaluate(database, Settings(home=home), request, quietly)

@@ -9,23 +9,30 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from db.comparisons import Candidate, Comparison, Side, add_papers, candidates, open_comparison
+from db.comparisons import (
+    Comparison,
+    ComparisonPaper,
+    Side,
+    add_papers,
+    candidates,
+    open_comparison,
+)
 from db.matches import MatchedPaper, store_matched
 from db.schema_judging import Verdict
 from db.session import Database
 from errors import UserError
 from judge.comparing import ParsedPoints, extract_points
-from judge.judging import Ask, Judge, JudgeOptions, ask_of, pending
+from judge.judging import Judge, JudgeOptions, JudgeQuestion, pending, question_from_json
 from judge.report.comparison_records import read_comparison
 from judge.report.figures import figures
 from settings import Settings
-from tests.chat_server import ChatServer, chatting, fuller_review_wins
+from tests.chat_server import ChatServer, fuller_review_wins, serve_chat
 from tests.integration.judge.rivals import ECHOES, NOISE, POINTS, reviewer, write
 
 
 @pytest.fixture
 def server() -> Iterator[ChatServer]:
-    with chatting(fuller_review_wins) as running:
+    with serve_chat(fuller_review_wins) as running:
         yield running
 
 
@@ -37,7 +44,7 @@ def comparison(database: Database) -> Comparison:
         write(database, people, f"p{i}", *POINTS)
         write(database, a, f"p{i}", *ECHOES)
         write(database, b, f"p{i}", *(ECHOES if i == 0 else NOISE[:1]))
-    found: list[Candidate] = candidates(database, Side(a), Side(b), people)
+    found: list[ComparisonPaper] = candidates(database, Side(a), Side(b), people)
     made = open_comparison(database, a, b, people, {"extractor": "parsed"})
     add_papers(database, made, found)
     reviews = {r for p in found for r in (p.a_review, p.b_review, *p.reference_reviews)}
@@ -51,13 +58,13 @@ def options_of(server: ChatServer, **changes: Any) -> JudgeOptions:
 
 
 def ask_all(database: Database, comparison: Comparison, options: JudgeOptions) -> int:
-    asks = pending(database, comparison, options, repeat=False)
+    questions = pending(database, comparison, options, repeat=False)
     judge = Judge(database, Settings(), options)
     try:
-        assert judge.answer_all(asks, lambda done, total: None) == []
+        assert judge.answer_all(questions, lambda done, total: None) == []
     finally:
         judge.close()
-    return len(asks)
+    return len(questions)
 
 
 def test_every_paper_is_judged_in_both_orders_once(
@@ -94,7 +101,7 @@ def test_a_judge_killed_half_way_repeats_no_verdict(
     assert ask_all(database, comparison, options) == 5
     # And an answer that comes a second time changes nothing
     judge = Judge(database, Settings(), options)
-    judge.answer(Ask(comparison.id, 1, "a", 0, options))
+    judge.answer(JudgeQuestion(comparison.id, 1, "a", 0, options))
     judge.close()
     with database.read() as on:
         whole = on.execute(select(Verdict.id).where(Verdict.aspect.is_(None))).all()
@@ -120,7 +127,7 @@ def test_reviews_go_nowhere_unasked(database: Database, comparison: Comparison) 
 
 
 def test_a_question_survives_its_way_through_the_queue() -> None:
-    ask = Ask(1, 2, "b", 1, JudgeOptions("http://localhost/v1", "m", equal=True))
-    assert ask_of(ask.to_json()) == ask
+    ask = JudgeQuestion(1, 2, "b", 1, JudgeOptions("http://localhost/v1", "m", equal=True))
+    assert question_from_json(ask.to_json()) == ask
     with pytest.raises(ValueError, match="a question has"):
-        ask_of({"comparison_id": 1})
+        question_from_json({"comparison_id": 1})

@@ -21,17 +21,18 @@ import torch
 from safetensors.torch import load_file
 
 from errors import UserError
-from models.adapters.attached import Adapters
+from models.adapters.peft_adapters import PeftAdapters
 from models.hashes import adapter_sha256
 from models.kernels.precision import Precision
 from models.text.aspects import FOUR
 from models.weights.loading import load
 from tests.small_models import FAMILIES, write_tiny_llama
-from trainer.data.dataset import Card, CutRule, Pair, Source, write
+from trainer.data.dataset import TrainingPair, write
+from trainer.data.dataset_card import Card, CardSource, CutRule
 from trainer.qlora.checkpoints import Checkpoints
-from trainer.qlora.processes import Processes, join_processes
+from trainer.qlora.distributed import Processes, init_processes
 from trainer.qlora.recipe import Lora, Recipe
-from trainer.qlora.run import Options, Run, Trained
+from trainer.qlora.training_run import RunOptions, TrainingResult, TrainingRun
 
 FORK = multiprocessing.get_context("fork")
 RECIPE = Recipe(
@@ -55,20 +56,20 @@ class Quiet:
     def __init__(self, act: Callable[[int], Any] = lambda step: None) -> None:
         self._act = act
 
-    def stepped(self, step: int, n_steps: int, values: Mapping[str, float]) -> None:
+    def on_step(self, step: int, n_steps: int, values: Mapping[str, float]) -> None:
         self._act(step)
 
-    def said(self, sentence: str) -> None:
+    def on_message(self, sentence: str) -> None:
         pass
 
 
-def pair(number: int) -> Pair:
+def pair(number: int) -> TrainingPair:
     draw = random.Random(number)
     paper = f"[TITLE]\nPaper {number}\n" + "".join(
         draw.choices("abcdefgh ", k=40 + number * 7 % 60)
     )
     review = "".join(f"[{a.heading}]\n<Point {number}> It is so.\n\n" for a in FOUR.aspects)
-    return Pair(f"p{number}", hashlib.sha256(paper.encode()).hexdigest(), paper, review)
+    return TrainingPair(f"p{number}", hashlib.sha256(paper.encode()).hexdigest(), paper, review)
 
 
 def write_home(home: Path) -> None:
@@ -83,7 +84,7 @@ def write_home(home: Path) -> None:
         cut=CutRule("llama3", 11_138, 1_150),
         lengths={},
         rules={},
-        sources=(Source("made up", "CC0-1.0", 12),),
+        sources=(CardSource("made up", "CC0-1.0", 12),),
         seed=1,
         split_rule="by number",
         code_version="0",
@@ -101,16 +102,16 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def train(home: Path, name: str, listener: Quiet | None = None, **options: Any) -> Trained:
+def train(home: Path, name: str, listener: Quiet | None = None, **options: Any) -> TrainingResult:
     processes = options.pop("processes", Processes())
     recipe = options.pop("recipe", RECIPE)
     options = {"resume": False, "full_precision": True} | options
-    run = Run(recipe, Options(home, name, **options), processes)
+    run = TrainingRun(recipe, RunOptions(home, name, **options), processes)
     return run.train(listener or Quiet())
 
 
 @pytest.fixture(scope="module")
-def whole(home: Path) -> Trained:
+def whole(home: Path) -> TrainingResult:
     """A run that nothing disturbs: 4 steps of 4 samples."""
     return train(home, "whole")
 
@@ -128,7 +129,7 @@ def _in_one_thread(act: Callable[..., Any], *arguments: Any) -> None:
     act(*arguments)
 
 
-def assert_same(home: Path, name: str, whole: Trained, trained: Trained) -> None:
+def assert_same(home: Path, name: str, whole: TrainingResult, trained: TrainingResult) -> None:
     """Loss curve and last state are those of the undisturbed run, to 1e-4."""
     curves = [
         [(values["step"], values["loss"]) for values in each.outcome.position.history]
@@ -145,7 +146,7 @@ def assert_same(home: Path, name: str, whole: Trained, trained: Trained) -> None
 
 
 def test_a_run_that_is_killed_and_resumed_ends_as_the_undisturbed_one(
-    home: Path, whole: Trained
+    home: Path, whole: TrainingResult
 ) -> None:
     # Given a process that is killed in the middle of a step after its first checkpoint
     def die(step: int) -> None:
@@ -162,10 +163,10 @@ def test_a_run_that_is_killed_and_resumed_ends_as_the_undisturbed_one(
 
 
 def test_sigterm_saves_within_a_step_and_resume_goes_on_there(
-    home: Path, whole: Trained, monkeypatch: pytest.MonkeyPatch
+    home: Path, whole: TrainingResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a run that gets SIGTERM while it takes samples in
-    run = Run(RECIPE, Options(home, "stopped", full_precision=True), Processes())
+    run = TrainingRun(RECIPE, RunOptions(home, "stopped", full_precision=True), Processes())
     seen = []
     backward = run._model.backward
 
@@ -187,12 +188,12 @@ def test_sigterm_saves_within_a_step_and_resume_goes_on_there(
 def _one_of_two(home: Path, rank: int, port: int, name: str) -> None:
     variables = {"RANK": rank, "WORLD_SIZE": 2, "LOCAL_RANK": rank, "MASTER_PORT": port}
     os.environ.update({"MASTER_ADDR": "127.0.0.1"} | {k: str(v) for k, v in variables.items()})
-    processes = join_processes()
+    processes = init_processes()
     train(home, name, processes=processes)
-    processes.leave()
+    processes.close()
 
 
-def test_two_processes_train_as_one(home: Path, whole: Trained) -> None:
+def test_two_processes_train_as_one(home: Path, whole: TrainingResult) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -203,7 +204,7 @@ def test_two_processes_train_as_one(home: Path, whole: Trained) -> None:
     assert_same(home, "two", whole, train(home, "two", resume=True))
 
 
-def test_the_adapter_knows_what_it_was_made_of_and_loads(home: Path, whole: Trained) -> None:
+def test_the_adapter_knows_what_it_was_made_of_and_loads(home: Path, whole: TrainingResult) -> None:
     assert whole.adapter is not None
     record = json.loads((whole.adapter / "provenance.json").read_text())
     assert record["papers"] == sorted(pair(number).paper_sha256 for number in range(10))
@@ -221,21 +222,21 @@ def test_the_adapter_knows_what_it_was_made_of_and_loads(home: Path, whole: Trai
         device=torch.device("cpu"),
         precision=Precision(torch.float32, "test"),
     )
-    adapters = Adapters(loaded.model, family.base)
+    adapters = PeftAdapters(loaded.model, family.base)
     adapters.attach(whole.adapter, adapter_sha256(whole.adapter))
     assert {t.dtype for t in load_file(whole.adapter / "adapter_model.safetensors").values()} == {
         torch.bfloat16
     }
 
 
-def test_another_step_can_be_chosen_afterwards(home: Path, whole: Trained) -> None:
+def test_another_step_can_be_chosen_afterwards(home: Path, whole: TrainingResult) -> None:
     chosen = train(home, "whole", resume=True, step=4)
     assert chosen.step == 4
     with pytest.raises(UserError, match="no checkpoint of step 3; there are: 2, 4"):
         train(home, "whole", resume=True, step=3)
 
 
-def test_each_checkpoint_can_become_an_adapter(home: Path, whole: Trained) -> None:
+def test_each_checkpoint_can_become_an_adapter(home: Path, whole: TrainingResult) -> None:
     trained = train(home, "whole", resume=True, every_checkpoint=True)
     records = [json.loads((each / "provenance.json").read_text()) for each in trained.candidates]
     told = [(each["run"], each["metrics"]["step"]) for each in records]
@@ -249,7 +250,7 @@ def test_each_checkpoint_can_become_an_adapter(home: Path, whole: Trained) -> No
 
 
 def _on_a_full_disk(home: Path, answers: Any) -> None:
-    run = Run(RECIPE, Options(home, "full", full_precision=True), Processes())
+    run = TrainingRun(RECIPE, RunOptions(home, "full", full_precision=True), Processes())
     # A file that may not grow past 64 KiB fails as one on a full disk does.
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, resource.RLIM_INFINITY))
@@ -279,12 +280,12 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(home: Path)
     ],
 )
 def test_what_does_not_fit_together_is_refused(
-    home: Path, whole: Trained, change: dict[str, Any], sentence: str
+    home: Path, whole: TrainingResult, change: dict[str, Any], sentence: str
 ) -> None:
     with pytest.raises(UserError, match=sentence):
         train(home, "whole", resume=True, recipe=replace(RECIPE, **change))
 
 
-def test_a_run_is_not_begun_twice(home: Path, whole: Trained) -> None:
+def test_a_run_is_not_begun_twice(home: Path, whole: TrainingResult) -> None:
     with pytest.raises(UserError, match="There is a run whole in"):
         train(home, "whole")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from db.columns import storable, storable_json
+from db.column_types import storable, storable_json
 from db.enqueue import seed_of
 from db.session import parse_url
 from errors import UserError

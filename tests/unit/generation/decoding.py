@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from models.grammar.processors import Rows, choose
-from models.grammar.token_tables import GrammarTables, advance, begin
+from models.grammar.logits_processors import SamplingRows, process_scores
+from models.grammar.token_tables import GrammarTables, advance, initial_state
 from models.text.generation import ReviewRequest
 
 #: Gives the raw scores [B, V] of a step, from the step's number.
@@ -19,11 +19,11 @@ def decode(
     tables: GrammarTables, requests: Sequence[ReviewRequest], scores: Scores
 ) -> list[list[int]]:
     """The tokens of each request, up to its limit or with its end token."""
-    rows = Rows.of(requests, tables)
-    state = begin(rows.node)
+    rows = SamplingRows.of(requests, tables)
+    state = initial_state(rows.node)
     steps = []
     for step in range(max(request.max_new_tokens for request in requests)):
-        steps.append(choose(tables, rows, state, scores(step)).argmax(dim=-1))
+        steps.append(process_scores(tables, rows, state, scores(step)).argmax(dim=-1))
         state = advance(tables, state, steps[-1])
     return [
         _answer(tokens, tables.end_token_id, request.max_new_tokens)

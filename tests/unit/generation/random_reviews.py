@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, LogitsProcessorList
 
-from models.grammar.processors import ReviewProcessor, Rows
+from models.grammar.logits_processors import ReviewProcessor, SamplingRows
 from models.grammar.token_tables import GrammarTables
 from models.text.aspects import FOUR, SEVEN
 from models.text.generation import ReviewRequest, Suppression
@@ -47,7 +47,7 @@ def generate(
             pad_token_id=tables.end_token_id,
         ),
         logits_processor=LogitsProcessorList(
-            [ReviewProcessor(tables, Rows.of(requests, tables), PROMPT_TOKENS)]
+            [ReviewProcessor(tables, SamplingRows.of(requests, tables), PROMPT_TOKENS)]
         ),
     )
     answers: list[list[int]] = output[:, PROMPT_TOKENS:].tolist()

@@ -14,9 +14,16 @@ from tokenizers.models import BPE
 
 from errors import RequestRefused, UserError
 from models.grammar.line_automaton import BODY, DONE, LineAutomaton
+from models.grammar.logits_processors import SamplingRows
 from models.grammar.phrases import Phrases
-from models.grammar.processors import Rows
-from models.grammar.token_tables import MAX_ITEMS, NODE, GrammarTables, advance, begin, legal
+from models.grammar.token_tables import (
+    MAX_ITEMS,
+    NODE,
+    GrammarTables,
+    advance,
+    allowed_tokens,
+    initial_state,
+)
 from models.grammar.vocabulary import Vocabulary
 from models.text.aspects import FOUR, SEVEN
 from models.text.generation import ReviewRequest
@@ -96,7 +103,7 @@ class Reader:
 @pytest.mark.parametrize("name", NAMES)
 def test_legal_tokens_are_those_that_the_text_allows(name: str, make_request: Make) -> None:
     tables, reader = tables_of(name), Reader(name)
-    rows = Rows.of([make_request(max_new_tokens=9000)], tables)
+    rows = SamplingRows.of([make_request(max_new_tokens=9000)], tables)
     first_of_class = {c: t for t, c in reversed(list(enumerate(tables.class_of.tolist())))}
 
     behind_heading = _to_body(tables, rows)
@@ -108,7 +115,7 @@ def test_legal_tokens_are_those_that_the_text_allows(name: str, make_request: Ma
         before: list[int] = []
         state = behind_heading
         for choice in choices:
-            allowed = legal(tables, state, rows.limit, rows.share, len(tables.class_of))[0]
+            allowed = allowed_tokens(tables, state, rows.limit, rows.share, len(tables.class_of))[0]
             # Then one token of each class, and one more, are judged as their text is
             for token in {*first_of_class.values(), choice % len(allowed)}:
                 expected = reader.allows(before, token)
@@ -123,10 +130,10 @@ def test_legal_tokens_are_those_that_the_text_allows(name: str, make_request: Ma
     check()
 
 
-def _to_body(tables: GrammarTables, rows: Rows) -> torch.Tensor:
-    state = begin(rows.node)
+def _to_body(tables: GrammarTables, rows: SamplingRows) -> torch.Tensor:
+    state = initial_state(rows.node)
     while tables.in_body[state[0, NODE]] == 0:
-        allowed = legal(tables, state, rows.limit, rows.share, len(tables.class_of))
+        allowed = allowed_tokens(tables, state, rows.limit, rows.share, len(tables.class_of))
         state = advance(tables, state, allowed.int().argmax(dim=-1))
     return state
 
@@ -204,20 +211,20 @@ def test_a_limit_below_the_minimum_is_refused(name: str, make_request: Make) -> 
     tables = tables_of(name)
     for aspects in (SEVEN, FOUR):
         least = tables.starts[aspects.name].minimum
-        Rows.of([make_request(aspects=aspects, max_new_tokens=least)], tables)
+        SamplingRows.of([make_request(aspects=aspects, max_new_tokens=least)], tables)
         with pytest.raises(RequestRefused, match=f"at least {least} tokens"):
-            Rows.of([make_request(aspects=aspects, max_new_tokens=least - 1)], tables)
-        Rows.of([make_request(aspects=aspects, max_new_tokens=1, guided=False)], tables)
+            SamplingRows.of([make_request(aspects=aspects, max_new_tokens=least - 1)], tables)
+        SamplingRows.of([make_request(aspects=aspects, max_new_tokens=1, guided=False)], tables)
 
 
 def test_an_aspect_holds_at_most_eight_items(make_request: Make) -> None:
     tables = tables_of("sentencepiece")
     vocabulary = Vocabulary.read(TOKENIZERS["sentencepiece"]().tokenizer)
-    rows = Rows.of([make_request(max_new_tokens=2000)], tables)
+    rows = SamplingRows.of([make_request(max_new_tokens=2000)], tables)
     state, opening = _to_body(tables, rows), vocabulary.pieces.index(b"<")
     for written in range(MAX_ITEMS + 1):
         # Given so many items, then another may begin while there are fewer than eight
-        allowed = legal(tables, state, rows.limit, rows.share, len(tables.class_of))[0]
+        allowed = allowed_tokens(tables, state, rows.limit, rows.share, len(tables.class_of))[0]
         assert bool(allowed[opening]) == (written < MAX_ITEMS)
         for token in vocabulary.encode_line("<a> b\n"):
             state = advance(tables, state, torch.tensor([token]))
@@ -245,10 +252,10 @@ def test_a_long_aspect_leaves_room_for_the_later_ones(make_request: Make) -> Non
 
 def test_unguided_rows_may_take_every_token(make_request: Make) -> None:
     tables = tables_of("smollm2")
-    rows = Rows.of([make_request(guided=False)], tables)
-    state, width = begin(rows.node), len(tables.class_of)
+    rows = SamplingRows.of([make_request(guided=False)], tables)
+    state, width = initial_state(rows.node), len(tables.class_of)
     for token in Vocabulary.read(TOKENIZERS["smollm2"]().tokenizer).encode("[Odd\n\n> <"):
-        assert legal(tables, state, rows.limit, rows.share, width).all()
+        assert allowed_tokens(tables, state, rows.limit, rows.share, width).all()
         state = advance(tables, state, torch.tensor([token]))
 
 
@@ -256,8 +263,8 @@ def test_ids_beyond_the_tokenizer_are_illegal(make_request: Make) -> None:
     tables = tables_of("sentencepiece")
     width = len(tables.class_of) + 7
     requests = [make_request(guided=guided) for guided in (True, False)]
-    rows = Rows.of(requests, tables)
-    allowed = legal(tables, begin(rows.node), rows.limit, rows.share, width)
+    rows = SamplingRows.of(requests, tables)
+    allowed = allowed_tokens(tables, initial_state(rows.node), rows.limit, rows.share, width)
     assert allowed.shape == (2, width)
     assert not allowed[:, -7:].any()
 

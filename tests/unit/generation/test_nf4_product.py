@@ -11,7 +11,7 @@ from bitsandbytes.functional import get_4bit_type
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.kernels.nf4_dequantise import TABLE_FACTOR, assembly
+from models.kernels.nf4_dequantise import TABLE_FACTOR, dequantise_asm
 from models.kernels.nf4_product import pack_scales
 from models.kernels.nf4_tiling import fits, tiling_for
 
@@ -106,7 +106,7 @@ def _dequantise(four_bytes: list[int], scales: tuple[float, float]) -> list[tupl
         registers[f"r{5 + place}"] = packed & 0xFFFF0000 | packed >> 16
         registers[f"r{9 + place}"] = packed & 0xFFFF | packed << 16 & 0xFFFF0000
     lane = Lane(**registers)
-    lane.run(assembly())
+    lane.run(dequantise_asm())
     values = [
         [float(_bf16(lane.registers[f"${register}"], half)) for half in (0, 1)]
         for register in range(4)

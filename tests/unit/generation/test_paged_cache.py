@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models.kernels.paged_cache import EIGHT_BITS, CacheShape, PagedCache, Rotation
+from models.kernels.paged_cache import FP8, CacheShape, HadamardRotation, PagedCache
 
 HEADS, DIM, BLOCK = 2, 8, 8
 
@@ -20,19 +20,19 @@ def cache_of(dtype: torch.dtype) -> PagedCache:
 
 def stored(cache: PagedCache, slot: int, n_tokens: int) -> tuple[Tensor, Tensor]:
     """What layer 1 holds of a slot, [token, head, dim]."""
-    places, units = cache.places(slot, n_tokens), cache.units_of(1, 3)
-    pools = [pool[1].float().flatten(0, 1)[places] for pool in (cache.keys, cache.values)]
-    if units is not None:
-        pools = [pool * unit[slot, :, None] for pool, unit in zip(pools, units, strict=True)]
+    slot_mapping, kv_scales = cache.slot_mapping(slot, n_tokens), cache.kv_scales_of(1, 3)
+    pools = [pool[1].float().flatten(0, 1)[slot_mapping] for pool in (cache.keys, cache.values)]
+    if kv_scales is not None:
+        pools = [pool * unit[slot, :, None] for pool, unit in zip(pools, kv_scales, strict=True)]
     # A key times every axis as a query: what attention sees of it
-    return pools[0] @ cache.as_keys_are(torch.eye(DIM)).T, pools[1]
+    return pools[0] @ cache.rotate_query(torch.eye(DIM)).T, pools[1]
 
 
 def test_a_cache_in_the_models_type_gives_back_the_very_numbers() -> None:
     cache = cache_of(torch.float32)
     keys, values = torch.randn(2, 17, HEADS, DIM)
     assert cache.reserve(1, 20)
-    cache.write_prompt(1, 1, cache.places(1, 17), keys, values)
+    cache.write_prompt(1, 1, cache.slot_mapping(1, 17), keys, values)
     assert all(map(torch.equal, stored(cache, 1, 17), (keys, values)))
 
 
@@ -43,14 +43,14 @@ def test_eight_bits_keep_a_sixteenth_of_every_number_whatever_its_scale(
 ) -> None:
     # Given a prompt and a step of two slots, of any magnitude
     torch.manual_seed(seed)
-    cache = cache_of(EIGHT_BITS)
+    cache = cache_of(FP8)
     scales = torch.tensor([key_scale, value_scale])[:, None, None, None]
     prompts = {slot: torch.randn(2, 17, HEADS, DIM) * scales for slot in (0, 1)}
     step = torch.randn(2, 2, HEADS, DIM) * scales
     for slot, (keys, values) in prompts.items():
         assert cache.reserve(slot, 20)
-        cache.write_prompt(1, slot, cache.places(slot, 17), keys, values)
-    ends = torch.stack([cache.places(slot, 18)[-1] for slot in (0, 1)])
+        cache.write_prompt(1, slot, cache.slot_mapping(slot, 17), keys, values)
+    ends = torch.stack([cache.slot_mapping(slot, 18)[-1] for slot in (0, 1)])
     cache.write_step(1, ends, *step)
     # Then each key and each value's number comes back to a sixteenth of it, or to its head's least
     for slot, prompt in prompts.items():
@@ -64,41 +64,41 @@ def test_eight_bits_keep_a_sixteenth_of_every_number_whatever_its_scale(
 @pytest.mark.parametrize("width", [8, 64, 128, 96])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_rotated_queries_and_keys_have_the_same_products(width: int, dtype: torch.dtype) -> None:
-    shape = CacheShape(1, 1, width, EIGHT_BITS, torch.device("cpu"), dtype)
-    rotation = Rotation.of(shape)
+    shape = CacheShape(1, 1, width, FP8, torch.device("cpu"), dtype)
+    rotation = HadamardRotation.of(shape)
     if width == 96:
         assert rotation is None
         return
     assert rotation is not None
-    product = rotation.of_keys.double() @ rotation.of_queries.double().T
+    product = rotation.key_matrix.double() @ rotation.query_matrix.double().T
     assert torch.equal(product, torch.eye(width, dtype=torch.float64))
 
 
 def test_a_loud_channel_drowns_no_other_in_eight_bits() -> None:
     # Given keys of which one channel is 30 times louder, and a query that listens to it
     torch.manual_seed(0)
-    shape = CacheShape(1, 1, 128, EIGHT_BITS, torch.device("cpu"), torch.float32)
+    shape = CacheShape(1, 1, 128, FP8, torch.device("cpu"), torch.float32)
     cache = PagedCache(shape, n_blocks=1, block_tokens=64, slots=1, max_tokens=64)
     keys, query = torch.randn(64, 1, 128), torch.randn(128)
     keys[..., 5] *= 30
     query[5] = 10
     assert cache.reserve(0, 64)
-    cache.write_prompt(0, 0, cache.places(0, 64), keys, keys)
-    plain, units = keys[:, 0] @ query, cache.units_of(0, 1)
-    assert units is not None
+    cache.write_prompt(0, 0, cache.slot_mapping(0, 64), keys, keys)
+    plain, kv_scales = keys[:, 0] @ query, cache.kv_scales_of(0, 1)
+    assert kv_scales is not None
     # Then a product loses a third at most of what rounding the keys as they are would lose
-    rotated = cache.keys[0, 1, :, 0].float() * units[0][0]
-    unrotated = cache.values[0, 1, :, 0].float() * units[1][0]
-    lost = (rotated @ cache.as_keys_are(query) - plain).std()
+    rotated = cache.keys[0, 1, :, 0].float() * kv_scales[0][0]
+    unrotated = cache.values[0, 1, :, 0].float() * kv_scales[1][0]
+    lost = (rotated @ cache.rotate_query(query) - plain).std()
     assert lost < 0.33 * (unrotated @ query - plain).std()
 
 
 def test_what_is_too_large_for_eight_bits_is_clipped_and_stays_a_number() -> None:
-    cache = cache_of(EIGHT_BITS)
+    cache = cache_of(FP8)
     assert cache.reserve(0, 20)
     prompt = torch.ones(2, 4, HEADS, DIM)
-    cache.write_prompt(1, 0, cache.places(0, 4), *prompt)
-    cache.write_step(1, cache.places(0, 5)[-1:], *(prompt[:, :1] * 1e9))
+    cache.write_prompt(1, 0, cache.slot_mapping(0, 4), *prompt)
+    cache.write_step(1, cache.slot_mapping(0, 5)[-1:], *(prompt[:, :1] * 1e9))
     keys, values = stored(cache, 0, 5)
     assert keys.isfinite().all()
     assert values[-1].allclose(torch.full((HEADS, DIM), 2.0))

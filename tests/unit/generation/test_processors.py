@@ -9,8 +9,14 @@ from typing import Any
 import pytest
 import torch
 
-from models.grammar.processors import Draw, Rows, choose, processors_for, take
-from models.grammar.token_tables import GrammarTables, advance, begin
+from models.grammar.logits_processors import (
+    SamplingMode,
+    SamplingRows,
+    build_processors,
+    process_scores,
+    sample_tokens,
+)
+from models.grammar.token_tables import GrammarTables, advance, initial_state
 from models.text.aspects import FOUR
 from models.text.generation import ReviewRequest, Suppression
 from models.text.parsing import parse
@@ -55,11 +61,11 @@ def test_rows_in_a_batch_answer_as_they_do_alone(make_request: Make) -> None:
     assert together == [answer for [answer] in alone]
 
 
-@pytest.mark.parametrize("draw", Draw)
+@pytest.mark.parametrize("sampling_mode", SamplingMode)
 def test_a_step_that_does_only_what_is_asked_for_takes_the_same_tokens(
-    draw: Draw, make_request: Make
+    sampling_mode: SamplingMode, make_request: Make
 ) -> None:
-    # Given rows of which none needs more of sampling than `draw`
+    # Given rows of which none needs more of sampling than `sampling_mode`
     tables = tables_of("sentencepiece")
     base = make_request(max_new_tokens=600, suppression=Suppression("probability", 0.5))
     samplings = [(0.0, 1.0), (0.0, 0.9), (0.35, 0.9), (5.0, 0.5), (0.7, 1.0), (5.0, 1.0)]
@@ -67,22 +73,22 @@ def test_a_step_that_does_only_what_is_asked_for_takes_the_same_tokens(
         replace(base, temperature=temperature, top_p=top_p, seed=seed, guided=seed % 2 == 0)
         for seed, (temperature, top_p) in enumerate(samplings)
     ]
-    requests = [request for request in requests if Draw.of(request) <= draw]
-    assert max(map(Draw.of, requests)) is draw
-    rows = Rows.of(requests, tables)
-    state = begin(rows.node)
+    requests = [request for request in requests if SamplingMode.of(request) <= sampling_mode]
+    assert max(map(SamplingMode.of, requests)) is sampling_mode
+    rows = SamplingRows.of(requests, tables)
+    state = initial_state(rows.node)
     # When they write, step by step, then either way takes the same tokens
     for scores in torch.randn(
         200, len(requests), len(tables.class_of), generator=torch.Generator().manual_seed(3)
     ):
-        token = take(tables, rows, state, scores, draw)
-        assert torch.equal(token, choose(tables, rows, state, scores).argmax(-1))
+        token = sample_tokens(tables, rows, state, scores, sampling_mode)
+        assert torch.equal(token, process_scores(tables, rows, state, scores).argmax(-1))
         state = advance(tables, state, token)
 
 
 def test_a_top_p_that_is_one_on_the_device_needs_the_whole_vocabulary(make_request: Make) -> None:
-    assert Draw.of(make_request(temperature=0.35, top_p=1 - 1e-12)) is Draw.WHOLE
-    assert Draw.of(make_request(temperature=1e-60, top_p=1.0)) is Draw.GREEDY
+    assert SamplingMode.of(make_request(temperature=0.35, top_p=1 - 1e-12)) is SamplingMode.FULL
+    assert SamplingMode.of(make_request(temperature=1e-60, top_p=1.0)) is SamplingMode.GREEDY
 
 
 def test_the_same_seed_gives_the_same_answer_and_another_seed_another(make_request: Make) -> None:
@@ -100,24 +106,24 @@ def test_coefficient_one_changes_no_bit(make_request: Make) -> None:
     scores = torch.randn(600, len(tables.class_of), generator=torch.Generator().manual_seed(4))
     for mode in ("probability", "logit"):
         one = [replace(off[0], suppression=Suppression(mode, 1.0))]
-        rows, rows_off = Rows.of(one, tables), Rows.of(off, tables)
-        state = begin(rows.node)
+        rows, rows_off = SamplingRows.of(one, tables), SamplingRows.of(off, tables)
+        state = initial_state(rows.node)
         for raw in scores[:300]:
-            chosen = choose(tables, rows, state, raw[None])
-            assert torch.equal(chosen, choose(tables, rows_off, state, raw[None]))
+            chosen = process_scores(tables, rows, state, raw[None])
+            assert torch.equal(chosen, process_scores(tables, rows_off, state, raw[None]))
             state = advance(tables, state, chosen.argmax(-1))
 
 
 def test_an_unguided_greedy_row_keeps_its_scores(make_request: Make) -> None:
     tables = tables_of("sentencepiece")
-    rows = Rows.of([make_request(guided=False, temperature=0.0, top_p=1.0)], tables)
+    rows = SamplingRows.of([make_request(guided=False, temperature=0.0, top_p=1.0)], tables)
     scores = torch.randn(1, len(tables.class_of))
-    assert torch.equal(choose(tables, rows, begin(rows.node), scores), scores)
+    assert torch.equal(process_scores(tables, rows, initial_state(rows.node), scores), scores)
 
 
 def test_a_processor_starts_afresh_with_each_generate(make_request: Make) -> None:
     tables = tables_of("sentencepiece")
-    [processor] = processors_for(make_request(), tables, prompt_length=3)
+    [processor] = build_processors(make_request(), tables, prompt_length=3)
     prompt, scores = torch.ones(1, 3, dtype=torch.long), torch.zeros(1, len(tables.class_of))
     first = processor(prompt, scores)
     processor(torch.ones(1, 4, dtype=torch.long), scores)
@@ -132,9 +138,9 @@ def test_a_step_never_waits_for_the_device(make_request: Make) -> None:
         for name, value in vars(tables).items()
     }
     on_meta = GrammarTables(**fields)
-    rows = Rows.of([make_request(top_p=0.5, suppression=Suppression())] * 2, on_meta)
-    state = begin(rows.node)
+    rows = SamplingRows.of([make_request(top_p=0.5, suppression=Suppression())] * 2, on_meta)
+    state = initial_state(rows.node)
     scores = torch.zeros(2, len(tables.class_of), device="meta")
-    for draw in Draw:
-        token = take(on_meta, rows, state, scores, draw)
+    for sampling_mode in SamplingMode:
+        token = sample_tokens(on_meta, rows, state, scores, sampling_mode)
         assert advance(on_meta, state, token).shape == state.shape

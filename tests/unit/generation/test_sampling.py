@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from models.grammar.sampling import (
-    NUCLEUS,
-    add_noise,
-    draw_from_nucleus,
+    MAX_NUCLEUS,
+    add_gumbel_noise,
+    apply_temperature,
+    apply_top_p,
     gumbel,
-    keep_top_p,
-    temper,
+    sample_nucleus,
 )
 
 #: Below this the sampler would be called wrong; with fixed seeds the outcome never changes.
@@ -30,7 +30,7 @@ SCORES = torch.tensor([2.0, 1.0, 0.5, 0.0, -1.0, -2.0, -4.0])
 
 def draws(seeds: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
     scores = SCORES.expand(len(seeds), -1)
-    return add_noise(scores, seeds, positions, torch.ones(len(seeds))).argmax(-1)
+    return add_gumbel_noise(scores, seeds, positions, torch.ones(len(seeds))).argmax(-1)
 
 
 @pytest.mark.parametrize("varied", ["seed", "position"])
@@ -86,21 +86,23 @@ def test_a_row_alone_draws_as_in_a_batch() -> None:
 
 def test_greedy_rows_get_no_noise() -> None:
     scores, zero = SCORES[None], torch.zeros(1)
-    tempered = temper(scores, zero)
-    assert torch.equal(add_noise(tempered, torch.tensor([1]), torch.tensor([1]), zero), scores)
+    tempered = apply_temperature(scores, zero)
+    assert torch.equal(
+        add_gumbel_noise(tempered, torch.tensor([1]), torch.tensor([1]), zero), scores
+    )
 
 
 def test_a_flat_distribution_keeps_the_likeliest_tokens() -> None:
-    scores = torch.linspace(0, 1, 3 * NUCLEUS)[None]
-    kept = keep_top_p(scores, torch.tensor([0.99])) > float("-inf")
-    assert kept[0].nonzero().flatten().tolist() == list(range(2 * NUCLEUS, 3 * NUCLEUS))
+    scores = torch.linspace(0, 1, 3 * MAX_NUCLEUS)[None]
+    kept = apply_top_p(scores, torch.tensor([0.99])) > float("-inf")
+    assert kept[0].nonzero().flatten().tolist() == list(range(2 * MAX_NUCLEUS, 3 * MAX_NUCLEUS))
 
 
 @pytest.mark.parametrize("top_p", [0.1, 0.5, 0.9, 0.999, 1.0])
 def test_top_p_keeps_the_fewest_tokens_that_hold_it(top_p: float) -> None:
     generator = torch.Generator().manual_seed(1)
     scores = torch.randn(20, 500, generator=generator) * 3
-    kept = keep_top_p(scores, torch.full((20,), top_p)) > float("-inf")
+    kept = apply_top_p(scores, torch.full((20,), top_p)) > float("-inf")
     probability = scores.double().softmax(-1)
     mass = (probability * kept).sum(-1)
     smallest = torch.where(kept, probability, 1.0).amin(-1)
@@ -111,7 +113,10 @@ def test_top_p_keeps_the_fewest_tokens_that_hold_it(top_p: float) -> None:
 
 @settings(max_examples=60)
 @given(
-    st.floats(0.01, 0.9999), st.floats(0.1, 20.0), st.integers(1, 2 * NUCLEUS), st.integers(0, 99)
+    st.floats(0.01, 0.9999),
+    st.floats(0.1, 20.0),
+    st.integers(1, 2 * MAX_NUCLEUS),
+    st.integers(0, 99),
 )
 def test_noise_for_the_nucleus_alone_draws_the_same_tokens(
     top_p: float, spread: float, width: int, seed: int
@@ -121,5 +126,5 @@ def test_noise_for_the_nucleus_alone_draws_the_same_tokens(
     scores = torch.randn(8, width, generator=generator) * spread
     scores[:, 1::3] = float("-inf")
     seeds, positions, keep = torch.arange(8) + seed, torch.arange(8), torch.full((8,), top_p)
-    noisy = add_noise(keep_top_p(scores, keep), seeds, positions, torch.ones(8))
-    assert torch.equal(draw_from_nucleus(scores, keep, seeds, positions), noisy.argmax(-1))
+    noisy = add_gumbel_noise(apply_top_p(scores, keep), seeds, positions, torch.ones(8))
+    assert torch.equal(sample_nucleus(scores, keep, seeds, positions), noisy.argmax(-1))

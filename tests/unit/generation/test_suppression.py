@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.grammar.processors import Rows
+from models.grammar.logits_processors import SamplingRows
 from models.grammar.suppression import collateral, suppress
-from models.grammar.token_tables import NODE, GrammarTables, advance, begin
+from models.grammar.token_tables import NODE, GrammarTables, advance, initial_state
 from models.grammar.vocabulary import Vocabulary
 from models.text.aspects import FOUR, SEVEN, AspectSet
 from models.text.generation import ReviewRequest, Suppression
@@ -77,10 +77,10 @@ def opening_steps(
     tables: GrammarTables, request: ReviewRequest, tokens: tuple[int, ...]
 ) -> list[int]:
     """At which steps of `tokens` suppression acts."""
-    state = begin(Rows.of([request], tables).node)
+    state = initial_state(SamplingRows.of([request], tables).node)
     steps = []
     for step, token in enumerate(tokens):
-        if tables.opens[state[0, NODE]]:
+        if tables.marker_next[state[0, NODE]]:
             steps.append(step)
         state = advance(tables, state, torch.tensor([token]))
     return steps
@@ -122,24 +122,24 @@ def test_the_empty_marker_cannot_be_spelled_past_the_suppressed_token(make_reque
     spelled = [vocabulary.pieces.index(bytes([byte])) for byte in b"<No related terms"]
     request = make_request(aspects=FOUR)
     # When a guided row has taken all but the closing bracket
-    state = begin(Rows.of([request], tables).node)
+    state = initial_state(SamplingRows.of([request], tables).node)
     for token in (*vocabulary.encode(f"[{FOUR.aspects[0].heading}]\n"), *spelled):
         state = advance(tables, state, torch.tensor([token]))
     # Then no token that begins with the bracket is legal
     node = state[0, NODE]
     closing = [t for t, piece in enumerate(vocabulary.pieces) if (piece or b"").startswith(b">")]
     assert node != 0
-    assert (tables.need[node, tables.class_of[closing]] > 1 << 20).all()
+    assert (tables.min_tokens[node, tables.class_of[closing]] > 1 << 20).all()
 
 
 def test_collateral_is_reported_per_tokenizer() -> None:
     smollm2 = collateral(TOKENIZERS["smollm2"]().tokenizer)
     llama3 = collateral(TOKENIZERS["llama3"]().tokenizer)
     assert smollm2.text == llama3.text == "No"
-    assert "Novelty" in smollm2.hit
-    assert "Novelty" in llama3.spared
-    assert "No ablation" in smollm2.hit
-    assert "No ablation" in llama3.hit
+    assert "Novelty" in smollm2.affected
+    assert "Novelty" in llama3.unaffected
+    assert "No ablation" in smollm2.affected
+    assert "No ablation" in llama3.affected
     assert smollm2.merged == ()
     assert "Unclear" in llama3.merged
     assert "Novelty" in str(smollm2)

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from db.points import ReviewText
-from judge.asking import TRIES, Asker, Unreadable, choice, json_value, whole_number
+from judge.model_client import TRIES, ModelClient, Unreadable, choice, json_value, whole_number
 from judge.model_matchers import LiangMatcher, MargMatcher
 from judge.model_points import ModelPoints
-from judge.pairwise import Contest, judge
+from judge.pairwise import ReviewPair, judge
 from models.text.generation import Generation, ReviewRequest
 
 Answering = Callable[[ReviewRequest], str]
@@ -52,11 +52,11 @@ def verdict(slot: object, **aspects: object) -> str:
     return json.dumps(document)
 
 
-CONTEST = Contest(1, ["A human text."], "Ours.", "Theirs.", 3, 2, ("idea",))
+CONTEST = ReviewPair(1, ["A human text."], "Ours.", "Theirs.", 3, 2, ("idea",))
 
 
 def judged(engine: Scripted, order: Any = "a") -> list[tuple[str | None, str]]:
-    found = judge(CONTEST, Asker(engine, "m"), order, equal=False)
+    found = judge(CONTEST, ModelClient(engine, "m"), order, equal=False)
     return [(v.aspect, v.outcome) for v in found]
 
 
@@ -144,7 +144,7 @@ def test_liangs_form_keeps_seven_and_more() -> None:
         {"a": "A2", "b": "B1", "reason": "near", "similarity": 6},
         {"a": "A2", "b": "B2", "reason": "same", "similarity": 7},
     ]
-    matcher = LiangMatcher(Asker(Scripted(in_turn(json.dumps({"matches": matches}))), "m"))
+    matcher = LiangMatcher(ModelClient(Scripted(in_turn(json.dumps({"matches": matches}))), "m"))
     found = matcher.pairs(["r1", "r2"], ["g1", "g2"])
     assert [(p.reference, p.generated, p.similarity, p.matched) for p in found] == [
         (0, 1, 10.0, True),
@@ -164,7 +164,7 @@ def test_liangs_form_keeps_seven_and_more() -> None:
     ],
 )
 def test_a_pair_that_cannot_be_is_not_guessed_at(match: Any) -> None:
-    matcher = LiangMatcher(Asker(Scripted(in_turn(json.dumps({"matches": [match]}))), "m"))
+    matcher = LiangMatcher(ModelClient(Scripted(in_turn(json.dumps({"matches": [match]}))), "m"))
     with pytest.raises(Unreadable):
         matcher.pairs(["r1", "r2"], ["g1", "g2"])
 
@@ -192,7 +192,7 @@ def test_margs_form_votes_rates_and_drops_the_vaguer_point() -> None:
     engine = Scripted(answer)
     found = {
         (p.reference, p.generated): p
-        for p in MargMatcher(Asker(engine, "m")).pairs(["r1", "r2"], ["g1", "g2"])
+        for p in MargMatcher(ModelClient(engine, "m")).pairs(["r1", "r2"], ["g1", "g2"])
     }
     # Then shuffles and swapped lists are undone, votes counted, and only the specific pair counts
     assert found[0, 0].matched
@@ -211,9 +211,11 @@ def test_margs_form_votes_rates_and_drops_the_vaguer_point() -> None:
 
 def test_a_models_points_are_texts_without_markers() -> None:
     answer = json.dumps({"points": ["No ablation of  the loss.", "No related terms -", ""]})
-    found = ModelPoints(Asker(Scripted(in_turn(answer)), "m")).extract(ReviewText(1, (), "", "x"))
+    found = ModelPoints(ModelClient(Scripted(in_turn(answer)), "m")).extract(
+        ReviewText(1, (), "", "x")
+    )
     assert [point.text for point in found] == ["No ablation of the loss."]
     with pytest.raises(Unreadable):
-        ModelPoints(Asker(Scripted(in_turn('{"points": [1]}')), "m")).extract(
+        ModelPoints(ModelClient(Scripted(in_turn('{"points": [1]}')), "m")).extract(
             ReviewText(1, (), "", "x")
         )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from db.comparisons import Candidate
-from db.provenance import TrainingPapers
+from db.comparisons import ComparisonPaper
+from db.training_papers import TrainingPapers
 from judge.comparing import with_nulls
-from judge.exclusion import Titles, exclude
+from judge.exclusion import TitleIndex, exclude
 
 SEEN = TrainingPapers(
     frozenset({"a" * 64}),
@@ -16,8 +16,8 @@ SEEN = TrainingPapers(
 )
 
 
-def paper(number: int, sha256: str = "b" * 64, title: str = "Something else") -> Candidate:
-    return Candidate(number, sha256, title, 1, 2, (3,))
+def paper(number: int, sha256: str = "b" * 64, title: str = "Something else") -> ComparisonPaper:
+    return ComparisonPaper(number, sha256, title, 1, 2, (3,))
 
 
 @pytest.mark.parametrize(
@@ -33,14 +33,14 @@ def paper(number: int, sha256: str = "b" * 64, title: str = "Something else") ->
     ],
 )
 def test_a_paper_seen_in_training_is_left_out_with_its_reason(
-    candidate: Candidate, reason: str | None
+    candidate: ComparisonPaper, reason: str | None
 ) -> None:
     (marked,) = exclude([candidate], SEEN, {2: {"H1xyz", "other"}, 3: {"fresh"}})
     assert marked.excluded == reason
 
 
 def test_short_titles_are_near_only_when_equal() -> None:
-    titles = Titles(["Deep Learning", ""])
+    titles = TitleIndex(["Deep Learning", ""])
     assert titles.has_near("Deep learning")
     assert not titles.has_near("Deep linking")
     assert not titles.has_near("")

@@ -10,10 +10,10 @@ import numpy as np
 from hypothesis import given, settings
 
 from db.points import StoredPoint
-from judge.counting import Reading, counts_of, verdicts
+from judge.match_counts import MatchedReview, counts_of, verdicts
 from judge.matching import (
     MIDPOINT,
-    Pair,
+    PointPair,
     count,
     embedding_pairs,
     hit_weights,
@@ -84,7 +84,9 @@ def test_a_pair_weighs_as_much_as_people_are_likely_to_call_it_the_same() -> Non
 @given(MATRICES)
 def test_points_are_hit_by_the_best_partners_there_are(matrix: np.ndarray) -> None:
     n, m = matrix.shape
-    pairs = [Pair(i, j, 0.0, True, weight=float(matrix[i, j])) for i in range(n) for j in range(m)]
+    pairs = [
+        PointPair(i, j, 0.0, True, weight=float(matrix[i, j])) for i in range(n) for j in range(m)
+    ]
     weights = weight_matrix(pairs, n, m, assign=5.0)
     alone = hit_weights(weights, one_to_one=True)
     shared = hit_weights(weights, one_to_one=False)
@@ -95,7 +97,7 @@ def test_points_are_hit_by_the_best_partners_there_are(matrix: np.ndarray) -> No
 
 
 def test_what_a_model_named_but_did_not_match_weighs_nothing() -> None:
-    pairs = [Pair(0, 0, 4.0, False), Pair(1, 0, 8.0, True)]
+    pairs = [PointPair(0, 0, 4.0, False), PointPair(1, 0, 8.0, True)]
     assert weight_matrix(pairs, 2, 1, assign=None).tolist() == [[0], [1]]
     assert weight_matrix(pairs, 2, 1, assign=5.0).tolist() == [[1], [1]]
 
@@ -105,20 +107,22 @@ def test_counts_of_many_to_many_matches() -> None:
     assert (found.hits_reference, found.hits_generated, found.n_pairs) == (3, 3, 3)
 
 
-def reading(review: int, hits: dict[int, int], n_points: int, n_reference: int = 6) -> Reading:
+def matched_review(
+    review: int, hits: dict[int, int], n_points: int, n_reference: int = 6
+) -> MatchedReview:
     """A review of `n_points` alternating aspects; `hits` maps its points to reference points."""
     points = [
         StoredPoint(100 * review + i, review, i, ("idea", "rejection")[i % 2], f"{i}")
         for i in range(n_points)
     ]
     reference = [StoredPoint(i, 9, i, None, f"{i}") for i in range(n_reference)]
-    pairs = [Pair(row, column, 9.0, True) for column, row in hits.items()]
-    return Reading(points, {9: reference}, {9: pairs}, assign=5.0, paper="p")
+    pairs = [PointPair(row, column, 9.0, True) for column, row in hits.items()]
+    return MatchedReview(points, {9: reference}, {9: pairs}, assign=5.0, paper="p")
 
 
 def test_more_hits_win_and_equal_counts_decide_at_equal_length() -> None:
     # Given a review that hits two points with eight items, and one that hits one with one item
-    long, short = reading(1, {0: 0, 4: 1}, 8), reading(2, {0: 3}, 1)
+    long, short = matched_review(1, {0: 0, 4: 1}, 8), matched_review(2, {0: 3}, 1)
     # When they are compared
     found = {(v.method, v.aspect): v for v in verdicts(long, short, ("idea", "rejection"))}
     # Then the long one wins by hits, and not at one item each
@@ -132,8 +136,8 @@ def test_more_hits_win_and_equal_counts_decide_at_equal_length() -> None:
 
 def test_a_near_miss_decides_between_equal_hits() -> None:
     # Given two reviews that hit one point, of which one comes near a second
-    plain, near = reading(1, {0: 0}, 2), reading(2, {0: 0}, 2)
-    near = replace(near, pairs={9: [*near.pairs[9], Pair(1, 1, 4.5, False, weight=0.2)]})
+    plain, near = matched_review(1, {0: 0}, 2), matched_review(2, {0: 0}, 2)
+    near = replace(near, pairs={9: [*near.pairs[9], PointPair(1, 1, 4.5, False, weight=0.2)]})
     found = {v.method: v for v in verdicts(plain, near, ())}
     # Then counted hits are equal, and expected ones are not
     assert (found["match"].outcome, found["match_equal"].outcome) == ("tie", "lose")
@@ -145,7 +149,7 @@ def test_a_near_miss_decides_between_equal_hits() -> None:
 def test_expected_hits_are_the_counted_ones_where_nothing_is_cut(
     hits: dict[int, int], n: int
 ) -> None:
-    made = reading(1, hits, 8)
+    made = matched_review(1, hits, 8)
     whole = made.expected_hits(made.points, 8)
     assert whole == made.union(made.points).hits_reference
     # One point hits its share of what has a partner, and fewer points never hit more.
@@ -158,13 +162,13 @@ def test_expected_hits_are_the_counted_ones_where_nothing_is_cut(
 @settings(max_examples=40)
 @given(st.dictionaries(st.integers(0, 7), st.integers(0, 5), max_size=6))
 def test_a_review_ties_with_itself_in_every_way(hits: dict[int, int]) -> None:
-    same = reading(1, hits, 8)
+    same = matched_review(1, hits, 8)
     assert {v.outcome for v in verdicts(same, same, ("idea", "rejection"))} == {"tie"}
 
 
 def test_counts_are_given_for_each_reference_review_and_their_union() -> None:
-    made = reading(1, {0: 0, 1: 1}, 4)
-    two = Reading(
+    made = matched_review(1, {0: 0, 1: 1}, 4)
+    two = MatchedReview(
         made.points,
         {9: made.references[9], 8: made.references[9]},
         {**made.pairs, 8: []},

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from judge import overlap
+from judge import overlap as overlap_measures
 from judge.overlap import METRICS, Overlap
 
 
@@ -32,7 +32,7 @@ def test_metrics_lie_between_0_and_1_and_keep_their_order(overlap: Overlap) -> N
 @given(overlaps())
 def test_swapping_the_reviews_swaps_recall_and_precision_and_nothing_else(o: Overlap) -> None:
     swapped = Overlap(o.n_generated, o.n_reference, o.hits_generated, o.hits_reference, o.n_pairs)
-    assert overlap.recall(o) == overlap.precision(swapped)
+    assert overlap_measures.recall(o) == overlap_measures.precision(swapped)
     for name in ("f1", "jaccard", "dice", "szymkiewicz_simpson", "pseudo_jaccard"):
         assert METRICS[name](o) == pytest.approx(METRICS[name](swapped))
 
@@ -45,12 +45,12 @@ def test_a_review_held_against_itself_has_every_metric_at_1(n: int) -> None:
 def test_metrics_by_hand() -> None:
     # 4 human points, 6 generated; 2 human ones are hit by 3 generated ones.
     overlap = Overlap(4, 6, 2, 3, 2)
-    assert overlap.recall(overlap) == 1 / 2
-    assert overlap.precision(overlap) == 1 / 2
-    assert overlap.jaccard(overlap) == 2 / 8
-    assert overlap.dice(overlap) == 4 / 10
-    assert overlap.szymkiewicz_simpson(overlap) == 2 / 4
-    assert overlap.pseudo_jaccard(overlap) == 2.5 / 7.5
+    assert overlap_measures.recall(overlap) == 1 / 2
+    assert overlap_measures.precision(overlap) == 1 / 2
+    assert overlap_measures.jaccard(overlap) == 2 / 8
+    assert overlap_measures.dice(overlap) == 4 / 10
+    assert overlap_measures.szymkiewicz_simpson(overlap) == 2 / 4
+    assert overlap_measures.pseudo_jaccard(overlap) == 2.5 / 7.5
 
 
 def test_counts_that_cannot_be_are_refused() -> None:
@@ -61,5 +61,5 @@ def test_counts_that_cannot_be_are_refused() -> None:
 
 def test_a_reference_review_without_points_does_not_pull_the_mean_down() -> None:
     paper = [Overlap(2, 4, 1, 1, 1), Overlap(0, 4, 0, 0, 0)]
-    assert overlap.over_reviewers(overlap.recall, paper) == 0.5
-    assert math.isnan(overlap.over_reviewers(overlap.recall, paper[1:]))
+    assert overlap_measures.over_reviewers(overlap_measures.recall, paper) == 0.5
+    assert math.isnan(overlap_measures.over_reviewers(overlap_measures.recall, paper[1:]))

@@ -15,13 +15,13 @@ from judge.statistics import ALPHA, Estimate, mcnemar, share
 from judge.win_rates import (
     Ballot,
     Outcome,
-    Settled,
-    Standing,
+    PaperOutcome,
+    WinRates,
+    combine_orders,
+    count_wins,
     decide,
     papers_needed,
     position,
-    settle,
-    standing,
 )
 
 PUBLISHED = Path(__file__).parents[3] / "docs" / "pk"
@@ -33,25 +33,25 @@ OTHER: dict[Outcome, Outcome] = {"win": "lose", "lose": "win", "tie": "tie", "in
 @pytest.mark.parametrize(
     ("both", "expected"),
     [
-        (("win", "win"), Settled("win")),
-        (("lose", "lose"), Settled("lose")),
-        (("win", "tie"), Settled("tie")),
-        (("win", "lose"), Settled("tie", inconsistent=True)),
-        (("win", "invalid"), Settled("invalid")),
+        (("win", "win"), PaperOutcome("win")),
+        (("lose", "lose"), PaperOutcome("lose")),
+        (("win", "tie"), PaperOutcome("tie")),
+        (("win", "lose"), PaperOutcome("tie", inconsistent=True)),
+        (("win", "invalid"), PaperOutcome("invalid")),
     ],
 )
 def test_a_paper_is_won_by_who_wins_in_both_orders(
-    both: tuple[Outcome, Outcome], expected: Settled
+    both: tuple[Outcome, Outcome], expected: PaperOutcome
 ) -> None:
-    assert settle([Ballot("a", both[0]), Ballot("b", both[1])]) == expected
-    assert settle([Ballot("a", both[1]), Ballot("b", both[0])]) == expected
+    assert combine_orders([Ballot("a", both[0]), Ballot("b", both[1])]) == expected
+    assert combine_orders([Ballot("a", both[1]), Ballot("b", both[0])]) == expected
 
 
 @given(outcomes)
 @settings(max_examples=40)
 def test_turning_the_contestants_round_turns_the_standing_round(found: list[Outcome]) -> None:
-    ours = standing([Settled(outcome) for outcome in found])
-    theirs = standing([Settled(OTHER[outcome]) for outcome in found])
+    ours = count_wins([PaperOutcome(outcome) for outcome in found])
+    theirs = count_wins([PaperOutcome(OTHER[outcome]) for outcome in found])
     assert (ours.win, ours.tie, ours.lose) == (theirs.lose, theirs.tie, theirs.win)
     assert ours.n + ours.invalid == len(found)
     assert ours.test.exact == pytest.approx(theirs.test.exact)
@@ -61,7 +61,7 @@ def test_turning_the_contestants_round_turns_the_standing_round(found: list[Outc
 
 
 def test_a_reviewer_against_itself_is_all_ties_and_undecided() -> None:
-    found = standing([Settled("tie")] * 50)
+    found = count_wins([PaperOutcome("tie")] * 50)
     assert (found.tie, found.score.value) == (50, 0.5)
     (decision,) = decide([found])
     assert (decision.direction, decision.p_holm) == ("undecided", 1)
@@ -70,7 +70,9 @@ def test_a_reviewer_against_itself_is_all_ties_and_undecided() -> None:
 def test_a_row_whose_own_interval_clears_a_half_is_undecided_among_eight() -> None:
     # Given a row whose interval lies above a half, and seven more, four of them beyond doubt
     clear, none = counted(48, 0, 3), counted(25, 0, 26)
-    row = standing([Settled("win")] * 29 + [Settled("tie")] * 8 + [Settled("lose")] * 14)
+    row = count_wins(
+        [PaperOutcome("win")] * 29 + [PaperOutcome("tie")] * 8 + [PaperOutcome("lose")] * 14
+    )
     assert row.score.low > 0.5
     # Then it is better alone, and undecided with the others
     (alone,) = decide([row])
@@ -85,11 +87,11 @@ def test_a_row_whose_own_interval_clears_a_half_is_undecided_among_eight() -> No
     assert needed > max(row.n, papers_needed(row, 0.5, 1) or 0)
 
 
-def counted(win: int, tie: int, lose: int) -> Standing:
+def counted(win: int, tie: int, lose: int) -> WinRates:
     """A standing whose interval is left open: what decides does not look at it."""
     n = win + tie + lose
     score = Estimate((win + tie / 2) / n if n else math.nan, 0, 1, n)
-    return Standing(
+    return WinRates(
         *(n, win, tie, lose, 0, 0, score),
         *(share(win, win + lose), share(win, n), mcnemar(win, lose)),
     )
@@ -111,7 +113,7 @@ several = st.lists(st.builds(counted, *[st.integers(0, 40)] * 3), min_size=1, ma
 
 
 @given(several)
-def test_the_word_and_holms_p_never_disagree(found: list[Standing]) -> None:
+def test_the_word_and_holms_p_never_disagree(found: list[WinRates]) -> None:
     for each, decision in zip(found, decide(found), strict=True):
         assert (decision.direction != "undecided") == (decision.p_holm <= ALPHA)
         if decision.direction != "undecided":
@@ -123,7 +125,7 @@ def test_the_word_and_holms_p_never_disagree(found: list[Standing]) -> None:
 
 
 @given(several)
-def test_turning_the_contestants_round_turns_the_words_round(found: list[Standing]) -> None:
+def test_turning_the_contestants_round_turns_the_words_round(found: list[WinRates]) -> None:
     other = {"better": "worse", "worse": "better", "undecided": "undecided"}
     turned = decide([counted(each.lose, each.tie, each.win) for each in found])
     assert [each.direction for each in turned] == [other[d.direction] for d in decide(found)]

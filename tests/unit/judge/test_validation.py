@@ -31,7 +31,7 @@ from judge.validation.pairs import (
 )
 from judge.validation.quality import quality_figures, quality_pairs
 from judge.validation.strangers import check_strangers
-from judge.win_rates import Settled
+from judge.win_rates import PaperOutcome
 from subprocesses import python_command
 from tests.site import ROOT
 
@@ -154,7 +154,12 @@ def test_ties_count_half_and_invalid_answers_are_left_out_and_counted() -> None:
     pairs = quality_pairs(
         [*rated("p1", 80, 60), *rated("p2", 20, 90), *rated("p3", 5, 50), *rated("p4", 9, 90)]
     )
-    verdicts = [Settled("win"), Settled("lose"), Settled("tie", True), Settled("invalid")]
+    verdicts = [
+        PaperOutcome("win"),
+        PaperOutcome("lose"),
+        PaperOutcome("tie", True),
+        PaperOutcome("invalid"),
+    ]
     found = quality_figures(pairs, verdicts)
     assert (found.n, found.invalid) == (3, 1)
     assert found.accuracy.value == pytest.approx(2.5 / 3)

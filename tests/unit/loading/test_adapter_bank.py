@@ -44,8 +44,8 @@ def summed(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
         layers.append(linear)
         return adapter_bank_sum(linear, added)
 
-    adapter_bank_sum: Callable[..., Tensor | None] = adapter_bank.sum_with
-    monkeypatch.setattr(adapter_bank, "sum_with", noted)
+    adapter_bank_sum: Callable[..., Tensor | None] = adapter_bank.merged_weights
+    monkeypatch.setattr(adapter_bank, "merged_weights", noted)
     return layers
 
 
@@ -111,7 +111,7 @@ def test_adapters_are_whole_again_after_one_found_no_memory_half_way(
     used = before[0][0] if before else None
     with bank.for_prompt(used):
         wanted = scores(loaded.model, SHORT)
-    lay_out, laid_out = bank._lay_out_group, []
+    lay_out, laid_out = bank._rebuild_group, []
 
     def run_out(paths: Sequence[str]) -> None:
         laid_out.append(paths)
@@ -119,11 +119,11 @@ def test_adapters_are_whole_again_after_one_found_no_memory_half_way(
             raise torch.OutOfMemoryError("scripted")
         lay_out(paths)
 
-    monkeypatch.setattr(bank, "_lay_out_group", run_out)
+    monkeypatch.setattr(bank, "_rebuild_group", run_out)
     with pytest.raises(torch.OutOfMemoryError):
         bank.attach(path, another)
     # When the engine begins anew
-    bank.forget_rows()
+    bank.reset_rows()
     # Then the others are as they were, and the second can be attached
     assert another not in bank
     with bank.for_prompt(used):
@@ -132,7 +132,7 @@ def test_adapters_are_whole_again_after_one_found_no_memory_half_way(
     with bank.for_prompt(another):
         changed = scores(loaded.model, SHORT)
     assert (changed - wanted).abs().max() > 0.01
-    bank.choose(0, another)
+    bank.select(0, another)
     with bank.for_rows(1):
         torch.testing.assert_close(scores(loaded.model, 1), changed[:, :1], rtol=1e-3, atol=1e-3)
 
@@ -151,4 +151,4 @@ def test_an_adapter_whose_matrices_differ_in_rank_is_refused_and_leaves_no_trace
         with pytest.raises(RequestRefused, match=reason):
             bank.attach(odd, sha256)
         assert sha256 not in bank
-        bank.choose(0, None)
+        bank.select(0, None)

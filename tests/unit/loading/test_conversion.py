@@ -16,7 +16,7 @@ from tokenizers import pre_tokenizers
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from errors import MissingPart
-from models.weights import conversion, store
+from models.weights import gguf_conversion, store
 
 N_HEADS, N_KV_HEADS, N_HIDDEN = 4, 2, 64
 SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
@@ -96,7 +96,7 @@ def test_the_converted_model_computes_the_same(vocabulary: list[str], tmp_path: 
     # When it is converted
     folder = tmp_path / "model"
     folder.mkdir()
-    conversion.convert(tmp_path / "tiny.gguf", folder)
+    gguf_conversion.convert(tmp_path / "tiny.gguf", folder)
     # Then transformers loads the same weights and computes the same
     assert store.is_complete(folder)
     converted = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -107,7 +107,7 @@ def test_the_converted_model_computes_the_same(vocabulary: list[str], tmp_path: 
 
 def test_the_converted_tokenizer_reads_digits_apart(vocabulary: list[str], tmp_path: Path) -> None:
     write_gguf(tmp_path / "tiny.gguf", tiny_model(len(vocabulary)), vocabulary, "smollm")
-    conversion.convert(tmp_path / "tiny.gguf", tmp_path)
+    gguf_conversion.convert(tmp_path / "tiny.gguf", tmp_path)
     tokenizer = store.load_tokenizer(tmp_path)
     tokens = tokenizer.encode("hello 42<|im_end|>").tokens
     assert tokens == ["hel", "l", "o", "Ġ", "4", "2", "<|im_end|>"]
@@ -120,11 +120,11 @@ def test_the_converted_tokenizer_reads_digits_apart(vocabulary: list[str], tmp_p
 def test_an_unknown_pre_tokenizer_is_refused(vocabulary: list[str], tmp_path: Path) -> None:
     write_gguf(tmp_path / "tiny.gguf", tiny_model(len(vocabulary)), vocabulary, "other")
     with pytest.raises(MissingPart, match="cannot convert"):
-        conversion.convert(tmp_path / "tiny.gguf", tmp_path)
+        gguf_conversion.convert(tmp_path / "tiny.gguf", tmp_path)
 
 
 @given(arrays.arrays(np.float32, 16, elements=st.floats(width=32, allow_nan=False)))
 def test_rounding_to_bfloat16_is_torchs(values: np.ndarray) -> None:
-    ours = conversion._bf16_bits(values)
+    ours = gguf_conversion._bf16_bits(values)
     theirs = torch.from_numpy(values).to(torch.bfloat16).view(torch.uint16).numpy()
     np.testing.assert_array_equal(ours, theirs)

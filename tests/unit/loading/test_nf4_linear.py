@@ -15,7 +15,7 @@ from models.adapters.adapter_bank import AdapterBank
 from models.kernels import nf4_linear
 from models.kernels.fusion import unnest_scales
 from models.kernels.nf4_linear import Nf4Linear, replace_linears
-from models.kernels.nf4_product import TABLE_FACTOR, Added, LowRank, Nf4Matrix
+from models.kernels.nf4_product import TABLE_FACTOR, LowRank, LowRankTerm, Nf4Matrix
 from models.kernels.nf4_tiling import BLOCK_WEIGHTS
 from models.kernels.precision import Precision
 from models.weights.loading import load
@@ -51,7 +51,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """The kernels' results, computed here; the outputs of each product that was asked for."""
     products: list[tuple[int, ...]] = []
 
-    def multiply(rows: Tensor, matrix: Nf4Matrix, added: Added | None = None) -> tuple[Tensor, ...]:
+    def multiply(
+        rows: Tensor, matrix: Nf4Matrix, added: LowRankTerm | None = None
+    ) -> tuple[Tensor, ...]:
         products.append(matrix.outputs)
         results = []
         for m, n_outputs in enumerate(matrix.outputs):
@@ -134,7 +136,7 @@ def bank_of(model: Any, adapters: dict[str, Path], slots: int) -> AdapterBank:
     bank = AdapterBank(model, LLAMA31.base, slots)
     for slot, (sha256, path) in enumerate(adapters.items()):
         bank.attach(path, sha256)
-        bank.choose(slot, sha256)
+        bank.select(slot, sha256)
     return bank
 
 

@@ -84,7 +84,8 @@ def test_the_listing_says_what_is_where(tmp_path: Path) -> None:
 def test_a_hub_that_cannot_be_reached_gives_one_sentence(tmp_path: Path) -> None:
     # Given a machine without a way out, when a model that no wheel holds is fetched
     code = (
-        "from pathlib import Path; from errors import MissingPart; from models import store\n"
+        "from pathlib import Path; from errors import MissingPart\n"
+        "from models.weights import store\n"
         "from models.text.reviewer import BaseModel\n"
         f"base = BaseModel('tiny', 'nobody/no-such-model', '{'0' * 40}', 512)\n"
         f"try: store.fetch(base, Path({str(tmp_path)!r}))\n"
@@ -101,7 +102,8 @@ def test_a_hub_that_cannot_be_reached_gives_one_sentence(tmp_path: Path) -> None
 
 def test_the_store_and_the_tokenizer_need_no_torch() -> None:
     code = (
-        "import sys, models.weights.store, models.weights.conversion; print('torch' in sys.modules)"
+        "import sys, models.weights.gguf_conversion, models.weights.store;"
+        "print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "False", done.stderr

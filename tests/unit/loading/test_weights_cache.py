@@ -58,14 +58,14 @@ def test_kept_weights_give_the_same_scores_to_the_bit(
 def test_only_the_entries_used_last_are_kept(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quantised_cache, "MOST_KEPT", 2)
+    monkeypatch.setattr(quantised_cache, "MAX_ENTRIES", 2)
     cache, model = WeightsCache(tmp_path), loaded(folder, None).model
     entries = [cache.entry({"number": number}) for number in range(3)]
     for age, entry in enumerate(entries[:2]):
-        cache.keep(model, entry)
+        cache.save(model, entry)
         os.utime(entry, (age, age))
     cache.touch(entries[0])
-    cache.keep(model, entries[2])
+    cache.save(model, entries[2])
     assert [entry.is_dir() for entry in entries] == [True, False, True]
 
 

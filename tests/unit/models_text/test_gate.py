@@ -14,7 +14,7 @@ from models.text.aspects import EMPTY_LINE, FOUR
 from models.text.gate import CHECKS, GateConfig, check
 from models.text.generation import Finish
 from models.text.parsing import parse
-from models.text.review import Check, GateResult
+from models.text.review import GateCheck, GateResult
 
 PAPER = """\
 [TITLE]
@@ -62,7 +62,7 @@ def judge(
     )
 
 
-def named(result: GateResult, name: str) -> Check:
+def named(result: GateResult, name: str) -> GateCheck:
     return next(check for check in result.checks if check.name == name)
 
 

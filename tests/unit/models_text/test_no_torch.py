@@ -10,16 +10,16 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 MODULES = [
-    "templates",
-    "prompt",
-    "parse",
-    "headings",
-    "gate",
-    "reviewer",
-    "chat",
-    "api",
-    "embedding",
-    "cost",
+    "text.templates",
+    "text.prompt",
+    "text.parsing",
+    "text.headings",
+    "text.gate",
+    "text.reviewer",
+    "engines.chat",
+    "engines.api",
+    "engines.sentence_embedding",
+    "text.cost",
 ]
 
 

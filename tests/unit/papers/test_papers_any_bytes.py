@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from errors import PaperUnreadable, UserError
 from papers.entry import Entry, Format
-from papers.files import read_file
+from papers.file_reader import read_file
 from papers.paper import Paper
 from papers.reading import PdfLimits, Reading, discover, read_all
 

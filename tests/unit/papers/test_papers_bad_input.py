@@ -17,9 +17,9 @@ from errors import PaperUnreadable
 from papers.encoding import MAX_TEXT_BYTES
 from papers.entry import Entry, Format
 from papers.paper import Paper
+from papers.plain_text import read_text
 from papers.reading import PdfLimits, Reading, discover, read_all
 from papers.sandbox import Sandbox
-from papers.text import read_text
 
 ReadFolder = Callable[..., dict[str, Reading]]
 GOOD = pdf([line(72, 740, "A Good Paper", 18) + prose("This page holds a sentence of good prose")])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from handmade_pdf import line, pdf, prose
 
-from papers import cache as cache_module
+from papers import reading_cache as cache_module
 from papers.paper import Flag, Paper, Section
 from papers.reading import PdfLimits, Reading, ReadingCache, discover, read_all
 from papers.serialisation import dump, load

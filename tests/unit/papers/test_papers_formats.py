@@ -12,8 +12,8 @@ from errors import PaperUnreadable
 from papers.jsonl import parse_line, read_json
 from papers.markdown import read_markdown
 from papers.paper import Paper
+from papers.plain_text import read_text
 from papers.tex import read_tex
-from papers.text import read_text
 
 TEXT = """\
 A Study of Things

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from models.text.aspects import ASPECT_SETS, EMPTY_MARKER
 from papers.paper import MARKS, Paper, Section, parse_prompt_text, prompt_text
-from papers.safety import neutralise, normalise, safe_paper
+from papers.text_safety import neutralise, normalise, safe_paper
 
 TOKENS = [
     "<|begin_of_text|>",

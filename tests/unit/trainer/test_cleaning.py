@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from db.corpus import CorpusPaper, HumanReview, NewFlag
-from trainer.data.cleaning import Thresholds, find_flags, kept_text
+from trainer.data.cleaning_rules import Thresholds, find_flags, kept_text
 from trainer.data.merge_inputs import cut_parts
-from trainer.data.rebuttals import late_stretches
+from trainer.data.rebuttals import late_additions
 
 GOOD = (
     "The paper studies a relevant problem and the experiments are convincing. The writing is clear "
@@ -81,7 +81,7 @@ LATE = [
 
 @pytest.mark.parametrize("text", LATE)
 def test_what_was_written_after_the_rebuttal_is_cut_out_and_the_rest_kept(text: str) -> None:
-    kept = kept_text(text, late_stretches(text))
+    kept = kept_text(text, late_additions(text))
 
     assert GOOD in kept
     for word in ("rebuttal", "UPDATE", "score", "Thank you", "My concern", "new tables"):
@@ -97,7 +97,7 @@ def test_what_was_written_after_the_rebuttal_is_cut_out_and_the_rest_kept(text: 
     ],
 )
 def test_ordinary_talk_of_updates_is_left_alone(text: str) -> None:
-    assert late_stretches(text) == ()
+    assert late_additions(text) == ()
 
 
 def test_a_cut_applies_to_the_part_that_holds_it_whatever_the_parts_order() -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from errors import UserError
-from trainer.data.dataset import Card, CutRule, Pair, Source, read, write
+from trainer.data.dataset import TrainingPair, read, write
+from trainer.data.dataset_card import Card, CardSource, CutRule
 
 CARD = Card(
     name="spring",
@@ -20,15 +21,15 @@ CARD = Card(
     cut=CutRule("chatml", 3072, 512, n_papers_cut=1),
     lengths={"prompt": {"p50": 10, "max": 20}, "response": {"p50": 5, "max": 9}},
     rules={"too_short": 3},
-    sources=(Source("iclr2017", "none stated", 2),),
+    sources=(CardSource("iclr2017", "none stated", 2),),
     seed=42,
     split_rule="by paper",
     code_version="0.1.0",
 )
 
 
-def pair(number: int, text: str = "[TITLE]\nA \u2028 paper") -> Pair:
-    return Pair(f"p{number}", f"{number:064x}", text, "[A]\n<No related terms> -\n\n")
+def pair(number: int, text: str = "[TITLE]\nA \u2028 paper") -> TrainingPair:
+    return TrainingPair(f"p{number}", f"{number:064x}", text, "[A]\n<No related terms> -\n\n")
 
 
 @pytest.fixture

@@ -15,15 +15,20 @@ from torch.nn.functional import cross_entropy
 from models.kernels.precision import Precision
 from models.weights.loading import load
 from tests.small_models import FAMILIES, write_tiny_llama
-from trainer.data.tokens import Sample
+from trainer.data.pair_encoding import Sample
+from trainer.qlora.activation_checkpointing import RecomputePlan
 from trainer.qlora.causal_attention import choose_attention
 from trainer.qlora.elementwise import choose_elementwise
 from trainer.qlora.llama import TrainableLlama, head_shape
-from trainer.qlora.low_rank import LoraSettings, peft_config
-from trainer.qlora.recomputation import Plan
+from trainer.qlora.lora import LoraSettings, peft_config
 
 CPU = torch.device("cpu")
-PLANS = [Plan(0, 0, 2), Plan(0, 2, 0), Plan(2, 0, 0), Plan(1, 0, 1, dense=True)]
+PLANS = [
+    RecomputePlan(0, 0, 2),
+    RecomputePlan(0, 2, 0),
+    RecomputePlan(2, 0, 0),
+    RecomputePlan(1, 0, 1, dense=True),
+]
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +103,7 @@ def test_loss_and_gradients_are_pefts_whatever_is_recomputed(folder: Path, dora:
     ours = trainable(folder, LoraSettings(4, 8, dora=dora))
     expected_loss, expected = reference(folder, ours)
     for plan in PLANS:
-        ours.follow(plan)
+        ours.set_plan(plan)
         loss, found = gradients(ours)
         assert loss == pytest.approx(expected_loss, rel=1e-5), plan
         assert len(found) == len(expected), plan
@@ -109,9 +114,9 @@ def test_loss_and_gradients_are_pefts_whatever_is_recomputed(folder: Path, dora:
 
 def test_dropout_follows_from_its_seed_whatever_is_recomputed(folder: Path) -> None:
     ours = trainable(folder, LoraSettings(4, 8, dropout=0.2))
-    ours.follow(PLANS[0])
+    ours.set_plan(PLANS[0])
     loss, stored = gradients(ours, seed=7)
-    ours.follow(PLANS[1])
+    ours.set_plan(PLANS[1])
     again, recomputed = gradients(ours, seed=7)
     assert loss == again
     assert gradients(ours, seed=8)[0] != loss

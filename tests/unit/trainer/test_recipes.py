@@ -15,11 +15,11 @@ from torch.nn.attention import SDPBackend
 
 from errors import UserError
 from trainer.qlora import recipe as recipes
-from trainer.qlora.causal_attention import HeadShape, _sdpa, is_right
+from trainer.qlora.activation_checkpointing import BlockShape, make_plan
+from trainer.qlora.causal_attention import HeadShape, _sdpa, matches_reference
 from trainer.qlora.loss_curve import draw
 from trainer.qlora.recipe import Recipe
-from trainer.qlora.recomputation import BlockShape, make_plan
-from trainer.qlora.schedule import batch_of, learning_rate, shares
+from trainer.qlora.schedule import batch_indices, learning_rate, split_batch
 
 SHIPPED = sorted(path.stem for path in recipes.FOLDER.glob("*.yaml"))
 RECIPE = Recipe("r", "llama31-7", "d", batch=4, epochs=2.5)
@@ -71,7 +71,7 @@ def test_an_unknown_recipe_is_told_which_there_are() -> None:
 def test_every_epoch_sees_every_sample_once(n_samples: int, seed: int) -> None:
     recipe = replace(RECIPE, epochs=2, seed=seed)
     steps = range(recipe.n_steps(n_samples))
-    seen = [index for step in steps for index in batch_of(step, n_samples, recipe)]
+    seen = [index for step in steps for index in batch_indices(step, n_samples, recipe)]
     assert Counter(seen[:n_samples]) == Counter(range(n_samples))
     assert Counter(seen) == Counter(dict.fromkeys(range(n_samples), 2))
 
@@ -79,7 +79,7 @@ def test_every_epoch_sees_every_sample_once(n_samples: int, seed: int) -> None:
 @given(st.lists(st.integers(1, 12_288), min_size=1, max_size=16), st.integers(1, 8))
 @settings(max_examples=50, deadline=None)
 def test_a_batch_is_divided_evenly_and_wholly(lengths: list[int], n_processes: int) -> None:
-    parts = shares(lengths, n_processes)
+    parts = split_batch(lengths, n_processes)
     assert sorted(place for part in parts for place in part) == list(range(len(lengths)))
     loads = [sum(lengths[place] for place in part) for part in parts]
     assert max(loads) - min(loads) <= max(lengths)
@@ -99,10 +99,10 @@ def test_the_rate_warms_up_and_then_stays_or_falls() -> None:
 def test_a_plan_stays_within_memory_and_more_memory_means_less_work(gib: int, dora: bool) -> None:
     shape = replace(SHAPE, dora=dora)
     plan = make_plan(shape, 12_288, gib << 30, 14 << 30)
-    ways = [plan.way(block) for block in range(32)]
+    ways = [plan.mode(block) for block in range(32)]
     assert ways == sorted(ways, key=("input", "attention", "stored").index)
-    kept = sum(shape.bytes_kept(way, 12_288) for way in ways) + shape.bytes_passing(12_288)
-    smallest = plan.tighter() is None
+    kept = sum(shape.saved_bytes(mode, 12_288) for mode in ways) + shape.temporary_bytes(12_288)
+    smallest = plan.with_less_memory() is None
     assert kept <= gib << 30 or smallest
     more = make_plan(shape, 12_288, (gib + 4) << 30, 14 << 30)
     assert (more.stored, -more.input) >= (plan.stored, -plan.input)
@@ -111,8 +111,8 @@ def test_a_plan_stays_within_memory_and_more_memory_means_less_work(gib: int, do
 def test_tightening_a_plan_ends_with_everything_recomputed() -> None:
     plan, seen = make_plan(SHAPE, 12_288, 200 << 30, 14 << 30), 0
     assert (plan.stored, plan.dense) == (32, True)
-    while (tighter := plan.tighter()) is not None:
-        plan, seen = tighter, seen + 1
+    while (with_less_memory := plan.with_less_memory()) is not None:
+        plan, seen = with_less_memory, seen + 1
         assert plan.input + plan.attention + plan.stored == 32
     assert (plan.input, seen < 80) == (32, True)
 
@@ -120,9 +120,9 @@ def test_tightening_a_plan_ends_with_everything_recomputed() -> None:
 def test_attention_is_compared_with_the_plain_one_before_it_is_used() -> None:
     shape, cpu = HeadShape(4, 2, 16), torch.device("cpu")
     fine = _sdpa(SDPBackend.FLASH_ATTENTION, repeat=True)
-    assert is_right(fine, cpu, torch.float32, shape)
-    assert not is_right(lambda q, k, v: fine(q, k, v) * 1.1, cpu, torch.float32, shape)
-    assert not is_right(lambda q, k, v: fine(q, v, v), cpu, torch.float32, shape)
+    assert matches_reference(fine, cpu, torch.float32, shape)
+    assert not matches_reference(lambda q, k, v: fine(q, k, v) * 1.1, cpu, torch.float32, shape)
+    assert not matches_reference(lambda q, k, v: fine(q, v, v), cpu, torch.float32, shape)
 
 
 def test_a_curve_shows_both_losses_and_the_chosen_step() -> None:

@@ -10,7 +10,7 @@ from models.text.aspects import FOUR
 from models.text.parsing import render
 from models.text.review import Item
 from tests.tokenizers import smollm2
-from trainer.data.tokens import review_tokens
+from trainer.data.pair_encoding import review_tokens
 
 
 def test_only_the_text_of_items_is_counted() -> None:

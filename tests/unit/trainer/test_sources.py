@@ -13,12 +13,12 @@ from errors import UserError
 from models.text.aspects import FOUR
 from models.text.parsing import render
 from models.text.review import Item
-from papers.text import read_text
-from trainer.data import openreview
-from trainer.data.importing import detect
+from papers.plain_text import read_text
+from trainer.data import openreview_dump
 from trainer.data.jsonl_sources import read_pairs, read_tables
-from trainer.data.openreview import choose_file, read_forums, source_paper, texts
+from trainer.data.openreview_dump import choose_file, read_forums, source_paper, texts
 from trainer.data.peerread import read_peerread
+from trainer.data.source_import import detect
 from trainer.data.source_records import Problem, SourcePaper
 from trainer.data.venue_forms import load_forms
 
@@ -97,7 +97,7 @@ V2 = [
 ]
 
 
-def forum_of(notes: list[dict[str, Any]], tmp_path: Path) -> openreview.Forum:
+def forum_of(notes: list[dict[str, Any]], tmp_path: Path) -> openreview_dump.Forum:
     file = tmp_path / "notes.jsonl"
     file.write_text("".join(json.dumps(note) + "\n" for note in notes))
     forums, problems = read_forums(file)
@@ -175,7 +175,7 @@ def test_a_new_venue_is_a_new_file(tmp_path: Path) -> None:
     form = "name: w\ninvitation: ^W/\nnotes: {review: Opinion$}\nparts: {strengths: [liked]}\n"
     (tmp_path / "w.yaml").write_text(form)
     reply = {"id": "R", "invitation": "W/-/Opinion", "content": {"liked": "All of it."}}
-    forum = openreview.Forum("F", {"id": "F", "invitation": "W/-/S", "content": {}}, [reply])
+    forum = openreview_dump.Forum("F", {"id": "F", "invitation": "W/-/S", "content": {}}, [reply])
 
     found = source_paper(forum, read_text("T\n\nBody."), "why", load_forms(tmp_path))
 
@@ -239,8 +239,8 @@ def test_tables_are_read_gzipped_and_broken_rows_are_named(tmp_path: Path) -> No
 
 
 def test_a_ready_pair_is_merged_when_its_review_is_in_the_grammar(tmp_path: Path) -> None:
-    ready = render([Item("acceptance", 0, "Clear", "It is clear.")], FOUR)
-    rows = [{"id": "a", "paper": "T\n\nBody.", "review": ready}]
+    merged_review = render([Item("acceptance", 0, "Clear", "It is clear.")], FOUR)
+    rows = [{"id": "a", "paper": "T\n\nBody.", "review": merged_review}]
     rows += [{"paper": "T\n\nBody.", "review": "I like it."}, {"paper": "T"}]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
@@ -248,8 +248,8 @@ def test_a_ready_pair_is_merged_when_its_review_is_in_the_grammar(tmp_path: Path
 
     assert isinstance(merged, SourcePaper)
     assert isinstance(free, SourcePaper)
-    assert (merged.ready, merged.notes) == (ready, ())
-    assert (free.ready, free.notes[0].text) == (None, "I like it.")
+    assert (merged.merged_review, merged.notes) == (merged_review, ())
+    assert (free.merged_review, free.notes[0].text) == (None, "I like it.")
     assert problem == Problem('pairs.jsonl, line 3: "review" is missing or empty.')
 
 

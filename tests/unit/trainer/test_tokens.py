@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.grammar.token_tables import NODE, advance, begin, legal
+from models.grammar.token_tables import NODE, advance, allowed_tokens, initial_state
 from models.text.aspects import ASPECT_SETS
 from models.text.parsing import render
 from models.text.review import Item
 from models.text.templates import CHATML, LLAMA2, LLAMA3, Template, encode_text
 from tests.tokenizers import TOKENIZERS
 from tests.unit.generation.conftest import tables_of
-from trainer.data.dataset import Pair
-from trainer.data.tokens import Limits, PairEncoder, review_tokens
+from trainer.data.dataset import TrainingPair
+from trainer.data.pair_encoding import Limits, PairEncoder, review_tokens
 
 TEMPLATES = {"smollm2": CHATML, "llama3": LLAMA3, "sentencepiece": LLAMA2}
 ITEMS = [
@@ -31,10 +31,10 @@ def test_a_review_becomes_tokens_that_the_grammar_allows(name: str, aspects: str
 
     tokens = [*review_tokens(each.tokenizer, review), each.end_token_id]
 
-    state = begin(torch.tensor([tables.starts[aspects].guided_node]))
+    state = initial_state(torch.tensor([tables.starts[aspects].guided_node]))
     limit, share = torch.tensor([10_000]), torch.tensor([0])
     for position, token in enumerate(tokens):
-        allowed = legal(tables, state, limit, share, len(tables.class_of))
+        allowed = allowed_tokens(tables, state, limit, share, len(tables.class_of))
         assert allowed[0, token], (position, each.tokenizer.decode(tokens[: position + 1]))
         state = advance(tables, state, torch.tensor([token]))
     assert int(state[0, NODE]) == 0
@@ -54,7 +54,7 @@ def test_only_tails_are_cut_and_a_short_review_leaves_room_for_the_paper(
     paper = "word and more " * 200
 
     for review in ("short\n\n", "word and more " * 200):
-        sample = encoder.encode(Pair("a", "b", paper, review))
+        sample = encoder.encode(TrainingPair("a", "b", paper, review))
 
         assert len(sample.prompt_ids) + len(sample.response_ids) == limits.max_pair_tokens
         assert sample.prompt_ids[len(sample.prompt_ids) - len(suffix) :] == suffix

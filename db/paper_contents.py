@@ -1,0 +1,125 @@
+"""Papers' texts, each stored once however often it is submitted; knows nothing of batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, delete, select, update
+
+import papers.paper
+from db.column_types import insert_into, storable
+from db.schema import Job, PaperRow, PurgedPaper
+from db.session import Database
+
+
+@dataclass(frozen=True)
+class PaperContent:
+    """A paper as read. `sections` are [{"heading", "n_chars"}], `body` is what a model sees."""
+
+    sha256: str
+    title: str
+    abstract: str
+    body: str
+    sections: Sequence[Any]
+    flags: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, paper: papers.paper.Paper) -> PaperContent:
+        """Take from a paper what is stored of it."""
+        return cls(
+            sha256=paper.sha256,
+            title=paper.title,
+            abstract=paper.abstract,
+            body=paper.text,
+            sections=tuple({"heading": s.heading, "n_chars": len(s.text)} for s in paper.sections),
+            flags=tuple(str(flag) for flag in paper.flags),
+        )
+
+
+_COLUMNS = (
+    PaperRow.sha256,
+    PaperRow.title,
+    PaperRow.abstract,
+    PaperRow.body,
+    PaperRow.sections,
+    PaperRow.flags,
+)
+#: Papers that one query reads.
+_CHUNK = 200
+
+
+def contents_named(database: Database, custom_id: str) -> list[PaperContent]:
+    """Give the papers that any batch has under this custom_id, or whose SHA-256 it is, by id."""
+    name = storable(custom_id)
+    named = select(Job.paper_id).where(Job.custom_id == name)
+    with database.read() as on:
+        query = select(*_COLUMNS).where(PaperRow.id.in_(named) | (PaperRow.sha256 == name))
+        rows = on.execute(query.order_by(PaperRow.id)).mappings()
+        return [_content_of(dict(row)) for row in rows]
+
+
+def contents_by_id(database: Database, paper_ids: Sequence[int]) -> dict[int, PaperContent]:
+    """Give {paper id: content} of the papers."""
+    found: dict[int, PaperContent] = {}
+    with database.read() as on:
+        for start in range(0, len(paper_ids), _CHUNK):
+            query = select(PaperRow.id, *_COLUMNS).where(
+                PaperRow.id.in_(paper_ids[start:][:_CHUNK])
+            )
+            for row in map(dict, on.execute(query).mappings()):
+                paper_id = row.pop("id")
+                found[paper_id] = _content_of(row)
+    return found
+
+
+def _content_of(row: dict[str, Any]) -> PaperContent:
+    return PaperContent(**{**row, "flags": tuple(row["flags"])})
+
+
+def insert_or_ignore(on: Connection, table: type[Any]) -> Any:
+    """An INSERT that skips rows which a UNIQUE constraint refuses."""
+    return insert_into(on, table).on_conflict_do_nothing()
+
+
+def store_papers(on: Connection, contents: Iterable[PaperContent]) -> dict[str, int]:
+    """Store the papers that are not there yet; return {sha256: paper id} for all of them.
+
+    A paper that was purged gets its text back.
+    """
+    by_hash = {content.sha256: content for content in contents}
+    known = _ids(on, by_hash)
+    if known:
+        _restore(on, known, by_hash)
+    # Sorted: two transactions that store the same papers wait for each other in one order.
+    missing = [_row(by_hash[sha256]) for sha256 in sorted(by_hash.keys() - known)]
+    if not missing:
+        return known
+    on.execute(insert_or_ignore(on, PaperRow), missing)
+    return _ids(on, by_hash)
+
+
+def _restore(on: Connection, known: Mapping[str, int], by_hash: Mapping[str, PaperContent]) -> None:
+    query = delete(PurgedPaper).where(PurgedPaper.paper_id.in_(known.values()))
+    purged = set(on.scalars(query.returning(PurgedPaper.paper_id)))
+    for sha256, paper_id in known.items():
+        if paper_id in purged:
+            on.execute(
+                update(PaperRow).where(PaperRow.id == paper_id).values(**_row(by_hash[sha256]))
+            )
+
+
+def _ids(on: Connection, hashes: Iterable[str]) -> dict[str, int]:
+    # Locked against a purge, which would else empty what a new job is about to need.
+    query = (
+        select(PaperRow.sha256, PaperRow.id)
+        .where(PaperRow.sha256.in_(list(hashes)))
+        .order_by(PaperRow.id)
+        .with_for_update(read=True, key_share=True)
+    )
+    return dict(on.execute(query).all())
+
+
+def _row(content: PaperContent) -> dict[str, Any]:
+    return {**vars(content), "flags": list(content.flags), "n_flags": len(content.flags)}

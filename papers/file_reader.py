@@ -1,0 +1,44 @@
+"""Reads one file that holds one paper, by its format; knows nothing of entries or processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from errors import PaperUnreadable
+from papers.encoding import MAX_TEXT_BYTES, decode
+from papers.entry import Format
+from papers.markdown import read_markdown
+from papers.paper import Paper
+from papers.plain_text import read_text
+from papers.tex import read_tex
+
+#: Bytes; a paper with photographs seldom has more than 50 MB.
+MAX_PDF_BYTES = 300 * 2**20
+
+
+def read_file(path: Path, form: Format, max_pages: int) -> Paper:
+    """Read a paper from its file. Raises PaperUnreadable."""
+    _check_size(path, MAX_PDF_BYTES if form is Format.PDF else MAX_TEXT_BYTES)
+    if form is Format.PDF:
+        from papers.pdf import read_pdf  # loads the PDF library: only in processes that need it
+
+        return read_pdf(path, max_pages)
+    data = path.read_bytes()
+    if form is Format.TEX:
+        return read_tex(data, path.parent)
+    text, flags = decode(data)
+    return read_markdown(text, flags) if form is Format.MARKDOWN else read_text(text, flags)
+
+
+def _check_size(path: Path, limit: int) -> None:
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise PaperUnreadable(
+            f"The file cannot be opened: {error.strerror}.", kind="missing"
+        ) from error
+    if size == 0:
+        raise PaperUnreadable("The file is empty.", kind="empty")
+    if size > limit:
+        sentence = f"The file has {size / 2**20:.0f} MiB; the limit is {limit // 2**20} MiB."
+        raise PaperUnreadable(sentence, kind="too_large")

@@ -1,0 +1,114 @@
+"""From characters to runs of words on one line; knows nothing of columns or of PDF."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from papers.glyphs import Glyph
+
+#: In units of the font size: a wider gap in a line separates words, or runs.
+WORD_GAP, RUN_GAP = 0.14, 1.0
+#: What pdfium gives for a glyph that the font maps to no character.
+_UNMAPPED = frozenset("\x00\ufffe\uffff")
+#: A raised one of these after a word points to a footnote; after a formula it is an exponent.
+_NOTE_MARKS = frozenset("0123456789*∗†‡§¶")
+_BEFORE_NOTE = re.compile(r"([^\W\d_]{3}|[^\W\d_][.,;:!?)”\"'’]+)$")
+
+
+@dataclass(slots=True)
+class TextRun:
+    """Neighbouring characters of one line. `size` is the font size of most of its characters."""
+
+    x0: float
+    top: float
+    x1: float
+    bottom: float
+    size: float
+    bold: bool
+    text: str
+
+    @property
+    def height(self) -> float:
+        """Points from top to bottom."""
+        return self.bottom - self.top
+
+
+def upright(glyphs: list[Glyph], width: float) -> list[Glyph]:
+    """Drop leaning text; on a page that is mostly turned by 90 degrees, turn it back instead."""
+    slanted = [glyph for glyph in glyphs if glyph.style.slanted]
+    if len(slanted) <= 0.8 * len(glyphs) or not slanted:
+        return [glyph for glyph in glyphs if not glyph.style.slanted]
+    clockwise = slanted[-1].top > slanted[0].top
+    for glyph in slanted:
+        x0, x1, top, bottom = glyph.x0, glyph.x1, glyph.top, glyph.bottom
+        if clockwise:
+            glyph.x0, glyph.x1, glyph.top, glyph.bottom = top, bottom, width - x1, width - x0
+        else:
+            glyph.x0, glyph.x1, glyph.top, glyph.bottom = -bottom, -top, x0, x1
+    return slanted
+
+
+def to_runs(glyphs: list[Glyph]) -> Iterator[TextRun]:
+    """Neighbouring characters put together, in the order of the file."""
+    line: list[Glyph] = []
+    after_space = False
+    for glyph in glyphs:
+        if glyph.char.isspace() or glyph.char in _UNMAPPED:
+            after_space = True
+            continue
+        glyph.after_space, after_space = glyph.after_space or after_space, False
+        if line and not _continues(line[-1], glyph):
+            yield _run(line)
+            line = []
+        line.append(glyph)
+    if line:
+        yield _run(line)
+
+
+def _continues(last: Glyph, glyph: Glyph) -> bool:
+    size = max(last.style.size, glyph.style.size, 1.0)
+    overlap = min(last.bottom, glyph.bottom) - max(last.top, glyph.top)
+    smaller = min(last.bottom - last.top, glyph.bottom - glyph.top)
+    return overlap > 0.3 * smaller and -0.6 * size < glyph.x0 - last.x1 < RUN_GAP * size
+
+
+def _run(line: list[Glyph]) -> TextRun:
+    sizes: dict[float, int] = {}
+    for glyph in line:
+        sizes[glyph.style.size] = sizes.get(glyph.style.size, 0) + 1
+    size = max(sizes, key=lambda value: (sizes[value], value))
+    main = [glyph for glyph in line if glyph.style.size == size]
+    return TextRun(
+        x0=min(glyph.x0 for glyph in line),
+        # The median: symbol fonts have boxes that reach far above and below their line.
+        top=sorted(glyph.top for glyph in main)[len(main) // 2],
+        x1=max(glyph.x1 for glyph in line),
+        bottom=sorted(glyph.bottom for glyph in main)[len(main) // 2],
+        size=size,
+        bold=sum(glyph.style.bold for glyph in line) > 0.6 * len(line),
+        text=_text(line, size),
+    )
+
+
+def _text(line: list[Glyph], size: float) -> str:
+    text = ""
+    base = sorted(glyph.bottom for glyph in line)[len(line) // 2]
+    for last, glyph in zip([None, *line], line, strict=False):
+        if _is_note_mark(glyph, size, base) and _BEFORE_NOTE.search(text, len(text) - 6):
+            continue
+        if last is not None and _apart(last, glyph, size):
+            text += " "
+        text += glyph.char
+    return text
+
+
+def _apart(last: Glyph, glyph: Glyph, size: float) -> bool:
+    wide = WORD_GAP * min(size, max(last.style.size, glyph.style.size))
+    return glyph.after_space or glyph.x0 - last.x1 > wide
+
+
+def _is_note_mark(glyph: Glyph, size: float, base: float) -> bool:
+    raised = glyph.bottom < base - 0.15 * size
+    return raised and glyph.style.size < 0.85 * size and glyph.char in _NOTE_MARKS

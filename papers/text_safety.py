@@ -1,0 +1,141 @@
+"""Makes a paper's text safe to put in a prompt; knows nothing of where the text came from.
+
+Two steps. `normalise` takes out what a reader cannot see and repairs ligatures. `neutralise` breaks
+up what a tokenizer or the model's training would take for a part of the prompt itself, so that it
+stays readable but is no longer that string.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from errors import PaperUnreadable
+from papers.paper import Flag, Paper, Section
+
+#: Invisible and direction-changing characters, and the tag characters that can spell hidden ASCII.
+_INVISIBLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+    "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U0001d173-\U0001d17a"
+    "\U000e0000-\U000e0fff]"
+)
+#: Of these, the ones that typesetting leaves behind: no reason for a flag.
+_HARMLESS = frozenset("\u00ad\ufeff\ufe0e\ufe0f")
+#: Controls, lone surrogates, private use and non-characters: nothing that a text can say.
+_UNUSABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ue000-\uf8ff\ufdd0-\ufdef\ufffe\uffff"
+    "\U000f0000-\U0010ffff]"
+)
+#: Letters that differ from plain ones in looks only: ligatures, mathematical alphabets, widths.
+_COMPATIBLE = re.compile("[ĳĲŉǆ-ǌﬀ-ﬆ\U0001d400-\U0001d7ff！-～]")
+_SPACES = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000\u2028\u2029]")
+
+_NAMES = (
+    "s|unk|pad|eos|bos|start_of_turn|end_of_turn|start_of_image|end_of_utterance|file_sep|filename"
+    "|repo_name|reponame|gh_stars|issue_start|issue_comment|issue_closed|jupyter_[a-z]{4,6}"
+    "|empty_output|fim_[a-z]{3,6}|tool_call|tool_response|think"
+)
+#: Special tokens of chat templates, as tokenizers match them in plain text.
+SPECIAL_TOKEN = re.compile(
+    rf"<(?P<bar>[|｜][^\s<>|｜]{{1,64}}[|｜])>|<(?P<sys></?SYS>)>|<(?P<name>/?(?:{_NAMES}))>"
+    r"|\[(?P<square>/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS))\]"
+)
+_HEADINGS = (
+    "TITLE|ABSTRACT|CAPTIONS|CONTENT|Significance and novelty|Potential reasons for acceptance"
+    "|Potential reasons for rejection|Suggestions for improvement"
+    "|How to evaluate the idea of the paper"
+    "|Compared to previous similar works, what are the essential differences[^\\[\\]]{0,90}"
+    "|How to evaluate the experimental results in the paper"
+    "|Other suggestions for further improving the quality of the paper"
+    "|Other important review comments"
+)
+#: The prompt's own marks: its layout, the aspects' headings, the empty marker.
+PROMPT_MARK = re.compile(rf"\[(?P<heading>(?i:{_HEADINGS}))\]|<(?P<empty>(?i:No related terms))>")
+#: The prompt's own sentences, and how a paper may write them instead.
+PROMPT_PHRASES = {
+    "The given paper is as follows": "The given paper is: as follows",
+    'Below is an "Instruction"': "Below is an “Instruction”",
+    'below is an "Instruction"': "below is an “Instruction”",
+    "Section Title: ": "Section title: ",
+    "### Response:": "# # # Response:",
+    "### Instruction:": "# # # Instruction:",
+}
+
+
+def normalise(text: str) -> tuple[str, bool]:
+    """The visible text in composed form, and whether invisible characters were taken out."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n")
+    text = _UNUSABLE.sub("", text)
+    if text.isascii():
+        return text, False
+    hidden = any(char not in _HARMLESS for char in _INVISIBLE.findall(text))
+    text = _SPACES.sub(" ", _INVISIBLE.sub("", text))
+    text = _COMPATIBLE.sub(lambda match: unicodedata.normalize("NFKC", match[0]), text)
+    return unicodedata.normalize("NFC", text), hidden
+
+
+def neutralise(text: str) -> tuple[str, frozenset[str]]:
+    """The text without special tokens and prompt marks, and which kinds of them it held."""
+    text, tokens = SPECIAL_TOKEN.subn(_break_up, text)
+    text, marks = PROMPT_MARK.subn(_break_up, text)
+    for phrase, replacement in PROMPT_PHRASES.items():
+        if phrase in text:
+            text, marks = text.replace(phrase, replacement), marks + 1
+    kinds = {"special_token"} if tokens else set()
+    return text, frozenset(kinds | ({"prompt_mark"} if marks else set()))
+
+
+def _break_up(match: re.Match[str]) -> str:
+    """The same words, but no longer the same string."""
+    inner = match[match.lastgroup or 0]
+    return f"({inner})" if match[0].startswith("[") else f"< {inner} >"
+
+
+class _Cleaner:
+    """Cleans the parts of one paper and remembers what had to be taken out."""
+
+    def __init__(self) -> None:
+        self.kinds: set[str] = set()
+
+    def line(self, text: str) -> str:
+        return self.text(" ".join(text.split()))
+
+    def text(self, text: str) -> str:
+        text, hidden = normalise(text)
+        text = re.sub(r"[ \t]+", " ", text)
+        text, kinds = neutralise(re.sub(r" ?\n\s*", "\n", text).strip())
+        self.kinds |= kinds | ({"invisible_character"} if hidden else set())
+        return text
+
+
+_DETAILS = {
+    "invisible_character": "zero-width or direction-changing characters taken out",
+    "special_token": "special tokens of a chat template broken up",
+    "prompt_mark": "marks or instructions of the prompt broken up",
+}
+
+
+def safe_paper(
+    *,
+    title: str,
+    abstract: str = "",
+    sections: Iterable[Section] = (),
+    captions: Iterable[str] = (),
+    flags: Sequence[Flag] = (),
+) -> Paper:
+    """Clean every part of a paper and flag what was found. Raises PaperUnreadable (empty)."""
+    clean = _Cleaner()
+    paper = Paper(
+        title=clean.line(title),
+        abstract=clean.text(abstract),
+        sections=tuple(
+            Section(clean.line(section.heading), clean.text(section.text)) for section in sections
+        ),
+        captions=tuple(filter(None, map(clean.line, captions))),
+    )
+    if not paper.abstract and not any(section.text for section in paper.sections):
+        raise PaperUnreadable("The paper holds no text.", kind="empty")
+    found = [Flag(kind, detail) for kind, detail in _DETAILS.items() if kind in clean.kinds]
+    return replace(paper, flags=(*flags, *found))
