@@ -115,7 +115,10 @@ def test_commands_and_their_data_come_from_the_wheel(installed: Installation) ->
     assert all(name in listed for name in reviewer.builtin())
     installed.referee("db", "upgrade")
     installed.referee("db", "check")
-    code = "from trainer import forms, recipe; print(len(forms.load_forms().forms), recipe.FOLDER)"
+    code = (
+        "from trainer.data.venue_forms import load_forms; from trainer.qlora.recipe import FOLDER;"
+        "print(len(load_forms().forms), FOLDER)"
+    )
     n_forms, recipes = installed.python(code).split()
     assert int(n_forms) == len(list((ROOT / "configs" / "forms").glob("*.yaml")))
     assert len(list(Path(recipes).glob("*.yaml"))) == len(list(ROOT.glob("configs/train/*.yaml")))
