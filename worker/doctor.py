@@ -93,7 +93,7 @@ def _packages() -> DoctorCheck:
         if found[name] != wanted[name]
     ]
     detail = "; ".join(wrong) or ", ".join(f"{name} {version}" for name, version in found.items())
-    return DoctorCheck("packages", not wrong, detail, "Run `make setup` again.")
+    return DoctorCheck("packages", not wrong, detail, "Install Referee again.")
 
 
 def _home(settings: Settings) -> DoctorCheck:
