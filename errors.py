@@ -1,4 +1,4 @@
-"""The errors of Referee, one class for each different reaction; knows not how they are shown.
+"""The errors of Referee, one class for each different reaction.
 
 A class's docstring is its default message. `UserError` and `MissingPart` end a command with a
 sentence; `RetryLater` and `GiveUp` decide what becomes of a job.

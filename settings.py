@@ -1,4 +1,4 @@
-"""Settings of one Referee process, read once and then frozen; knows nothing of who uses them.
+"""Settings of one Referee process, read once and then frozen.
 
 Precedence: REFEREE_* variables, ./referee.toml, $REFEREE_HOME/referee.toml.
 """

@@ -1,6 +1,6 @@
 """A whole Referee for a measurement: its own home, a real broker, real commands and workers.
 
-Knows nothing of what is measured. Runs from the source folder, without an installed package.
+Runs from the source folder, without an installed package.
 """
 
 from __future__ import annotations

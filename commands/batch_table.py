@@ -1,4 +1,4 @@
-"""Batches and rows as text for a terminal; knows nothing of where they come from."""
+"""Batches and rows as text for a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A calibration as a table, a plot in the terminal and rows for scripts; knows no database."""
+"""A calibration as a table, a plot in the terminal and rows for scripts."""
 
 from __future__ import annotations
 

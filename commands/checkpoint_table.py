@@ -1,4 +1,4 @@
-"""The choice among checkpoints as lines for a terminal and rows for scripts; knows no database."""
+"""The choice among checkpoints as lines for a terminal and rows for scripts."""
 
 from __future__ import annotations
 

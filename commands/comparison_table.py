@@ -1,4 +1,4 @@
-"""A comparison's outcome as rows for a terminal and for scripts; knows no database."""
+"""A comparison's outcome as rows for a terminal and for scripts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`referee eval` from its options to lines and rows; knows no click."""
+"""`referee eval` from its options to lines and rows."""
 
 from __future__ import annotations
 

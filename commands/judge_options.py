@@ -1,4 +1,4 @@
-"""Options that the judge's commands share, and the progress of their steps; knows no comparison."""
+"""Options that the judge's commands share, and the progress of their steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A review as plain text for people; knows nothing of where it is stored."""
+"""A review as plain text for people."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The truth: schema, sessions and every state change as one function; knows nothing of models."""
+"""The truth: schema, sessions and every state change as one function."""

@@ -1,4 +1,4 @@
-"""Adapters in the database, bytes included; knows nothing of what is inside them.
+"""Adapters in the database, bytes included.
 
 An adapter travels to the machines of all workers as a paper does: through the database. Its bytes
 are the files that `files` of its record names, one after the other, in chunks of 1 MiB.

@@ -1,4 +1,4 @@
-"""What an operator does to a batch: cancel, retry, pause, resume; knows nothing of workers."""
+"""What an operator does to a batch: cancel, retry, pause, resume."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Papers into a batch, a chunk at a time; knows nothing of files.
+"""Papers into a batch, a chunk at a time.
 
 A chunk is one transaction of a few statements, whatever it holds, and adding it a second time
 changes nothing.

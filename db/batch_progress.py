@@ -1,4 +1,4 @@
-"""How far batches are: counts, pace, cost and time to go; knows nothing of how it is shown."""
+"""How far batches are: counts, pace, cost and time to go."""
 
 from __future__ import annotations
 

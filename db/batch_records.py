@@ -1,4 +1,4 @@
-"""Batches: opened, resumed and closed by a submit; knows nothing of papers."""
+"""Batches: opened, resumed and closed by a submit."""
 
 from __future__ import annotations
 

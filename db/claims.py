@@ -1,4 +1,4 @@
-"""How a worker takes a job and keeps it: claims and leases; knows nothing of how a job ends."""
+"""How a worker takes a job and keeps it: claims and leases."""
 
 from __future__ import annotations
 

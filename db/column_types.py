@@ -1,4 +1,4 @@
-"""Column types and the database's clock, the same on SQLite and PostgreSQL; knows no table.
+"""Column types and the database's clock, the same on SQLite and PostgreSQL.
 
 All times are epoch seconds as the database counts them: hosts' clocks may differ, the database
 has one.

@@ -1,4 +1,4 @@
-"""Comparisons: opened once for a configuration, their papers chosen; knows nothing of judging."""
+"""Comparisons: opened once for a configuration, their papers chosen."""
 
 from __future__ import annotations
 

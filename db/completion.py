@@ -1,4 +1,4 @@
-"""How a job leaves a worker: with a review, an error, or back to the queue; knows no engine.
+"""How a job leaves a worker: with a review, an error, or back to the queue.
 
 Every write is fenced: it changes nothing unless the job still runs under this worker and attempt.
 """

@@ -1,4 +1,4 @@
-"""Papers of training data with their human reviews and the flags of cleaning; knows no rule.
+"""Papers of training data with their human reviews and the flags of cleaning.
 
 The corpus is what has an origin: papers that were imported for training.
 """

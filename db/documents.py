@@ -1,4 +1,4 @@
-"""The JSON documents of design section 5a; scripts depend on them. Knows nothing of terminals."""
+"""The JSON documents of design section 5a; scripts depend on them."""
 
 from __future__ import annotations
 

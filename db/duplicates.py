@@ -1,4 +1,4 @@
-"""What follows from a job's end: its duplicates' end, and its batch's; knows no worker.
+"""What follows from a job's end: its duplicates' end, and its batch's.
 
 A duplicate has the same paper as its original in the same batch and sample. While one is queued
 its original is queued or running: it ends as the original does, or takes its place.

@@ -1,4 +1,4 @@
-"""Jobs as a submit makes them: originals, duplicates and dead letters; knows nothing of texts."""
+"""Jobs as a submit makes them: originals, duplicates and dead letters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reviews that others wrote, stored once under the id they came with; knows nothing of formats."""
+"""Reviews that others wrote, stored once under the id they came with."""
 
 from __future__ import annotations
 

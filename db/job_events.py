@@ -1,4 +1,4 @@
-"""The audit trail of jobs; knows nothing of what the events mean."""
+"""The audit trail of jobs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Matches, counts and verdicts of a comparison, stored once a paper; knows nothing of judging."""
+"""Matches, counts and verdicts of a comparison, stored once a paper."""
 
 from __future__ import annotations
 

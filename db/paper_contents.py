@@ -1,4 +1,4 @@
-"""Papers' texts, each stored once however often it is submitted; knows nothing of batches."""
+"""Papers' texts, each stored once however often it is submitted."""
 
 from __future__ import annotations
 

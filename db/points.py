@@ -1,4 +1,4 @@
-"""Points of reviews: the texts they are found in, and the points once found; knows no extractor."""
+"""Points of reviews: the texts they are found in, and the points once found."""
 
 from __future__ import annotations
 

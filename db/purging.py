@@ -1,4 +1,4 @@
-"""Deletes what papers and reviews say and keeps what happened; knows no file and no cache.
+"""Deletes what papers and reviews say and keeps what happened.
 
 Hashes, events, counts, scores and ids stay; the words go: papers' texts, raw answers, items, the
 points and reasons that judges drew from them, answers that the gate rejected, inputs of mergers.

@@ -1,4 +1,4 @@
-"""One SELECT against the database and nothing else; knows no table.
+"""One SELECT against the database and nothing else.
 
 Three walls stand on each database, because analysts paste what they find. SQLite: the file is
 opened read-only, an authorizer admits only reading, functions that reach outside are refused.

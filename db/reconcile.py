@@ -1,4 +1,4 @@
-"""What nobody else will do: leases that ran out, deadlines, batches left open; knows no broker.
+"""What nobody else will do: leases that ran out, deadlines, batches left open.
 
 Every worker runs it now and then, and any number of them may at once.
 """

@@ -1,4 +1,4 @@
-"""Reviewers and their immutable versions; knows nothing of what a configuration means."""
+"""Reviewers and their immutable versions."""
 
 from __future__ import annotations
 

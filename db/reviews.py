@@ -1,4 +1,4 @@
-"""Papers and reviews as they are shown and exported; knows nothing of formats."""
+"""Papers and reviews as they are shown and exported."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """Where training papers come from, what cleaning said of them, and inputs of jobs that are not the
-paper itself, as tables; knows nothing of how any of it is made.
+paper itself, as tables.
 """
 
 from __future__ import annotations

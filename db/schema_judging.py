@@ -1,4 +1,4 @@
-"""Points, their matches and verdicts as tables; knows nothing of how a judge decides."""
+"""Points, their matches and verdicts as tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Adapters and the runs that train them as tables; knows nothing of how training works."""
+"""Adapters and the runs that train them as tables."""
 
 from __future__ import annotations
 

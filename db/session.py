@@ -1,4 +1,4 @@
-"""Connections to the database, on SQLite and PostgreSQL alike; knows no table.
+"""Connections to the database, on SQLite and PostgreSQL alike.
 
 Writes and reads are separate on purpose: on SQLite a transaction that writes must say so when it
 begins, or two of them deadlock.

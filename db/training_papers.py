@@ -1,4 +1,4 @@
-"""What a rival's adapter was trained on: hashes, names at the source, titles; knows no rule."""
+"""What a rival's adapter was trained on: hashes, names at the source, titles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training runs and their measured values; knows nothing of how training works."""
+"""Training runs and their measured values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Views for analysts, made anew by every upgrade; knows nothing of who asks.
+"""Views for analysts, made anew by every upgrade.
 
 Times are ISO 8601 text in UTC. docs/sql.md explains each view with a query that a test runs.
 """

@@ -1,4 +1,4 @@
-"""Worker processes as they describe themselves; knows nothing of what they do."""
+"""Worker processes as they describe themselves."""
 
 from __future__ import annotations
 

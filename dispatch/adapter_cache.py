@@ -1,4 +1,4 @@
-"""Gets an adapter onto this machine; knows nothing of what it does.
+"""Gets an adapter onto this machine.
 
 A worker needs two URLs and nothing else: what its cache lacks comes from the adapters that Referee
 is shipped with, or from the database, and is checked and kept.

@@ -1,4 +1,4 @@
-"""From a folder with an adapter to the reviewer version that uses it; knows no engine.
+"""From a folder with an adapter to the reviewer version that uses it.
 
 An adapter is registered once, whoever trained it, and then promoted: a reviewer gets a new version
 that uses it. Batches that were submitted before keep the version that they were bound to.

@@ -1,4 +1,4 @@
-"""The Celery application: settings, queues and the one review task's name. Knows no model, no SQL.
+"""The Celery application: settings, queues and the one review task's name.
 
 A message is a doorbell: it says that there is work on a queue and nothing else. It wakes a slot,
 which reviews until nothing waits. Which job is done is decided by a claim in the database, so a

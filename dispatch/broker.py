@@ -1,6 +1,6 @@
 """The broker of one machine: a Valkey server from a wheel, started by the long-lived process.
 
-Knows nothing of Celery. With REFEREE_BROKER_URL set this module starts nothing.
+With REFEREE_BROKER_URL set this module starts nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Rings for workers: sends messages that say "there is work". Knows nothing of which work it is."""
+"""Rings for workers: sends messages that say "there is work"."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """A Celery consumer step that keeps the broker from handing out a message that is still being
-worked on. Knows nothing of jobs; their leases are the database's.
+worked on.
 
 Redis redelivers a message whose visibility timeout ran out even while its task runs (celery#5935).
 This step moves the deadline of every held message forward three times per timeout. It reads

@@ -1,4 +1,4 @@
-"""A Celery consumer step: the broker's channel keeps its client. Knows no messages and no jobs.
+"""A Celery consumer step: the broker's channel keeps its client.
 
 kombu 5.7 makes a redis client, with a table of 150 replies, for each message that it notes or
 acknowledges; that took a fifteenth of a busy worker's time. The client has no state of its own: the

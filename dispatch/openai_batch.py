@@ -1,6 +1,6 @@
 """A batch as the lines of OpenAI's Batch API: output, errors, and the prompts as input.
 
-docs/openai.md maps states and counts. Knows no file and no endpoint.
+docs/openai.md maps states and counts.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From a reviewer's name to the version that new batches are bound to. Knows no broker."""
+"""From a reviewer's name to the version that new batches are bound to."""
 
 from __future__ import annotations
 

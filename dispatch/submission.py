@@ -1,4 +1,4 @@
-"""`referee submit` as one call: from paths to queued jobs. Knows no model beyond its token counts.
+"""`referee submit` as one call: from paths to queued jobs.
 
 A submit may be killed at any moment and run again: what was stored is found by its custom_id, what
 was read is in the reading cache, and no paper gets a second job.

@@ -1,4 +1,4 @@
-"""Waiting until a batch is done, or until nobody is left who could do it. Knows no broker."""
+"""Waiting until a batch is done, or until nobody is left who could do it."""
 
 from __future__ import annotations
 

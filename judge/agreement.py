@@ -1,4 +1,4 @@
-"""How far two judges, two rankings or two raters agree; knows nothing of what was judged.
+"""How far two judges, two rankings or two raters agree.
 
 Each measure is a statistic in `judge.bootstrap`'s sense, so that its interval comes from resampled
 papers; rows with weight 2 count as two rows.

@@ -1,4 +1,4 @@
-"""Bootstrap over papers; knows nothing of what a paper's values mean.
+"""Bootstrap over papers.
 
 A resample is a row of weights: how often it drew each paper. A statistic maps weights (B, n) to
 values (B,), so that thousands of resamples are one matrix product, and whatever is compared is

@@ -1,4 +1,4 @@
-"""Which suppression makes a reviewer leave aspects empty as often as people do. Knows no queue.
+"""Which suppression makes a reviewer leave aspects empty as often as people do.
 
 For each setting: how often each aspect is empty, how often the last three are empty together, item
 counts, and F1 against the reference with every setting's review of a paper cut to the shortest.

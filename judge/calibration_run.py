@@ -1,4 +1,4 @@
-"""`referee judge calibrate` from its options to a calibration; knows no click."""
+"""`referee judge calibrate` from its options to a calibration."""
 
 from __future__ import annotations
 

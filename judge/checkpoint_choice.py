@@ -1,4 +1,4 @@
-"""Which checkpoint of a training run hits most of people's points; knows no trainer and no click.
+"""Which checkpoint of a training run hits most of people's points.
 
 Each checkpoint's adapter gets a reviewer of its own, which reviews the validation papers through
 the queue. All are held against the one of the least validation loss, by hits at equal item counts.

@@ -1,6 +1,6 @@
 """A comparison carried out: papers chosen, points found, matches stored a few papers at a time.
 
-Run again it goes on where it stopped. Knows no command line and no model.
+Run again it goes on where it stopped.
 """
 
 from __future__ import annotations

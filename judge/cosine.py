@@ -1,4 +1,4 @@
-"""Cosine similarity of texts by MiniLM, vectors kept on disk by content; knows nothing of reviews.
+"""Cosine similarity of texts by MiniLM, vectors kept on disk by content.
 
 The cache is one SQLite file under the home, keyed by the text's hash and named after the model's
 weights: it may be deleted at any time, and several processes may use it at once.

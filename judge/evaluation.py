@@ -1,4 +1,4 @@
-"""`referee eval`: is a new reviewer better than others? Knows no command line.
+"""`referee eval`: is a new reviewer better than others?
 
 Missing reviews are written through the queue, everything is matched and judged; run again it goes
 on where it stopped.

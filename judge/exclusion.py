@@ -1,4 +1,4 @@
-"""Which papers must not judge a rival, because it learnt from them; knows no SQL.
+"""Which papers must not judge a rival, because it learnt from them.
 
 By the text's hash, by its name at the source, or by a title that is nearly the same.
 """

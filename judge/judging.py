@@ -1,7 +1,7 @@
 """Judge-PK over a stored comparison: what is left to ask, and one question at a time.
 
 Each verdict is committed under its unique key before the next is asked for: a killed run repeats
-none. Knows no command line and no queue.
+none.
 """
 
 from __future__ import annotations

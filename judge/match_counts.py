@@ -1,4 +1,4 @@
-"""From matched pairs of a paper to counts and match-PK verdicts; knows no matcher and no SQL.
+"""From matched pairs of a paper to counts and match-PK verdicts.
 
 Match-PK: whoever hits more of the reference's points wins, equal hits are a tie. Once with all
 points, counted; once with as many as the shorter review has, expected over the ways to cut.

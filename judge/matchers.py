@@ -1,7 +1,4 @@
-"""The seam between a comparison and what finds pairs of points; the offline matcher.
-
-Knows no SQL and no paper: a matcher sees two lists of texts.
-"""
+"""The seam between a comparison and what finds pairs of points; the offline matcher."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which points of two reviews say the same: pairs, assignment, counts. Knows no model, no SQL.
+"""Which points of two reviews say the same: pairs, assignment, counts.
 
 A matcher gives pairs with a similarity from 0 to 10; here it is decided which of them count.
 """

@@ -1,4 +1,4 @@
-"""Reviews that a comparison misses, written through the queue; knows no judge.
+"""Reviews that a comparison misses, written through the queue.
 
 The batch's name says what it is for: run again it goes on where it stopped.
 """

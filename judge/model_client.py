@@ -1,6 +1,6 @@
 """Questions to a large model whose answers are JSON of a known shape, read strictly.
 
-Knows no reviews. An answer that does not fit is asked for again, then reported as unreadable:
+An answer that does not fit is asked for again, then reported as unreadable:
 it is never guessed at.
 """
 

@@ -1,4 +1,4 @@
-"""Matchers that ask a large model: Liang's form and MARG's. Know no endpoint and no SQL.
+"""Matchers that ask a large model: Liang's form and MARG's.
 
 Liang et al. 2024 (arXiv 2310.01783): one question lists the pairs with a similarity from 5 to 10;
 7 and more count. MARG (D'Arcy et al. 2024, arXiv 2401.04259): five trials with both lists

@@ -1,4 +1,4 @@
-"""Points of a free-text review as a large model lists them; knows no endpoint and no SQL."""
+"""Points of a free-text review as a large model lists them."""
 
 from __future__ import annotations
 

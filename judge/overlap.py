@@ -1,4 +1,4 @@
-"""How far the points of two reviews overlap, from counts alone; knows no text and no matcher.
+"""How far the points of two reviews overlap, from counts alone.
 
 Definitions: recall, precision and pseudo-Jaccard as MARG (D'Arcy and others 2024) counts them, on
 many-to-many matches; Jaccard, Dice and Szymkiewicz-Simpson as Liang and others (2023) do, on a

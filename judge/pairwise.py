@@ -1,4 +1,4 @@
-"""Judge-PK: a large model holds two reviews against the human ones. Knows no endpoint and no SQL.
+"""Judge-PK: a large model holds two reviews against the human ones.
 
 Each paper is asked in both orders. The verdict is a field of the answer; an answer that cannot be
 read is asked for again and then `invalid`, never a tie.

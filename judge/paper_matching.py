@@ -1,4 +1,4 @@
-"""One paper matched: rivals against the reference, chance and ceiling beside them. Knows no SQL."""
+"""One paper matched: rivals against the reference, chance and ceiling beside them."""
 
 from __future__ import annotations
 

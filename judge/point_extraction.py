@@ -1,4 +1,4 @@
-"""Points of a review: its items, or the sentences of a free text; knows no model and no SQL."""
+"""Points of a review: its items, or the sentences of a free text."""
 
 from __future__ import annotations
 

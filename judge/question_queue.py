@@ -1,4 +1,4 @@
-"""Questions to a judge by way of the queue, or here when no cpu worker takes them. Knows no model.
+"""Questions to a judge by way of the queue, or here when no cpu worker takes them.
 
 The message is only a way to have work done elsewhere: the database says what is left, and what has
 no verdict after a while is sent again.

@@ -1,4 +1,4 @@
-"""From what a user names to versions, papers and matchers; knows no comparison."""
+"""From what a user names to versions, papers and matchers."""
 
 from __future__ import annotations
 

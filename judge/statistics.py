@@ -1,4 +1,4 @@
-"""Intervals and tests for counts of wins, hits and agreements; knows no reviewer and no paper.
+"""Intervals and tests for counts of wins, hits and agreements.
 
 What scipy has is scipy's. Resampling over papers is in `judge.bootstrap`, agreement between judges
 and rank correlations are in `judge.agreement`.

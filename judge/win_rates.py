@@ -1,4 +1,4 @@
-"""From verdicts on papers to a standing with its uncertainty; knows no database and no judge.
+"""From verdicts on papers to a standing with its uncertainty.
 
 Everything is seen from reviewer a. A paper judged in both orders is won by who wins both times.
 """

@@ -1,4 +1,1 @@
-"""Language models: prompts, loading, grammar, suppression, sampling, engines, parsing, the gate.
-
-Knows nothing of queues or databases.
-"""
+"""Language models: prompts, loading, grammar, suppression, sampling, engines, parsing, the gate."""

@@ -1,4 +1,4 @@
-"""Content hashes of weight files, kept beside them; knows nothing of what the weights are."""
+"""Content hashes of weight files, kept beside them."""
 
 from __future__ import annotations
 

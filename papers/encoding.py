@@ -1,4 +1,4 @@
-"""From bytes to text; knows nothing of what the text is."""
+"""From bytes to text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One paper that someone submitted, before it is read; knows nothing of how it is read."""
+"""One paper that someone submitted, before it is read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads one file that holds one paper, by its format; knows nothing of entries or processes."""
+"""Reads one file that holds one paper, by its format."""
 
 from __future__ import annotations
 

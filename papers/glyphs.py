@@ -1,4 +1,4 @@
-"""The characters of a PDF page with their boxes and styles; knows nothing of words or lines.
+"""The characters of a PDF page with their boxes and styles.
 
 Positions are in points from the page's top left corner, y growing downwards.
 """

@@ -1,4 +1,4 @@
-"""Tells the text that a page shows from the text that it hides; knows nothing of what it says.
+"""Tells the text that a page shows from the text that it hides.
 
 Hidden is what a reader of the printed page cannot see: no ink, no contrast with what is behind it
 or painted over it, off the page, or smaller than print.

@@ -1,4 +1,4 @@
-"""One JSON object to a `Paper`: Referee's own lines and OpenAI Batch lines; knows nothing of files.
+"""One JSON object to a `Paper`: Referee's own lines and OpenAI Batch lines.
 
 Referee's: `custom_id` or `id`, `title`, `abstract`, and `text`, or `sections` as a list of
 `{"heading", "text", "kind"}` where kind is body, references, acknowledgments or appendix.

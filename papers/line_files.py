@@ -1,7 +1,4 @@
-"""Lines of JSONL files, plain or gzipped, found once and read again by position.
-
-Knows nothing of what the lines say.
-"""
+"""Lines of JSONL files, plain or gzipped, found once and read again by position."""
 
 from __future__ import annotations
 

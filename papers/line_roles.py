@@ -1,6 +1,6 @@
 """What each line of a printed paper is: title, heading, caption, note, part of a float, or body.
 
-Decided by size, weight, position and wording of lines in reading order; knows nothing of PDF.
+Decided by size, weight, position and wording of lines in reading order.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Markdown to a `Paper`: `#` headings, underlined headings, bold lines; knows nothing of files."""
+"""Markdown to a `Paper`: `#` headings, underlined headings, bold lines."""
 
 from __future__ import annotations
 

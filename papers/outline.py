@@ -1,4 +1,4 @@
-"""From a title and headed blocks of text to a `Paper`; knows nothing of how they are written."""
+"""From a title and headed blocks of text to a `Paper`."""
 
 from __future__ import annotations
 

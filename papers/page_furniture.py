@@ -1,4 +1,4 @@
-"""Takes off a PDF page what belongs to the page and not to the paper; knows nothing of sections.
+"""Takes off a PDF page what belongs to the page and not to the paper.
 
 Furniture: running heads and feet, page numbers, line numbers of review copies, first-page notices.
 """

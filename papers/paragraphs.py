@@ -1,4 +1,4 @@
-"""Puts the lines of a printed page together to paragraphs; knows nothing of where they stood.
+"""Puts the lines of a printed page together to paragraphs.
 
 Words that were broken at a line's end are joined. Whether "state-of-the-" + "art" keeps its hyphen
 is decided by how the paper writes the word elsewhere.

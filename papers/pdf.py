@@ -1,6 +1,6 @@
 """From a PDF file to a `Paper`: what a reader sees of title, abstract, sections and captions.
 
-Knows nothing of processes: `papers.sandbox` runs it where a broken file can do no harm.
+`papers.sandbox` runs it, where a broken file can do no harm.
 """
 
 from __future__ import annotations

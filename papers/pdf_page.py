@@ -1,6 +1,6 @@
 """One PDF page as a reader sees it: runs of text, drawn rules, and what is hidden.
 
-Knows nothing of layout. Positions are in points from the top left corner, y growing downwards.
+Positions are in points from the top left corner, y growing downwards.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Plain text to a `Paper`: the first line is the title, headings are known by number or name.
-
-Knows nothing of files.
-"""
+"""Plain text to a `Paper`: the first line is the title, headings are known by number or name."""
 
 from __future__ import annotations
 

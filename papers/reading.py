@@ -1,8 +1,4 @@
-"""Reads many papers in order, each once, whatever is wrong with some of them.
-
-Knows nothing of batches or jobs: every entry becomes one `Reading`, with a paper or with a sentence
-that says why there is none.
-"""
+"""Reads many papers in order, each once, whatever is wrong with some of them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Remembers what files held when they were last read; a broken cache only costs time.
-
-Knows nothing of how files are read.
-"""
+"""Remembers what files held when they were last read; a broken cache only costs time."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Reading order: from a page's runs to its lines, down one column and then down the next.
-
-Knows nothing of what the lines say, but for the abstract's heading: above it, on the first page,
-names and affiliations stand in columns of their own.
-"""
+"""Reading order: from a page's runs to its lines, down one column and then down the next."""
 
 from __future__ import annotations
 

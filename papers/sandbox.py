@@ -1,6 +1,6 @@
 """Reads files in child processes: one that hangs or crashes its reader costs itself only.
 
-Knows nothing of entries or caches. A child has a wall clock, an address space and nothing to lose.
+A child has a wall clock, an address space and nothing to lose.
 """
 
 from __future__ import annotations

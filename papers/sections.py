@@ -1,7 +1,4 @@
-"""How papers name their parts: abstract, captions, and sections that a review does not look at.
-
-Knows nothing of file formats.
-"""
+"""How papers name their parts: abstract, captions, and sections that a review does not look at."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A `Paper` as JSON and back; knows nothing of where it is kept."""
+"""A `Paper` as JSON and back."""
 
 from __future__ import annotations
 

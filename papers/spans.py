@@ -1,4 +1,4 @@
-"""Takes stretches out of a text, in one pass whatever the text; knows nothing of formats."""
+"""Takes stretches out of a text, in one pass whatever the text."""
 
 from __future__ import annotations
 

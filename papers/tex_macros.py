@@ -1,4 +1,4 @@
-"""TeX macros as text: arguments, simple definitions, unwrapping; knows nothing of papers."""
+"""TeX macros as text: arguments, simple definitions, unwrapping."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From characters to runs of words on one line; knows nothing of columns or of PDF."""
+"""From characters to runs of words on one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Makes a paper's text safe to put in a prompt; knows nothing of where the text came from.
+"""Makes a paper's text safe to put in a prompt.
 
 Two steps. `normalise` takes out what a reader cannot see and repairs ligatures. `neutralise` breaks
 up what a tokenizer or the model's training would take for a part of the prompt itself, so that it

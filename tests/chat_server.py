@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server on loopback whose answers a test writes; knows no judge."""
+"""An OpenAI-compatible server on loopback whose answers a test writes."""
 
 from __future__ import annotations
 

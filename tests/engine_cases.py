@@ -1,4 +1,4 @@
-"""Requests and adapters on which engines are compared; knows no engine."""
+"""Requests and adapters on which engines are compared."""
 
 from __future__ import annotations
 

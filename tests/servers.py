@@ -1,7 +1,4 @@
-"""A broker and a PostgreSQL that measurements and the siege start, break and start again.
-
-Knows nothing of papers.
-"""
+"""A broker and a PostgreSQL that measurements and the siege start, break and start again."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Celery app, the review task, leases, launcher, embedded broker; knows nothing of judging."""
+"""Celery app, the review task, leases, launcher, embedded broker."""

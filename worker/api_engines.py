@@ -1,4 +1,4 @@
-"""Engines of a cpu worker: a client for each reviewer with an endpoint. Knows no SQL, no torch."""
+"""Engines of a cpu worker: a client for each reviewer with an endpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Seconds that are counted while the machine sleeps, too; knows nothing of what is timed.
+"""Seconds that are counted while the machine sleeps, too.
 
 A lease is timed by the database, which does not sleep when a worker's machine does. Whoever judges
 leases must not take a night's sleep for an instant. `time.monotonic()` does: it stands still on

@@ -1,4 +1,4 @@
-"""How many papers may share an engine with one that was in crashes; knows no engine and no SQL.
+"""How many papers may share an engine with one that was in crashes.
 
 When an engine breaks down, each of its papers may be the cause, and most are not. So they are tried
 again in a quarter of the company, and again, until the cause is alone (group testing: Dorfman 1943,

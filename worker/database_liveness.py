@@ -1,4 +1,4 @@
-"""Whether this process may judge that other workers' leases have run out; knows no SQL.
+"""Whether this process may judge that other workers' leases have run out.
 
 A lease that ran out says that its worker died, but only while that worker could have renewed it.
 When the database was away (a restart, a lock that somebody held, a cut cable) or the machine slept,

@@ -1,4 +1,4 @@
-"""The demo: the example papers through every real part here; knows nothing of printing."""
+"""The demo: the example papers through every real part here."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Which engine serves which reviewer in this process. Knows no SQL; torch is imported only when a
-local model is loaded.
-"""
+"""Which engine serves which reviewer in this process."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Whether this worker writes what the reviewer's other reviews were written with.
 
 The first worker that serves a reviewer version pins the hashes of its template and base weights;
-every other must have the same. Knows neither templates nor weights, only their hashes.
+every other must have the same.
 """
 
 from __future__ import annotations

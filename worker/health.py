@@ -1,4 +1,4 @@
-"""A container's health check: has a worker of this host shown a sign of life? Knows nothing else.
+"""A container's health check: has a worker of this host shown a sign of life?
 
 Run as `python -P -m worker.health`; exit 0 when one has within a lease, 1 when none has.
 """

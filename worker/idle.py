@@ -1,4 +1,4 @@
-"""How long a worker has had nothing to do, by the database's word. Knows not what follows."""
+"""How long a worker has had nothing to do, by the database's word."""
 
 from __future__ import annotations
 

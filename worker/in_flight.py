@@ -1,4 +1,4 @@
-"""The papers that a worker process has in its engine now; knows nothing of SQL or Celery.
+"""The papers that a worker process has in its engine now.
 
 Task threads put their claim in and wait; the keeper thread asks what is held, and stops papers that
 were cancelled, lost to another worker, or must be given back because the worker stops.

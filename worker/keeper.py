@@ -1,4 +1,4 @@
-"""The timer thread of a worker: leases, cancellations, signs of life, reconcile. Knows no model.
+"""The timer thread of a worker: leases, cancellations, signs of life, reconcile.
 
 Everything here may fail for a while (the database is away) and is simply done again at the next
 beat; what must not be lost is in the database. No beat waits for the broker.

@@ -1,4 +1,4 @@
-"""How a worker's log lines look, for people or as JSON; knows nothing of what they say.
+"""How a worker's log lines look, for people or as JSON.
 
 What happened to a paper is in a record's `about`: action, job, attempt, and what else is known.
 """

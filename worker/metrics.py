@@ -1,7 +1,7 @@
 """What a worker counts, and one Prometheus endpoint for all workers of a host.
 
 Every process counts in files of its own under one folder; whichever process gets the port serves
-the sum, and another takes over when that one ends. Knows no job and no SQL.
+the sum, and another takes over when that one ends.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What lies between a claim and its review: the request, and the answer read and judged.
-
-Knows no queue, no engine and no SQL.
-"""
+"""What lies between a claim and its review: the request, and the answer read and judged."""
 
 from __future__ import annotations
 

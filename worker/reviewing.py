@@ -1,4 +1,4 @@
-"""The one review task: claim, generate, parse, gate, commit. Knows no Celery and no model.
+"""The one review task: claim, generate, parse, gate, commit.
 
 Its promise: whatever is raised, the claimed job ends in a state that the database agrees to, and
 the thread that ran it is free again.

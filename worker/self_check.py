@@ -1,7 +1,4 @@
-"""How a worker's last papers ended: a sick card writes plausible garbage, or nothing at all.
-
-Knows no engine; the fleet's figures come from the database.
-"""
+"""How a worker's last papers ended: a sick card writes plausible garbage, or nothing at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Refuses what a SQLite file cannot serve: workers on more than one machine. Knows no worker.
+"""Refuses what a SQLite file cannot serve: workers on more than one machine.
 
 SQLite's locks do not reach over networks, and a worker elsewhere would quietly work on a database
 of its own.

@@ -1,6 +1,6 @@
 """Whether a worker takes doorbells from its queue: stopped and started while its tasks run.
 
-Knows nothing of why. A draining worker that still listened would take the doorbells of others.
+A draining worker that still listened would take the doorbells of others.
 """
 
 from __future__ import annotations

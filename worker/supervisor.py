@@ -1,7 +1,4 @@
-"""Keeps child processes running: starts them, restarts them with back-off, stops them together.
-
-Knows nothing of what they do.
-"""
+"""Keeps child processes running: starts them, restarts them with back-off, stops them together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything on this machine: database, broker, workers; knows only how they start and stop."""
+"""Everything on this machine: database, broker, workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ends a worker whose engine hangs; knows nothing of jobs: their leases run out by themselves."""
+"""Ends a worker whose engine hangs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gives a worker process a name that its next life will have again; knows nothing of its work.
+"""Gives a worker process a name that its next life will have again.
 
 `llama31-8b-gpu0@host`: a restarted worker recognises what its former life held. A second living
 worker of the same kind on the same host gets a number.

@@ -1,4 +1,4 @@
-"""Geometry of the win/tie/lose bars; knows no colour and writes no markup."""
+"""Geometry of the win/tie/lose bars."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stored comparison read from the database as it is; knows no statistics and no page."""
+"""A stored comparison read from the database as it is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The figures of a report, worked out from a stored comparison; knows no page and no database."""
+"""The figures of a report, worked out from a stored comparison."""
 
 from __future__ import annotations
 

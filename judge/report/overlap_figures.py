@@ -1,4 +1,4 @@
-"""Overlap with the human reviews, and how full reviews are; knows no verdict and no page."""
+"""Overlap with the human reviews, and how full reviews are."""
 
 from __future__ import annotations
 

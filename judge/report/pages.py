@@ -1,4 +1,4 @@
-"""The report as HTML pages and SVG charts; knows no SQL and works nothing out.
+"""The report as HTML pages and SVG charts.
 
 Titles and reviews are hostile text: every template is escaped by default, a Content-Security-Policy
 forbids scripts and requests, and control characters are replaced before they reach a page.

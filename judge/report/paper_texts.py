@@ -1,4 +1,4 @@
-"""The texts of one compared paper, side by side, with their matches; knows no statistics."""
+"""The texts of one compared paper, side by side, with their matches."""
 
 from __future__ import annotations
 

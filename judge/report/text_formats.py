@@ -1,4 +1,4 @@
-"""The report as Markdown and as one JSON document; knows no page."""
+"""The report as Markdown and as one JSON document."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How figures, methods and roles are put into words; knows no page format."""
+"""How figures, methods and roles are put into words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Published labels read from JSON lines, plain or gzipped; knows no judge.
+"""Published labels read from JSON lines, plain or gzipped.
 
 Each reader says what of a line it needs and ignores the rest.
 """

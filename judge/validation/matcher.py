@@ -1,4 +1,4 @@
-"""The embedding matcher held against APE's and MARG's labels; knows no command line."""
+"""The embedding matcher held against APE's and MARG's labels."""
 
 from __future__ import annotations
 

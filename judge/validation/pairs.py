@@ -1,4 +1,4 @@
-"""How well similarities tell pairs that say the same from pairs that do not; knows no texts.
+"""How well similarities tell pairs that say the same from pairs that do not.
 
 The threshold is chosen on one half of the papers and judged on the other; the halves are cut by a
 hash of the paper's id, so that they stay the same whatever else is in the file.

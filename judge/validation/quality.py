@@ -1,4 +1,4 @@
-"""A large model's verdicts held against people's ratings of reviews; knows no endpoint.
+"""A large model's verdicts held against people's ratings of reviews.
 
 Two reviews of one paper whose rated quality differs clearly are shown in both orders.
 """

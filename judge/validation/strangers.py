@@ -1,5 +1,5 @@
 """People's reviews held against other papers' reviews: a judge that is right prefers the paper's
-own. Knows no command line.
+own.
 
 One review of a paper and one of another paper are the rivals, the paper's other reviews the
 reference; who hits more at equal item counts wins, as in a PK. The threshold is chosen on training

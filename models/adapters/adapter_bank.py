@@ -1,4 +1,4 @@
-"""Holds several adapters beside one model and applies them row by row; knows no requests.
+"""Holds several adapters beside one model and applies them row by row.
 
 The A and B matrices of all adapters of a layer stand side by side in one pair. A row's mask keeps
 the columns of its own adapter, so rows of different adapters share a batch at the price of one

@@ -1,4 +1,4 @@
-"""Reads and checks adapters from local folders; knows nothing of how a model uses them.
+"""Reads and checks adapters from local folders.
 
 Only safetensors are read.
 """

@@ -1,4 +1,4 @@
-"""An adapter's files as they are stored and shipped; knows no database, and needs no torch.
+"""An adapter's files as they are stored and shipped.
 
 A package is a folder with PEFT's two files. `provenance.json`, beside them where an adapter was
 trained, says what it was trained on and for.

@@ -1,4 +1,4 @@
-"""Attaches LoRA and DoRA adapters to a loaded model and switches between them; knows no requests.
+"""Attaches LoRA and DoRA adapters to a loaded model and switches between them.
 
 This is PEFT's own way, one adapter at a time, and the reference for
 `models.adapters.adapter_bank`. Adapters stay beside the base weights and are never merged, so

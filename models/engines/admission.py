@@ -1,4 +1,4 @@
-"""Decides whether a loaded model can serve a request; knows nothing of engines or queues."""
+"""Decides whether a loaded model can serve a request."""
 
 from __future__ import annotations
 

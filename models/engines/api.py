@@ -1,4 +1,4 @@
-"""The engine behind OpenAI-compatible servers; knows nothing of tokenizers, queues or databases.
+"""The engine behind OpenAI-compatible servers.
 
 One thread runs an event loop, so that a cancelled request stops at once and not at its time-out.
 """

@@ -1,4 +1,4 @@
-"""How many requests a device holds at once; knows nothing of what they ask.
+"""How many requests a device holds at once.
 
 The cache gets what weights and the longest prefill leave. Requests differ in length, so there are
 more slots than longest requests: whoever finds no blocks waits, nobody is ever evicted.

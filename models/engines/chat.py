@@ -1,4 +1,4 @@
-"""One exchange of the OpenAI chat format over HTTP; knows nothing of retries or reviews."""
+"""One exchange of the OpenAI chat format over HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The product's engine: many requests at once on one model; knows nothing of jobs.
+"""The product's engine: many requests at once on one model.
 
 One background thread owns the model. It admits a request as soon as a slot and blocks are free,
 reads its prompt, and gives every request in a slot its next token in one step. Prompts are never

@@ -1,4 +1,4 @@
-"""Decodes many requests together, one token of each a step; knows nothing of queues or futures.
+"""Decodes many requests together, one token of each a step.
 
 Everything that a step needs lives on the device in tensors of fixed shape, one row a slot. The host
 writes a row when a request enters or leaves and reads which rows have ended, so a step can be

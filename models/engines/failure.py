@@ -1,7 +1,4 @@
-"""What an engine keeps of an error: words, since an error keeps its frames' tensors alive.
-
-Knows neither engine nor device.
-"""
+"""What an engine keeps of an error: words, since an error keeps its frames' tensors alive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reference engine: plain `generate`, one request at a time; knows nothing of jobs.
+"""The reference engine: plain `generate`, one request at a time.
 
 One background thread owns the model. The faster engine is tested against this one.
 """

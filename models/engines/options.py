@@ -1,4 +1,4 @@
-"""What the maker of an engine may decide; knows no engine."""
+"""What the maker of an engine may decide."""
 
 from __future__ import annotations
 

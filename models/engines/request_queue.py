@@ -1,4 +1,4 @@
-"""Takes requests in for an engine and ends their futures; knows nothing of tensors or models."""
+"""Takes requests in for an engine and ends their futures."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""Sentence embeddings by MiniLM: the model, where it comes from, text to unit vectors. Knows
-nothing of reviews. Torch is imported when the model is loaded.
+"""Sentence embeddings by MiniLM: the model, where it comes from, text to unit vectors.
+
+Torch is imported when the model is loaded.
 
 all-MiniLM-L6-v2 (Apache-2.0): mean-pooled BERT, 384 dimensions, texts cut at 256 word pieces.
 """

@@ -1,4 +1,4 @@
-"""How many requests fit beside a loaded model: tries its longest prefill. Knows no request."""
+"""How many requests fit beside a loaded model: tries its longest prefill."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One aspect's body as an automaton over token classes; knows nothing of headings or aspect sets.
+"""One aspect's body as an automaton over token classes.
 
 models/grammar/token_tables.py says what the tables mean and how they are used.
 """

@@ -1,4 +1,4 @@
-"""The lines that an aspect may hold, as a finite automaton over bytes; knows nothing of tokens.
+"""The lines that an aspect may hold, as a finite automaton over bytes.
 
     body     = marker | item+            (then a blank line)
     marker   = "<No related terms> -\\n\\n"

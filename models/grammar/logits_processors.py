@@ -1,4 +1,4 @@
-"""Guidance, suppression and sampling as one step on a batch; knows nothing of any engine's loop.
+"""Guidance, suppression and sampling as one step on a batch.
 
 Rows of one batch may differ in everything: aspect set, guided or not, suppression, sampling, seed
 and limit. An engine keeps a state [B, 3] of small integers: `initial_state`, then for each step

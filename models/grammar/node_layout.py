@@ -1,4 +1,4 @@
-"""Lays out the nodes of all aspect sets, guided and free; knows nothing of tensors or requests.
+"""Lays out the nodes of all aspect sets, guided and free.
 
 models/grammar/token_tables.py says what the tables mean and how they are used.
 """

@@ -1,4 +1,4 @@
-"""What the grammar spells out itself, in a tokenizer's own tokens; knows nothing of automata."""
+"""What the grammar spells out itself, in a tokenizer's own tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Temperature, top-p and seeded sampling on score tensors; knows nothing of grammars or engines.
+"""Temperature, top-p and seeded sampling on score tensors.
 
 Sampling adds Gumbel noise to the scores, so that the largest sum is a draw from their softmax. The
 noise is a hash of (seed, position, token id): a row's draws depend on nothing else, neither on its

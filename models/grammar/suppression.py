@@ -1,4 +1,4 @@
-"""Makes empty aspects rarer, at one token; knows nothing of where that token stands.
+"""Makes empty aspects rarer, at one token.
 
 The empty marker is `<No related terms> -`. Suppression acts on one token of it, the first after the
 "<" that opens an aspect's first line; the grammar's tables say when a row stands there. With the

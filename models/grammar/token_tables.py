@@ -1,4 +1,4 @@
-"""The output grammar as tables over token classes; knows nothing of models, requests or scores.
+"""The output grammar as tables over token classes.
 
 A review is, for each aspect in order, the line `[Heading]`, a body (see line_automaton.py), a blank
 line; then the end token. Every state of that language, for every aspect set, is one *node*. Tokens

@@ -1,4 +1,4 @@
-"""The bytes that each token id stands for; knows nothing of reviews.
+"""The bytes that each token id stands for.
 
 Text is looked at as UTF-8 bytes because byte-level tokenizers cut characters in two. Covers the two
 families in use: byte-level BPE (Llama 3, SmolLM2) and sentencepiece with byte fallback (Llama 2).

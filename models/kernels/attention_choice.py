@@ -1,4 +1,4 @@
-"""Chooses the attention kernel for a device and says why; knows nothing of weights."""
+"""Chooses the attention kernel for a device and says why."""
 
 from __future__ import annotations
 

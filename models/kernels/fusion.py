@@ -1,4 +1,4 @@
-"""Puts faster operations into a Llama on a GPU, to the same result up to rounding; knows no engine.
+"""Puts faster operations into a Llama on a GPU, to the same result up to rounding.
 
 Norms, rotary positions and SwiGLU move few bytes and much time: a prefill of 9,000 tokens takes 250
 instead of 296 ms on an H200 (Hsu et al. 2024, arXiv:2410.10989).

@@ -1,4 +1,4 @@
-"""The kernels of NF4 matrices, in Triton; know neither PyTorch nor how pieces are chosen."""
+"""The kernels of NF4 matrices, in Triton."""
 
 from __future__ import annotations
 

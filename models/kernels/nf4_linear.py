@@ -1,4 +1,4 @@
-"""Linear layers with NF4 weights that multiply few rows in 4 bits; knows no requests."""
+"""Linear layers with NF4 weights that multiply few rows in 4 bits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Multiplies a few rows by NF4 matrices in 4 bits, or writes them out in bf16; knows no models.
+"""Multiplies a few rows by NF4 matrices in 4 bits, or writes them out in bf16.
 
 Either way a product of low rank, an adapter's, may be added before anything is rounded.
 

@@ -1,4 +1,4 @@
-"""How products with NF4 matrices are cut into pieces for blocks of threads; knows no tensors."""
+"""How products with NF4 matrices are cut into pieces for blocks of threads."""
 
 from __future__ import annotations
 

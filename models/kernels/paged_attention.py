@@ -1,4 +1,4 @@
-"""Attention of a model over a paged cache, as transformers calls it; knows nothing of requests.
+"""Attention of a model over a paged cache, as transformers calls it.
 
 A forward pass carries one of the two plans below as its keyword `paged`. A prefill is one prompt
 that reads only itself; a decode step is one new token of each row, read against its cache.

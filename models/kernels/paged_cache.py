@@ -1,4 +1,4 @@
-"""Keys and values of many requests in blocks of one pool; knows nothing of who writes them.
+"""Keys and values of many requests in blocks of one pool.
 
 A request's blocks are reserved for its longest possible answer when it enters, so none is ever
 evicted or refused half-way (paged attention: Kwon et al. 2023, arXiv:2309.06180, without its

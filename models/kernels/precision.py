@@ -1,4 +1,4 @@
-"""Chooses the number format that a device computes in and says why; knows nothing of models."""
+"""Chooses the number format that a device computes in and says why."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Moves what the host makes to a device without waiting for it; knows no model."""
+"""Moves what the host makes to a device without waiting for it."""
 
 from __future__ import annotations
 

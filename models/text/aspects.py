@@ -1,4 +1,4 @@
-"""The two aspect sets of the recipe with their verbatim system prompts; knows nothing of models."""
+"""The two aspect sets of the recipe with their verbatim system prompts."""
 
 from __future__ import annotations
 

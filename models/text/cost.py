@@ -1,4 +1,4 @@
-"""What reviews by a paid endpoint will cost at most; knows no queue and no database."""
+"""What reviews by a paid endpoint will cost at most."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The quality gate: named checks of one answer; knows nothing of models, jobs or what follows."""
+"""The quality gate: named checks of one answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The seam between a review and what generates it; knows nothing of torch, queues, databases."""
+"""The seam between a review and what generates it."""
 
 from __future__ import annotations
 

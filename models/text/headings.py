@@ -1,4 +1,4 @@
-"""Finds headings in drifted answers by a table; knows nothing of what stands under them."""
+"""Finds headings in drifted answers by a table."""
 
 from __future__ import annotations
 

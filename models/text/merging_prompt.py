@@ -1,4 +1,4 @@
-"""How a model is told to merge a paper's human reviews into one; knows no reviews and no model.
+"""How a model is told to merge a paper's human reviews into one.
 
 The prompt is ours. Its text is part of a reviewer's hash, so a change makes a new reviewer version
 and merges of two prompts are never mixed up.

@@ -1,4 +1,4 @@
-"""From a raw answer to a Review and back; knows nothing of models, jobs or what an answer is for.
+"""From a raw answer to a Review and back.
 
 One pass reads strict and drifted answers alike; `Review.strict` says whether the answer was exactly
 in the output grammar. Every non-whitespace character belongs to exactly one span. Nothing is

@@ -1,4 +1,4 @@
-"""Builds the prompt that a model reads, cut to its limit; knows nothing of weights or files.
+"""Builds the prompt that a model reads, cut to its limit.
 
 The limit counts the whole prompt: system prompt, template, paper and suffix. Only the paper's tail
 is cut. The parts are tokenised apart, so the cut is exact and a paper's text can never become a

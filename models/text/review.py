@@ -1,4 +1,4 @@
-"""A review as its reader sees it, and what the gate said; knows nothing of how it was made."""
+"""A review as its reader sees it, and what the gate said."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A reviewer's configuration: read from YAML, checked, hashed; knows nothing of databases.
+"""A reviewer's configuration: read from YAML, checked, hashed.
 
 Everything that can change what a reviewer writes is in here, so that equal hashes mean equal
 reviewers.

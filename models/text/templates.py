@@ -1,4 +1,4 @@
-"""The official chat formats as explicit strings; knows nothing of papers, cutting or weights.
+"""The official chat formats as explicit strings.
 
 A tokenizer's own chat template is never used: Llama 3.1's of July 2024 ignored
 `add_generation_prompt=False` and always wrote two dates. Sources: Meta's model cards of Llama 2 and

@@ -1,4 +1,4 @@
-"""Turns a Llama-architecture GGUF file into a transformers folder; knows nothing of its origin.
+"""Turns a Llama-architecture GGUF file into a transformers folder.
 
 transformers can do it too, to the same bits, but needs torch, four times as long, and loses the
 pre-tokenizer (SmolLM2's splits numbers into digits).

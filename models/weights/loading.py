@@ -1,4 +1,4 @@
-"""Loads a base model in NF4, or dequantised from NF4; knows nothing of prompts, queues or requests.
+"""Loads a base model in NF4, or dequantised from NF4.
 
 Everything is read from a local folder: no network, no pickle, no code from a checkpoint.
 """

@@ -1,4 +1,4 @@
-"""Keeps quantised weights on disk, so that a restart does not quantise again; knows no engine.
+"""Keeps quantised weights on disk, so that a restart does not quantise again.
 
 An entry is a folder as transformers writes it, named after everything that could change a bit of
 it. It is safe to delete at any time, and by any process.

@@ -1,4 +1,4 @@
-"""Where base weights come from and lie on this machine; knows nothing of how they are loaded.
+"""Where base weights come from and lie on this machine.
 
 No torch here. A folder of weights is as transformers writes it: config.json, tokenizer.json and
 safetensors. Looked for in this order: `$REFEREE_HOME/models/<name>`, the reviewer's `hub` field

@@ -1,6 +1,4 @@
-"""Fetches a wheel through this Python's own pip, so through the user's own index; knows nothing of
-what is in it.
-"""
+"""Fetches a wheel through this Python's own pip, so through the user's own index."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The books after a siege: what was submitted, generated and stored must balance.
-
-Knows nothing of how the siege went, but which papers were in flight when a worker was struck.
-"""
+"""The books after a siege: what was submitted, generated and stored must balance."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The field of a siege: servers, proxies, two hosts of workers, and what each strike does to them.
-
-Knows nothing of when strikes fall or what they must not break.
-"""
+"""The cluster under siege: servers, proxies, two hosts of workers, and what each fault does."""
 
 from __future__ import annotations
 

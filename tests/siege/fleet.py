@@ -1,7 +1,4 @@
-"""Worker processes on two "hosts", restarted when they end as a service manager would.
-
-Knows nothing of why they end.
-"""
+"""Worker processes on two "hosts", restarted when they end as a service manager would."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What a siege will do, from its seed alone: the papers, and when which failure strikes.
-
-Knows nothing of processes.
-"""
+"""What a siege will do, from its seed alone: the papers, and when which failure strikes."""
 
 from __future__ import annotations
 

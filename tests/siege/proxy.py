@@ -1,4 +1,4 @@
-"""TCP proxies that can be cut and mended; know nothing of what passes through them."""
+"""TCP proxies that can be cut and mended."""
 
 from __future__ import annotations
 

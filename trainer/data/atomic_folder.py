@@ -1,4 +1,4 @@
-"""Writes a folder of files whole or not at all; knows nothing of what is in them."""
+"""Writes a folder of files whole or not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules that keep reviews and papers out of training; knows nothing of databases.
+"""Rules that keep reviews and papers out of training.
 
 Every rule has a name and is counted; nothing is deleted. A rule keeps a whole review or paper out,
 or names stretches of a review's text that are left out.

@@ -1,4 +1,4 @@
-"""Applies the cleaning rules to the corpus and counts what is left; knows no rule itself."""
+"""Applies the cleaning rules to the corpus and counts what is left."""
 
 from __future__ import annotations
 

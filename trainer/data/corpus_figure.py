@@ -1,4 +1,4 @@
-"""Draws the corpus' statistics as one SVG picture; knows nothing of databases."""
+"""Draws the corpus' statistics as one SVG picture."""
 
 from __future__ import annotations
 

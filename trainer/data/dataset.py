@@ -1,4 +1,4 @@
-"""A data set of papers and their reviews as a folder; knows nothing of where the pairs come from.
+"""A data set of papers and their reviews as a folder.
 
 The folder holds train.jsonl, validation.jsonl and test.jsonl, a pair a line; card.json, which says
 how the pairs were made and what the files hash to; and README.md, the card for people.

@@ -1,4 +1,4 @@
-"""From the corpus and its merged reviews to a data set; knows nothing of how they were merged."""
+"""From the corpus and its merged reviews to a data set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON objects from files, plain or gzipped, and their fields; knows nothing of what they mean."""
+"""JSON objects from files, plain or gzipped, and their fields."""
 
 from __future__ import annotations
 

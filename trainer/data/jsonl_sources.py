@@ -1,4 +1,4 @@
-"""Two layouts of JSON lines, papers.jsonl with reviews.jsonl and ready pairs; knows no database."""
+"""Two layouts of JSON lines, papers.jsonl with reviews.jsonl and ready pairs."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Merging with a model: jobs of a merged reviewer, each with a paper's human reviews as its input.
 
 Workers run them as they run reviews, with the same claims, retries and gate. An input that this
-reviewer version has merged before is not paid for again. Knows no broker: `announce` rings.
+reviewer version has merged before is not paid for again.
 """
 
 from __future__ import annotations

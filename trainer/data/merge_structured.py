@@ -1,4 +1,4 @@
-"""Merges the corpus' reviews without a model and stores them; knows no queue.
+"""Merges the corpus' reviews without a model and stores them.
 
 With a model, merging is jobs: see trainer.data.merge_jobs.
 """

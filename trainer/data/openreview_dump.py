@@ -1,4 +1,4 @@
-"""Notes of OpenReview, API v1 and v2, as openreview-py returns them; knows no network.
+"""Notes of OpenReview, API v1 and v2, as openreview-py returns them.
 
 A dump is any mix of submissions, with or without `details.replies`, replies, and earlier versions:
 references of API v1 (`referent`) and edits of API v2 (`note.id`). Texts lie in a folder, one file a

@@ -1,4 +1,4 @@
-"""A pair as token ids under the recipe's cut rule; knows nothing of torch or of files.
+"""A pair as token ids under the recipe's cut rule.
 
 The prompt is built as models/text/prompt.py builds it for a worker. The answer is tokenised line
 by line, as models/grammar/token_tables.py makes a model write it: every line begins with a token of

@@ -1,4 +1,4 @@
-"""Which version of a paper its reviewers saw; knows nothing of where versions come from."""
+"""Which version of a paper its reviewers saw."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finds what a reviewer added after the first version of a review; knows nothing of reviews' forms.
+"""Finds what a reviewer added after the first version of a review.
 
 Such text speaks of the rebuttal or of a later version of the paper, which the early paper does not
 hold. With paragraphs a whole paragraph goes; in texts that lost their line breaks, sentences.

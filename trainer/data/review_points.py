@@ -1,4 +1,4 @@
-"""Cuts one review into points, each with its topic and stance; knows nothing of aspects or merging.
+"""Cuts one review into points, each with its topic and stance.
 
 A field of the form tells the stance where it can; sentences are classified where it cannot. A point
 keeps the reviewer's own words.

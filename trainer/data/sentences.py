@@ -1,4 +1,4 @@
-"""Cuts reviews into sentences; knows nothing of what they say."""
+"""Cuts reviews into sentences."""
 
 from __future__ import annotations
 

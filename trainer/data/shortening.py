@@ -1,4 +1,4 @@
-"""Makes a merged review fit a limit in tokens without breaking the output grammar; knows no files.
+"""Makes a merged review fit a limit in tokens without breaking the output grammar.
 
 Whole items go first, the least important of the fullest aspect; an aspect is never emptied, because
 that would teach that nobody had anything to say there. Then the longest texts lose their ends.

@@ -1,4 +1,4 @@
-"""A paper with what people wrote on it, as a source gives it; knows no files and no database."""
+"""A paper with what people wrote on it, as a source gives it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Divides papers into train, validation and test; knows nothing of reviews or databases.
+"""Divides papers into train, validation and test.
 
 Papers whose texts are nearly the same stay together. Nearness is Jaccard similarity of five-word
 shingles, estimated from each paper's smallest hashes (bottom-k sketches, Broder 1997).

@@ -1,7 +1,6 @@
 """What a sentence of a review does: praise, criticise, ask for something, or none of these.
 
 Word lists with a look at negation; no model, so that the same reviews always merge the same way.
-Knows nothing of topics or aspects.
 """
 
 from __future__ import annotations

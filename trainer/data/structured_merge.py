@@ -1,4 +1,4 @@
-"""Merges the reviews of a paper into one by aspect, without a model; knows no database.
+"""Merges the reviews of a paper into one by aspect, without a model.
 
 Deterministic: points that say the same are joined, what more reviewers say comes first, both sides
 of a disagreement are kept, and an aspect about which nobody said anything is left empty.

@@ -1,4 +1,4 @@
-"""Tables for a terminal; knows nothing of what they hold."""
+"""Tables for a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a point of a review is about, and a short title for it; knows nothing of aspects.
+"""What a point of a review is about, and a short title for it.
 
 Subjects are a table in configs/merging. Titles come from that table or from the point's own words,
 so that nothing is invented.

@@ -1,4 +1,4 @@
-"""Review forms of venues, as YAML in configs/forms; knows nothing of notes or networks.
+"""Review forms of venues, as YAML in configs/forms.
 
 A form says, for the invitations that its pattern matches, which field holds which part of a review.
 A new venue is a new file, not new code.

@@ -1,4 +1,4 @@
-"""How much of a forward pass is kept for the backward pass; knows nothing of what is computed.
+"""How much of a forward pass is kept for the backward pass.
 
 Three ways for a block: `stored` keeps what its backward pass reads; `attention` keeps the block's
 input and attention's output and does the rest again, without the last product; `input` keeps the

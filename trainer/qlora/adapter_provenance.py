@@ -1,4 +1,4 @@
-"""What an adapter was made of, as provenance.json beside its weights; knows nothing of training."""
+"""What an adapter was made of, as provenance.json beside its weights."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Causal attention with a backward pass: which kernel is fastest here, and why it was chosen.
 
-Knows nothing of models. FlashAttention-3's wheel has no backward pass, so on Hopper cuDNN's fused
-kernel is the rival of FlashAttention-2; what counts is measured at the run's own length.
+FlashAttention-3's wheel has no backward pass, so on Hopper cuDNN's fused kernel is the rival of
+FlashAttention-2; what counts is measured at the run's own length.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Checkpoints of a run as folders that are there whole or not at all; knows nothing of models.
+"""Checkpoints of a run as folders that are there whole or not at all.
 
 Only safetensors and JSON: what is read back cannot run code.
 """

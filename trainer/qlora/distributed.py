@@ -1,4 +1,4 @@
-"""The processes of one run, one a GPU, as torchrun starts them; knows nothing of models."""
+"""The processes of one run, one a GPU, as torchrun starts them."""
 
 from __future__ import annotations
 

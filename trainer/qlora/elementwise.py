@@ -1,4 +1,4 @@
-"""Norm, gate and rotary position of a Llama as differentiable functions; knows nothing of weights.
+"""Norm, gate and rotary position of a Llama as differentiable functions.
 
 Plain PyTorch everywhere, Liger's Triton kernels on a GPU that has them: each of these operations
 moves many bytes for few sums (Hsu et al. 2024, arXiv:2410.10989).

@@ -1,4 +1,4 @@
-"""Loss and gradients of a Llama with frozen NF4 weights, one sample at a time; knows no data.
+"""Loss and gradients of a Llama with frozen NF4 weights, one sample at a time.
 
 It walks the modules of transformers' own model and computes the same function with fewer bytes
 moved and kept; tests compare it with PEFT on that model.

@@ -1,4 +1,4 @@
-"""Draws a run's losses as a small SVG; knows nothing of how they came about."""
+"""Draws a run's losses as a small SVG."""
 
 from __future__ import annotations
 

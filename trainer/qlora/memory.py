@@ -1,7 +1,4 @@
-"""Fits a run into a GPU's memory: plans what is recomputed and rehearses the longest sample.
-
-Knows nothing of data.
-"""
+"""Fits a run into a GPU's memory: plans what is recomputed and rehearses the longest sample."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 Projections that read the same input are one group: its A matrices are applied in one product. The
 operation that makes the input (norm, gate) belongs to the group too: it is done again in the
 backward pass, which costs a hundredth of the time and saves a third of the activations. A
-dequantised weight never outlives the product that needs it. Knows nothing of models.
+dequantised weight never outlives the product that needs it.
 """
 
 from __future__ import annotations

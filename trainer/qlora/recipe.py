@@ -1,4 +1,4 @@
-"""A training recipe: read from YAML and checked; knows nothing of how it is carried out.
+"""A training recipe: read from YAML and checked.
 
 Base model, template, aspects and limits are those of a reviewer, so that an adapter is trained on
 the prompts that it will be given.

@@ -1,4 +1,4 @@
-"""Cross-entropy of an answer's tokens in tiles; knows nothing of what came before the LM head.
+"""Cross-entropy of an answer's tokens in tiles.
 
 Only rows that predict an answer's token are given, and never more than a tile's scores exist: with
 128,256 entries the scores of 12,288 tokens and their gradients would take 12 GiB in fp32.

@@ -1,7 +1,4 @@
-"""What a run needs, made from its recipe: data set, samples, the model with a fresh adapter.
-
-Knows nothing of runs.
-"""
+"""What a run needs, made from its recipe: data set, samples, the model with a fresh adapter."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The loop of a training run: samples in, steps, looks at the validation loss, checkpoints.
-
-It knows nothing of files of data, command lines or databases: what happens is told to a listener.
-"""
+"""The loop of a training run: samples in, steps, looks at the validation loss, checkpoints."""
 
 from __future__ import annotations
 

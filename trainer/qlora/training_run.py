@@ -1,4 +1,4 @@
-"""A training run from its recipe to an adapter's folder; knows nothing of the command line.
+"""A training run from its recipe to an adapter's folder.
 
 Everything of a run lies in `$REFEREE_HOME/training/<name>`: checkpoints/, adapter/, candidates/.
 """

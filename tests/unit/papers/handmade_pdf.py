@@ -1,4 +1,4 @@
-"""Writes small PDF files byte by byte, good and bad ones; knows nothing of how they are read."""
+"""Writes small PDF files byte by byte, good and bad ones."""
 
 from __future__ import annotations
 
