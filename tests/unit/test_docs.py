@@ -129,7 +129,7 @@ def defined(parts: list[str]) -> bool:
 
 def command_lines(page: str) -> Iterator[list[str]]:
     """The words after `referee` of every command in a code block or in backticks."""
-    blocks = "\n".join(re.findall(r"^```\n(.*?)^```", read(page), re.MULTILINE | re.DOTALL))
+    blocks = "\n".join(re.findall(r"^```\w*\n(.*?)^```", read(page), re.MULTILINE | re.DOTALL))
     lines = blocks.replace("\\\n", " ").splitlines()
     lines += [span.replace("\n", " ") for span in re.findall(r"`(referee [^`]+)`", read(page))]
     for line in lines:
