@@ -7,12 +7,12 @@ RUN pip wheel --no-cache-dir --no-deps --wheel-dir /dist .
 FROM python:3.12-slim
 RUN useradd --create-home --uid 1000 referee
 COPY constraints.txt /tmp/
-# A layer of its own: it stays when only Referee changes.
+# A separate layer, cached when only Referee changes.
 RUN pip install --no-cache-dir "$(sed -n '/^torch==/p' /tmp/constraints.txt)"
 COPY --from=build /dist /tmp/dist
 RUN pip install --no-cache-dir -c /tmp/constraints.txt /tmp/dist/*.whl
 
-# Fetched weights belong to the volume too.
+# Downloaded weights are kept in the volume too.
 ENV REFEREE_HOME=/var/lib/referee HF_HOME=/var/lib/referee/hub HF_HUB_DISABLE_TELEMETRY=1
 RUN install -d -o referee -g referee /var/lib/referee
 USER referee
