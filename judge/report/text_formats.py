@@ -80,18 +80,18 @@ def _plain(value: Any) -> Any:
 
 def _notes(each: ComparisonFigures) -> Iterable[str]:
     facts = [f"{each.n_papers} papers, reference {_cell(each.record.reference.label)}"]
-    facts += [f"{n} left out: {words.exclusion(key)}" for key, n in each.excluded.items()]
+    facts += [f"{n} excluded: {words.exclusion(key)}" for key, n in each.excluded.items()]
     if each.n_unmatched:
         facts.append(f"{each.n_unmatched} not matched yet")
     if insisted := words.lowered(each):
         facts.append(insisted)
-    facts += [f"split {_cell(s)} looked at {n} times" for s, n in each.record.split_uses.items()]
+    facts += [f"split {_cell(s)} used {n} times" for s, n in each.record.split_uses.items()]
     yield "; ".join(facts) + "."
     yield from (_cell(note) for note in (words.disagreement(each), words.bracket(each)) if note)
 
 
 def _methods_table(each: ComparisonFigures) -> str:
-    head = ("Way", "Win", "Tie", "Lose", "Score", "95 %", "Decided, won", "p", "Items a/b")
+    head = ("Method", "Win", "Tie", "Lose", "Score", "95 %", "Won, ties excluded", "p", "Items a/b")
     rows = [
         (
             *(words.method_name(m.method), m.total.win, m.total.tie, m.total.lose),
@@ -127,8 +127,8 @@ def _agreement_table(each: ComparisonFigures) -> str:
         )
         for pair in each.agreements
     ]
-    head = ("Way", "Other way", "Cohen's kappa", "95 %")
-    return f"### Do the ways of judging agree?\n\n{_table(head, rows)}" if rows else ""
+    head = ("Method", "Other method", "Cohen's kappa", "95 %")
+    return f"### Agreement between methods\n\n{_table(head, rows)}" if rows else ""
 
 
 def _overlap_tables(each: ComparisonFigures) -> Iterable[str]:
@@ -147,7 +147,7 @@ def _overlap_tables(each: ComparisonFigures) -> Iterable[str]:
         ]
         if rows:
             head = ("Review", "Points", *map(words.metric_name, METRICS))
-            yield f"### Points in common with the human reviews, {title}\n\n{_table(head, rows)}"
+            yield f"### Overlap with the human reviews, {title}\n\n{_table(head, rows)}"
 
 
 def _sizes_table(each: ComparisonFigures) -> str:

@@ -1,4 +1,4 @@
-"""How figures, methods and roles are put into words."""
+"""Wording of reports: names of methods, roles and metrics, and sentences about the figures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from judge.report.figures import HEADLINE, RAW, ComparisonFigures
 from judge.statistics import Estimate
 from judge.win_rates import Decision, WinRates, papers_needed
 
-#: A PK of fewer papers is refused unless somebody insists.
+#: A PK of fewer papers is refused without --min-papers.
 MIN_PAPERS = 50
 
 _ASPECTS = {
@@ -31,29 +31,29 @@ _METRICS = {
     "pseudo_jaccard": "Pseudo-Jaccard",
 }
 _EXCLUDED = {
-    "trained_hash": "a contestant was trained on the same text",
-    "trained_source": "a contestant was trained on the same source",
-    "trained_title": "a contestant was trained on a paper of nearly the same title",
+    "trained_hash": "a rival was trained on the same text",
+    "trained_source": "a rival was trained on the same source",
+    "trained_title": "a rival was trained on a paper with nearly the same title",
 }
 
 
 def aspect_name(key: str) -> str:
-    """A short name of an aspect."""
+    """Short name of an aspect."""
     return _ASPECTS.get(key, key)
 
 
 def metric_name(key: str) -> str:
-    """A set metric's usual name."""
+    """Usual name of a set metric."""
     return _METRICS[key]
 
 
 def exclusion(key: str) -> str:
-    """Why papers were left out."""
+    """Reason why papers were excluded."""
     return _EXCLUDED.get(key, key)
 
 
 def method_name(method: str) -> str:
-    """What a verdict was reached by."""
+    """Name of a method of judging."""
     if method == HEADLINE:
         return "Human points hit, equal item counts"
     if method == RAW:
@@ -65,7 +65,7 @@ def method_name(method: str) -> str:
 
 
 def role_name(role: str, comparison: ComparisonFigures) -> str:
-    """Who was held against what."""
+    """What is compared in a row of the overlap table."""
     record = comparison.record
     return {
         "a": record.a.label,
@@ -101,7 +101,7 @@ def bounds(estimate: Estimate) -> str:
 
 
 def p_value(p: float) -> str:
-    """A p-value; what is smaller than one in a thousand is said so."""
+    """A p-value; "< 0.001" for smaller ones."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
@@ -138,29 +138,29 @@ def _what_would_decide(total: WinRates, decision: Decision) -> str:
     needed = papers_needed(total, 0.5, decision.rows)
     if needed is None:
         return ""
-    return f" Were this the true score, about {needed} papers would decide."
+    return f" If this is the true score, about {needed} papers are needed to decide."
 
 
 def lowered(comparison: ComparisonFigures) -> str | None:
-    """Say that a PK of fewer papers than usual was allowed; None when it was not."""
+    """Report that fewer papers than usual were allowed; None if not."""
     allowed = comparison.record.config.get("min_papers")
     if not isinstance(allowed, int) or allowed >= MIN_PAPERS:
         return None
-    return f"a PK of under {MIN_PAPERS} papers was allowed (--min-papers {allowed})"
+    return f"fewer than {MIN_PAPERS} papers allowed (--min-papers {allowed})"
 
 
 def disagreement(comparison: ComparisonFigures) -> str | None:
-    """Name the ways of judging that point the other way than the headline; None when none does."""
+    """Name the methods whose direction is opposite to the headline's; None if there are none."""
     if not comparison.disagreements:
         return None
     others = "; ".join(method_name(method) for method in comparison.disagreements)
-    return f"Not all ways of judging agree. The other way than the headline points: {others}."
+    return f"Not all methods agree. Opposite direction to the headline: {others}."
 
 
 def bracket(comparison: ComparisonFigures) -> str | None:
-    """Say whether chance and people bracket the rivals; None when there is nothing to say."""
+    """Report whether chance and people bracket the rivals; None if that was not measured."""
     if comparison.bracketed is None:
         return None
     if comparison.bracketed:
-        return "Both rivals lie above chance and not above people: the figures are in their place."
-    return "A rival lies outside the range from chance to people: read the figures with care."
+        return "Both rivals are above chance and not above people, as expected."
+    return "A rival is outside the range from chance to people: interpret the figures with caution."

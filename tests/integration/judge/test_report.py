@@ -194,8 +194,8 @@ def test_a_headline_that_raw_hits_contradict_says_so(database: Database, tmp_pat
     (figures,) = made(database, tmp_path, comparison)
     assert decisions([figures])[comparison].direction == "worse"
     assert "match" in figures.disagreements
-    assert "Not all ways of judging agree" in (tmp_path / "index.html").read_text()
-    assert "Not all ways of judging agree" in (tmp_path / "report.md").read_text()
+    assert "Not all methods agree" in (tmp_path / "index.html").read_text()
+    assert "Not all methods agree" in (tmp_path / "report.md").read_text()
 
 
 @ONE_DATABASE
