@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -68,11 +67,12 @@ def model() -> None:
 @model.command("list")
 @json_option
 def list_models(as_json: bool) -> None:
-    """List the base models of the known reviewers and where they lie."""
+    """List the base models that come with Referee and where they are stored."""
+    from models.text import bases
     from models.weights import store
     from settings import get_settings
 
-    found = store.listing(_bases().values(), get_settings().home)
+    found = store.listing(bases.builtin().values(), get_settings().home)
     if as_json:
         echo_json([{**vars(m), "folder": m.folder and str(m.folder)} for m in found])
         return
@@ -89,6 +89,7 @@ def fetch_model(name: str) -> None:
     The judge's embedding model is called minilm-l6-v2.
     """
     from models.engines import sentence_embedding
+    from models.text import bases
     from models.weights import store
     from settings import get_settings
 
@@ -98,11 +99,11 @@ def fetch_model(name: str) -> None:
             str(sentence_embedding.fetch(home, lambda sentence: click.echo(sentence, err=True)))
         )
         return
-    bases = _bases()
-    if name not in bases:
-        known = ", ".join(sorted([*bases, sentence_embedding.NAME]))
+    builtin = bases.builtin()
+    if name not in builtin:
+        known = ", ".join(sorted([*builtin, sentence_embedding.NAME]))
         raise UserError(f"There is no base model {name!r}. Known: {known}.")
-    folder = store.fetch(bases[name], get_settings().home, lambda s: click.echo(s, err=True))
+    folder = store.fetch(builtin[name], get_settings().home, lambda s: click.echo(s, err=True))
     click.echo(str(folder))
 
 
@@ -144,10 +145,3 @@ def import_reviews(file: Path, reviewer_name: str, file_format: str, aspects: st
         click.echo(f"referee: {sentence}", err=True)
     if done.problems:
         raise click.exceptions.Exit(1)
-
-
-def _bases() -> dict[str, Any]:
-    from models.text.reviewer import builtin, load
-
-    configs = [load(path) for path in builtin().values()]
-    return {config.base.name: config.base for config in configs if config.base is not None}

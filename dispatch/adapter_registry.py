@@ -30,8 +30,10 @@ from models.adapters.adapter_package import (
     read_provenance,
 )
 from models.hashes import adapter_sha256
+from models.text import bases
 from models.text import reviewer as configurations
-from models.text.reviewer import BaseModel, ReviewerConfig
+from models.text.bases import BaseModel
+from models.text.reviewer import ReviewerConfig
 from models.weights import store
 
 #: What of its provenance an adapter's record keeps beside the columns.
@@ -150,19 +152,18 @@ def _provenance(adapter: Adapter) -> Provenance:
 
 
 def _base(database: Database, name: str) -> BaseModel:
-    """A base model by the name or the hub's name that a known reviewer gives it."""
-    shipped = [configurations.load(path) for path in configurations.builtin().values()]
+    """A base model by its name or the hub's: a shipped one, or that of an added reviewer."""
     added = [
-        configurations.from_json(version.config)
+        configurations.from_json(version.config).base
         for version in reviewers.listing(database)
         if version.kind == "local"
     ]
-    bases = [config.base for config in (*shipped, *added) if config.base is not None]
-    for base in bases:
+    known = [*bases.builtin().values(), *(base for base in added if base is not None)]
+    for base in known:
         if name in (base.name, base.hub):
             return base
-    known = ", ".join(sorted({base.name for base in bases}))
-    raise UserError(f"No reviewer has the base model {name!r}. Known: {known}.")
+    names = ", ".join(sorted({base.name for base in known}))
+    raise UserError(f"There is no base model {name!r}. Known: {names}.")
 
 
 def check_fits(adapter: Adapter, config: ReviewerConfig) -> None:

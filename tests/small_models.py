@@ -17,7 +17,7 @@ from transformers.utils import logging as transformers_logging
 
 from models.engines import sentence_embedding
 from models.text import reviewer
-from models.text.reviewer import BaseModel
+from models.text.bases import BaseModel
 from models.text.templates import TEMPLATES
 from models.weights import store
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from errors import MissingPart, RequestRefused, UserError
+from models.text.bases import BaseModel
 from models.text.generation import Engine
-from models.text.reviewer import BaseModel, ReviewerConfig
+from models.text.reviewer import ReviewerConfig
 from models.weights import store
 from settings import Settings
 

@@ -25,7 +25,7 @@ from models.kernels.nf4_linear import Nf4Linear, fused_layer_groups
 from models.kernels.nf4_product import LowRank
 from models.kernels.nf4_tiling import RANK_STEP
 from models.kernels.transfer import set_entry, upload
-from models.text.reviewer import BaseModel
+from models.text.bases import BaseModel
 
 #: Adapters that stay attached though no row uses them; a batch that comes back finds its own.
 MAX_ATTACHED = 4

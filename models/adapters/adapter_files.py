@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from errors import RequestRefused
 from models.hashes import adapter_sha256
-from models.text.reviewer import BaseModel
+from models.text.bases import BaseModel
 
 _WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."

@@ -19,7 +19,7 @@ from peft.utils.save_and_load import set_peft_model_state_dict
 
 from errors import RequestRefused
 from models.adapters.adapter_files import adapter_refused, read_adapter
-from models.text.reviewer import BaseModel
+from models.text.bases import BaseModel
 
 
 class PeftAdapters:

@@ -19,6 +19,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from errors import UserError
 from models.text.aspects import ASPECT_SETS, AspectSet
+from models.text.bases import BaseModel, with_base
 from models.text.gate import CHECKS, ON_DEMAND, GateConfig
 from models.text.generation import ReviewRequest, Suppression
 from models.text.merging_prompt import STRUCTURED, merging_prompt
@@ -35,18 +36,6 @@ MAX_PROMPT_TOKENS = 11_138
 MAX_NEW_TOKENS = 1_150
 
 _FOLDER = package_folder("configs") / "reviewers"
-
-
-@dataclass(frozen=True)
-class BaseModel:
-    """The weights below the adapters. `rope_scaling` overrides the checkpoint's own."""
-
-    name: str
-    hub: str
-    revision: str
-    #: Positions, in tokens, after `rope_scaling`.
-    max_context: int
-    rope_scaling: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -174,7 +163,8 @@ def load(path: Path) -> ReviewerConfig:
 def from_json(document: Mapping[str, Any], *, source: str = "reviewer") -> ReviewerConfig:
     """A checked reviewer; `source` is named in the UserError that says what is wrong."""
     try:
-        config = _adapter().validate_json(json.dumps(_with_limits(document), default=str))
+        described = _with_limits(with_base(document, source))
+        config = _adapter().validate_json(json.dumps(described, default=str))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "file"

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from errors import UserError
-from models.text.reviewer import BaseModel
+from models.text.bases import BaseModel
 from models.weights.loading import load
 
 #: What of a base's folder describes its tokenizer and templates, and goes along.

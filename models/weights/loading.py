@@ -25,7 +25,7 @@ from models.hashes import weights_sha256
 from models.kernels.attention_choice import AttentionChoice, choose_attention
 from models.kernels.fusion import fuse
 from models.kernels.precision import Precision, choose_precision
-from models.text.reviewer import BaseModel
+from models.text.bases import BaseModel
 from models.text.templates import TEMPLATES, Template
 from models.weights.quantised_cache import WeightsCache
 from models.weights.store import load_tokenizer

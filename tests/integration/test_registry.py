@@ -22,7 +22,8 @@ from dispatch.adapter_cache import AdapterCache
 from errors import RequestRefused, UserError
 from models.adapters.adapter_package import CONFIG, PROVENANCE, WEIGHTS
 from models.text import reviewer as configurations
-from models.text.reviewer import BaseModel, ReviewerConfig
+from models.text.bases import BaseModel
+from models.text.reviewer import ReviewerConfig
 from models.weights.loading import load
 from tests.adapters import change, write_adapter
 from tests.integration.db.content import a_reviewer, paper, submit
@@ -124,7 +125,7 @@ def _changed(name: str, **changes: Any) -> Callable[[Path], None]:
         (_changed(CONFIG, r=8), "its rank is 8"),
         (_changed(CONFIG, peft_type="IA3"), "neither a LoRA nor a DoRA"),
         (_changed(CONFIG, base_model_name_or_path="gpt2"), "on gpt2, not on tiny-llama"),
-        (_changed(PROVENANCE, base="gpt2"), "No reviewer has the base model 'gpt2'"),
+        (_changed(PROVENANCE, base="gpt2"), "There is no base model 'gpt2'"),
         (_changed(PROVENANCE, template_sha256="0" * 64), "another llama3 template"),
         (_changed(PROVENANCE, prompt_sha256="0" * 64), "another prompt for 4 aspects"),
         (_changed(PROVENANCE, aspects=None), "aspects: input should be a valid string"),

@@ -20,7 +20,8 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from errors import UserError
 from models.text import reviewer
-from models.text.reviewer import BaseModel, ReviewerConfig
+from models.text.bases import BaseModel
+from models.text.reviewer import ReviewerConfig
 from resources import package_folder
 from trainer.data.pair_encoding import Limits
 

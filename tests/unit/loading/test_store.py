@@ -12,7 +12,7 @@ import pytest
 
 from errors import MissingPart
 from models import hashes
-from models.text.reviewer import BaseModel
+from models.text.bases import BaseModel
 from models.weights import store
 
 BASE = BaseModel(name="tiny", hub="nobody/no-such-model", revision="0" * 40, max_context=512)
@@ -86,7 +86,7 @@ def test_a_hub_that_cannot_be_reached_gives_one_sentence(tmp_path: Path) -> None
     code = (
         "from pathlib import Path; from errors import MissingPart\n"
         "from models.weights import store\n"
-        "from models.text.reviewer import BaseModel\n"
+        "from models.text.bases import BaseModel\n"
         f"base = BaseModel('tiny', 'nobody/no-such-model', '{'0' * 40}', 512)\n"
         f"try: store.fetch(base, Path({str(tmp_path)!r}))\n"
         "except MissingPart as missing: print(missing)"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from errors import UserError
+from models.text import bases
 from models.text.aspects import ASPECT_SETS, SEVEN
 from models.text.generation import Suppression
 from models.text.reviewer import MAX_PROMPT_TOKENS, ReviewerConfig, builtin, from_json, load
@@ -31,6 +32,25 @@ MERGERS = {
     **{f"merged-structured-{aspects}": "cpu" for aspects in "74"},
     **{f"merged-api-{aspects}": "cpu" for aspects in "74"},
     **{f"merged-local-{aspects}": "reviews.llama31-8b" for aspects in "74"},
+}
+#: Hashes that databases, adapters and reports of earlier versions hold.
+SHA256 = {
+    "demo-4": "97d2c456f811806b059e81e4a91389234d06a3d7c35d24091beeadf141914813",
+    "demo-7": "6491d4463c841263deb0ea2031bffd5e73d2c13b460f6732ac62413203012ac9",
+    "gpt4-1106-4": "ee1b884adcd0bb9df863b6d479201d933bea843d4bf41e1fc4136c247fc2472f",
+    "gpt4-1106-7": "2f49e1f728a859b0197907e9507ebc8e451054725b639ad10cc1d9666458853f",
+    "llama2-4": "12a394d5659929e47ee05a7ba9fc78739c20c3973e3d9569879b541a337e7a1c",
+    "llama2-7": "237ddeeb00e52f324c795611d116ff9a6d98d9aff5469e7960efc40639d23f41",
+    "llama3-4-qdora": "e327ed227bcba23212ff2e008790ce58c126d600366784c10b17bed455bef0a6",
+    "llama3-7": "48a346f94bbce4f33fe73bdce2eefce0bc5e197a059054325ca22ff834540270",
+    "llama31-4": "04bc096cc1af62aa7c497434c4834d7b25d6c1af0d573d6d00083914184a1b50",
+    "llama31-7": "9a7f291d3c0c293576856667ad49d2524ebb781802e2c0d1a06e57c17cebf6e7",
+    "merged-api-4": "0d1e2edd402e5bcd60e2e0debc2084e19c367bcb227c574636d565ace8f4630c",
+    "merged-api-7": "88416b9b44652c054867f4de700532a8e3f56b694557a68eb867dd26a42de2d1",
+    "merged-local-4": "fab562cb4f0ba3d115dee0ee0ee107eb128256e9fb23184465ff30006f71aec5",
+    "merged-local-7": "179718bae9ebbf83635d9d0bd5b3a09d11dc8b4b617c9f181aa446fbc4a3c714",
+    "merged-structured-4": "f77e34296385ab4dcce5e9bd36ea22ba123105eedd8bfc85ec4d30d38ced8283",
+    "merged-structured-7": "fc82c43dd1d38e114dcdf598cf7e39bf08b18c3b56c03c4d9a0eacff86776740",
 }
 
 
@@ -80,6 +100,22 @@ def test_a_merger_has_its_queue_and_a_prompt_of_its_own(name: str) -> None:
     if "structured" not in name:
         assert all(f"[{a.heading}]" in config.system_prompt for a in config.aspect_set.aspects)
         assert {"complete", "grounded"} <= set(config.gate.fatal)
+
+
+@pytest.mark.parametrize("name", builtin())
+def test_a_shipped_reviewer_keeps_its_hash(name: str) -> None:
+    assert load(builtin()[name]).sha256 == SHA256[name]
+
+
+@pytest.mark.parametrize("name", bases.builtin())
+def test_naming_a_base_is_describing_it(name: str) -> None:
+    base = bases.builtin()[name]
+    content = {"name": "mine", "kind": "local", "aspects": "4"}
+    named = from_json({**content, "base": name})
+
+    assert named.base == base
+    assert named == from_json({**content, "base": asdict(base), "template": named.template})
+    assert from_json({**content, "base": name, "template": "llama2"}).template == "llama2"
 
 
 def test_llama2_is_stretched_to_12288_positions() -> None:
@@ -161,6 +197,11 @@ BAD = [
     ({"template": "vicuna"}, r"template: must be one of llama3, llama2, chatml"),
     ({"template": None}, r"template: must be one of"),
     ({"base": None}, r"base: a local reviewer needs a base model"),
+    (
+        {"base": "../llama31-8b"},
+        r"base: there is no base model '\.\./llama31-8b': name one of llama2-7b, .*, or describe",
+    ),
+    ({"base": 7}, r"base: .*"),
     ({"base": {"name": "x"}}, r"base\.\w+: field required"),
     ({"suppression": {"coefficient": 0.0}}, r"suppression\.coefficient: must be above 0"),
     ({"suppression": {"coefficient": 1.5}}, r"suppression\.coefficient: .*at most 1"),

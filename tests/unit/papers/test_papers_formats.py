@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from papers.markdown import read_markdown
 from papers.paper import Paper
 from papers.plain_text import read_text
 from papers.tex import read_tex
+from tests.site import ROOT
 
 TEXT = """\
 A Study of Things
@@ -248,3 +250,16 @@ def test_every_paper_of_the_shared_sets_is_read(name: str) -> None:
                 assert not [
                     one for one in cut if len(one["text"]) > 200 and one["text"] in paper.text
                 ]
+
+
+def test_contributing_names_every_module_that_knows_formats() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    part = text[text.index("An input format for papers") :].split("\n\n")[1]
+    listed = set(re.findall(r"^- `(papers/\w+\.py)`", part, re.MULTILINE))
+    knowing = {
+        f"{path.parent.name}/{path.name}"
+        for package in ("papers", "commands", "dispatch", "worker", "trainer", "judge")
+        for path in (ROOT / package).rglob("*.py")
+        if re.search(r"\bFormat\.[A-Z]", path.read_text())
+    }
+    assert listed == knowing | {"papers/NAME.py", "papers/entry.py"}
