@@ -102,12 +102,12 @@ def write_tiny_llama(folder: Path, family: str, *, seed: int = 0, **changes: Any
         "intermediate_size": 256,
         "num_hidden_layers": 2,
         "num_attention_heads": 8,
+        "tie_word_embeddings": False,
         # Wide enough that the random scores are not all but equal.
         "initializer_range": 0.1,
     }
     config = LlamaConfig(
         vocab_size=tokenizer.get_vocab_size(),
-        tie_word_embeddings=False,
         **{**shape, **FAMILIES[family].config, **changes},
     )
     torch.manual_seed(seed)

@@ -5,6 +5,7 @@ Everything is read from a local folder: no network, no pickle, no code from a ch
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, GenerationConfig
@@ -27,6 +29,7 @@ from models.kernels.fusion import fuse
 from models.kernels.precision import Precision, choose_precision
 from models.text.bases import BaseModel
 from models.text.templates import TEMPLATES, Template
+from models.weights.architectures import check_class, check_values
 from models.weights.quantised_cache import WeightsCache
 from models.weights.store import load_tokenizer
 
@@ -64,6 +67,7 @@ def load(
     cache: WeightsCache | None = None,
     fused: bool = True,
     nf4_kernels: bool = True,
+    training: bool = False,
 ) -> LoadedModel:
     """Load the weights in `folder` as `base` says.
 
@@ -71,14 +75,18 @@ def load(
     values once, which costs memory and saves time. With `cache` the NF4 weights are read from there
     when they were quantised before, to the same bits. Embeddings and LM head are never quantised.
     `fused` False leaves the modules as transformers made them, for comparison; `nf4_kernels` False
-    leaves the products with NF4 weights to bitsandbytes, which has gradients.
-    UserError when `template` does not fit the tokenizer; MissingPart when the folder does not load.
+    leaves the products with NF4 weights to bitsandbytes, which has gradients. `training` also
+    refuses what can be loaded but not trained.
+    UserError, before any weights are read, when `models.weights.architectures` does not name the
+    model or `template` does not fit its tokenizer; MissingPart when the folder does not load.
     """
+    _silence_libraries()
+    config = _read_config(folder, base, training=training)
     attention = attention or choose_attention(device)
     precision = precision or choose_precision(device)
     tokenizer = load_tokenizer(folder)
     TEMPLATES[template].check(tokenizer)
-    model = _load_nf4(folder, base, device, attention, precision, cache)
+    model = _load_nf4(folder, base, config, device, attention, precision, cache)
     if weights == "bf16":
         model = model.dequantize(dtype=precision.dtype)
     model.eval()
@@ -103,13 +111,13 @@ def load(
 def _load_nf4(
     folder: Path,
     base: BaseModel,
+    config: Any,
     device: torch.device,
     attention: AttentionChoice,
     precision: Precision,
     cache: WeightsCache | None,
 ) -> Any:
     """Read the quantised weights that were kept, or quantise them and keep them."""
-    _silence_libraries()
     options = {
         "dtype": precision.dtype,
         "device_map": {"": device},
@@ -118,7 +126,7 @@ def _load_nf4(
         "use_safetensors": True,
     }
     if cache is None:
-        return _quantise(folder, base, precision, options)
+        return _quantise(folder, base, config, precision, options)
     entry = cache.entry(
         {
             "weights_sha256": weights_sha256(folder),
@@ -135,12 +143,14 @@ def _load_nf4(
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             log.warning("the kept weights in %s are not read: %s", entry, error)
             shutil.rmtree(entry, ignore_errors=True)
-    model = _quantise(folder, base, precision, options)
+    model = _quantise(folder, base, config, precision, options)
     cache.save(model, entry)
     return model
 
 
-def _quantise(folder: Path, base: BaseModel, precision: Precision, options: dict[str, Any]) -> Any:
+def _quantise(
+    folder: Path, base: BaseModel, config: Any, precision: Precision, options: dict[str, Any]
+) -> Any:
     quantisation = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -150,7 +160,7 @@ def _quantise(folder: Path, base: BaseModel, precision: Precision, options: dict
     try:
         return AutoModelForCausalLM.from_pretrained(
             folder,
-            config=_config(folder, base),
+            config=config,
             quantization_config=quantisation,
             **options,
         )
@@ -158,11 +168,22 @@ def _quantise(folder: Path, base: BaseModel, precision: Precision, options: dict
         raise MissingPart(f"the weights of {base.name} in {folder} do not load: {error}") from error
 
 
-def _config(folder: Path, base: BaseModel) -> Any:
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+def _read_config(folder: Path, base: BaseModel, *, training: bool) -> Any:
+    """The folder's configuration with the base's RoPE, of a supported architecture."""
+    try:
+        document = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if not isinstance(document, dict):
+            raise ValueError("config.json is not a JSON object")
+        architecture = check_class(document, folder)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, StrictDataclassError) as error:
+        raise MissingPart(
+            f"the configuration of {base.name} in {folder} cannot be read: {error}"
+        ) from error
     if base.rope_scaling is not None:
         config.rope_parameters = {**config.rope_parameters, **base.rope_scaling}
         config.max_position_embeddings = base.max_context
+    check_values(config.to_dict(), folder, architecture, training=training)
     return config
 
 

@@ -156,6 +156,7 @@ class TrainingRun:
             attention=AttentionChoice("sdpa", "not used"),
             precision=_FULL_PRECISION if self.options.full_precision else None,
             nf4_kernels=False,
+            training=True,
         )
 
     def _training(self, listener: ProgressListener, stop: Callable[[], bool]) -> Training:

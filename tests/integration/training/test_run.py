@@ -29,6 +29,7 @@ from models.weights.loading import load
 from tests.small_models import FAMILIES, write_tiny_llama
 from trainer.data.dataset import TrainingPair, write
 from trainer.data.dataset_card import Card, CardSource, CutRule
+from trainer.qlora import recipe as recipes
 from trainer.qlora.checkpoints import Checkpoints
 from trainer.qlora.distributed import Processes, init_processes
 from trainer.qlora.recipe import Lora, Recipe
@@ -247,6 +248,45 @@ def test_each_checkpoint_can_become_an_adapter(home: Path, whole: TrainingResult
     hashes = [adapter_sha256(each) for each in trained.candidates]
     assert hashes[0] != hashes[1]
     assert whole.adapter_sha256 in hashes
+
+
+def test_a_llama_32_is_trained_by_two_yaml_files(home: Path, tmp_path: Path) -> None:
+    # Given a model with what tells Llama 3.2 from 3.1, and a reviewer and a recipe of one's own
+    rope = {**FAMILIES["llama31"].config["rope_parameters"], "factor": 32.0}
+    folder = write_tiny_llama(
+        tmp_path / "model", "llama31", tie_word_embeddings=True, rope_parameters=rope
+    )
+    (tmp_path / "reviewer.yaml").write_text(
+        "name: llama32-4\nkind: local\naspects: '4'\ntemplate: llama3\nguided: true\n"
+        f"base: {{name: llama32-3b, hub: {folder}, revision: '', max_context: 131072}}\n"
+    )
+    (tmp_path / "recipe.yaml").write_text(
+        f"name: llama32-4\nreviewer: {tmp_path / 'reviewer.yaml'}\ndataset: tiny\n"
+        "lora: {rank: 4, alpha: 8}\nbatch: 4\nlearning_rate: 1.0e-2\nmax_steps: 2\n"
+    )
+    # When it is trained
+    trained = train(home, "llama32", recipe=recipes.load(tmp_path / "recipe.yaml"))
+    # Then it learns, and its adapter fits the model that an engine loads
+    first, second = (each["loss"] for each in trained.outcome.position.history)
+    assert second < first
+    assert trained.adapter is not None
+    assert trained.adapter_sha256 is not None
+    base = recipes.load(tmp_path / "recipe.yaml").base
+    loaded = load(folder, base, template="llama3", device=torch.device("cpu"))
+    loaded.adapters.attach(trained.adapter, trained.adapter_sha256)
+
+
+def test_an_architecture_that_training_does_not_compute_is_refused(tmp_path: Path) -> None:
+    write_home(tmp_path)
+    path = tmp_path / "models" / "llama31-8b" / "config.json"
+    path.write_text(
+        json.dumps(
+            json.loads(path.read_text())
+            | {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"]}
+        )
+    )
+    with pytest.raises(UserError, match="holds a Qwen3ForCausalLM; supported architectures"):
+        train(tmp_path, "other")
 
 
 def _on_a_full_disk(home: Path, answers: Any) -> None:

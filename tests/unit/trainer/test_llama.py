@@ -36,6 +36,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_llama(tmp_path_factory.mktemp("llama31"), "llama31")
 
 
+#: Llamas that differ from the one above in what `models.weights.architectures` leaves open.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "tied embeddings": {"tie_word_embeddings": True},
+    "heads wider than the hidden state": {"head_dim": 32},
+    "linear RoPE": {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 3.0}},
+}
+
+
 def model_of(folder: Path) -> Any:
     family = FAMILIES["llama31"]
     precision = Precision(torch.float32, "test")
@@ -110,6 +118,21 @@ def test_loss_and_gradients_are_pefts_whatever_is_recomputed(folder: Path, dora:
         for name, gradient in found.items():
             wanted = expected[name.removesuffix(".weight")]
             assert (gradient - wanted).norm() <= 1e-4 * wanted.norm(), (plan, name)
+
+
+@pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
+def test_loss_and_gradients_are_pefts_for_every_supported_llama(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    folder = write_tiny_llama(tmp_path, "llama31", **changes)
+    ours = trainable(folder, LoraSettings(4, 8))
+    expected_loss, expected = reference(folder, ours)
+    ours.set_plan(PLANS[0])
+    loss, found = gradients(ours)
+    assert loss == pytest.approx(expected_loss, rel=1e-5)
+    for name, gradient in found.items():
+        wanted = expected[name.removesuffix(".weight")]
+        assert (gradient - wanted).norm() <= 1e-4 * wanted.norm(), name
 
 
 def test_dropout_follows_from_its_seed_whatever_is_recomputed(folder: Path) -> None:
