@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
 from benchmarks.measured import report
-from models.kernels.attention_choice import AttentionChoice
+from models.kernels.device_support import AttentionChoice
 from models.text.aspects import EMPTY_LINE
 from models.weights import store
 from models.weights.loading import load as load_model

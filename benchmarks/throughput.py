@@ -32,7 +32,7 @@ from models.engines.capacity import limit_gpu_memory
 from models.engines.continuous import ContinuousEngine
 from models.engines.options import EngineOptions
 from models.hashes import adapter_sha256
-from models.kernels.attention_choice import AttentionChoice, choose_attention
+from models.kernels.device_support import AttentionChoice, choose_attention
 from models.kernels.nf4_linear import Nf4Linear
 from models.kernels.paged_cache import CacheKind
 from models.text.generation import Generation, ReviewRequest

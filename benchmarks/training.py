@@ -178,7 +178,7 @@ def _ours(
 
 def _loaded(model: Path, device: torch.device) -> LoadedModel:
     """The model in NF4, as a training loads it."""
-    from models.kernels.attention_choice import AttentionChoice
+    from models.kernels.device_support import AttentionChoice
     from models.text.reviewer import builtin
     from models.text.reviewer import load as load_reviewer
     from models.weights.loading import load

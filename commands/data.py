@@ -181,10 +181,9 @@ def build(
     """
     from dispatch import roster
     from settings import get_settings
-    from trainer.data.dataset_build import BuildOptions, build
+    from trainer.data.dataset_build import BuildOptions, build, target_of
     from trainer.data.dataset_card import tables
     from trainer.data.splitting import SplitShares
-    from trainer.data.target_tokenizer import target_of
     from trainer.data.text_table import print_tables
 
     database = ready_database()

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 from papers.outline import paper_from_blocks
 from papers.paper import Flag, Paper, Section
-from papers.plain_text import blocks, plain_heading, read_text, split_title
+from papers.plain_text import blocks, plain_heading, read_text, remove_between, split_title
 from papers.sections import is_named
-from papers.spans import remove_between
 
 #: A paper with fewer marked headings than this has unmarked ones.
 FEW_HEADINGS = 3

@@ -7,6 +7,7 @@ mark on its own line, blocks apart by a blank line, sections opened by `Section 
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -54,6 +55,33 @@ class Paper:
     def sha256(self) -> str:
         """Hash of the laid-out text: two sources with equal text are one paper."""
         return hashlib.sha256(self.text.encode()).hexdigest()
+
+    def to_json(self) -> bytes:
+        """The paper as one JSON document, for the cache and between processes."""
+        return json.dumps(
+            {
+                "title": self.title,
+                "abstract": self.abstract,
+                "sections": [[section.heading, section.text] for section in self.sections],
+                "captions": list(self.captions),
+                "flags": [[flag.kind, flag.detail, flag.page] for flag in self.flags],
+            },
+            ensure_ascii=False,
+        ).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Paper:
+        """Undo `to_json`. Raises ValueError, KeyError or TypeError for any other data."""
+        value = json.loads(data)
+        return cls(
+            title=str(value["title"]),
+            abstract=str(value["abstract"]),
+            sections=tuple(Section(str(heading), str(text)) for heading, text in value["sections"]),
+            captions=tuple(map(str, value["captions"])),
+            flags=tuple(
+                Flag(str(kind), str(detail), page) for kind, detail, page in value["flags"]
+            ),
+        )
 
 
 def prompt_text(paper: Paper) -> str:

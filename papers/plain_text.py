@@ -63,3 +63,19 @@ def plain_heading(line: str, before: str) -> str | None:
     if numbered and not before.strip() and text[-1] not in ".,;:":
         return text
     return None
+
+
+def remove_between(text: str, opening: re.Pattern[str], closing: re.Pattern[str]) -> str:
+    """Remove each span from an opening to the next closing; an opening that is not closed stays.
+
+    A lazy regular expression takes quadratic time on openings without a closing.
+    """
+    parts: list[str] = []
+    start = 0
+    while (found := opening.search(text, start)) is not None:
+        end = closing.search(text, found.end())
+        if end is None:
+            break
+        parts.append(text[start : found.start()])
+        start = end.end()
+    return " ".join([*parts, text[start:]])

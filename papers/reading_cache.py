@@ -13,7 +13,6 @@ from pathlib import Path
 from types import TracebackType
 
 from papers.paper import Paper
-from papers.serialisation import dump, load
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +68,7 @@ class ReadingCache:
                 " WHERE path = ? AND size = ? AND mtime_ns = ? AND reader = ?",
                 (*_key(path), reader_version()),
             ).fetchone()
-            return load(row[0]) if row else None
+            return Paper.from_json(row[0]) if row else None
         except (sqlite3.Error, OSError, ValueError, KeyError, TypeError) as error:
             log.warning("reading cache: %s", error)
             return None
@@ -81,7 +80,7 @@ class ReadingCache:
         try:
             self._connection.execute(
                 "INSERT OR REPLACE INTO reading VALUES (?, ?, ?, ?, ?)",
-                (*_key(path), reader_version(), dump(paper)),
+                (*_key(path), reader_version(), paper.to_json()),
             )
             self._pending += 1
             if self._pending >= BATCH:

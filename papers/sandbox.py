@@ -22,7 +22,6 @@ from errors import PaperUnreadable
 from papers.entry import Format
 from papers.file_reader import read_file
 from papers.paper import Paper
-from papers.serialisation import dump, load
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +99,7 @@ class _Child:
         if answer[:1] == b"E":
             kind, sentence = json.loads(answer[1:])
             raise PaperUnreadable(sentence, kind=kind)
-        return load(answer[1:])
+        return Paper.from_json(answer[1:])
 
     def close(self) -> None:
         """Let no reading start any more, and end the one that runs."""
@@ -156,7 +155,7 @@ def _serve(pipe: Connection, limits: PdfLimits, read: Read) -> None:
 
 def _answer(path: Path, form: Format, limits: PdfLimits, read: Read) -> bytes:
     try:
-        return b"P" + dump(read(path, form, limits.pages))
+        return b"P" + read(path, form, limits.pages).to_json()
     except PaperUnreadable as error:
         failure = (error.kind, str(error))
     except MemoryError:

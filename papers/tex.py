@@ -13,7 +13,7 @@ from errors import PaperUnreadable
 from papers.encoding import MAX_TEXT_BYTES, decode
 from papers.outline import paper_from_blocks
 from papers.paper import Flag, Paper, Section
-from papers.spans import remove_between
+from papers.plain_text import remove_between
 from papers.tex_macros import argument, expand, plain
 
 #: Files within files within files: deeper is a loop.

@@ -15,8 +15,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from models.hashes import adapter_sha256
-from models.kernels.attention_choice import AttentionChoice
-from models.kernels.precision import Precision
+from models.kernels.device_support import AttentionChoice, Precision
 from models.text.aspects import FOUR, SEVEN
 from models.text.generation import Engine, ReviewRequest, Suppression
 from models.weights.loading import LoadedModel, load

@@ -17,7 +17,7 @@ from bitsandbytes.functional import dequantize_blockwise
 from bitsandbytes.nn import Linear4bit
 from transformers.models.llama import modeling_llama
 
-from models.kernels.gpu_check import nf4_kernels_unavailable
+from models.kernels.device_support import nf4_kernels_unavailable
 
 
 def unnest_scales(model: Any) -> None:

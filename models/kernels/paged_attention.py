@@ -207,7 +207,7 @@ _LIBRARIES = {"flash_attention_3": "flash_attn_interface", "flash_attention_2": 
 
 
 def kernel_for(attention: str, kind: CacheKind = "bf16") -> AttentionKernel:
-    """Give the kernel for a name from `models.kernels.attention_choice.choose_attention`.
+    """Give the kernel for a name from `models.kernels.device_support.choose_attention`.
 
     MissingPart when it cannot read a cache of this kind.
     """

@@ -24,9 +24,13 @@ from transformers.utils import logging as transformers_logging
 from errors import MissingPart
 from models.adapters.peft_adapters import PeftAdapters
 from models.hashes import weights_sha256
-from models.kernels.attention_choice import AttentionChoice, choose_attention
+from models.kernels.device_support import (
+    AttentionChoice,
+    Precision,
+    choose_attention,
+    choose_precision,
+)
 from models.kernels.fusion import fuse
-from models.kernels.precision import Precision, choose_precision
 from models.text.bases import BaseModel
 from models.text.templates import TEMPLATES, Template
 from models.weights.architectures import check_class, check_values

@@ -25,10 +25,9 @@ from models.engines.generate import GenerateEngine
 from models.engines.options import EngineOptions
 from models.grammar.token_tables import GrammarTables
 from models.hashes import adapter_sha256
-from models.kernels.attention_choice import AttentionChoice
+from models.kernels.device_support import AttentionChoice, Precision
 from models.kernels.paged_attention import ATTENTION, DecodePlan, kernel_for
 from models.kernels.paged_cache import FP8, CacheKind, CacheShape, PagedCache
-from models.kernels.precision import Precision
 from models.text.aspects import FOUR, SEVEN
 from models.text.generation import ReviewRequest
 from models.weights.loading import LoadedModel, load

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from models.engines.generate import GenerateEngine
-from models.kernels.attention_choice import choose_attention
+from models.kernels.device_support import choose_attention
 from models.text import reviewer
 from models.text.parsing import parse
 from models.weights.loading import LoadedModel, Weights, load

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.kernels.precision import Precision
+from models.kernels.device_support import Precision
 from models.weights.loading import load
 from tests.small_models import FAMILIES, write_tiny_llama
 from trainer.data.pair_encoding import Sample

@@ -17,6 +17,8 @@ from models.text.aspects import ASPECT_SETS
 from models.text.review import Item
 from models.text.reviewer import ReviewerConfig
 from models.text.templates import TEMPLATES, AnyTokenizer
+from models.weights import store
+from settings import Settings
 from trainer.data import dataset, splitting
 from trainer.data.cleaning_rules import percentile
 from trainer.data.dataset import Dataset, TrainingPair
@@ -50,6 +52,15 @@ class TargetModel:
     config: ReviewerConfig
     tokenizer: AnyTokenizer
     tokenizer_name: str
+
+
+def target_of(config: ReviewerConfig, settings: Settings) -> TargetModel:
+    """A local reviewer with its tokenizer. MissingPart when its model is not on this machine."""
+    if config.base is None or config.template is None:
+        raise UserError(f"{config.name} has no local model that could learn from a data set.")
+    tokenizer = store.load_tokenizer(store.resolve(config.base, settings.home))
+    TEMPLATES[config.template].check(tokenizer)
+    return TargetModel(config, tokenizer, config.base.name)
 
 
 @dataclass(frozen=True)

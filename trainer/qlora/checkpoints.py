@@ -70,7 +70,8 @@ class Checkpoints:
             scratch.mkdir(parents=True)
             for name in ("adapter", "optimiser", "gradients"):
                 save_file(dict(getattr(state, name)), scratch / f"{name}.safetensors")
-            _write(scratch / "position.json", json.dumps(asdict(state.position)))
+            position = json.dumps(asdict(state.position))
+            (scratch / "position.json").write_text(position, encoding="utf-8")
             _sync(scratch)
             shutil.rmtree(target, ignore_errors=True)
             scratch.rename(target)
@@ -127,10 +128,6 @@ class Checkpoints:
                 shutil.rmtree(path, ignore_errors=True)
         for path in self.folder.glob(f"*{_PARTIAL}"):
             shutil.rmtree(path, ignore_errors=True)
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 def _sync(folder: Path) -> None:

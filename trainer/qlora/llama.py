@@ -196,7 +196,7 @@ class TrainableLlama:
         mixed = self._attend(query, key, value, shared)
         if last:
             mixed, hidden = mixed[shared.rows], hidden[shared.rows]
-        (hidden,) = call("out", _identity, [mixed], residual=hidden)
+        (hidden,) = call("out", lambda value: value, [mixed], residual=hidden)
         gate_up = call("gate_up", norm(layer.post_attention_layernorm), [hidden])
         # DoRA's gradients read gate and up once more, so the gate must not write over them.
         gate: Any = _copying_inputs(elementwise.gate) if dora else elementwise.gate
@@ -284,10 +284,6 @@ def _weights(model: Any) -> Mapping[str, FrozenWeight]:
 def _eps(norm: Any) -> float:
     eps: float = norm.variance_epsilon
     return eps
-
-
-def _identity(value: Tensor) -> Tensor:
-    return value
 
 
 def _copying_inputs(gate: Any) -> Any:

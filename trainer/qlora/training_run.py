@@ -20,8 +20,7 @@ from tokenizers import Tokenizer
 
 from errors import UserError
 from models.hashes import adapter_sha256
-from models.kernels.attention_choice import AttentionChoice
-from models.kernels.precision import Precision
+from models.kernels.device_support import AttentionChoice, Precision
 from models.weights import store
 from models.weights.loading import LoadedModel
 from models.weights.loading import load as load_model

@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from errors import UserError
 from models.adapters.peft_adapters import PeftAdapters
 from models.hashes import adapter_sha256
-from models.kernels.precision import Precision
+from models.kernels.device_support import Precision
 from models.text.aspects import FOUR
 from models.weights.loading import load
 from tests.small_models import FAMILIES, write_tiny_llama

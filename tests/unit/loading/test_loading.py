@@ -13,7 +13,7 @@ from bitsandbytes.functional import dequantize_4bit
 from bitsandbytes.nn import Linear4bit
 
 from errors import MissingPart, UserError
-from models.kernels.precision import Precision, choose_precision
+from models.kernels.device_support import Precision, choose_precision
 from models.weights.loading import LoadedModel, load
 from tests.small_models import FAMILIES, write_tiny_llama
 

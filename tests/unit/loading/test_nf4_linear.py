@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from models.adapters.adapter_bank import AdapterBank
 from models.kernels import nf4_linear
+from models.kernels.device_support import Precision
 from models.kernels.fusion import unnest_scales
 from models.kernels.nf4_linear import Nf4Linear, replace_linears
 from models.kernels.nf4_product import TABLE_FACTOR, LowRank, LowRankTerm, Nf4Matrix
 from models.kernels.nf4_tiling import BLOCK_WEIGHTS
-from models.kernels.precision import Precision
 from models.weights.loading import load
 from tests.engine_cases import LLAMA31, write_adapters
 from tests.small_models import write_tiny_llama

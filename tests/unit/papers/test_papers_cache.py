@@ -11,7 +11,6 @@ from handmade_pdf import line, pdf, prose
 from papers import reading_cache as cache_module
 from papers.paper import Flag, Paper, Section
 from papers.reading import PdfLimits, Reading, ReadingCache, discover, read_all
-from papers.serialisation import dump, load
 
 
 @pytest.fixture
@@ -85,4 +84,4 @@ def test_paper_survives_its_record() -> None:
     paper = Paper(
         "T é", "A", (Section("", "x"), Section("H", "y\nz")), ("c",), (Flag("k", "d", 3),)
     )
-    assert load(dump(paper)) == paper
+    assert Paper.from_json(paper.to_json()) == paper

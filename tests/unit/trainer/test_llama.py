@@ -12,7 +12,7 @@ from peft import get_peft_model
 from peft.utils.save_and_load import set_peft_model_state_dict
 from torch.nn.functional import cross_entropy
 
-from models.kernels.precision import Precision
+from models.kernels.device_support import Precision
 from models.weights.loading import load
 from tests.small_models import FAMILIES, write_tiny_llama
 from trainer.data.pair_encoding import Sample

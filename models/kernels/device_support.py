@@ -1,0 +1,75 @@
+"""Choose number format, attention kernel and NF4 products for a device, with the reasons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import torch
+from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_available
+
+#: Compute capability of H100 and H200.
+_HOPPER = (9, 0)
+#: Compute capability 8.x: Ampere and Ada.
+_AMPERE_AND_ADA = 8
+
+
+@dataclass(frozen=True)
+class Precision:
+    """The format of activations and of every weight that is not in NF4."""
+
+    dtype: torch.dtype
+    reason: str
+
+    @property
+    def name(self) -> str:
+        """As in `bfloat16`."""
+        return str(self.dtype).removeprefix("torch.")
+
+
+@dataclass(frozen=True)
+class AttentionChoice:
+    """A name that transformers understands, and a sentence for `referee doctor`."""
+
+    name: str
+    reason: str
+
+
+def choose_precision(device: torch.device) -> Precision:
+    """bf16, as trained, where the device has it; emulating it takes a CPU 4 times as long."""
+    if device.type != "cpu":
+        return Precision(torch.bfloat16, "a GPU computes in bfloat16, as trained")
+    capabilities = torch.cpu.get_capabilities()
+    if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"):
+        return Precision(torch.bfloat16, "this CPU has bfloat16 instructions")
+    return Precision(torch.float32, "this CPU has no bfloat16 instructions")
+
+
+def choose_attention(device: torch.device) -> AttentionChoice:
+    """The fastest attention kernel that the device and the installed packages offer."""
+    if device.type != "cuda":
+        return AttentionChoice("sdpa", "no GPU: PyTorch's own attention")
+    capability = torch.cuda.get_device_capability(device)
+    card = torch.cuda.get_device_name(device)
+    if capability == _HOPPER and is_flash_attn_3_available():
+        return AttentionChoice("flash_attention_3", f"{card} and FlashAttention-3 is here")
+    if capability[0] in (_AMPERE_AND_ADA, _HOPPER[0]) and is_flash_attn_2_available():
+        return AttentionChoice("flash_attention_2", f"{card} and flash-attn is here")
+    return AttentionChoice("sdpa", f"{card}, and {_missing(capability)}: PyTorch's own attention")
+
+
+def _missing(capability: tuple[int, int]) -> str:
+    if capability == _HOPPER:
+        return "neither FlashAttention-3 nor flash-attn is installed"
+    if capability[0] == _AMPERE_AND_ADA:
+        return "flash-attn is not installed"
+    return f"there is no FlashAttention for compute capability {capability[0]}.{capability[1]}"
+
+
+def nf4_kernels_unavailable(device: torch.device) -> str:
+    """Why this device does not multiply small batches by NF4 weights in 4 bits; "" if it does."""
+    if device.type != "cuda":
+        return "no GPU"
+    if torch.cuda.get_device_capability(device)[0] != _HOPPER[0]:
+        return "in 4 bits measured on Hopper only"
+    return "" if find_spec("triton") else "Triton is not installed"
