@@ -1,4 +1,4 @@
-"""Content hashes of weight files, kept beside them."""
+"""Content hashes of weight files, cached beside them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-#: Remembers what a file of this size and time hashed to, since hashing 16 GB takes half a minute.
+#: Caches hashes by name, size and modification time: hashing 16 GB takes half a minute.
 _CACHE_NAME = ".sha256.json"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -25,7 +25,7 @@ def adapter_sha256(folder: Path) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """Hash of one file's bytes, read in pieces."""
+    """Hash of one file's bytes, read in chunks."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -36,7 +36,7 @@ def _combined(paths: Iterable[Path]) -> str:
 
 
 def _remembered_sha256(path: Path) -> str:
-    # The hub's cache links to blobs that are named after their own SHA-256.
+    # The hub's cache links to blobs whose names are their SHA-256.
     if path.is_symlink() and _SHA256.fullmatch(path.resolve().name):
         return path.resolve().name
     cache = path.parent / _CACHE_NAME
@@ -45,7 +45,7 @@ def _remembered_sha256(path: Path) -> str:
     key = f"{path.name} {status.st_size} {status.st_mtime_ns}"
     if key not in known:
         known[key] = file_sha256(path)
-        # A shared, read-only folder is hashed at every start.
+        # A read-only folder is hashed at every start.
         with contextlib.suppress(OSError):
             cache.write_text(json.dumps(known, indent=0), encoding="utf-8")
     return known[key]

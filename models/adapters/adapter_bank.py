@@ -1,10 +1,10 @@
-"""Holds several adapters beside one model and applies them row by row.
+"""Apply several LoRA and DoRA adapters to one model, a different one for each row of a batch.
 
-The A and B matrices of all adapters of a layer stand side by side in one pair. A row's mask keeps
-the columns of its own adapter, so rows of different adapters share a batch at the price of one
+The A and B matrices of all adapters of a layer are concatenated into one pair. A mask for each row
+selects the columns of its adapter, so rows with different adapters share a batch at the cost of one
 adapter of their summed rank (compare S-LoRA: Sheng et al. 2023, arXiv:2311.03285). A prompt has one
-adapter: where it has more tokens than that pays for, its product is added to a copy of the weights.
-No weight of the base model is changed.
+adapter: for a long prompt, B A is added to a copy of the weights instead. The weights of the base
+model are never changed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from models.kernels.nf4_tiling import RANK_STEP
 from models.kernels.transfer import set_entry, upload
 from models.text.bases import BaseModel
 
-#: Adapters that stay attached though no row uses them; a batch that comes back finds its own.
+#: Unused adapters that stay attached, so that the next batch need not read its adapter again.
 MAX_ATTACHED = 4
 
 
@@ -44,13 +44,13 @@ class RowSelection:
 
 
 class MultiAdapterLinear(nn.Module):
-    """A linear layer of the base model and its part of every adapter."""
+    """A linear layer of the base model with the matrices of every attached adapter."""
 
     def __init__(self, base_layer: nn.Module, selection: RowSelection) -> None:
         super().__init__()
         self.base_layer = base_layer
         self._selection = selection
-        #: Every adapter's A and B, side by side, B already scaled.
+        #: A and B of every adapter, concatenated; B is already scaled.
         self.added: LowRank | None = None
         #: DoRA's factor for each adapter's number, [number, out]; None while all are plain LoRA.
         self.magnitude: Tensor | None = None
@@ -70,7 +70,7 @@ class MultiAdapterLinear(nn.Module):
         return output * self.magnitude[self._selection.number][:, None]
 
     def _fused_output(self, hidden: Tensor, columns: Tensor) -> Tensor | None:
-        """Multiply few rows by weights and adapters at once; None where no product does both."""
+        """Multiply a small batch by weights and adapters in one kernel; None if there is none."""
         if isinstance(self.base_layer, Nf4Linear) and self.base_layer.supports_rows(hidden):
             return self.base_layer.multiply_rows(hidden, columns)
         return None
@@ -79,17 +79,17 @@ class MultiAdapterLinear(nn.Module):
         """Multiply by the weights plus B A; None for few rows, or without weights to add to."""
         span, n_rows = self._selection.span, hidden.numel() // hidden.shape[-1]
         n_outputs, n_inputs = len(added.up), added.down.shape[1]
-        # By the numbers that are read and written: the results twice and the rows, or the weights.
+        # Compare the values read and written: results twice and rows, or the weights.
         if span is None or n_rows * (2 * n_outputs + n_inputs) <= 2 * n_outputs * n_inputs:
             return None
         weights = merged_weights(self.base_layer, LowRank(added.up[:, span], added.down[span]))
         return None if weights is None else nn.functional.linear(hidden, weights)
 
     def _summed_output(self, hidden: Tensor, added: LowRank, columns: Tensor) -> Tensor:
-        """Add what each row's own adapter gives to what the weights give."""
+        """Add the output of each row's adapter to the output of the weights."""
         output: Tensor = self.base_layer(hidden)
         inner = nn.functional.linear(hidden, added.down) * columns
-        # In place: added before it is rounded, and no second tensor as large as a prefill's.
+        # In place: the sum is rounded once, and a prefill needs no second tensor of that size.
         output.view(-1, len(added.up)).addmm_(inner.flatten(0, 1), added.up.T)
         return output
 
@@ -97,7 +97,7 @@ class MultiAdapterLinear(nn.Module):
 @dataclass(frozen=True)
 class _AttachedAdapter:
     file: AdapterFile
-    #: The adapter's own, or what is more by a few zeros.
+    #: The adapter's rank, padded with zeros to a multiple of RANK_STEP.
     rank: int
 
 
@@ -114,14 +114,14 @@ class AdapterBank:
         self._used: list[str | None] = [None] * slots
         self._columns = torch.zeros(slots, 1, 0, device=self._device, dtype=self._dtype)
         self._number = torch.zeros(slots, dtype=torch.long, device=self._device)
-        #: Changes whenever tensors move: a step recorded before is then worthless.
+        #: Changes whenever tensors move: CUDA graphs captured before are then invalid.
         self.layout = 0
 
     def __contains__(self, sha256: str) -> bool:
         return sha256 in self._attached
 
     def attach(self, folder: Path, sha256: str) -> None:
-        """Read the adapter in `folder` and put it beside the others.
+        """Read the adapter in `folder` and attach it beside the others.
 
         RequestRefused (kind `adapter`) when it does not fit this model.
         """
@@ -139,14 +139,14 @@ class AdapterBank:
             raise
 
     def select(self, slot: int, sha256: str | None) -> None:
-        """From now on the slot's row uses this adapter, or none."""
+        """Use this adapter, or none, for the slot's row from now on."""
         self._used[slot] = sha256
         if self._attached:
             self._columns[slot] = self._mask(sha256)
             set_entry(self._number, slot, self._number_of(sha256))
 
     def reset_rows(self) -> None:
-        """Let no row use any adapter, and lay them out anew: that may have failed half-way."""
+        """Deselect all adapters and rebuild the tensors, which may be incomplete after an error."""
         self._used = [None] * len(self._used)
         self._rebuild()
 
@@ -195,7 +195,7 @@ class AdapterBank:
         return upload(torch.cat(parts)[None].to(self._dtype), self._device)
 
     def _rebuild(self) -> None:
-        """Build every layer's tensors and every row's mask anew."""
+        """Rebuild the tensors of every layer and the mask of every row."""
         self.layout += 1
         paths = {path for member in self._attached.values() for path in member.file.modules()}
         groups = {
@@ -217,7 +217,7 @@ class AdapterBank:
         return self._layers[path]
 
     def _rebuild_group(self, paths: Sequence[str]) -> None:
-        """Build the tensors of layers that share a product, or of a single one: side by side."""
+        """Build the concatenated tensors of layers that share a product, or of a single layer."""
         layers = [self._layer(path) for path in paths]
         parts = [self._parts(layer, path) for layer, path in zip(layers, paths, strict=True)]
         added = LowRank(torch.cat([p.up for p in parts]), torch.cat([p.down for p in parts]))
@@ -229,9 +229,9 @@ class AdapterBank:
                 layer.base_layer.fused.adapters = added
 
     def _parts(self, layer: MultiAdapterLinear, path: str) -> LowRank:
-        """Every adapter's part of a layer, side by side; sets the layer's factors."""
+        """Concatenate every adapter's matrices of a layer; sets the layer's DoRA factors."""
         base: Any = layer.base_layer
-        # With no adapter at all, one of rank 0 is left.
+        # Without adapters, a pair of rank 0 remains.
         a, b = [torch.zeros(0, base.in_features)], [torch.zeros(base.out_features, 0)]
         factors = [torch.ones(base.out_features)]
         for member in self._attached.values():
@@ -251,7 +251,7 @@ class AdapterBank:
 
 
 def merged_weights(linear: nn.Module, added: LowRank) -> Tensor | None:
-    """A copy of a layer's weights plus B A, [out, in]; None where they are in 4 bits only."""
+    """A copy of a layer's weights plus B A, [out, in]; None if they exist in 4 bits only."""
     if isinstance(linear, Nf4Linear):
         return linear.fused.dequantised(linear.member, added)
     if type(linear) is nn.Linear and linear.bias is None:
@@ -260,7 +260,7 @@ def merged_weights(linear: nn.Module, added: LowRank) -> Tensor | None:
 
 
 def _check_plain(folder: Path, file: AdapterFile) -> None:
-    """Refuse what PEFT can do and this bank cannot."""
+    """Refuse features of PEFT that are not supported here."""
     if file.config.alpha_pattern or file.config.rank_pattern:
         raise adapter_refused(folder, "its rank or alpha differs from layer to layer")
     if not file.tensors:
@@ -277,7 +277,7 @@ def _check_plain(folder: Path, file: AdapterFile) -> None:
 def _zero_padded(
     tensors: dict[str, Tensor], rank: int, n_in: int, n_out: int
 ) -> tuple[Tensor, Tensor]:
-    """A and B of one adapter in float32; zeros beyond its rank, and where it has no part."""
+    """A and B of one adapter in float32, padded with zeros; all zeros without such a layer."""
     down, up = torch.zeros(rank, n_in), torch.zeros(n_out, rank)
     if tensors:
         down[: len(tensors["A"])] = tensors["A"]
@@ -292,7 +292,7 @@ def _scaling(config: Any) -> float:
 
 
 def _factor(tensors: dict[str, Tensor], base: Any, down: Tensor, up: Tensor) -> Tensor:
-    """DoRA's magnitude over each output's weight norm (Liu et al. 2024, arXiv:2402.09353)."""
+    """DoRA's magnitude divided by each output's weight norm (Liu et al. 2024, arXiv:2402.09353)."""
     if "magnitude" not in tensors:
         return torch.ones(base.out_features)
     weight = dequantize_module_weight(base).float()

@@ -1,4 +1,4 @@
-"""Reads and checks adapters from local folders.
+"""Read and check adapters from local folders.
 
 Only safetensors are read.
 """
@@ -40,8 +40,8 @@ class AdapterFile:
 def read_adapter(folder: Path, sha256: str, base: BaseModel, model: Any) -> AdapterFile:
     """Read the adapter in `folder` for a loaded model of `base`.
 
-    RequestRefused (kind `adapter`) for pickles, a wrong hash, another base, wrong shapes, numbers
-    that are not finite.
+    RequestRefused (kind `adapter`) for pickles, a wrong hash, another base, wrong shapes or
+    non-finite values.
     """
     if not (folder / _WEIGHTS).is_file():
         raise adapter_refused(folder, f"there is no {_WEIGHTS}; pickled adapters are never loaded")
@@ -60,24 +60,24 @@ def read_adapter(folder: Path, sha256: str, base: BaseModel, model: Any) -> Adap
         raise adapter_refused(folder, f"it was trained on {trained_on}, not on {base.name}")
     config.inference_mode = True
     for name, tensor in tensors.items():
-        # PEFT itself would ignore tensors that have no place.
+        # PEFT ignores tensors that match no module.
         if not _fits(model, *split_tensor_name(name), tuple(tensor.shape)):
             raise adapter_refused(folder, f"{name} has no place in {base.name}")
-        # Beside others in one batch, they would spoil the reviews of all.
+        # In a batch, non-finite values would spoil the reviews of other adapters too.
         if not tensor.isfinite().all():
             raise adapter_refused(folder, f"{name} holds numbers that are not finite")
     return AdapterFile(config, tensors)
 
 
 def split_tensor_name(name: str) -> tuple[str, str]:
-    """Split a tensor's name into the module's path and what the tensor is to it."""
+    """Split a tensor's name into its module's path and its role: `A`, `B` or `magnitude`."""
     module, _, part = name.removeprefix(_PREFIX).rpartition(".lora_")
     return module, part
 
 
 def _fits(model: Any, module: str, part: str, shape: tuple[int, ...]) -> bool:
     try:
-        # A layer that carries adapters already has been moved one level down.
+        # A layer with adapters attached has been moved one level down.
         layer = model.get_submodule(module)
         layer = getattr(layer, "base_layer", layer)
     except AttributeError:
@@ -91,5 +91,5 @@ def _fits(model: Any, module: str, part: str, shape: tuple[int, ...]) -> bool:
 
 
 def adapter_refused(folder: Path, reason: str) -> RequestRefused:
-    """Say why an adapter cannot be used."""
+    """The error that says why an adapter cannot be used."""
     return RequestRefused(f"adapter {folder.name} is refused: {reason}", kind="adapter")

@@ -1,7 +1,7 @@
-"""An adapter's files as they are stored and shipped.
+"""An adapter's files as they are stored and distributed.
 
 A package is a folder with PEFT's two files. `provenance.json`, beside them where an adapter was
-trained, says what it was trained on and for.
+trained, records its base, data and prompt.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WEIGHTS = "adapter_model.safetensors"
 #: The files of a package, in the order in which their bytes are stored.
 FILES = (CONFIG, WEIGHTS)
 PROVENANCE = "provenance.json"
-#: What PEFT and others write when they pickle: reading one could run anything.
+#: Pickles that PEFT and others write: unpickling can run arbitrary code.
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 #: Types of tensors, by their names in safetensors, as numpy reads them; it has no bf16.
 _NUMBERS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
@@ -39,8 +39,8 @@ _CHUNK_BYTES = 1 << 20
 class Provenance:
     """What an adapter was trained on and for; hashes are SHA-256 in hexadecimal.
 
-    `template_sha256` and `prompt_sha256` are those of training: an adapter must be used with the
-    very prompt that it learned.
+    `template_sha256` and `prompt_sha256` are those of training: an adapter must be used with
+    exactly the prompt that it was trained with.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="ignore")
@@ -60,7 +60,7 @@ class Provenance:
     papers: tuple[str, ...] = ()
 
     def check(self) -> None:
-        """UserError unless today's template and prompt are those that it was trained with."""
+        """UserError unless the current template and prompt are those that it was trained with."""
         template, aspects = TEMPLATES.get(self.template), ASPECT_SETS.get(self.aspects)
         if template is None or template.sha256 != self.template_sha256:
             raise UserError(
@@ -80,7 +80,7 @@ def prompt_sha256(system_prompt: str) -> str:
 
 
 def read_provenance(folder: Path) -> Provenance:
-    """Read `provenance.json`. UserError when it is not there or not whole."""
+    """Read `provenance.json`. UserError if it is missing or incomplete."""
     path = folder / PROVENANCE
     try:
         return TypeAdapter(Provenance).validate_json(path.read_bytes())
@@ -98,8 +98,8 @@ def read_provenance(folder: Path) -> Provenance:
 def check_package(folder: Path) -> Mapping[str, Any]:
     """Check that a folder is a whole LoRA or DoRA adapter; return its PEFT configuration.
 
-    UserError, one sentence, for a pickle, a torn file, tensors that do not belong together or hold
-    values that are no numbers.
+    UserError, in one sentence, for a pickle, a truncated file, tensors that do not match or
+    non-finite values.
     """
     if not (folder / WEIGHTS).is_file():
         pickle = next((p for kind in _PICKLES for p in sorted(folder.glob(kind))), None)
@@ -123,7 +123,7 @@ def check_package(folder: Path) -> Mapping[str, Any]:
 
 
 def read_chunks(folder: Path) -> Iterator[bytes]:
-    """The bytes of a package's files, one after the other."""
+    """The concatenated bytes of a package's files."""
     for name in FILES:
         with (folder / name).open("rb") as stream:
             while data := stream.read(_CHUNK_BYTES):

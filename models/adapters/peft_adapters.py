@@ -1,8 +1,7 @@
-"""Attaches LoRA and DoRA adapters to a loaded model and switches between them.
+"""Attach LoRA and DoRA adapters to a loaded model by PEFT and switch between them.
 
-This is PEFT's own way, one adapter at a time, and the reference for
-`models.adapters.adapter_bank`. Adapters stay beside the base weights and are never merged, so
-switching back gives the base model to the last bit.
+One adapter is active at a time; this is the reference for `models.adapters.adapter_bank`. Adapters
+are not merged into the base weights, so switching back restores the base model exactly.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ class PeftAdapters:
 
     @property
     def attached(self) -> frozenset[str]:
-        """What `activate` can switch to."""
+        """The adapters that `activate` can switch to."""
         return frozenset(self._attached)
 
     def attach(self, folder: Path, sha256: str) -> None:
@@ -63,8 +62,9 @@ class PeftAdapters:
         self._restore()
 
     def merged(self, sha256: str) -> Any:
-        """Merge an attached adapter into the weights for good and return the model without layers
-        of adapters; this object is of no use afterwards.
+        """Merge an attached adapter into the weights and return the model without adapter layers.
+
+        This object cannot be used afterwards.
         """
         return self._peft.merge_and_unload(adapter_names=[sha256])
 
@@ -88,10 +88,10 @@ class PeftAdapters:
 
 @contextmanager
 def _preserving_base_weights(model: Any) -> Iterator[None]:
-    """Give the NF4 weights back as they were.
+    """Restore the NF4 weights afterwards.
 
     PEFT reads the whole state dict. On a CPU with bfloat16 instructions bitsandbytes then unpacks
-    the weights it had packed for them and quantises their scales anew, which loses bits.
+    the weights it had packed for them and quantises their scales again, which loses precision.
     """
     layers = [module for module in model.modules() if isinstance(module, Linear4bit)]
     kept = [(layer.weight.data, copy(layer.weight.quant_state)) for layer in layers]

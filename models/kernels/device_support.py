@@ -1,4 +1,4 @@
-"""Choose number format, attention kernel and NF4 products for a device, with the reasons."""
+"""The number format, attention kernel and NF4 products for a device, with the reasons."""
 
 from __future__ import annotations
 

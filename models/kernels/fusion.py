@@ -1,7 +1,7 @@
-"""Puts faster operations into a Llama on a GPU, to the same result up to rounding.
+"""Replace operations of a Llama on a GPU by faster ones with the same result up to rounding.
 
-Norms, rotary positions and SwiGLU move few bytes and much time: a prefill of 9,000 tokens takes 250
-instead of 296 ms on an H200 (Hsu et al. 2024, arXiv:2410.10989).
+With fused norms, rotary positions and SwiGLU a prefill of 9,000 tokens takes 250 instead of 296 ms
+on an H200 (Hsu et al. 2024, arXiv:2410.10989).
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from models.kernels.device_support import nf4_kernels_unavailable
 
 
 def unnest_scales(model: Any) -> None:
-    """Dequantise the NF4 weights' doubly quantised scales now instead of at every use.
+    """Dequantise the doubly quantised scales of NF4 weights once instead of at every use.
 
-    The weights stay what they were to the bit; the scales take 4 bytes for 64 weights instead of 1,
+    The weights do not change; the scales take 4 bytes for 64 weights instead of 1,
     0.4 GiB more for 8B, and each linear layer starts two kernels fewer: 1.3 of 54 ms a decode step.
     """
     for module in model.modules():
@@ -34,9 +34,9 @@ def unnest_scales(model: Any) -> None:
 
 
 def fuse(model: Any, *, nf4_kernels: bool) -> str:
-    """Patch the model's modules in place; say with what, "none" where it cannot be done.
+    """Patch the model's modules in place; return what was used, or "none".
 
-    `nf4_kernels` takes our products with NF4 weights, which have no gradient: for an engine only.
+    `nf4_kernels` uses our products with NF4 weights, which have no gradient: for engines only.
     """
     if model.device.type != "cuda":
         return "none"
@@ -72,9 +72,9 @@ def _fuse_operations(model: Any) -> str:
 
 @contextmanager
 def _unpatch_liger() -> Iterator[None]:
-    """Undo what Liger does to transformers' module: a Llama on the CPU cannot run its kernels.
+    """Undo Liger's changes to transformers' module: a Llama on the CPU cannot run its kernels.
 
-    The rotary function is called by its global name, so both stay, chosen by the tensors' device.
+    The rotary function is called by its global name, so the tensors' device selects one of both.
     """
     norm, mlp = modeling_llama.LlamaRMSNorm, modeling_llama.LlamaMLP
     plain = modeling_llama.apply_rotary_pos_emb
@@ -92,7 +92,7 @@ def _unpatch_liger() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Rotary:
-    """Rotates queries and keys by the function that can."""
+    """Rotary embedding by the function for the tensors' device."""
 
     fallback: Callable[..., Any]
     on_gpu: Callable[..., Any]

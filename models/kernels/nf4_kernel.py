@@ -1,4 +1,4 @@
-"""The kernels of NF4 matrices, in Triton."""
+"""Triton kernels for NF4 matrices."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BLOCK_BYTES = tl.constexpr(BLOCK_WEIGHTS // 2)
 _SMALLEST_TILE = tl.constexpr(SMALLEST_TILE)
 _RANK_STEP = tl.constexpr(RANK_STEP)
 _DEQUANTISE = tl.constexpr(dequantise_asm())
-# Written before all inputs are read, so in registers of their own.
+# Written before all inputs are read, so it must not share their registers.
 _REGISTERS = tl.constexpr("=&r,=&r,=&r,=&r,r,r,r,r,r,r,r,r,r")
 
 
@@ -187,7 +187,7 @@ def _add_up(
 ) -> None:
     """Leave a part's sum at its `place`; the last of a piece adds all up, in the parts' order."""
     tl.store(place + part * step, total, mask=live)
-    # All threads' sums must be written before this block says so.
+    # All threads must have written their sums before the counter is increased.
     tl.debug_barrier()
     if tl.atomic_add(part_counters, 1, sem="acq_rel") == n_parts - 1:
         whole = tl.zeros_like(total)

@@ -1,4 +1,4 @@
-"""Linear layers with NF4 weights that multiply few rows in 4 bits."""
+"""Linear layers with NF4 weights that multiply small batches in 4 bits."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from torch.nn.functional import linear as multiply_plainly
 from models.kernels.nf4_product import LowRank, LowRankTerm, Nf4Matrix, dequantise, multiply
 from models.kernels.nf4_tiling import BLOCK_WEIGHTS, RANK_STEP, ROW_TILES, fits
 
-#: Rows that are multiplied in 4 bits. A single one is bitsandbytes' fused kernel's; for more, those
-#: of a prompt, the weights are written out in bf16 once.
+#: Batch sizes that are multiplied in 4 bits. A single row uses bitsandbytes' fused kernel; for more
+#: rows, those of a prompt, the weights are dequantised to bf16 once.
 SMALL_BATCH_ROWS = range(2, 257)
 #: Layers of one module that read the same rows, in the order in which a Llama calls them.
 FUSED_LAYERS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
-#: Two products that each round weights and result to bf16 differ by 0.0033 of their norm.
+#: Products that each round weights and result to bf16 differ by 0.0033 of their norm.
 TOLERANCE = 0.01
-#: Compilers at work at a time, and products that must be the same to the bit.
+#: Parallel compilations, and repetitions that must be bitwise equal.
 _COMPILERS, _REPEATED = 8, 3
 
 log = logging.getLogger(__name__)
@@ -34,9 +34,8 @@ log = logging.getLogger(__name__)
 class FusedProjection:
     """Multiplies the rows that several layers read by the weights of all, once.
 
-    The first layer that is called with a tensor has the others' results computed too; each fetches
-    its own. Nobody may change the tensor before the last has done so. `adapters` are those of all
-    the matrices.
+    The first layer that is called with a tensor computes the results of all; each layer fetches its
+    own. The tensor must not change before the last one has. `adapters` are those of all matrices.
     """
 
     def __init__(self, matrix: Nf4Matrix) -> None:
@@ -48,7 +47,7 @@ class FusedProjection:
     def fetch(self, member: int, hidden: Tensor, columns: Tensor | None = None) -> Tensor:
         """Give one layer's result, [row, output], for `hidden`, [..., input].
 
-        `columns`, as in LowRank.of_rows, are the ranks of the adapters that each row has.
+        `columns`, as in LowRank.project_rows, are the ranks of the adapters that each row has.
         """
         if hidden is not self._read or member not in self._pending_results:
             rows = hidden.reshape(-1, self.matrix.n_inputs)
@@ -68,9 +67,9 @@ class FusedProjection:
 
 
 class Nf4Linear(Linear4bit):  # type: ignore[misc]  # bitsandbytes has no types
-    """bitsandbytes' layer, with its weights and scales as our products read them.
+    """bitsandbytes' layer, with weights and scales in the layout of our products.
 
-    Its `weight` is a view of `fused`'s bytes for whoever asks for it: it must not be replaced.
+    Its `weight` is a view of `fused`'s bytes for other readers: it must not be replaced.
     """
 
     fused: FusedProjection
@@ -91,13 +90,13 @@ class Nf4Linear(Linear4bit):  # type: ignore[misc]  # bitsandbytes has no types
         return hidden.numel() // self.in_features in SMALL_BATCH_ROWS and _has_kernel(hidden)
 
     def multiply_rows(self, hidden: Tensor, columns: Tensor | None = None) -> Tensor:
-        """Map [..., in] to [..., out]; `columns` as in JointProduct.fetch."""
+        """Map [..., in] to [..., out]; `columns` as in FusedProjection.fetch."""
         result = self.fused.fetch(self.member, hidden, columns)
         return result.view(*hidden.shape[:-1], self.out_features)
 
 
 def _has_kernel(hidden: Tensor) -> bool:
-    """Our products have no gradient, and their inputs are in bf16."""
+    """Whether our products apply: they have no gradient and take bf16."""
     return not hidden.requires_grad and hidden.dtype == torch.bfloat16
 
 
@@ -111,11 +110,10 @@ def fused_layer_groups(model: Any) -> list[list[str]]:
 
 
 def replace_linears(model: Any) -> int:
-    """Make the model's layers ours where the products can do theirs; say how many.
+    """Replace the linear layers that our products support; return how many.
 
-    None, with a warning, where a product cannot be compiled or is wrong: they are tried on one
-    group of layers of each shape, since a compiler's fault would otherwise only show in what
-    reviews say.
+    None, with a warning, if a product cannot be compiled or is wrong: products are tested on one
+    group of layers of each shape, since a compiler's fault would otherwise show only in reviews.
     """
     groups = _groups(model)
     examples = {tuple(linear.weight.quant_state.shape for linear in g): g for g in groups}
@@ -128,7 +126,7 @@ def replace_linears(model: Any) -> int:
 
 
 def _groups(model: Any) -> list[list[Linear4bit]]:
-    """The layers that fit, those together that read the same rows."""
+    """The supported layers, grouped by the rows that they read."""
     groups = []
     for parent in model.modules():
         fitting = {name: child for name, child in parent.named_children() if _fits(child)}
@@ -142,7 +140,7 @@ def _groups(model: Any) -> list[list[Linear4bit]]:
 def _replace(group: Sequence[Linear4bit]) -> None:
     fused = FusedProjection(_matrix(group))
     for member, linear in enumerate(group):
-        # The class alone changes: PEFT and state dicts go on finding bitsandbytes' layer.
+        # Only the class changes: PEFT and state dicts still find bitsandbytes' layer.
         linear.__class__ = Nf4Linear
         linear.fused, linear.member = fused, member
         linear.weight.data = fused.matrix.bytes_of(member).view_as(linear.weight.data)
@@ -169,7 +167,7 @@ def _why_unusable(groups: Sequence[Sequence[Linear4bit]]) -> str:
 
 @torch.inference_mode()
 def _error(group: Sequence[Linear4bit], n_rows: int | None) -> str:
-    """What is wrong with products of so many rows, or (None) with weights written out."""
+    """What is wrong with products of `n_rows` rows, or (None) with dequantised weights."""
     fused = FusedProjection(_matrix(group))
     plain = torch.cat([dequantize_4bit(g.weight.data, g.weight.quant_state) for g in group])
     adapters = _random_adapters(fused.matrix.outputs, plain)
@@ -186,7 +184,7 @@ def _error(group: Sequence[Linear4bit], n_rows: int | None) -> str:
         )
     if wrong < TOLERANCE:
         return ""
-    what = "weights written out" if n_rows is None else f"products of {n_rows} rows"
+    what = "dequantised weights" if n_rows is None else f"products of {n_rows} rows"
     return f"our {what} of {fused.matrix.outputs} outputs are off by {wrong:.4f}"
 
 
@@ -216,7 +214,7 @@ def _multiplied(fused: FusedProjection, rows: Tensor, added: LowRankTerm | None)
 
 
 def _relative_error(wanted: Tensor, find: Callable[[], Tensor]) -> float:
-    """How far off what is found is, as a share of its norm; infinitely when it is not repeated."""
+    """Error relative to the norm; infinite if repetitions differ."""
     found = [find() for _ in range(_REPEATED)]
     if not all(torch.equal(each, found[0]) for each in found):
         return math.inf

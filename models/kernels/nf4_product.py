@@ -1,11 +1,11 @@
-"""Multiplies a few rows by NF4 matrices in 4 bits, or writes them out in bf16.
+"""Multiply small batches by NF4 matrices in 4 bits, or dequantise the matrices to bf16.
 
-Either way a product of low rank, an adapter's, may be added before anything is rounded.
+In both cases a low-rank product, that of an adapter, can be added before rounding.
 
 bitsandbytes dequantises a matrix into memory and multiplies by that, which moves nine times the
 bytes of the 4-bit weights: at 16 rows and more that is most of a decode step's matrix products.
-Here each block of threads dequantises its weights in registers, right before the tensor cores take
-them (compare Frantar et al. 2024, arXiv:2408.11743, and for the look-up Guo et al. 2024,
+Here each thread block dequantises its weights in registers, right before the tensor cores use them
+(compare Frantar et al. 2024, arXiv:2408.11743, and for the look-up Guo et al. 2024,
 arXiv:2407.10960).
 """
 
@@ -124,7 +124,7 @@ def multiply(
 ) -> tuple[Tensor, ...]:
     """Multiply `rows`, [row, input] in bf16, by each transposed matrix; [row, output] in bf16.
 
-    The results are the same to the bit at every call with as many rows.
+    The results are bitwise equal at every call with the same number of rows.
     """
     from models.kernels.nf4_kernel import multiply_tiles
 
@@ -161,7 +161,7 @@ def multiply(
 def dequantise(
     packed: Tensor, scales: Tensor, added: LowRank | None = None, tile: DequantiseTile | None = None
 ) -> Tensor:
-    """Write a matrix out in bf16, [output, input]: the very weights that `multiply` takes.
+    """Dequantise a matrix to bf16, [output, input]: exactly the weights that `multiply` uses.
 
     `packed` and `scales` are as in Nf4Matrix; `added` is summed with them before rounding.
     """
@@ -196,7 +196,7 @@ def _processors(device: torch.device) -> int:
 
 
 def _partial_sums(tiling: Tiling, n_rows: int, n_outputs: int, device: torch.device) -> Tensor:
-    """Where parts leave their sums; nobody does where there is one."""
+    """Buffer for the sums of the parts; unused when there is only one part."""
     parts = tiling.parts if tiling.parts > 1 else 0
     return torch.empty(parts, n_rows, n_outputs, device=device)
 
@@ -205,7 +205,7 @@ def _partial_sums(tiling: Tiling, n_rows: int, n_outputs: int, device: torch.dev
 def _part_counters(device: torch.device) -> Tensor:
     """How many parts of each piece are done; each product leaves it at zero.
 
-    Of a device's products only one may run at a time, as they do on one stream.
+    Only one product may run on a device at a time, as on a single stream.
     """
     return torch.zeros(1 << 12, dtype=torch.int32, device=device)
 

@@ -1,4 +1,4 @@
-"""How products with NF4 matrices are cut into pieces for blocks of threads."""
+"""How products with NF4 matrices are tiled for thread blocks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
-#: Weights that share a scale, as bitsandbytes quantises.
+#: Weights that share a scale in bitsandbytes' NF4.
 BLOCK_WEIGHTS = 64
 
 
@@ -58,7 +58,7 @@ DEQUANTISE_ADD_TILE = DequantiseTile(16, 8, 4)
 
 @dataclass(frozen=True)
 class Tiling:
-    """How a product is cut into pieces for blocks of threads."""
+    """How a product is tiled for thread blocks."""
 
     #: Outputs and rows of one piece.
     outputs: int
@@ -78,9 +78,9 @@ def fits(n_outputs: int, n_inputs: int) -> bool:
 
 
 def tiling_for(n_rows: int, outputs: Sequence[int], n_inputs: int, n_processors: int) -> Tiling:
-    """Pieces enough to keep all processors busy, none so small that adding their sums shows.
+    """Enough tiles to occupy all processors, but not so small that adding their sums costs time.
 
-    `outputs` are those of each matrix: no piece is of two. The rules are those of the best tilings
+    `outputs` are those of each matrix: no tile spans two. The rules are those of the best tilings
     of Llama 3.1 8B's matrices (`benchmarks.nf4_product --sweep`): up to 64 rows on an H100, for
     more on an H200.
     """

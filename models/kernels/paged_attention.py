@@ -1,4 +1,4 @@
-"""Attention of a model over a paged cache, as transformers calls it.
+"""Attention over a paged KV cache, registered with transformers.
 
 A forward pass carries one of the two plans below as its keyword `paged`. A prefill is one prompt
 that reads only itself; a decode step is one new token of each row, read against its cache.
@@ -43,15 +43,15 @@ class AttentionKernel(Protocol):
 
 
 class PrefillDone(Exception):
-    """Ends a prefill in its last layer: of a prompt only keys and values are wanted."""
+    """Raised in the last layer of a prefill: only the prompt's keys and values are needed."""
 
 
 @dataclass(frozen=True)
 class PrefillPlan:
     """Where the tokens of a slot's prompt go: `slot_mapping` int64 [token].
 
-    `non_finite` bool [] becomes true when the prompt's numbers are not finite: read from the cache,
-    FlashAttention-3 would take them for zeros.
+    `non_finite` bool [] becomes true when the prompt's values are not finite: FlashAttention-3
+    would read them from the cache as zeros.
     """
 
     kernel: AttentionKernel
@@ -61,11 +61,11 @@ class PrefillPlan:
     non_finite: Tensor
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        """Store keys and values, and attend to the prompt itself; PromptRead in the last layer."""
+        """Store keys and values, and attend to the prompt itself; PrefillDone in the last layer."""
         keys, values = key.flatten(0, 1), value.flatten(0, 1)
         self.cache.write_prompt(layer, self.slot, self.slot_mapping, keys, values)
         if layer == self.cache.n_layers - 1:
-            # What is no number in any layer is none in all that follow.
+            # Non-finite values propagate through all later layers.
             self.non_finite.copy_(not_finite(keys.flatten()) | not_finite(values.flatten()))
             raise PrefillDone
         return self.kernel.prefill(query, key, value, scale)
@@ -85,7 +85,7 @@ class DecodePlan:
     host_lengths: Sequence[int] = ()
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        """Store keys and values, and attend to all that the cache then holds."""
+        """Store keys and values, and attend to the whole cache of each row."""
         keys, values = key.flatten(0, 1), value.flatten(0, 1)
         self.cache.write_step(layer, self.slot_mapping, keys, values)
         return self.kernel.decode(query, layer, self, scale)
@@ -112,23 +112,23 @@ AttentionInterface.register(ATTENTION, attend)
 
 def not_finite(numbers: Tensor) -> Tensor:
     """Where a tensor holds anything infinite or NaN in its last dimension."""
-    # Both are NaN where any is; one pass instead of four.
+    # Both are NaN if any value is; one pass instead of four.
     least, most = numbers.aminmax(dim=-1)
     return ~(least.isfinite() & most.isfinite())
 
 
 class SdpaKernel:
-    """PyTorch's own attention: everywhere, row by row, so not for a full GPU."""
+    """PyTorch's own attention: works on every device, but one row at a time."""
 
     block_tokens = None
     capturable = False
 
     def prefill(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        """See Kernel."""
+        """See AttentionKernel."""
         return _sdpa(query, key, value, scale, causal=True)
 
     def decode(self, query: Tensor, layer: int, plan: DecodePlan, scale: float) -> Tensor:
-        """See Kernel; a row's cache lies in one block."""
+        """See AttentionKernel; a row's cache lies in one block."""
         cache = plan.cache
         kv_scales = cache.kv_scales_of(layer, len(query)) or (None, None)
         query = cache.rotate_query(query)
@@ -173,11 +173,11 @@ class FlashKernel:
         self._table = "page_table" if "page_table" in parameters else "block_table"
 
     def prefill(self, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        """See Kernel."""
+        """See AttentionKernel."""
         return _first(self._atomic_file(query, key, value, softmax_scale=scale, causal=True))
 
     def decode(self, query: Tensor, layer: int, plan: DecodePlan, scale: float) -> Tensor:
-        """See Kernel."""
+        """See AttentionKernel."""
         cache = plan.cache
         kv_scales = cache.kv_scales_of(layer, len(query))
         descales = (
@@ -207,7 +207,7 @@ _LIBRARIES = {"flash_attention_3": "flash_attn_interface", "flash_attention_2": 
 
 
 def kernel_for(attention: str, kind: CacheKind = "bf16") -> AttentionKernel:
-    """Give the kernel for a name from `models.kernels.device_support.choose_attention`.
+    """The kernel for a name from `models.kernels.device_support.choose_attention`.
 
     MissingPart when it cannot read a cache of this kind.
     """

@@ -1,7 +1,7 @@
-"""Keys and values of many requests in blocks of one pool.
+"""KV cache of many requests in blocks of one pool.
 
-A request's blocks are reserved for its longest possible answer when it enters, so none is ever
-evicted or refused half-way (paged attention: Kwon et al. 2023, arXiv:2309.06180, without its
+A request's blocks are reserved for its longest possible answer when it is admitted, so that none is
+evicted or refused later (paged attention: Kwon et al. 2023, arXiv:2309.06180, without its
 growth on demand).
 """
 
@@ -28,13 +28,13 @@ HEADROOM = 2.0
 _MIN_SCALE = 1e-12
 #: Keys and values are stored in words: indexing moves element by element, and knows no float8.
 _WORD, _WORD_BYTES = torch.int64, 8
-#: The pool's first block belongs to nobody: rows without a request read and write there.
+#: The pool's first block is unassigned: rows without a request read and write it.
 SCRATCH = 0
 
 
 @dataclass(frozen=True)
 class CacheShape:
-    """What one token takes in the cache of a model."""
+    """The size of one token in the cache of a model."""
 
     n_layers: int
     n_heads: int
@@ -133,11 +133,11 @@ class PagedCache:
         return len(self.keys)
 
     def blocks_for(self, n_tokens: int) -> int:
-        """How many blocks a request of so many tokens takes."""
+        """Number of blocks for a request of that many tokens."""
         return ceil(n_tokens / self.block_tokens)
 
     def reserve(self, slot: int, n_tokens: int) -> bool:
-        """Give the slot blocks for a whole request; False, and nothing given, when too few are."""
+        """Reserve blocks for a whole request; False, without reserving any, if too few are free."""
         needed = self.blocks_for(n_tokens)
         if needed > len(self._free):
             return False
@@ -148,9 +148,9 @@ class PagedCache:
         return True
 
     def release(self, slot: int) -> None:
-        """Take a slot's blocks back; work that was queued on the device before may still use them.
+        """Free a slot's blocks; work that was queued on the device before may still use them.
 
-        That is safe as long as the next holder's work is queued on the same stream.
+        That is safe as long as the next request's work is queued on the same stream.
         """
         self._free.extend(self._blocks.pop(slot))
         self.tables[slot].fill_(SCRATCH)
@@ -195,7 +195,7 @@ class PagedCache:
         return query if self._rotation is None else query @ self._rotation.query_matrix
 
     def kv_scales_of(self, layer: int, n_rows: int) -> tuple[Tensor, Tensor] | None:
-        """Give the units of the first slots' keys and values, each [row, head]."""
+        """The scales of the first slots' keys and values, each [row, head]."""
         if self.kv_scales is None:
             return None
         keys, values = self.kv_scales[:, layer, :n_rows]

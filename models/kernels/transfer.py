@@ -1,4 +1,4 @@
-"""Moves what the host makes to a device without waiting for it."""
+"""Transfers from host to device that do not synchronise."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from torch import Tensor, device
 
 
 def upload(tensor: Tensor, target: device) -> Tensor:
-    """Copy a tensor of the host to the device.
+    """Copy a host tensor to the device.
 
-    A plain copy to a GPU first waits until that has done all it was given; this one is only queued.
+    A plain copy to a GPU waits for all work queued on it; this copy is queued too.
     """
     if target.type != "cuda":
         return tensor.to(target)
@@ -19,9 +19,9 @@ def upload(tensor: Tensor, target: device) -> Tensor:
 
 
 def side_stream(source: device) -> AbstractContextManager[object]:
-    """A context, for any number of uses, in which reading waits for nothing that is under way.
+    """A reusable context in which reading does not wait for work in progress.
 
-    What is read there must have been written before, and not change meanwhile.
+    Tensors read in it must have been written before and must not change meanwhile.
     """
     if source.type != "cuda":
         return nullcontext()

@@ -1,4 +1,4 @@
-"""Writes a model with an adapter merged in, for servers that know no adapters of this kind."""
+"""Write a model with an adapter merged in, for servers that do not support such adapters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from errors import UserError
 from models.text.bases import BaseModel
 from models.weights.loading import load
 
-#: What of a base's folder describes its tokenizer and templates, and goes along.
+#: Files of the base's folder that are copied: its tokenizer and templates.
 _COPIED = ("tokenizer*", "special_tokens_map.json", "chat_template*")
 
 
@@ -22,16 +22,16 @@ def merge(
     """Merge the adapter into the base's NF4 weights, dequantised to bf16, and save the model.
 
     Those weights, and not the original ones, are what it was trained on. UserError when `output`
-    is there already; RequestRefused when the adapter does not fit.
+    exists; RequestRefused when the adapter does not fit.
     """
     if output.exists():
-        raise UserError(f"{output} is there already: name a folder that is not.")
+        raise UserError(f"{output} exists already: name a folder that does not.")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     loaded = load(base_folder, base, template=template, weights="bf16", device=device)
     loaded.adapters.attach(adapter, sha256)
     model = loaded.adapters.merged(sha256).to(torch.bfloat16)
     output.parent.mkdir(parents=True, exist_ok=True)
-    # Beside the output, so that a full disk leaves nothing half-written under its name.
+    # Beside the output, so that a full disk leaves no partial folder under its name.
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as scratch:
         made = Path(scratch) / "model"
         try:

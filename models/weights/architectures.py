@@ -1,8 +1,8 @@
 """The model architectures that Referee loads and trains.
 
 transformers loads many more, but kernels, adapters, paged attention and training compute the
-function of these alone: on a model with other norms, biases or positions they would give wrong
-numbers without an error. A checkpoint is compared with this list before its weights are read.
+function of these only: for a model with other norms, biases or positions the result would be wrong
+without an error. A checkpoint is compared with this list before its weights are read.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ class Architecture:
 
     model_type: str
     class_name: str
-    #: Models of this architecture, as a user calls them.
+    #: Models of this architecture by their usual names.
     models: str
-    #: The supported values of a key in config.json; keys that are not named may have any value.
+    #: The supported values of keys in config.json; other keys may have any value.
     values: Mapping[str, Sequence[object]]
-    #: What training supports of it, where that is less.
+    #: Further restrictions for training.
     training_values: Mapping[str, Sequence[object]] = field(default_factory=dict)
     rope_types: Sequence[str] = ("default",)
 
@@ -42,13 +42,13 @@ ARCHITECTURES = (
             # DoRA scales a layer's output; a bias in it would be scaled too.
             "attention_bias": (False,),
             "mlp_bias": (False,),
-            # The fused gate and the training's are SwiGLU.
+            # The fused kernels and training compute SwiGLU.
             "hidden_act": ("silu",),
         },
-        # In training transformers would drop attention weights; ours does not.
+        # transformers applies this dropout in training; trainer.qlora does not.
         training_values={"attention_dropout": (0, None)},
-        # `dynamic` and `longrope` change the frequencies with the length of a sequence, but the
-        # keys in a cache keep those that they were written with.
+        # `dynamic` and `longrope` change the frequencies with the length of a sequence; cached
+        # keys keep the frequencies that they were computed with.
         rope_types=("default", "linear", "llama3"),
     ),
 )
@@ -58,7 +58,7 @@ def check_class(config: Mapping[str, Any], folder: Path) -> Architecture:
     """The architecture that the config.json in `folder` names. UserError if it is not supported."""
     names = config.get("architectures") or []
     for architecture in ARCHITECTURES:
-        # Another head on a Llama, as for classification, would leave `lm_head` random.
+        # With another head, as for classification, `lm_head` would be random.
         if config.get("model_type") == architecture.model_type and (
             not names or architecture.class_name in names
         ):
@@ -73,15 +73,14 @@ def check_values(
 ) -> None:
     """Compare a whole configuration, with its defaults and the base's RoPE, with `architecture`.
 
-    UserError, which names the key, if it computes another function. `training` asks for what
-    training supports.
+    UserError, naming the key, for an unsupported value. `training` checks `training_values` too.
     """
     rope = config.get("rope_parameters") or {}
     supported = {**architecture.values, **(architecture.training_values if training else {})}
     found = {
         **{key: (config.get(key), values) for key, values in supported.items()},
         "rope_type": (rope.get("rope_type"), architecture.rope_types),
-        # Part of a head without positions: the rotation covers whole heads.
+        # The rotary kernels rotate whole heads.
         "partial_rotary_factor": (rope.get("partial_rotary_factor"), (1, None)),
     }
     for key, (value, values) in found.items():

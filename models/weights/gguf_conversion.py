@@ -1,6 +1,6 @@
-"""Turns a Llama-architecture GGUF file into a transformers folder.
+"""Convert a GGUF file of the Llama architecture into a transformers folder.
 
-transformers can do it too, to the same bits, but needs torch, four times as long, and loses the
+transformers does the same with equal bits, but needs torch and four times as long, and loses the
 pre-tokenizer (SmolLM2's splits numbers into digits).
 """
 
@@ -38,7 +38,7 @@ _LAYER_NAMES = {
 }
 #: GGUF's token type of control tokens, such as <|im_start|>.
 _CONTROL = 3
-#: Pre-tokenizers of byte-level BPE that are known here, by their name in GGUF.
+#: Supported pre-tokenizers of byte-level BPE, by their names in GGUF.
 _PRE_TOKENIZERS = {
     "smollm": lambda: pre_tokenizers.Sequence(
         [
@@ -52,7 +52,7 @@ _PRE_TOKENIZERS = {
 def convert(gguf_file: Path, folder: Path) -> None:
     """Write config.json, model.safetensors (bf16) and the tokenizer's files into `folder`.
 
-    MissingPart when the file is not of a kind that this module knows.
+    MissingPart when the file is of a kind that is not supported.
     """
     reader = GGUFReader(gguf_file)
     metadata = _GgufMetadata(reader)

@@ -1,4 +1,4 @@
-"""Loads a base model in NF4, or dequantised from NF4.
+"""Load a base model in NF4, or dequantised from NF4.
 
 Everything is read from a local folder: no network, no pickle, no code from a checkpoint.
 """
@@ -73,13 +73,13 @@ def load(
     nf4_kernels: bool = True,
     training: bool = False,
 ) -> LoadedModel:
-    """Load the weights in `folder` as `base` says.
+    """Load the weights in `folder` as described by `base`.
 
     `nf4` keeps the linear layers in NF4 with double quantisation; `bf16` dequantises those same NF4
     values once, which costs memory and saves time. With `cache` the NF4 weights are read from there
-    when they were quantised before, to the same bits. Embeddings and LM head are never quantised.
-    `fused` False leaves the modules as transformers made them, for comparison; `nf4_kernels` False
-    leaves the products with NF4 weights to bitsandbytes, which has gradients. `training` also
+    if they were quantised before, bitwise equal. Embeddings and LM head are never quantised.
+    `fused` False keeps transformers' own modules, for comparison; `nf4_kernels` False keeps
+    bitsandbytes' products with NF4 weights, which have gradients. `training` also
     refuses what can be loaded but not trained.
     UserError, before any weights are read, when `models.weights.architectures` does not name the
     model or `template` does not fit its tokenizer; MissingPart when the folder does not load.
@@ -121,7 +121,7 @@ def _load_nf4(
     precision: Precision,
     cache: WeightsCache | None,
 ) -> Any:
-    """Read the quantised weights that were kept, or quantise them and keep them."""
+    """Read the quantised weights from the cache, or quantise them and cache them."""
     options = {
         "dtype": precision.dtype,
         "device_map": {"": device},
@@ -145,7 +145,7 @@ def _load_nf4(
         try:
             return AutoModelForCausalLM.from_pretrained(entry, **options)
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            log.warning("the kept weights in %s are not read: %s", entry, error)
+            log.warning("the cached weights in %s cannot be read: %s", entry, error)
             shutil.rmtree(entry, ignore_errors=True)
     model = _quantise(folder, base, config, precision, options)
     cache.save(model, entry)
@@ -194,7 +194,7 @@ def _read_config(folder: Path, base: BaseModel, *, training: bool) -> Any:
 def _silence_libraries() -> None:
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
-    # It warns at import that it could not fetch a faster CPU kernel from the hub; none is wanted.
+    # It warns at import that it could not fetch a faster CPU kernel from the hub; none is needed.
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 

@@ -1,8 +1,8 @@
-"""Where base weights come from and lie on this machine.
+"""Find base weights on this machine, and fetch them.
 
-No torch here. A folder of weights is as transformers writes it: config.json, tokenizer.json and
-safetensors. Looked for in this order: `$REFEREE_HOME/models/<name>`, the reviewer's `hub` field
-when it is an absolute path, the hub's local cache at the pinned revision.
+A folder of weights is as transformers writes it: config.json, tokenizer.json and safetensors. The
+search order is `$REFEREE_HOME/models/<name>`, the base's `hub` field if it is an absolute path, the
+hub's local cache at the pinned revision.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from models.weights.wheels import download_wheel
 
 Progress = Callable[[str], None]
 
-#: Seconds to wait for the hub's first answer: a machine without a way out falls through quickly.
+#: Seconds to wait for the hub's first answer: short, for machines without internet access.
 _HUB_SECONDS = 10.0
-#: What of a hub repository is needed; never pickles, nor Meta's own format under original/.
+#: Files that are fetched from a hub repository: no pickles, nor Meta's own format under original/.
 _ALLOW_PATTERNS = ("*.safetensors", "*.json")
 _IGNORE_PATTERNS = ("original/*", "onnx/*", "runs/*")
 
 
 @dataclass(frozen=True)
 class PackagedModel:
-    """A model that comes as a GGUF file inside a wheel, for machines that see no hub."""
+    """A model as a GGUF file inside a wheel, for machines that cannot reach the hub."""
 
     requirement: str
     member: str
@@ -53,7 +53,7 @@ PACKAGED = {
 
 @dataclass(frozen=True)
 class StoredModel:
-    """A base model and where it lies; `folder` is None when it is not on this machine."""
+    """A base model and its folder, which is None when it is not on this machine."""
 
     name: str
     hub: str
@@ -62,7 +62,7 @@ class StoredModel:
 
 
 def resolve(base: BaseModel, home: Path) -> Path:
-    """The folder of `base`, without any network. MissingPart when it is not on this machine."""
+    """The folder of `base`, without network access. MissingPart if it is not on this machine."""
     for folder in ((home / "models" / base.name).absolute(), Path(base.hub)):
         if folder.is_absolute() and is_complete(folder):
             return folder
@@ -77,7 +77,7 @@ def resolve(base: BaseModel, home: Path) -> Path:
 def fetch(base: BaseModel, home: Path, progress: Progress = lambda sentence: None) -> Path:
     """Make sure that `base` is on this machine: from the hub, else from the wheel that holds it.
 
-    Safe to run by several processes at once. MissingPart, with the reason, when no way works.
+    Safe to run by several processes at once. MissingPart, with the reason, when all fail.
     """
     with _fetching(base, home):
         try:
@@ -95,14 +95,14 @@ def fetch(base: BaseModel, home: Path, progress: Progress = lambda sentence: Non
 
 
 def fetch_wheel(base: BaseModel, home: Path, progress: Progress = lambda sentence: None) -> Path:
-    """Like `fetch`, but the hub is not asked: the same weights on every machine."""
+    """Like `fetch`, but without the hub: the same weights on every machine."""
     with _fetching(base, home):
         folder = home / "models" / base.name
         return folder if is_complete(folder) else _from_wheel(base, home, progress)
 
 
 def listing(bases: Iterable[BaseModel], home: Path) -> tuple[StoredModel, ...]:
-    """Each of `bases`, with where it lies and how many bytes its weights take."""
+    """Each of `bases`, with its folder and the size of its weights."""
     return tuple(_stored(base, home) for base in bases)
 
 
@@ -112,7 +112,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
 
 def is_complete(folder: Path) -> bool:
-    """True when `folder` holds a whole model: an interrupted download does not."""
+    """True if `folder` holds a complete model; False after an interrupted download."""
     index = folder / "model.safetensors.index.json"
     try:
         shards = set(json.loads(index.read_text())["weight_map"].values())
@@ -146,14 +146,14 @@ def _from_hub(base: BaseModel) -> Path:
 
 
 def _is_in_hub_cache(base: BaseModel) -> bool:
-    """Whether anything of `base` is there; the hub's client takes half a second to import."""
+    """Whether the cache has a folder for `base`; the hub's client takes 0.5 s to import."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
     return (Path(HF_HUB_CACHE) / f"models--{base.hub.replace('/', '--')}").is_dir()
 
 
 def _hub_snapshot(base: BaseModel, *, offline: bool) -> Path | None:
-    """The snapshot's folder; None when offline and not cached, MissingPart when not reachable."""
+    """The snapshot's folder; None if offline and not cached, MissingPart if unreachable."""
     from huggingface_hub import snapshot_download
 
     try:
@@ -167,12 +167,12 @@ def _hub_snapshot(base: BaseModel, *, offline: bool) -> Path | None:
                 ignore_patterns=list(_IGNORE_PATTERNS),
             )
         )
-    # The hub's client raises some twenty kinds, from gated models to proxies; all mean the same.
+    # The hub's client raises some twenty exception types, from gated models to proxies.
     except Exception as error:
         if offline:
             return None
         reason = str(error).strip().split("\n", 1)[0]
-        raise MissingPart(f"{base.hub} could not be had from the hub: {reason}") from error
+        raise MissingPart(f"{base.hub} could not be fetched from the hub: {reason}") from error
 
 
 def _from_wheel(base: BaseModel, home: Path, progress: Progress) -> Path:
@@ -186,7 +186,7 @@ def _from_wheel(base: BaseModel, home: Path, progress: Progress) -> Path:
         made = Path(scratch) / "model"
         made.mkdir()
         convert(gguf, made)
-        # What is left in its place is incomplete, or it would not have been fetched.
+        # A folder in its place is incomplete, or the model would not have been fetched.
         shutil.rmtree(models / base.name, ignore_errors=True)
         return made.rename(models / base.name)
 
@@ -200,7 +200,7 @@ def _unpack(packaged: PackagedModel, wheel: Path) -> Path:
 
 
 def find_adapter(sha256: str, home: Path) -> Path:
-    """The adapter's folder, `$REFEREE_HOME/adapters/<sha256>`; MissingPart when not there."""
+    """The adapter's folder, `$REFEREE_HOME/adapters/<sha256>`; MissingPart if it does not exist."""
     folder = home / "adapters" / sha256
     if not folder.is_dir():
         raise MissingPart(f"adapter {sha256[:12]} is not on this machine")

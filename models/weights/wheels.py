@@ -1,4 +1,4 @@
-"""Fetches a wheel through this Python's own pip, so through the user's own index."""
+"""Fetch a wheel with this Python's pip, so from the package index that the user configured."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PIP_SECONDS = 900.0
 
 
 def download_wheel(requirement: str, folder: Path) -> Path:
-    """Fetch the wheel into `folder`. MissingPart, with pip's reason, when it cannot be had."""
+    """Fetch the wheel into `folder`. MissingPart, with pip's reason, if pip fails."""
     pip = python_command("pip", "download", "--quiet", "--disable-pip-version-check")
     what = ["--no-deps", "--only-binary=:all:", "--dest", str(folder), requirement]
     try:

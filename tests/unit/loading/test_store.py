@@ -96,7 +96,7 @@ def test_a_hub_that_cannot_be_reached_gives_one_sentence(tmp_path: Path) -> None
         [sys.executable, "-c", code], env=offline, capture_output=True, text=True, timeout=60
     )
     # Then the reason is one line
-    assert done.stdout.startswith("nobody/no-such-model could not be had from the hub: ")
+    assert done.stdout.startswith("nobody/no-such-model could not be fetched from the hub: ")
     assert done.stdout.count("\n") == 1
 
 
