@@ -1,4 +1,4 @@
-"""Writes a folder of files whole or not at all."""
+"""Write a folder of files atomically."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from errors import UserError
 def write_folder(
     folder: Path, files: Mapping[str, str], *, marker: str, replace: bool = False
 ) -> None:
-    """Write `files` (name -> text) as `folder`, by a folder beside it that is renamed at the end.
+    """Write `files` (name -> text) as `folder`, by renaming a temporary folder beside it.
 
-    With `replace` a folder that holds a file `marker`, so one that we wrote, gives way. UserError
-    when the folder is in the way or cannot be written; then nothing has changed.
+    With `replace` a folder that holds a file `marker`, so one that we wrote, is replaced. UserError
+    if the folder exists or cannot be written; then nothing has changed.
     """
     _check_free(folder, marker, replace)
     try:
@@ -68,7 +68,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _swap(scratch: Path, folder: Path) -> None:
-    # mkdtemp makes folders that only their owner can enter.
+    # mkdtemp creates folders that only their owner can enter.
     scratch.chmod(0o755)
     with _scratch(folder) as aside:
         old = aside / "old"

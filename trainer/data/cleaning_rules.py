@@ -1,7 +1,7 @@
-"""Rules that keep reviews and papers out of training.
+"""Rules that exclude reviews and papers from training.
 
-Every rule has a name and is counted; nothing is deleted. A rule keeps a whole review or paper out,
-or names stretches of a review's text that are left out.
+Every rule has a name and is counted; nothing is deleted. A rule excludes a whole review or paper,
+or spans of a review's text.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from models.text.gate import GateConfig, wrong_language
 from trainer.data.paper_versions import UNKNOWN
 from trainer.data.rebuttals import late_additions
 
-#: Words below which a text says nothing about its paper.
+#: A text with fewer words says nothing about its paper.
 MIN_WORDS = 25
 #: Words below which "I will post the review later" is all that a review says.
 PROMISE_WORDS = 60
-#: Share of the characters that show a broken encoding; real texts have none.
+#: Share of characters that indicate a broken encoding; intact texts have none.
 MAX_MOJIBAKE_SHARE = 0.005
 
 _WORD = re.compile(r"\w+")
@@ -62,7 +62,7 @@ RULES: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What an operator may set. Percentiles are of the papers' lengths in characters."""
+    """Adjustable thresholds. Percentiles are of the papers' lengths in characters."""
 
     min_reviews: int = 2
     short_percentile: float = 1.0
@@ -71,7 +71,7 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class RuleMatch:
-    """What a rule says of one review."""
+    """The result of a rule for one review."""
 
     rule: str
     reason: str
@@ -84,7 +84,7 @@ def find_flags(
     reviews: Mapping[int, Sequence[HumanReview]],
     thresholds: Thresholds,
 ) -> list[NewFlag]:
-    """Everything that the rules say of these papers and their reviews."""
+    """All flags of the rules for these papers and their reviews."""
     flags: list[NewFlag] = []
     seen: set[str] = set()
     for paper in papers:
@@ -98,7 +98,7 @@ def find_flags(
 
 
 def kept_text(text: str, spans: Iterable[tuple[int, int]]) -> str:
-    """A review's text without the stretches that are left out."""
+    """A review's text without the excluded spans."""
     kept, end = [], 0
     for start, stop in sorted(spans):
         kept.append(text[end:start])

@@ -1,4 +1,4 @@
-"""Applies the cleaning rules to the corpus and counts what is left."""
+"""Apply the cleaning rules to the corpus and count the rest."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trainer.data.text_table import Table
 
 @dataclass(frozen=True)
 class SourceCount:
-    """What a source gave and what of it can be used."""
+    """What a source contains, and how much of it is usable."""
 
     source: str
     licence: str
@@ -29,7 +29,7 @@ class SourceCount:
 
 @dataclass(frozen=True)
 class Statistics:
-    """What is in the corpus, what was kept, and why the rest was not."""
+    """Counts of the corpus: all, kept, and excluded by each rule."""
 
     sources: tuple[SourceCount, ...]
     #: Rule -> papers or reviews that it flagged.
@@ -68,7 +68,7 @@ class Statistics:
 
 
 def clean_corpus(database: Database, thresholds: Thresholds) -> Statistics:
-    """Flag the whole corpus anew. UserError when nothing was imported."""
+    """Recompute the flags of the whole corpus. UserError if it is empty."""
     papers = corpus.corpus_papers(database)
     if not papers:
         raise UserError("There is no training data: run `referee data import` first.")
@@ -79,7 +79,7 @@ def clean_corpus(database: Database, thresholds: Thresholds) -> Statistics:
 
 
 def statistics(database: Database) -> Statistics:
-    """Count the corpus. UserError when nothing was imported."""
+    """Count the corpus. UserError if it is empty."""
     papers = corpus.corpus_papers(database)
     if not papers:
         raise UserError("There is no training data: run `referee data import` first.")

@@ -1,4 +1,4 @@
-"""Draws the corpus' statistics as one SVG picture."""
+"""Draw the corpus' statistics as one SVG picture."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _KEPT, _OUT, _LENGTH = "#2b6cb0", "#c05621", "#4a5568"
 
 
 def draw(found: Statistics) -> str:
-    """What each source gave and kept, what each rule flagged, and how long texts are."""
+    """Counts by source, flags by rule, and lengths of texts."""
     blocks = [
         _bars("Papers and reviews kept", list(_kept(found)), _KEPT),
         _bars("Flagged by rule", [(rule, n, n) for rule, n in found.rules.items()], _OUT),

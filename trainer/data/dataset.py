@@ -28,7 +28,7 @@ CARD = "card.json"
 
 @dataclass(frozen=True)
 class TrainingPair:
-    """A paper as a prompt shows it and the review to be learnt from it.
+    """A paper in the prompt's layout and the review to be learnt.
 
     `id` is the paper's name at its source. `review` is in the output grammar, with the blank line
     that ends its last aspect and without the end token.
@@ -54,7 +54,7 @@ class Dataset:
 
 
 def read(folder: Path) -> Dataset:
-    """Read and check a data set. UserError, with file and line, for whatever is wrong with it."""
+    """Read and check a data set. UserError, with file and line, if it is invalid."""
     card = _read_card(folder / CARD)
     splits = {split: _read_split(folder, split) for split in SPLITS}
     for split in SPLITS:
@@ -78,10 +78,10 @@ def write(
     test: Sequence[TrainingPair],
     replace: bool = False,
 ) -> Dataset:
-    """Write a data set; the folder is there whole or not at all.
+    """Write a data set atomically.
 
-    UserError when the folder exists (unless it is a data set and `replace` is given), or the disk
-    takes no more.
+    UserError if the folder exists (unless it is a data set and `replace` is given) or cannot be
+    written.
     """
     pairs = {"train": tuple(train), "validation": tuple(validation), "test": tuple(test)}
     texts = {f"{split}.jsonl": _lines(pairs[split]) for split in SPLITS}

@@ -1,4 +1,4 @@
-"""From the corpus and its merged reviews to a data set."""
+"""Build a data set from the corpus and its merged reviews."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from trainer.data.pair_encoding import Limits, PairEncoder, ReviewCounter
 from trainer.data.shortening import shorten
 from trainer.data.splitting import Placement, SplitCandidate, SplitShares
 
-#: Percentiles of lengths that the card tells.
+#: Percentiles of lengths in the card.
 _PERCENTILES = (("p50", 50.0), ("p90", 90.0), ("p95", 95.0), ("p99", 99.0), ("max", 100.0))
 _NON_COMMERCIAL = ("-NC", "BY NC", "NONCOMMERCIAL", "NON-COMMERCIAL")
 
@@ -47,7 +47,7 @@ class BuildOptions:
 
 @dataclass(frozen=True)
 class TargetModel:
-    """The model that will learn: its configuration and its tokenizer."""
+    """The reviewer to be trained and its tokenizer."""
 
     config: ReviewerConfig
     tokenizer: AnyTokenizer
@@ -77,7 +77,7 @@ class _BuiltPair:
 def build(
     database: Database, merged: ReviewerVersion, target: TargetModel, options: BuildOptions
 ) -> Dataset:
-    """Write the data set of all papers that rules, licences and splits let in.
+    """Write the data set of all papers that rules, licences and splits admit.
 
     UserError when none is left, or the merged reviewer has another aspect set.
     """
@@ -149,14 +149,14 @@ def _split_papers(
     ]
     if options.split_files:
         named = splitting.read_splits(options.split_files)
-        # Split files name papers as their source does.
+        # Split files use the names of the source.
         full = {_name(p): named[p.source_id] for p in papers if p.source_id in named}
         return splitting.split_by_lists(candidates, full)
     return splitting.split(candidates, options.shares, options.seed)
 
 
 def stratum_of(decision: str | None) -> str:
-    """accept, reject or unknown: what every split should hold in equal parts."""
+    """accept, reject or unknown: every split should have the same share of each."""
     text = (decision or "").casefold()
     if any(word in text for word in ("accept", "oral", "poster", "spotlight", "notable")):
         return "accept"
@@ -189,7 +189,7 @@ def _build_pairs(
 def _build_pair(
     paper: CorpusPaper, body: str, review: MergedReview, target: TargetModel, count: ReviewCounter
 ) -> _BuiltPair | str:
-    """The pair of one paper, or the rule that keeps it out."""
+    """The pair of one paper, or the rule that excludes it."""
     if not review.items:
         return "empty_merge"
     aspects = ASPECT_SETS[target.config.aspects]
@@ -198,7 +198,7 @@ def _build_pair(
     fitted = shorten(
         items,
         aspects,
-        # The end token is one of the response's.
+        # The end token counts as part of the response.
         limits.max_response_tokens - 1,
         count,
     )
@@ -223,12 +223,12 @@ def _build_pair(
 
 
 def limits_of(config: ReviewerConfig) -> Limits:
-    """The limits that a worker will keep, for training as well."""
+    """A worker's limits, which training uses too."""
     return Limits(config.max_prompt_tokens, config.max_new_tokens)
 
 
 def encoder_of(target: TargetModel) -> PairEncoder:
-    """What makes a target's samples."""
+    """The encoder of a target's samples."""
     return PairEncoder(
         target.tokenizer,
         TEMPLATES[target.config.template or ""],

@@ -13,7 +13,7 @@ from trainer.data.text_table import Table
 
 @dataclass(frozen=True)
 class CardSource:
-    """Where papers come from, under which licence, and how many of the pairs are theirs."""
+    """A source of papers, its licence, and its number of pairs."""
 
     name: str
     licence: str
@@ -42,16 +42,16 @@ class Card:
     aspects: str
     #: The merged reviewer whose reviews these are, "name vN".
     reviewer: str
-    #: Whose tokens are counted below.
+    #: The tokenizer of the counts below.
     tokenizer: str
     cut: CutRule
-    #: part (prompt, response, pair) -> percentile -> tokens, before anything is cut.
+    #: part (prompt, response, pair) -> percentile -> tokens, before truncation.
     lengths: Mapping[str, Mapping[str, int]]
-    #: Cleaning rule -> how many reviews or papers it kept out.
+    #: Cleaning rule -> number of excluded reviews or papers.
     rules: Mapping[str, int]
     sources: tuple[CardSource, ...]
     seed: int
-    #: How papers came into their splits.
+    #: How papers were assigned to splits.
     split_rule: str
     code_version: str
     #: Pairs of each split.

@@ -1,4 +1,4 @@
-"""JSON objects from files, plain or gzipped, and their fields."""
+"""Read JSON objects from plain or gzipped files, and their fields."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trainer.data.source_records import Problem
 
 
 def json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]] | Problem]:
-    """(place, object) of each line; a line that is no object becomes a Problem."""
+    """(place, object) of each line; a line that is not an object becomes a Problem."""
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if line.strip():
             yield _parsed(f"{path.name}, line {number}", line)
@@ -35,7 +35,7 @@ def json_objects(path: Path) -> Iterator[tuple[str, dict[str, Any]] | Problem]:
 
 
 def read_text(path: Path) -> str:
-    """A file's text, unpacked when its name ends in .gz. UserError when it cannot be read."""
+    """A file's text, decompressed if its name ends in .gz. UserError when it cannot be read."""
     try:
         raw = path.read_bytes()
         raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
@@ -55,7 +55,7 @@ def _parsed(place: str, line: str) -> tuple[str, dict[str, Any]] | Problem:
 
 
 def text_of(value: object) -> str:
-    """A field as text; lists become lines, nothing and non-text become the empty string."""
+    """A field as text; lists become lines, other types the empty string."""
     if isinstance(value, str):
         return value.strip()
     if isinstance(value, list):

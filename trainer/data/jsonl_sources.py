@@ -1,4 +1,4 @@
-"""Two layouts of JSON lines, papers.jsonl with reviews.jsonl and ready pairs."""
+"""Sources in JSON lines: papers.jsonl with reviews.jsonl, or ready pairs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trainer.data.paper_versions import Version, choose_version, looks_anonymous
 from trainer.data.source_records import Note, NoteKind, Problem, SourcePaper
 
 _SUFFIXES = (".jsonl", ".jsonl.gz")
-#: Columns of a review that have a place of their own in a Note.
+#: Columns of a review that are fields of a Note.
 _KNOWN = {"paper_id", "review_id", "is_meta", "comments", "aspects", "rating", "confidence"}
 
 

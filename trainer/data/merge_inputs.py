@@ -1,4 +1,4 @@
-"""What a merger reads of a paper: its usable reviews, less what cleaning left out of them."""
+"""The input of a merger: a paper's usable reviews without the spans that cleaning excluded."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ class MergeInput:
 
     @property
     def text(self) -> str:
-        """As a model reads it, safe to put in a prompt."""
+        """The text for a prompt, sanitised."""
         texts = [HumanReviewText(tuple(parts.items())) for parts in self.reviews]
         return neutralise(normalise(merging_input(self.paper.title, texts))[0])[0]
 
     @property
     def sha256(self) -> str:
-        """Hash of the text: equal inputs need not be merged twice by one merger."""
+        """Hash of the text: a merger need not merge equal inputs twice."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
 
 def merge_inputs(database: Database, sources: Sequence[str] = ()) -> list[MergeInput]:
-    """The inputs of all papers that cleaning lets in and that have a usable review.
+    """The inputs of all papers that pass cleaning and have a usable review.
 
-    UserError when the corpus is empty or was not cleaned: uncleaned reviews speak of rebuttals.
+    UserError when the corpus is empty or was not cleaned: uncleaned reviews refer to rebuttals.
     """
     papers = corpus.corpus_papers(database, sources)
     if not papers:
@@ -75,12 +75,12 @@ def _usable(
 
 
 def cut_parts(review: HumanReview, spans: Sequence[Span]) -> dict[str, str]:
-    """A review's parts in the order of PARTS, less the spans [start, end) of its text."""
+    """A review's parts in the order of PARTS, without the spans [start, end) of its text."""
     stored = review.fields.get("parts") or {"review": review.text}
     kept = {}
     for name in PARTS:
         text = str(stored.get(name, ""))
-        # A part stands word for word in the text.
+        # The text contains each part verbatim.
         offset = max(0, review.text.find(text))
         inside = [
             (max(0, start - offset), min(len(text), end - offset))

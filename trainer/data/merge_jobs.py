@@ -1,7 +1,7 @@
 """Merging with a model: jobs of a merged reviewer, each with a paper's human reviews as its input.
 
 Workers run them as they run reviews, with the same claims, retries and gate. An input that this
-reviewer version has merged before is not paid for again.
+reviewer version has merged before is not merged again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from trainer.data.merge_inputs import MergeInput
 #: Characters a token, for an estimate without the endpoint's tokenizer: English prose has about
 #: four and a quarter.
 CHARS_PER_TOKEN = 4.2
-#: Jobs stored by one transaction.
+#: Jobs stored in one transaction.
 CHUNK = 100
 
 
@@ -42,7 +42,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class MergePlan:
-    """What a run would do. `estimate` counts every answer at its limit, and no retries."""
+    """The jobs of a run. `estimate` counts every answer at its limit, and no retries."""
 
     batch: str
     todo: tuple[MergeInput, ...]
@@ -66,12 +66,12 @@ def plan(
     config: ReviewerConfig,
     batch_name: str | None = None,
 ) -> MergePlan:
-    """Which inputs are still to be merged, in which batch, and for how much at most."""
+    """Which inputs remain to be merged, in which batch, and the maximum cost."""
     known = corpus.merged_inputs(database, merger.id)
     todo = tuple(each for each in inputs if each.sha256 not in known)
     n_prompt = sum(len(each.text) + len(config.system_prompt) for each in todo) / CHARS_PER_TOKEN
     return MergePlan(
-        # The same inputs resume the same batch; other reviews make another.
+        # The same inputs resume the same batch; changed reviews create another.
         batch=batch_name or f"{merger.name}-v{merger.version}-{_digest(inputs)}",
         todo=todo,
         cached=len(inputs) - len(todo),
@@ -80,7 +80,7 @@ def plan(
 
 
 def cost(config: ReviewerConfig, n_prompt_tokens: int, n_output_tokens: int) -> Cost:
-    """What so many tokens cost at the reviewer's endpoint."""
+    """The cost of that many tokens at the reviewer's endpoint."""
     endpoint = config.endpoint
     prices = endpoint and (endpoint.usd_per_million_input, endpoint.usd_per_million_output)
     if not prices or prices[0] is None or prices[1] is None:
@@ -97,7 +97,7 @@ def submit(
     allow_external: bool,
     doorbell_for: Callable[[Batch], Callable[[int], bool]],
 ) -> bool:
-    """Queue the plan's jobs, a chunk a transaction; False when no broker could be told."""
+    """Queue the plan's jobs, a chunk a transaction; False if no broker could be notified."""
     options = BatchOptions(allow_external=allow_external)
     batch = batch_records.open_batch(database, planned.batch, merger, options)
     announce, announced = doorbell_for(batch), True

@@ -1,6 +1,6 @@
-"""Merges the corpus' reviews without a model and stores them.
+"""Merge the corpus' reviews without a model and store them.
 
-With a model, merging is jobs: see trainer.data.merge_jobs.
+Merging with a model runs as jobs: see trainer.data.merge_jobs.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from trainer.data.text_table import Table
 
 Progress = Callable[[int, int], None]
 
-#: Checks that make a merge of human reviews worthless.
+#: Checks that a usable merge of human reviews must pass.
 GATE = GateConfig(fatal=("headings", "not_all_empty", "loop", "refusal", "language"))
 
 
 @dataclass
 class Merged:
-    """What a merging run did, per merged reviewer."""
+    """Counts of a merging run, per merged reviewer."""
 
     reviewer: str
     aspects: str
@@ -55,7 +55,7 @@ def merge_structured(
     mergers: Sequence[ReviewerVersion],
     progress: Progress,
 ) -> list[Merged]:
-    """Merge every input for each merger; one that is there for the same input stays as it is."""
+    """Merge every input for each merger; an existing merge of the same input is kept."""
     done = [Merged(f"{m.name} v{m.version}", str(m.config["aspects"])) for m in mergers]
     rows: list[list[FrozenReview]] = [[] for _ in mergers]
     contents = contents_by_id(database, [each.paper.id for each in inputs])
@@ -118,7 +118,7 @@ def _count(result: Merged, items: Sequence[Item], aspects: AspectSet) -> None:
 
 
 def tables(done: Sequence[Merged]) -> list[Table]:
-    """What became of the merges, and how many items the aspects hold."""
+    """Results of the merges and numbers of items per aspect."""
     merges = [(m.reviewer, m.total, m.new, m.known, sum(m.rejected.values())) for m in done]
     aspects = [
         (m.reviewer, key, f"{m.items[key] / n:.2f}", f"{m.empty[key] / n:.0%}")

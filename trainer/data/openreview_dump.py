@@ -1,7 +1,7 @@
-"""Notes of OpenReview, API v1 and v2, as openreview-py returns them.
+"""Read notes of OpenReview, API v1 and v2, as openreview-py returns them.
 
 A dump is any mix of submissions, with or without `details.replies`, replies, and earlier versions:
-references of API v1 (`referent`) and edits of API v2 (`note.id`). Texts lie in a folder, one file a
+references of API v1 (`referent`) and edits of API v2 (`note.id`). Texts are in a folder, one file a
 version, named FORUM.ext or FORUM_VERSION.ext.
 """
 
@@ -18,18 +18,18 @@ from trainer.data.paper_versions import Version, VersionChoice, choose_version, 
 from trainer.data.source_records import Note, NoteKind, Problem, SourcePaper
 from trainer.data.venue_forms import Form, Forms
 
-#: Signatures end so when authors write; other groups are reviewers, chairs and the public.
+#: End of authors' signatures; other groups are reviewers, chairs and the public.
 _AUTHORS = "authors"
 
 
 @dataclass
 class Forum:
-    """All that a dump holds about one submission."""
+    """A dump's notes about one submission."""
 
     id: str
     submission: Mapping[str, Any] | None = None
     replies: list[Mapping[str, Any]] = field(default_factory=list)
-    #: Version's id -> when it was made.
+    #: Version's id -> its time.
     versions: dict[str, int | None] = field(default_factory=dict)
     blind: bool = False
 
@@ -84,14 +84,14 @@ def _sort_in(note: Mapping[str, Any], forums: dict[str, Forum]) -> None:
 def choose_file(
     forum: Forum, files: Mapping[str, Path], forms: Forms
 ) -> VersionChoice[Path] | None:
-    """The text of the version that the reviewers saw; None when the folder has no text of it."""
+    """The text of the version that the reviewers saw; None if the folder lacks it."""
     found = [
         Version(version, files[name], created, anonymous=forum.blind)
         for version, created in sorted(forum.versions.items(), key=lambda each: each[1] or 0)
         if (name := f"{forum.id}_{version}") in files
     ]
     if not found and forum.id in files and forum.submission is not None:
-        # One text only: as old as the submission if that was never changed since.
+        # One text only: as old as the submission if that was never changed.
         changed = forum.submission.get("tmdate") or forum.submission.get("mdate")
         when = changed if isinstance(changed, int) else None
         found = [Version(forum.id, files[forum.id], when, anonymous=forum.blind)]
@@ -99,13 +99,13 @@ def choose_file(
 
 
 def first_review_ms(forum: Forum, forms: Forms) -> int | None:
-    """When the first review was written."""
+    """Time of the first review."""
     times = [_created(reply) for reply in forum.replies if _kind(reply, forms) == "review"]
     return min((time for time in times if time is not None), default=None)
 
 
 def source_paper(forum: Forum, paper: Paper, why: str, forms: Forms) -> SourcePaper:
-    """Put a submission, its text and its notes together."""
+    """Combine a submission, its text and its notes."""
     notes, decision = [], None
     for reply in forum.replies:
         form, kind = forms.of(invitations_of(reply)), _kind(reply, forms)
@@ -178,7 +178,7 @@ def _first(content: Mapping[str, Any], names: Iterable[str]) -> str | None:
 
 
 def _created(note: Mapping[str, Any]) -> int | None:
-    # tcdate is the server's clock; cdate may be set by whoever posts.
+    # tcdate is the server's clock; cdate can be set by the author.
     for key in ("tcdate", "cdate"):
         if isinstance(note.get(key), int):
             return int(note[key])

@@ -1,8 +1,8 @@
-"""A pair as token ids under the recipe's cut rule.
+"""Encode a pair as token ids, truncated by the recipe's rule.
 
 The prompt is built as models/text/prompt.py builds it for a worker. The answer is tokenised line
-by line, as models/grammar/token_tables.py makes a model write it: every line begins with a token of
-its own.
+by line, as the grammar of models/grammar/token_tables.py generates it: every line begins with a new
+token.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Sample:
-    """One pair to train on: loss is taken on `response_ids` only, whose last is the end token."""
+    """One training pair: the loss covers `response_ids` only, which end with the end token."""
 
     prompt_ids: tuple[int, ...]
     response_ids: tuple[int, ...]
@@ -46,8 +46,8 @@ class Sample:
 
 @dataclass(frozen=True)
 class PairEncoder:
-    """Makes samples. Of a long review the tail goes, of a long paper the tail goes, and a paper may
-    take what a short review leaves: so prefix, suffix and end token are always there.
+    """Makes samples. The tails of a long review and a long paper are cut, and a paper may use what
+    a short review leaves, so prefix, suffix and end token are always complete.
     """
 
     tokenizer: AnyTokenizer
@@ -56,7 +56,7 @@ class PairEncoder:
     limits: Limits = Limits()
 
     def encode(self, pair: TrainingPair) -> Sample:
-        """The sample of `pair`; UserError when the limits leave a paper no room at all."""
+        """The sample of `pair`; UserError if the limits leave no room for a paper."""
         end = self.template.end_of_turn_id(self.tokenizer)
         review = review_tokens(self.tokenizer, pair.review)
         kept = review[: self.limits.max_response_tokens - 1]
@@ -77,13 +77,13 @@ class PairEncoder:
 
 
 def review_tokens(tokenizer: AnyTokenizer, review: str) -> list[int]:
-    """Token ids of an answer, each line by itself, the empty marker apart from what follows it."""
+    """Token ids of an answer, tokenised by line, the empty marker separately."""
     lines = enumerate(_LINE.findall(review))
     return [token for number, line in lines for token in _line(tokenizer, line, number > 0)]
 
 
 class ReviewCounter:
-    """Counts an answer's tokens; a line that it has seen before costs nothing."""
+    """Counts an answer's tokens, with a cache of lines."""
 
     def __init__(self, tokenizer: AnyTokenizer) -> None:
         self._tokenizer = tokenizer

@@ -1,4 +1,4 @@
-"""Which version of a paper its reviewers saw."""
+"""Choose the version of a paper that its reviewers saw."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-#: Begins every choice that could not be made by a rule; `data clean` flags those papers.
+#: Prefix of choices that no rule could make; `data clean` flags those papers.
 UNKNOWN = "unknown"
-#: What submission templates print in place of, or above, the authors.
+#: Text that submission templates print instead of, or above, the authors.
 _ANONYMOUS = re.compile(
     r"anonymous authors?|anonymous (?:acl|eacl|naacl|emnlp) submission|under double-blind review"
     r"|author names withheld|affiliation\s+address\s+email",
     re.IGNORECASE,
 )
-#: Characters of a text in which the authors stand.
+#: Characters at a text's start that contain the authors.
 _HEAD_CHARS = 3000
 
 
 @dataclass(frozen=True)
 class Version(Generic[T]):
-    """One version of a paper; `content` is whatever the caller makes of it."""
+    """One version of a paper; `content` is the caller's."""
 
     id: str
     content: T
@@ -33,14 +33,14 @@ class Version(Generic[T]):
 
 @dataclass(frozen=True)
 class VersionChoice(Generic[T]):
-    """The version that was taken, and why, in words that are stored with the paper."""
+    """The chosen version and the reason, which is stored with the paper."""
 
     version: Version[T]
     why: str
 
 
 def choose_version(versions: Sequence[Version[T]], first_review_ms: int | None) -> VersionChoice[T]:
-    """The last version before the first review, else an anonymous one, else the last, as unknown.
+    """The last version before the first review, else an anonymous one, else the last (unknown).
 
     `versions` are in the order in which they were made and not empty.
     """
@@ -58,5 +58,5 @@ def choose_version(versions: Sequence[Version[T]], first_review_ms: int | None) 
 
 
 def looks_anonymous(text: str) -> bool:
-    """Does the beginning of a paper's text hide its authors?"""
+    """Does the beginning of a paper's text hide its authors' names?"""
     return _ANONYMOUS.search(text[:_HEAD_CHARS]) is not None

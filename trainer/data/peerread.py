@@ -1,4 +1,4 @@
-"""The layout of the PeerRead corpus: reviews/ID.json beside parsed_pdfs/ID.pdf.json."""
+"""Read the PeerRead corpus: reviews/ID.json beside parsed_pdfs/ID.pdf.json."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _paper(file: Path, entry: Mapping[str, Any], parsed: Mapping[str, Any]) -> S
             "sections": sections,
         }
     )
-    # PeerRead's parses name no authors where the PDF hid them.
+    # PeerRead's parses have no authors if the PDF hides them.
     hidden = not metadata.get("authors") and not metadata.get("emails")
     accepted = entry.get("accepted")
     return SourcePaper(

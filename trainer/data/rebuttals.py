@@ -1,7 +1,7 @@
-"""Finds what a reviewer added after the first version of a review.
+"""Find text that a reviewer added after the first version of a review.
 
-Such text speaks of the rebuttal or of a later version of the paper, which the early paper does not
-hold. With paragraphs a whole paragraph goes; in texts that lost their line breaks, sentences.
+Such text refers to the rebuttal or to a later version of the paper. Whole paragraphs are removed,
+or sentences in texts that lost their line breaks.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _LABEL = re.compile(
     r"(?!\s+(?:rule|step|equation|gate|function|the\s+parameters?|distance))[^.:\n]{0,60}(?::|\n|--|==|\]|$)",
     re.IGNORECASE,
 )
-#: Speaks of the exchange with the authors, wherever it stands.
+#: Refers to the exchange with the authors, at any position.
 _EXCHANGE = re.compile(
     r"\b(?:after|having)\s+(?:read|reading|seen|seeing)\b.{0,40}\b(?:rebuttal|response|reply|author)"
     r"|\b(?:authors?'?s?|your|the|their)\s+(?:rebuttal|response|reply|replies|feedback)\b"
@@ -31,13 +31,13 @@ _EXCHANGE = re.compile(
     r"|\b(?:rebuttal|revised version|updated version|latest revision|new version of the paper)\b",
     re.IGNORECASE,
 )
-#: Begins the first version again, below an addition that stands on top of it.
+#: Begins the original review below an addition at its top.
 _ORIGINAL = re.compile(
     r"[\W_]*(?:original|initial|old|first|previous|pre[\s-]*rebuttal)\s+(?:review|comments?|text)\b"
     r"|\s*[-=_*#]{4,}",
     re.IGNORECASE,
 )
-#: Paragraphs below which a text is taken to have lost its line breaks.
+#: A text with fewer paragraphs is assumed to have lost its line breaks.
 _FEW_PARAGRAPHS = 2
 _PARAGRAPH = re.compile(r"[^\n]+(?:\n(?!\s*\n)[^\n]+)*")
 
@@ -56,7 +56,7 @@ def _late(text: str, blocks: list[Span]) -> list[Span]:
     for number, (start, end) in enumerate(blocks):
         block = text[start:end]
         if _LABEL.match(block):
-            # On top of a review an addition ends where the review begins, else with its block.
+            # At the top of a review an addition ends where the review begins, else with its block.
             later = (text[a:b] for a, b in blocks[number + 1 :])
             adding = number > 0 or any(map(_ORIGINAL.match, later))
             found.append((start, end))

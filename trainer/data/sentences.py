@@ -1,11 +1,11 @@
-"""Cuts reviews into sentences."""
+"""Split reviews into sentences."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 
-#: A full stop after one of these ends no sentence.
+#: A full stop after one of these does not end a sentence.
 _ABBREVIATIONS = re.compile(
     r"(?:\b(?:e\.?g|i\.?e|etc|cf|vs|al|fig|figs|eq|eqs|eqn|sec|sect|tab|ref|refs|no|resp|approx"
     r"|dr|prof|pg|pp|p|w\.r\.t|i\.i\.d|a\.k\.a|st|def|thm|prop|ch)|\b[A-Z])\.$",

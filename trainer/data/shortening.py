@@ -1,7 +1,7 @@
-"""Makes a merged review fit a limit in tokens without breaking the output grammar.
+"""Shorten a merged review to a token limit without breaking the output grammar.
 
-Whole items go first, the least important of the fullest aspect; an aspect is never emptied, because
-that would teach that nobody had anything to say there. Then the longest texts lose their ends.
+Whole items are removed first, the least important of the longest aspect; an aspect is never
+emptied, because a model would learn to leave it empty. Then the longest texts are cut at the end.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from trainer.data.sentences import sentences
 
 Count = Callable[[str], int]
 
-#: Items that the output grammar lets a model write under one aspect.
+#: Items that the output grammar allows under one aspect.
 MAX_ITEMS = 8
-#: Words that a text keeps at least.
+#: Minimum number of words of a text.
 FEW_WORDS = 8
 
 
 def shorten(
     items: Sequence[Item], aspects: AspectSet, limit: int, count: Count
 ) -> tuple[str, bool] | None:
-    """The review's text within `limit` tokens and whether anything went; None if it cannot fit."""
+    """The review's text within `limit` tokens and whether it was cut; None if it cannot fit."""
     kept = [list(_of(items, key))[:MAX_ITEMS] for key in aspects.keys]
     changed = sum(map(len, kept)) < len(items)
     text = _text(kept, aspects)
@@ -53,7 +53,7 @@ def _drop(kept: list[list[Item]]) -> bool:
 
 
 def _trim(kept: list[list[Item]]) -> bool:
-    """Take the last sentence, or the last fifth of the words, from the longest text."""
+    """Remove the last sentence, or the last fifth of the words, of the longest text."""
     longest = max((items for items in kept if items), key=lambda items: len(items[0].text))
     text = longest[0].text
     spans = list(sentences(text))

@@ -1,4 +1,4 @@
-"""From a source of papers and reviews into the database; knows the layouts by name only."""
+"""Import a source of papers and reviews into the database."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class ImportSource:
-    """What the user named. `texts` holds the papers of an OpenReview dump."""
+    """The source that the user named. `texts` holds the papers of an OpenReview dump."""
 
     path: Path
     name: str
@@ -44,7 +44,7 @@ class ImportSource:
 
 @dataclass
 class ImportedData:
-    """What an import found and what of it was new; `problems` are sentences."""
+    """Counts of an import, found and new; `problems` are sentences."""
 
     source: str
     layout: str
@@ -61,7 +61,7 @@ def import_source(
 ) -> ImportedData:
     """Store a source's papers and notes; running it again adds nothing.
 
-    UserError when the layout is not known or the source holds no paper at all.
+    UserError if the layout is unknown or the source has no paper.
     """
     layout = source.layout or detect(source.path)
     done = ImportedData(source.name, layout)
@@ -86,7 +86,7 @@ def import_source(
 
 
 def detect(path: Path) -> str:
-    """The layout of a source. UserError when it is none that we know."""
+    """The layout of a source. UserError if it is unknown."""
     if path.is_dir():
         if jsonl_sources.find(path, "papers"):
             return "jsonl"
@@ -108,18 +108,18 @@ def detect(path: Path) -> str:
 
 
 def human_config(source: str) -> ReviewerConfig:
-    """The reviewer under which a source's human notes are kept."""
+    """The reviewer of a source's human notes."""
     return from_json({"name": f"human-{source}", "kind": "human", "aspects": "7"})
 
 
 def merged_config(source: str, aspects: str) -> ReviewerConfig:
-    """The reviewer under which reviews are kept that came merged."""
+    """The reviewer of reviews that the source had merged."""
     name = f"merged-{source}-{aspects}"
     return from_json({"name": name, "kind": "merged", "aspects": aspects})
 
 
 def register_version(database: Database, config: ReviewerConfig) -> reviewers.ReviewerVersion:
-    """Store a configuration as a version of its name, unless it is one already."""
+    """Store a configuration as a version of its name unless it exists."""
     return reviewers.register(
         database,
         name=config.name,
@@ -183,7 +183,7 @@ def _read_openreview(
 def _read_files(
     files: Sequence[Path], settings: Settings, progress: Progress
 ) -> dict[Path, Paper | str]:
-    """Each file's paper, or why there is none."""
+    """Each file's paper, or why it cannot be read."""
     if not files:
         return {}
     entries: list[Entry] = discover([str(file) for file in files])

@@ -1,4 +1,4 @@
-"""A paper with what people wrote on it, as a source gives it."""
+"""Records of a source: papers with their reviews and other notes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PARTS = (
 
 @dataclass(frozen=True)
 class Note:
-    """A review or another note. `parts` are PARTS -> text, `extra` what else the form asked."""
+    """A review or another note. `parts` are PARTS -> text, `extra` the form's other fields."""
 
     id: str
     kind: NoteKind
@@ -33,7 +33,7 @@ class Note:
 
     @property
     def text(self) -> str:
-        """All parts, each under its name unless the form has but one field."""
+        """All parts, each under its name unless the form has only one field."""
         if set(self.parts) <= {"review"}:
             return self.parts.get("review", "")
         return "\n\n".join(f"{name.capitalize()}: {text}" for name, text in self.parts.items())
@@ -55,6 +55,6 @@ class SourcePaper:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something of a source that was left out, in one sentence with its place."""
+    """A part of a source that was skipped, in one sentence with its place."""
 
     sentence: str

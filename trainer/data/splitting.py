@@ -1,7 +1,7 @@
-"""Divides papers into train, validation and test.
+"""Split papers into train, validation and test.
 
-Papers whose texts are nearly the same stay together. Nearness is Jaccard similarity of five-word
-shingles, estimated from each paper's smallest hashes (bottom-k sketches, Broder 1997).
+Near-duplicates stay together. Similarity is the Jaccard similarity of five-word shingles, estimated
+from each paper's smallest hashes (bottom-k sketches, Broder 1997).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from trainer.data.dataset import SPLITS
 
 #: Words of a shingle: longer than stock phrases, short enough to survive small edits.
 SHINGLE_WORDS = 5
-#: Hashes kept of a paper; the estimate's standard error is below 0.04.
+#: Hashes stored for a paper; the estimate's standard error is below 0.04.
 SKETCH_SIZE = 200
 #: Papers that share at least this much of their shingles count as one paper.
 NEAR_DUPLICATE_SIMILARITY = 0.5
@@ -34,7 +34,7 @@ _NAMES = {"train": "train", "dev": "validation", "validation": "validation", "te
 
 
 class SplitShares(NamedTuple):
-    """Parts of the papers; what is left is trained on."""
+    """Shares of the papers; the rest is for training."""
 
     validation: float = 0.1
     test: float = 0.1
@@ -42,7 +42,7 @@ class SplitShares(NamedTuple):
 
 @dataclass(frozen=True)
 class SplitCandidate:
-    """A paper to be placed. `stratum` is what every split should hold in equal parts."""
+    """A paper to be placed. Every split should have the same share of each `stratum`."""
 
     id: str
     title: str
@@ -59,11 +59,11 @@ class Placement:
 
 
 def sketch(text: str) -> frozenset[int]:
-    """The smallest hashes of a text's shingles, letters' case and punctuation aside."""
+    """The smallest hashes of a text's shingles, ignoring case and punctuation."""
     words = _WORD.findall(text.casefold())
     shingles = zip(*(words[i:] for i in range(SHINGLE_WORDS)), strict=False)
     hashes = np.fromiter((zlib.crc32(" ".join(s).encode()) for s in shingles), dtype=np.int64)
-    # Multiplied by an odd number, so that "smallest" does not favour what CRC-32 maps low.
+    # Multiplied by an odd number, so that "smallest" does not favour low CRC-32 values.
     mixed = np.unique((hashes * 2654435761) % (1 << 32))
     return frozenset(mixed[:SKETCH_SIZE].tolist())
 
@@ -115,7 +115,10 @@ def _near_pairs(papers: Sequence[SplitCandidate]) -> Iterable[tuple[int, int]]:
 
 
 def split(papers: Sequence[SplitCandidate], shares: SplitShares, seed: int) -> Placement:
-    """A random split by families, the same for the same papers and seed, equal within strata."""
+    """Split groups of duplicates at random, with equal shares of each stratum.
+
+    The result depends on papers and seed only.
+    """
     placed: dict[str, str] = {}
     strata: dict[str, list[list[SplitCandidate]]] = {}
     for duplicates in duplicate_groups(sorted(papers, key=lambda paper: paper.id)):
@@ -134,8 +137,8 @@ def split(papers: Sequence[SplitCandidate], shares: SplitShares, seed: int) -> P
 
 
 def split_by_lists(papers: Sequence[SplitCandidate], named: Mapping[str, str]) -> Placement:
-    """The split that files give; papers that they do not name, and training papers that are nearly
-    the same as one held out, are left out.
+    """The split given by files, without papers that they do not name and training papers that are
+    near-duplicates of held-out ones.
     """
     placed: dict[str, str] = {}
     left_out: dict[str, str] = {}

@@ -1,6 +1,6 @@
-"""What a sentence of a review does: praise, criticise, ask for something, or none of these.
+"""Classify sentences of a review as praise, criticism, request or neither.
 
-Word lists with a look at negation; no model, so that the same reviews always merge the same way.
+By word lists and negation, without a model, so that equal reviews always merge equally.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _REQUEST = re.compile(
     r"|why (?:is|are|does|do|did|not)|add (?:a|an|the|more|some))\b|->",
     re.IGNORECASE,
 )
-#: Says what the paper does.
+#: Describes what the paper does.
 _DESCRIPTION = re.compile(
     r"\W*(?:summary\W+|overview\W+)?(?:in this (?:paper|work),? )?(?:the|this|these|they|it|we)?\s*"
     r"(?:paper|work|manuscript|submission|authors?|article|study|method|model|approach)?"
@@ -73,16 +73,16 @@ _NEGATION = re.compile(
     re.IGNORECASE,
 )
 _CONTRAST = re.compile(r"\b(?:but|however|although|though|yet|nevertheless|unfortunately)\b", re.I)
-#: Characters before a word of praise in which a negation turns it round.
+#: Characters before a word of praise in which a negation applies to it.
 _NEGATION_REACH_CHARS = 25
-#: Words beyond which one word of praise says little about a sentence.
+#: In a sentence with more words, one word of praise says little.
 _LONG_SENTENCE_WORDS = 35
-#: Characters of a clause that can be the point of its sentence.
+#: Minimum characters of a clause that can be the point of its sentence.
 _MIN_CLAUSE_CHARS = 20
 
 
 def stance_of(sentence: str) -> Stance:
-    """What one sentence does."""
+    """The stance of one sentence."""
     if _REQUEST.search(sentence):
         return "request"
     turns = list(_CONTRAST.finditer(sentence))
@@ -99,7 +99,7 @@ def stance_of(sentence: str) -> Stance:
 
 
 def weight_of(text: str, stance: Stance) -> int:
-    """How many words carry the stance, up to three: a point with more of them is surer."""
+    """Number of words with the stance, up to three: more words make a point more certain."""
     words = {"praise": _PRAISE, "criticism": _CRITICISM}.get(stance)
     return min(3, len(words.findall(text))) if words else 0
 
@@ -111,7 +111,7 @@ def _criticises_first(text: str) -> bool:
 
 
 def _main_clause(sentence: str, turns: list[re.Match[str]]) -> str:
-    """What follows the last turn: "The idea is nice, but ..." is a criticism."""
+    """The clause after the last contrast: "The idea is nice, but ..." is a criticism."""
     inner = [
         turn
         for turn in turns
@@ -121,7 +121,7 @@ def _main_clause(sentence: str, turns: list[re.Match[str]]) -> str:
 
 
 def _praise(text: str) -> tuple[int, int]:
-    """Words of praise, and those that a negation turned round."""
+    """Words of praise, and negated ones."""
     found = list(_PRAISE.finditer(text))
     negated = sum(
         _NEGATION.search(text[max(0, match.start() - _NEGATION_REACH_CHARS) : match.start()])

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under column names; numbers are set to the right."""
+    """Rows under column names; numbers are right-aligned."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[object]]

@@ -1,7 +1,7 @@
-"""What a point of a review is about, and a short title for it.
+"""The subject of a review's point, and a short title for it.
 
-Subjects are a table in configs/merging. Titles come from that table or from the point's own words,
-so that nothing is invented.
+Subjects are listed in configs/merging. Titles come from that file or from the point's own words, so
+that nothing is invented.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Subject:
 
 _OTHER = Subject("other", re.compile("$^"), ("Further strengths", "Further concerns", "Remarks"))
 _STANCES: tuple[Stance, ...] = ("praise", "criticism", "request")
-#: "Clarity: the paper ..." or "**Novelty.** The ..." names its own point.
+#: "Clarity: the paper ..." or "**Novelty.** The ..." has a label of its own.
 _LABEL = re.compile(
     r"(?:\*\*|__)?([A-Z][^.:*<>\n]{2,40}?)(?:\*\*|__)?\s*[:.]?(?:\*\*|__)?\s*[:–—]\s+(?=\S)"
 )
@@ -43,7 +43,7 @@ _LABEL_WORDS = 5
 
 @lru_cache(maxsize=1)
 def subjects() -> tuple[Subject, ...]:
-    """The table, in its order."""
+    """All subjects, in the file's order."""
     rows = yaml.safe_load(_TABLE.read_text(encoding="utf-8"))
     return tuple(
         Subject(
@@ -56,7 +56,7 @@ def subjects() -> tuple[Subject, ...]:
 
 
 def subject_of(text: str) -> Subject:
-    """What the text is about: the subject that most of its words belong to."""
+    """The subject with the most words in the text."""
     best, most = _OTHER, 0
     for subject in subjects():
         hits = len(subject.words.findall(text))
@@ -71,7 +71,7 @@ def title_of(subject: Subject, stance: Stance) -> str:
 
 
 def own_title(text: str) -> tuple[str, str]:
-    """A point's own label and the rest; no label when it does not begin with a short one."""
+    """A point's own label and the rest; no label unless it begins with a short one."""
     found = _LABEL.match(text)
     if found is None or len(found[1].split()) > _LABEL_WORDS:
         return "", text

@@ -1,7 +1,7 @@
 """Review forms of venues, as YAML in configs/forms.
 
 A form says, for the invitations that its pattern matches, which field holds which part of a review.
-A new venue is a new file, not new code.
+A new venue needs a new file only.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ class Form:
     name: str
     #: Regular expression that finds these venues' invitations.
     invitation: str
-    #: Kind of note -> regular expression on the invitation; asked in order.
+    #: Kind of note -> regular expression on the invitation; tried in order.
     notes: Mapping[NoteKind, str]
     #: Part of a review -> the form's fields that belong there, in order.
     parts: Mapping[str, tuple[str, ...]]
     rating: tuple[str, ...] = ()
     confidence: tuple[str, ...] = ()
     decision: tuple[str, ...] = ("decision", "recommendation")
-    #: Fields that are kept as they are, such as scores.
+    #: Fields that are stored unchanged, such as scores.
     extra: tuple[str, ...] = ()
-    #: Forms are tried by rank; the general one comes last.
+    #: Forms are tried by rank; the general one is last.
     rank: int = 0
 
     def matches(self, invitations: Sequence[str]) -> bool:
@@ -49,7 +49,7 @@ class Form:
         return any(re.search(self.invitation, each) for each in invitations)
 
     def kind_of(self, invitations: Sequence[str]) -> NoteKind | None:
-        """What a note with these invitations is; None for the submission itself and the rest."""
+        """The kind of a note with these invitations; None for the submission and others."""
         for kind, pattern in self.notes.items():
             if any(re.search(pattern, each) for each in invitations):
                 return kind
@@ -68,7 +68,7 @@ class Forms:
 
 
 def load_forms(folder: Path = FOLDER) -> Forms:
-    """Read all forms of a folder. UserError, naming file and key, for what is wrong with one."""
+    """Read all forms of a folder. UserError, naming file and key, for an invalid one."""
     forms = [_load(path) for path in sorted(folder.glob("*.yaml"))]
     return Forms(tuple(sorted(forms, key=lambda form: form.rank)))
 

@@ -1,8 +1,8 @@
-"""How much of a forward pass is kept for the backward pass.
+"""Activation checkpointing: which activations are stored for the backward pass.
 
-Three ways for a block: `stored` keeps what its backward pass reads; `attention` keeps the block's
-input and attention's output and does the rest again, without the last product; `input` keeps the
-input alone. A plan takes the quickest that fits into memory.
+A block has one of three modes: `stored` keeps all that its backward pass reads; `attention` keeps
+the block's input and attention's output and recomputes the rest, except the last product; `input`
+keeps only the input. A plan uses the fastest modes that fit into memory.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Literal
 
 RecomputeMode = Literal["stored", "attention", "input"]
 
-#: Kept free for libraries' workspaces and fragments.
+#: Reserved for libraries' workspaces and fragmentation.
 MARGIN_BYTES = 600 << 20
 
 
 @dataclass(frozen=True)
 class BlockShape:
-    """What decides over the bytes of a block's activations."""
+    """The dimensions that determine the size of a block's activations."""
 
     n_blocks: int
     hidden: int
@@ -30,7 +30,7 @@ class BlockShape:
     dora: bool = False
 
     def saved_bytes(self, mode: RecomputeMode, n_tokens: int) -> int:
-        """Bytes that a block of this way holds until its backward pass."""
+        """Bytes that a block in this mode holds until its backward pass."""
         channels = {
             "input": self.hidden,
             "attention": self.hidden + self.queries,
@@ -42,7 +42,7 @@ class BlockShape:
         return channels * n_tokens * self.width
 
     def temporary_bytes(self, n_tokens: int) -> int:
-        """Bytes that come and go while one block is differentiated, a recomputed one's included."""
+        """Peak of temporary bytes in one block's backward pass, recomputation included."""
         channels = 4 * self.inner + 8 * self.hidden + 2 * self.queries
         if self.dora:
             channels += 3 * self.inner
@@ -51,7 +51,7 @@ class BlockShape:
 
 @dataclass(frozen=True)
 class RecomputePlan:
-    """Number of blocks of each way; the stored ones are the last, whose memory is free first."""
+    """Number of blocks in each mode; the last blocks are stored: their memory is freed first."""
 
     input: int
     attention: int
@@ -60,7 +60,7 @@ class RecomputePlan:
     dense: bool = False
 
     def mode(self, block: int) -> RecomputeMode:
-        """How block number `block` is treated."""
+        """The mode of block number `block`."""
         if block < self.input:
             return "input"
         return "attention" if block < self.input + self.attention else "stored"
@@ -84,9 +84,9 @@ class RecomputePlan:
 
 
 def make_plan(shape: BlockShape, n_tokens: int, free_bytes: int, dense_bytes: int) -> RecomputePlan:
-    """The quickest plan for samples of `n_tokens` with `free_bytes` beside weights and optimiser.
+    """The fastest plan for samples of `n_tokens` with `free_bytes` beside weights and optimiser.
 
-    `dense_bytes` is what all dequantised weights would take.
+    `dense_bytes` is the size of all dequantised weights.
     """
     room = free_bytes - MARGIN_BYTES - shape.temporary_bytes(n_tokens)
     stored, attention, alone = (

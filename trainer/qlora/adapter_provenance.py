@@ -1,4 +1,4 @@
-"""What an adapter was made of, as provenance.json beside its weights."""
+"""Provenance of an adapter, written as provenance.json beside its weights."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def provenance(
     versions: Mapping[str, str],
     metrics: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The record of an adapter: enough to repeat it, and to know which papers it has seen.
+    """The record of an adapter: enough to reproduce it and to know its training papers.
 
     `papers` are the hashes of those; `sources` give each one's name at its source and its split.
     """
@@ -61,7 +61,7 @@ def provenance(
 
 
 def git_revision() -> str | None:
-    """Of the code that runs, "+" at its end when files were changed; None outside a checkout."""
+    """The revision of the running code, with "+" if files changed; None outside a checkout."""
     if not (_ROOT / ".git").exists():
         return None  # installed; git would answer for a repository that holds the environment
     command = ["git", "-C", str(_ROOT), "describe", "--always", "--abbrev=40", "--dirty=+"]

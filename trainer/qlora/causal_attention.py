@@ -1,7 +1,7 @@
-"""Causal attention with a backward pass: which kernel is fastest here, and why it was chosen.
+"""Causal attention with a backward pass, by the fastest kernel of the device.
 
-FlashAttention-3's wheel has no backward pass, so on Hopper cuDNN's fused kernel is the rival of
-FlashAttention-2; what counts is measured at the run's own length.
+FlashAttention-3's wheel has no backward pass, so on Hopper cuDNN's fused kernel and
+FlashAttention-2 are candidates; they are timed at the run's own length.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from torch.nn.functional import scaled_dot_product_attention
 #: Takes and gives [1, head, token, channel]; keys and values may have fewer heads.
 AttentionFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
 _TRIALS = 4
-#: Tokens on which a kernel is compared with plain attention, and how far it may be off: bf16
-#: products stay under a hundredth.
+#: Tokens on which a kernel is compared with the reference, and the tolerance: errors of bf16
+#: products stay below 0.01.
 _CHECKED_TOKENS, _TOLERANCE = 256, 2e-2
 
 
@@ -47,9 +47,7 @@ class HeadShape:
 def choose_attention(
     device: torch.device, dtype: torch.dtype, shape: HeadShape, n_tokens: int
 ) -> CausalAttention:
-    """Time forward and backward of every kernel that computes rightly here on `n_tokens`; take the
-    fastest.
-    """
+    """Choose the correct kernel with the fastest forward and backward pass on `n_tokens`."""
     if device.type != "cuda":
         attend = _sdpa(SDPBackend.FLASH_ATTENTION, repeat=True)
         return CausalAttention("sdpa", "no GPU: PyTorch's own attention", attend)
@@ -57,7 +55,7 @@ def choose_attention(
     candidates = _candidates()
     for name, attend in candidates.items():
         with warnings.catch_warnings():
-            # A kernel that does not run here says at length why.
+            # A kernel that does not run here warns at length.
             warnings.simplefilter("ignore")
             right = matches_reference(attend, device, dtype, shape)
             took = _seconds(attend, device, dtype, shape, n_tokens) if right else None
@@ -70,7 +68,7 @@ def choose_attention(
 
 
 def attention_ops() -> set[Any]:
-    """The operations whose results are worth keeping when a block is run again."""
+    """The operations whose results are kept when a block is recomputed."""
     names = ("cudnn", "flash", "efficient")
     found = [f"_scaled_dot_product_{name}_attention" for name in names]
     found.append("_scaled_dot_product_flash_attention_for_cpu")
@@ -83,7 +81,7 @@ def attention_ops() -> set[Any]:
 
 
 def _candidates() -> dict[str, AttentionFunction]:
-    """By name; the same kernel may be quicker with its keys and values repeated for each query."""
+    """Kernels by name; some are faster with keys and values repeated for each query head."""
     kernels = {
         "cudnn": _sdpa(SDPBackend.CUDNN_ATTENTION, repeat=False),
         "cudnn, repeated": _sdpa(SDPBackend.CUDNN_ATTENTION, repeat=True),
@@ -118,7 +116,7 @@ def _flash_attn(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 def matches_reference(
     attend: AttentionFunction, device: torch.device, dtype: torch.dtype, shape: HeadShape
 ) -> bool:
-    """Whether a kernel's output and gradients are attention's, to the format's precision."""
+    """Whether a kernel's output and gradients match the reference within the precision."""
     inputs = _inputs(device, dtype, shape, _CHECKED_TOKENS)
     upstream = torch.randn_like(inputs[0])
     wide = [each.detach().float().requires_grad_() for each in inputs]
@@ -159,7 +157,7 @@ def _seconds(
     shape: HeadShape,
     n_tokens: int,
 ) -> float | None:
-    """Median time of a forward and backward pass; None when the kernel refuses."""
+    """Median time of a forward and backward pass; None if the kernel does not support it."""
     query, key, value = _inputs(device, dtype, shape, n_tokens)
     upstream = torch.randn_like(query)
     times: list[float] = []
@@ -171,7 +169,7 @@ def _seconds(
             end.record()
             end.synchronize()
             times.append(start.elapsed_time(end) / 1e3)
-    # A kernel that does not take this card, format or shape says so by a RuntimeError.
+    # A kernel raises RuntimeError for a card, format or shape that it does not support.
     except RuntimeError:
         return None
     return statistics.median(times[1:])

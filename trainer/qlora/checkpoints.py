@@ -1,6 +1,6 @@
-"""Checkpoints of a run as folders that are there whole or not at all.
+"""Checkpoints of a run, written atomically as folders.
 
-Only safetensors and JSON: what is read back cannot run code.
+They hold safetensors and JSON only, so reading one cannot run code.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PARTIAL = ".partial"
 
 @dataclass(frozen=True)
 class TrainingPosition:
-    """Where a run is: `step` optimiser steps done, and samples of the next one taken in.
+    """Progress of a run: `step` optimiser steps, and samples of the next one accumulated.
 
     `history` has every step's values so far; the keys are `step`, `loss` and so on.
     """
@@ -34,24 +34,24 @@ class TrainingPosition:
     n_samples: int = 0
     loss: float = 0.0
     history: tuple[Mapping[str, float], ...] = ()
-    #: What must be the same when the run goes on.
+    #: Must not change when the run is resumed.
     identity: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        """Sorts as the positions do."""
+        """The folder's name; names sort as positions do."""
         within = f"-{self.n_samples:03}" if self.n_samples else ""
         return f"step-{self.step:06}{within}"
 
 
 @dataclass(frozen=True)
 class TrainingState:
-    """A position with the tensors that belong to it, by name."""
+    """A position and its tensors, by name."""
 
     position: TrainingPosition
     adapter: Mapping[str, Tensor]
     optimiser: Mapping[str, Tensor]
-    #: Summed gradients of the samples taken in; empty between steps.
+    #: Accumulated gradients of the step's samples; empty between steps.
     gradients: Mapping[str, Tensor] = field(default_factory=dict)
 
 
@@ -62,7 +62,7 @@ class Checkpoints:
         self.folder = folder
 
     def save(self, state: TrainingState) -> Path:
-        """Write a checkpoint. UserError when the disk takes no more; then nothing is left of it."""
+        """Write a checkpoint. UserError if that fails; then no partial checkpoint remains."""
         target = self.folder / state.position.name
         scratch = self.folder / (state.position.name + _PARTIAL)
         try:
@@ -79,29 +79,29 @@ class Checkpoints:
             shutil.rmtree(scratch, ignore_errors=True)
             raise UserError(
                 f"Checkpoint {state.position.name} could not be written to {self.folder}: "
-                f"{_reason(error)}. The checkpoints before it are whole: make room and go on with "
-                "`referee train CONFIG --resume`."
+                f"{_reason(error)}. The earlier checkpoints are complete: free some space and go "
+                "on with `referee train CONFIG --resume`."
             ) from error
         return target
 
     def all(self) -> list[Path]:
-        """Folders of the whole checkpoints, oldest first."""
+        """Folders of the complete checkpoints, oldest first."""
         return sorted(
             path for path in self.folder.glob("step-*") if not path.name.endswith(_PARTIAL)
         )
 
     def steps(self) -> list[int]:
-        """Steps after which there is one, in order; those within a step do not count."""
+        """Steps that have a checkpoint, in order, without those within a step."""
         found = (path.name.removeprefix("step-") for path in self.all())
         return [int(number) for number in found if number.isdigit()]
 
     def newest(self) -> TrainingState | None:
-        """The last one; None before the first."""
+        """The latest checkpoint; None if there is none."""
         found = self.all()
         return self.read(found[-1]) if found else None
 
     def at(self, step: int) -> Path:
-        """The one after `step` steps; UserError, naming those that there are."""
+        """Folder of the checkpoint after `step` steps; UserError, naming the others, if missing."""
         path = self.folder / TrainingPosition(step).name
         if not path.is_dir():
             there = ", ".join(map(str, self.steps())) or "none"
@@ -121,7 +121,7 @@ class Checkpoints:
         return TrainingState(position, *tensors)
 
     def prune(self, keep: int, steps: Collection[int]) -> None:
-        """Remove all but the newest `keep` and those of `steps`, and what a crash left behind."""
+        """Remove all but the newest `keep` and those of `steps`, and partial ones of a crash."""
         wanted = {TrainingPosition(step).name for step in steps}
         for path in self.all()[:-keep]:
             if path.name not in wanted:
@@ -131,7 +131,7 @@ class Checkpoints:
 
 
 def _sync(folder: Path) -> None:
-    """Bring files and folder to the disk before the rename says that they are there."""
+    """Flush files and folder to the disk before the folder is renamed."""
     for path in (*folder.iterdir(), folder):
         descriptor = os.open(path, os.O_RDONLY)
         try:

@@ -16,7 +16,7 @@ _CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those that share a run; one alone needs no torchrun."""
+    """This process and the others of a run; a single process needs no torchrun."""
 
     rank: int = 0
     count: int = 1
@@ -38,7 +38,7 @@ class Processes:
         return summed
 
     def all_reduce_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Sum gradients over all processes, in one message."""
+        """Sum gradients over all processes in one all-reduce."""
         if self.count == 1:
             return
         gradients = [_gradient(parameter) for parameter in parameters]
@@ -49,14 +49,14 @@ class Processes:
             gradient.copy_(part.view_as(gradient))
 
     def close(self) -> None:
-        """End the connection to the others."""
+        """Leave the process group."""
         if self.count > 1:
             distributed.destroy_process_group()
 
 
 def init_processes() -> Processes:
-    """Find the others by torchrun's variables. UserError when processes outnumber the GPUs."""
-    # Samples differ in length, and so do the pieces of memory that they leave.
+    """Join the other processes by torchrun's variables. UserError if there are too few GPUs."""
+    # Samples differ in length, which fragments memory.
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     rank, count = (int(os.environ.get(name, default)) for name, default in _VARIABLES)
     local = int(os.environ.get("LOCAL_RANK", "0"))

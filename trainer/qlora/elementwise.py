@@ -1,7 +1,7 @@
 """Norm, gate and rotary position of a Llama as differentiable functions.
 
-Plain PyTorch everywhere, Liger's Triton kernels on a GPU that has them: each of these operations
-moves many bytes for few sums (Hsu et al. 2024, arXiv:2410.10989).
+PyTorch's operations, or Liger's Triton kernels where they are installed: these operations are bound
+by memory bandwidth (Hsu et al. 2024, arXiv:2410.10989).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from torch.nn import functional
 class Elementwise:
     """`norm(hidden, weight, eps)`, `gate(gate, up)` and `rotate(query, key, cos, sin)`.
 
-    `rotate` takes [1, head, token, channel] and may write over its query and key; `gate` may write
-    over its inputs when it is differentiated.
+    `rotate` takes [1, head, token, channel] and may overwrite its query and key; `gate` may
+    overwrite its inputs in the backward pass.
     """
 
     name: str

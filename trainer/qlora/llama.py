@@ -1,7 +1,8 @@
 """Loss and gradients of a Llama with frozen NF4 weights, one sample at a time.
 
-It walks the modules of transformers' own model and computes the same function with fewer bytes
-moved and kept; tests compare it with PEFT on that model.
+It uses the modules of transformers' own model and computes the same function with less memory
+traffic and fewer stored activations; tests compare it with PEFT on that model. Which models it
+supports is listed in `models.weights.architectures`.
 """
 
 from __future__ import annotations
@@ -35,25 +36,25 @@ from trainer.qlora.projections import (
 )
 from trainer.qlora.response_loss import response_loss, token_losses
 
-#: On a GPU samples are filled up to a multiple of this many tokens: cuDNN prepares itself anew for
-#: every length, and tokens after the answer change nothing before them.
+#: On a GPU samples are padded to a multiple of this many tokens: cuDNN builds a new plan for every
+#: length. Attention is causal, so padding after the answer changes nothing.
 LENGTH_STEP = 128
 
 
 @dataclass(frozen=True)
 class _ForwardState:
-    """What all blocks of one forward pass share."""
+    """State that all blocks of one forward pass share."""
 
     cos: Tensor
     sin: Tensor
     dropout: float
     seed: int
-    #: Positions whose answer the loss looks at; the last block computes no others' output.
+    #: Positions that predict the answer; the last block computes output for these only.
     rows: slice
 
 
 class TrainableLlama:
-    """A loaded model (`models.weights.loading`), its adapter, and the ways to run them."""
+    """A loaded model (`models.weights.loading`), and its adapter."""
 
     def __init__(
         self,
@@ -76,13 +77,13 @@ class TrainableLlama:
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """The model's device."""
         device: torch.device = self._model.device
         return device
 
     @property
     def dtype(self) -> torch.dtype:
-        """What it computes in."""
+        """The compute format."""
         dtype: torch.dtype = self._model.dtype
         return dtype
 
@@ -101,7 +102,7 @@ class TrainableLlama:
         )
 
     def set_plan(self, plan: RecomputePlan) -> None:
-        """Recompute as this plan says."""
+        """Use this plan from now on."""
         self.plan = plan
         for weight in self.weights.values():
             if plan.dense:
@@ -110,7 +111,7 @@ class TrainableLlama:
                 weight.release_dense()
 
     def loss(self, sample: Sample, scale: float, seed: int) -> Tensor:
-        """`scale` times the summed loss of the answer's tokens; `seed` decides over dropout."""
+        """`scale` times the summed loss of the answer's tokens; `seed` determines dropout."""
         hidden, targets = self._answer(sample, self.adapter.settings.dropout, seed)
         return response_loss(hidden, self._model.lm_head.weight, targets, scale)
 
@@ -198,7 +199,7 @@ class TrainableLlama:
             mixed, hidden = mixed[shared.rows], hidden[shared.rows]
         (hidden,) = call("out", lambda value: value, [mixed], residual=hidden)
         gate_up = call("gate_up", norm(layer.post_attention_layernorm), [hidden])
-        # DoRA's gradients read gate and up once more, so the gate must not write over them.
+        # DoRA's gradients read gate and up again, so they must not be overwritten.
         gate: Any = _copying_inputs(elementwise.gate) if dora else elementwise.gate
         (hidden,) = call(
             "down", gate, list(gate_up), residual=hidden, recomputation=self._recomputation
@@ -212,7 +213,7 @@ class TrainableLlama:
             return flat.view(1, len(flat), -1, channels).transpose(1, 2)
 
         if self.adapter.settings.dora:
-            # Its gradients read query and key once more, so they must not be written over.
+            # Its gradients read query and key again, so they must not be overwritten.
             query, key = query.clone(), key.clone()
         query, key = self._elementwise.rotate(heads(query), heads(key), shared.cos, shared.sin)
         mixed = self._attention.attend(query, key, heads(value)).transpose(1, 2)
@@ -233,7 +234,7 @@ class TrainableLlama:
         parts = [self.adapter[path] for path in paths]
         dtype = inputs[0].dtype
         place = number * len(GROUPS) + list(GROUPS).index(name)
-        # Steps of a large odd number keep the seeds of neighbours apart.
+        # A large odd factor keeps the seeds of consecutive samples apart.
         dropout = Dropout(shared.dropout, (shared.seed * 1_000_003 + place) % 2**63)
         return project(
             ProjectionGroup(

@@ -1,8 +1,8 @@
-"""The trainable part: LoRA's A and B, and DoRA's magnitudes, of every projection of a Llama.
+"""The trainable parameters: LoRA's A and B and DoRA's magnitudes of every projection.
 
-Kept in fp32 whatever the model computes in, so that small steps are not rounded away and a run
-resumes to the bit (Hu et al. 2021, arXiv:2106.09685; Liu et al. 2024, arXiv:2402.09353). Written as
-PEFT writes them.
+They are fp32 in every compute format, so that small steps are not lost to rounding and a resumed
+run is bitwise equal (Hu et al. 2021, arXiv:2106.09685; Liu et al. 2024, arXiv:2402.09353). The
+files are PEFT's.
 """
 
 from __future__ import annotations
@@ -66,10 +66,10 @@ class LoraLayer(nn.Module):
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Put DoRA's factors of the present parameters in force; once after every step.
+        """Recompute DoRA's factors from the current parameters; call it after every step.
 
-        A row of W + s B A has the squared norm |w|^2 + 2 s b (W A')' + s^2 b (A A') b', so that the
-        sum itself is never formed. As in DoRA, no gradient flows through the norm.
+        A row of W + s B A has the squared norm |w|^2 + 2 s b (W A')' + s^2 b (A A') b', so the
+        sum itself is never computed. As in DoRA, no gradient flows through the norm.
         """
         if self.magnitude is None:
             return
@@ -81,7 +81,7 @@ class LoraLayer(nn.Module):
         self._weight.scale_rows(self._factor)
 
     def scaled_up(self, dtype: torch.dtype) -> Tensor:
-        """B in the compute format, with scaling and DoRA's factor."""
+        """B in the compute format, times scaling and DoRA's factor."""
         up = self.up * self._settings.scaling
         if self._factor is not None:
             up = up * self._factor[:, None]
@@ -104,7 +104,7 @@ class LoraAdapter(nn.Module):
         return self._parts[path]
 
     def refresh(self) -> None:
-        """Call after every change of the parameters."""
+        """Recompute DoRA's factors; call it after every change of the parameters."""
         for part in self._parts.values():
             part.refresh()
 
@@ -122,7 +122,7 @@ class LoraAdapter(nn.Module):
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take over the values that `tensors` gave."""
+        """Load values that `tensors` returned."""
         for name, parameter in self.named():
             parameter.copy_(tensors[name])
         self.refresh()
@@ -133,7 +133,7 @@ def write_adapter(
 ) -> None:
     """Write adapter_model.safetensors and adapter_config.json for a base model's name."""
     save_file(dict(tensors), folder / "adapter_model.safetensors", {"format": "pt"})
-    # Not by PEFT, which writes sets in any order: equal adapters shall have equal hashes.
+    # PEFT writes sets in any order, but equal adapters must have equal hashes.
     fields = peft_config(settings, base).to_dict()
     values = {key: sorted(v) if isinstance(v, set) else v for key, v in fields.items()}
     text = json.dumps(values, indent=2, sort_keys=True) + "\n"

@@ -1,4 +1,4 @@
-"""Draws a run's losses as a small SVG."""
+"""Draw a run's losses as an SVG picture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fits a run into a GPU's memory: plans what is recomputed and rehearses the longest sample."""
+"""Fit a run into GPU memory: plan recomputation and test it with the longest sample."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _GRADIENT_BYTES = 4
 
 
 def limit_memory(device: torch.device, gib: float) -> None:
-    """Let this process have only so much of the card; 0 is all of it."""
+    """Limit the GPU memory of this process; 0 is no limit."""
     if gib and device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, gib * 2**30 / total), device)
 
 
 def fit(model: TrainableLlama, n_tokens: int, n_response: int, gib: float = 0.0) -> RecomputePlan:
-    """Choose how much is recomputed for samples of at most `n_tokens`, and prove it by running one.
+    """Choose how much is recomputed for samples of at most `n_tokens`, and test it by running one.
 
-    `gib` caps the process's memory. MissingPart when even full recomputation does not fit.
+    `gib` limits the process's memory. MissingPart when even full recomputation does not fit.
     """
     longest = Sample((1,) * (n_tokens - n_response), (1,) * n_response, 0, 0)
     if model.device.type != "cuda":
@@ -56,7 +56,7 @@ def fit(model: TrainableLlama, n_tokens: int, n_response: int, gib: float = 0.0)
 
 
 def _trial_step(model: TrainableLlama, sample: Sample) -> bool:
-    """Run one sample forward and backward; False when memory does not suffice."""
+    """Run one sample forward and backward; False if memory does not suffice."""
     try:
         # Twice: the second finds the gradients of the first.
         for _ in range(2):

@@ -1,4 +1,4 @@
-"""Tells of a run's progress: on a terminal or as plain lines, in the database, to TensorBoard."""
+"""Listeners for a run's progress: terminal, plain lines, database, TensorBoard."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from db import training_runs as runs
 from db.session import Database
 from trainer.qlora.training_loop import ProgressListener
 
-#: Plain lines are written at most this often, in seconds, but for the last step.
+#: Plain lines are written at most this often, in seconds, except for the last step.
 _LINE_SECONDS = 10.0
 
 
 class ListenerGroup:
-    """Passes on what it hears to several listeners."""
+    """Forwards to several listeners."""
 
     def __init__(self, listeners: Sequence[ProgressListener]) -> None:
         self._listeners = listeners
 
     def on_step(self, step: int, n_steps: int, values: Mapping[str, float]) -> None:
-        """A step is done."""
+        """Forward a finished step."""
         for listener in self._listeners:
             listener.on_step(step, n_steps, values)
 
     def on_message(self, sentence: str) -> None:
-        """Something else."""
+        """Forward a message."""
         for listener in self._listeners:
             listener.on_message(sentence)
 
@@ -43,7 +43,7 @@ class PlainTextListener:
         self._written = -_LINE_SECONDS
 
     def on_step(self, step: int, n_steps: int, values: Mapping[str, float]) -> None:
-        """Write a line when it is time."""
+        """Write a line, at most every few seconds."""
         at = time.monotonic()
         self._started = self._started or (at, step)
         quiet = at - self._written < _LINE_SECONDS and step < n_steps
@@ -69,7 +69,7 @@ class Bar(Protocol):
     """A progress bar that shows details and lets lines be printed above it."""
 
     def __call__(self, done: int, total: int, details: str = "") -> None:
-        """So many of so many are done."""
+        """Show how many of how many are done."""
 
     def say(self, sentence: str) -> None:
         """Print a line above the bar."""
@@ -101,7 +101,7 @@ class DatabaseListener:
         runs.record(self._database, self._run_id, step, values)
 
     def on_message(self, sentence: str) -> None:
-        """Sentences are for people."""
+        """Ignored: messages are for people."""
 
 
 class TensorBoardListener:
@@ -114,7 +114,7 @@ class TensorBoardListener:
 
     @staticmethod
     def available() -> bool:
-        """Whether the package is there."""
+        """Whether the package is installed."""
         return find_spec("tensorboard") is not None
 
     def on_step(self, step: int, n_steps: int, values: Mapping[str, float]) -> None:
@@ -125,7 +125,7 @@ class TensorBoardListener:
             self._writer.close()
 
     def on_message(self, sentence: str) -> None:
-        """Sentences are for people."""
+        """Ignored: messages are for people."""
 
 
 def _values(values: Mapping[str, float]) -> str:

@@ -1,9 +1,9 @@
 """Frozen NF4 projections with trainable low-rank parts, as one differentiable operation.
 
 Projections that read the same input are one group: its A matrices are applied in one product. The
-operation that makes the input (norm, gate) belongs to the group too: it is done again in the
-backward pass, which costs a hundredth of the time and saves a third of the activations. A
-dequantised weight never outlives the product that needs it.
+operation that makes the input (norm, gate) belongs to the group too: the backward
+pass recomputes it, which costs 1 % of the time and saves a third of the activations. A dequantised
+weight is freed right after the product that needs it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Prologue = Callable[..., Tensor]
 
 
 class RecomputeContext:
-    """Says whether a block runs a second time, for its activations only."""
+    """Active while a block is recomputed, for its activations only."""
 
     def __init__(self) -> None:
         self.active = False
@@ -34,7 +34,7 @@ class RecomputeContext:
 
 
 class FrozenWeight:
-    """An NF4 weight [out, in]; DoRA's factor for each output goes into the scales of its blocks."""
+    """An NF4 weight [out, in]; DoRA's factor of each output is multiplied into its scales."""
 
     def __init__(self, linear: Any) -> None:
         self._data: Tensor = linear.weight.data
@@ -53,7 +53,7 @@ class FrozenWeight:
         return self._dequantised(self._state)
 
     def scale_rows(self, factor: Tensor) -> None:
-        """Multiply row i by factor[i], without rounding twice: [out] in fp32."""
+        """Multiply row i by factor[i] ([out] in fp32), rounding once."""
         if self.in_features % self._state.blocksize:
             raise ValueError(f"rows of {self.in_features} do not consist of whole NF4 blocks")
         self._scaled = copy(self._state)
@@ -64,7 +64,7 @@ class FrozenWeight:
             self.cache_dense()
 
     def cache_dense(self) -> None:
-        """Dequantise once and for all: 4 times the memory, and no time at every use."""
+        """Keep the dequantised weight: 4 times the memory, but no time at every use."""
         self._dense = self.dense()
 
     def release_dense(self) -> None:
@@ -78,7 +78,7 @@ class FrozenWeight:
 
 @dataclass(frozen=True)
 class Dropout:
-    """Dropout before the A matrices whose mask follows from a seed, so that it is never stored."""
+    """Dropout before the A matrices; its mask is generated from a seed and not stored."""
 
     rate: float
     seed: int
@@ -94,12 +94,12 @@ class Dropout:
 
 @dataclass(frozen=True)
 class ProjectionGroup:
-    """What one call of `project` needs beside tensors that have gradients."""
+    """The arguments of `project` that have no gradients."""
 
     weights: Sequence[FrozenWeight]
     prologue: Prologue
     dropout: Dropout
-    #: Set for a block's last projection, whose output a recomputation need not make.
+    #: Set for a block's last projection, whose output a recomputation does not need.
     recomputation: RecomputeContext | None = None
 
 
@@ -114,9 +114,9 @@ def project(
 ) -> tuple[Tensor, ...]:
     """Map x = prologue(*inputs) [token, in] to x W_i' + dropout(x) A_i' B_i' (+ residual).
 
-    `down` holds the A_i one under the other, [ranks, in]; `ups` are the B_i [out, rank], scaled.
-    `magnitudes` are DoRA's [out]; their effect is in weights and `ups` already, only their
-    gradients come from here.
+    `down` holds the stacked A_i, [ranks, in]; `ups` are the B_i [out, rank], scaled.
+    `magnitudes` are DoRA's [out]; weights and `ups` contain them already, so only their
+    gradients are computed here.
     """
     apply: Callable[..., tuple[Tensor, ...]] = _Projection.apply
     return apply(group, len(inputs), residual, down, *inputs, *ups, *magnitudes)
@@ -135,7 +135,7 @@ class _Projection(torch.autograd.Function):
         inputs, ups, magnitudes = _split_tensors(rest, n_inputs, len(group.weights))
         ctx.group, ctx.n_inputs, ctx.inner = group, n_inputs, None
         if group.recomputation and group.recomputation.active and not magnitudes:
-            # Nobody reads the output: only the inputs are wanted again.
+            # The output is not used: only the inputs are needed again.
             ctx.save_for_backward(down, *rest)
             return (_output(inputs, group.weights[0]),)
         x = group.prologue(*inputs)
@@ -144,7 +144,7 @@ class _Projection(torch.autograd.Function):
         parts = zip(group.weights, ups, inner.chunk(len(ups), dim=1), strict=True)
         outputs = [_project_one(inputs, x, weight, up, part, added) for weight, up, part in parts]
         if group.recomputation:
-            # Not made again by a recomputation, so it may not be among the saved tensors.
+            # A recomputation does not make it, so it must not be among the saved tensors.
             ctx.inner = inner
         kept = () if group.recomputation else (inner,)
         ctx.save_for_backward(down, *rest, *(outputs if magnitudes else ()), *kept)
@@ -180,7 +180,7 @@ class _Projection(torch.autograd.Function):
 def _split_tensors(
     tensors: Sequence[Tensor], n_inputs: int, n_weights: int
 ) -> tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]:
-    """Inputs, the B matrices, and what follows them."""
+    """Split into inputs, B matrices and the rest."""
     after = n_inputs + n_weights
     return tensors[:n_inputs], tensors[n_inputs:after], tensors[after:]
 
@@ -193,7 +193,7 @@ def _project_one(
     part: Tensor,
     residual: Tensor | None,
 ) -> Tensor:
-    # The small product first: the large one then adds to it for nothing.
+    # The small product first: the large one then accumulates into it at no cost.
     output = _output(inputs, weight)
     if residual is None:
         torch.mm(part, up.T, out=output)
@@ -212,7 +212,7 @@ def _magnitude_gradients(gradients: Sequence[Tensor], saved: Sequence[Tensor]) -
 
 
 def _output(inputs: Sequence[Tensor], weight: FrozenWeight) -> Tensor:
-    # Selective recomputation wants to meet the operations that it met the first time: this one too.
+    # Selective recomputation must find the same operations as the first time, this one included.
     return inputs[0].new_empty(inputs[0].shape[0], weight.out_features)
 
 

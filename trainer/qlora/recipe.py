@@ -54,21 +54,21 @@ class Recipe:
     lora: Lora = field(default_factory=Lora)
     batch: int = 16
     learning_rate: float = 1e-4
-    #: After the warm-up: as it is, or down to a tenth along a half cosine.
+    #: After the warm-up: constant, or down to a tenth along a half cosine.
     schedule: Literal["constant", "cosine"] = "constant"
     warmup_steps: int = 0
     weight_decay: float = 0.0
-    #: The gradient is scaled down to this norm when it is longer.
+    #: Gradients with a larger norm are scaled down to this one.
     max_grad_norm: float = 1.0
     epochs: float = 3
     #: Ends the run early; 0 means after `epochs`.
     max_steps: int = 0
-    #: Steps between two checkpoints, and between two looks at the validation loss.
+    #: Steps between two checkpoints, and between two validations.
     save_every: int = 100
-    #: How many of the newest checkpoints stay, beside the best one and those of `keep_steps`.
+    #: Number of newest checkpoints that are kept, beside the best one and `keep_steps`.
     keep: int = 3
     keep_steps: tuple[int, ...] = ()
-    #: Validation pairs that the loss is taken on; 0 means all.
+    #: Validation pairs that are used; 0 means all.
     validation_pairs: int = 0
     seed: int = 42
 
@@ -94,7 +94,7 @@ class Recipe:
 
     @property
     def sha256(self) -> str:
-        """Hash of everything that changes what a step does, so not of when to save."""
+        """Hash of all settings that change a step, so without those of saving."""
         free = ("name", "dataset", "save_every", "keep", "keep_steps", "max_steps", "epochs")
         fields = {name: value for name, value in self.to_json().items() if name not in free}
         if self.schedule == "cosine":
@@ -115,7 +115,7 @@ class Recipe:
 def load(path: Path) -> Recipe:
     """Read a recipe, by path or by the name of one that comes with Referee.
 
-    UserError, naming file and key, for whatever is wrong with it.
+    UserError, naming file and key, if it is invalid.
     """
     path = path if path.exists() else FOLDER / f"{path}.yaml"
     try:
@@ -146,7 +146,7 @@ def _recipe_type() -> TypeAdapter[Recipe]:
 
 
 def _problems(recipe: Recipe) -> list[tuple[str, str]]:
-    """What types alone cannot say."""
+    """Rules that types cannot express."""
     positive = ("batch", "learning_rate", "epochs", "save_every", "keep", "max_grad_norm")
     rules = [
         *((key, getattr(recipe, key) > 0, "must be above 0") for key in positive),

@@ -1,7 +1,7 @@
-"""Cross-entropy of an answer's tokens in tiles.
+"""Cross-entropy of an answer's tokens, computed in tiles.
 
-Only rows that predict an answer's token are given, and never more than a tile's scores exist: with
-128,256 entries the scores of 12,288 tokens and their gradients would take 12 GiB in fp32.
+Only rows that predict the answer are passed in, and only one tile's logits exist at a time: for
+128,256 entries the logits of 12,288 tokens and their gradients would take 12 GiB in fp32.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-#: Rows of one tile: 512 x 128,256 scores in fp32 are 250 MiB.
+#: Rows of one tile: 512 x 128,256 logits in fp32 are 250 MiB.
 TILE = 512
 
 

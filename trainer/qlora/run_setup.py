@@ -1,4 +1,4 @@
-"""What a run needs, made from its recipe: data set, samples, the model with a fresh adapter."""
+"""Create the parts of a run from its recipe: data set, samples, model with a new adapter."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from trainer.qlora.recipe import Recipe
 
 
 class LazySamples:
-    """Samples of pairs, tokenised when they are asked for."""
+    """Samples of pairs, tokenised on access."""
 
     def __init__(self, pairs: tuple[TrainingPair, ...], encoder: PairEncoder) -> None:
         self._pairs, self._encoder = pairs, encoder
@@ -36,7 +36,7 @@ class LazySamples:
 
 
 def read_dataset(recipe: Recipe, home: Path) -> Dataset:
-    """The recipe's data set. UserError when it is broken, or made for another kind of reviewer."""
+    """The recipe's data set. UserError if it is damaged or made for another kind of reviewer."""
     place = Path(recipe.dataset)
     folder = place if place.is_absolute() or place.is_dir() else home / "datasets" / place
     if not folder.is_dir():
@@ -61,7 +61,7 @@ def read_dataset(recipe: Recipe, home: Path) -> Dataset:
 
 
 def make_encoder(recipe: Recipe, tokenizer: Tokenizer) -> PairEncoder:
-    """Pairs into tokens, as the recipe's reviewer will meet them."""
+    """The encoder of pairs, with the template and limits of the recipe's reviewer."""
     config = recipe.reviewer_config
     return PairEncoder(
         tokenizer, TEMPLATES[config.template or ""], config.aspect_set, recipe.limits
@@ -71,7 +71,7 @@ def make_encoder(recipe: Recipe, tokenizer: Tokenizer) -> PairEncoder:
 def make_trainable(
     recipe: Recipe, loaded: LoadedModel, memory_gib: float = 0.0, n_tokens: int = 0
 ) -> tuple[TrainableLlama, str]:
-    """The model with a fresh adapter, fitted into memory, and a sentence about the choices made.
+    """The model with a new adapter, fitted into memory, and a sentence on the choices made.
 
     Samples have at most `n_tokens`, by default the recipe's own limit.
     """
@@ -96,6 +96,6 @@ def make_trainable(
 
 
 def lora_settings(recipe: Recipe) -> LoraSettings:
-    """The recipe's adapter."""
+    """The recipe's adapter settings."""
     lora = recipe.lora
     return LoraSettings(lora.rank, lora.alpha, lora.dropout, lora.dora)

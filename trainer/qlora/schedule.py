@@ -1,6 +1,6 @@
-"""Which samples a step takes and at what rate it learns; a function of seed and step alone.
+"""The samples and the learning rate of each step, as functions of seed and step only.
 
-So a run that is resumed, or spread over another number of GPUs, sees the same batches.
+A run that is resumed, or uses another number of GPUs, gets the same batches.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from trainer.qlora.recipe import Recipe
 
 
 def batch_indices(step: int, n_samples: int, recipe: Recipe) -> list[int]:
-    """Indices of the samples of step number `step`, counted from 0; epochs follow on seamlessly."""
+    """Indices of the samples of step number `step`, counted from 0; a batch may span two epochs."""
     last = round(recipe.epochs * n_samples)
     places = range(step * recipe.batch, min((step + 1) * recipe.batch, last))
     return [
@@ -30,7 +30,7 @@ def _epoch(epoch: int, n_samples: int, seed: int) -> tuple[int, ...]:
 
 
 def learning_rate(step: int, n_steps: int, recipe: Recipe) -> float:
-    """Of step number `step`, counted from 0."""
+    """Learning rate of step number `step`, counted from 0."""
     if step < recipe.warmup_steps:
         return recipe.learning_rate * (step + 1) / recipe.warmup_steps
     if recipe.schedule == "constant":
@@ -42,7 +42,7 @@ def learning_rate(step: int, n_steps: int, recipe: Recipe) -> float:
 def split_batch(lengths: Sequence[int], n_processes: int) -> list[list[int]]:
     """Divide the samples of a batch so that all processes have about equally many tokens.
 
-    Longest first, each to whoever has least (Graham 1969); within a share the order stays.
+    Longest first, each to the process with the fewest (Graham 1969); each share keeps the order.
     """
     loads = [0] * n_processes
     parts: list[list[int]] = [[] for _ in range(n_processes)]

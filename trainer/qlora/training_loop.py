@@ -1,4 +1,4 @@
-"""The loop of a training run: samples in, steps, looks at the validation loss, checkpoints."""
+"""The training loop: gradient accumulation, optimiser steps, validation, checkpoints."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _GIB = 2**30
 
 
 class ProgressListener(Protocol):
-    """Hears of a run's progress."""
+    """Receives a run's progress."""
 
     def on_step(self, step: int, n_steps: int, values: Mapping[str, float]) -> None:
         """Step number `step`, counted from 1, is done."""
 
     def on_message(self, sentence: str) -> None:
-        """Something else that a person should know."""
+        """A message for the user."""
 
 
 class Samples(Protocol):
-    """Samples that are made when they are asked for."""
+    """Samples that are made on access."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> Sample: ...
@@ -40,7 +40,7 @@ class Samples(Protocol):
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """How a run ended: `finished`, or stopped before; and its steps' values."""
+    """How a run ended, `finished` or stopped, with the values of its steps."""
 
     finished: bool
     position: TrainingPosition
@@ -56,13 +56,13 @@ class TrainingOutcome:
 
     @property
     def best_step(self) -> int:
-        """The step with the least validation loss; the last when none was taken."""
+        """The step with the least validation loss; the last one without validation."""
         losses = self.validation
         return min(losses, key=lambda step: (losses[step], step)) if losses else self.position.step
 
 
 class Training:
-    """One run. `stop` is asked between samples; when it says so the run saves and ends."""
+    """One run. `stop` is called between samples; when it returns True the run saves and ends."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class Training:
         self._next: Future[list[Sample]] | None = None
 
     def resume(self, state: TrainingState) -> None:
-        """Go on from a checkpoint, to the bit where the device computes deterministically."""
+        """Resume from a checkpoint, bitwise equal if the device computes deterministically."""
         self._model.adapter.load(state.adapter)
         self._position = state.position
         for name, parameter in self._parameters.items():
@@ -108,7 +108,7 @@ class Training:
                 self._optimiser.state[parameter] = moved
 
     def run(self) -> TrainingOutcome:
-        """Train to the end, or until `stop`; the last state is saved either way."""
+        """Train to the end, or until `stop`; the last state is saved in both cases."""
         try:
             while self._position.step < self.n_steps:
                 if not self._step():
@@ -121,7 +121,7 @@ class Training:
             self._reader.shutdown(cancel_futures=True)
 
     def _step(self) -> bool:
-        """One optimiser step; False when it was stopped within."""
+        """One optimiser step; False if it was interrupted."""
         started = time.monotonic()
         step = self._position.step
         samples = self._samples(step)
@@ -187,7 +187,7 @@ class Training:
         return total / count
 
     def _samples(self, step: int) -> list[Sample]:
-        """The batch of this step; the next one is tokenised meanwhile."""
+        """The batch of this step; the next one is tokenised in the background."""
         batch = self._next or self._reader.submit(self._read, step)
         samples = batch.result()
         self._next = self._reader.submit(self._read, step + 1)

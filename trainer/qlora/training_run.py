@@ -1,6 +1,6 @@
-"""A training run from its recipe to an adapter's folder.
+"""A training run, from a recipe to an adapter's folder.
 
-Everything of a run lies in `$REFEREE_HOME/training/<name>`: checkpoints/, adapter/, candidates/.
+The files of a run are in `$REFEREE_HOME/training/<name>`: checkpoints/, adapter/, candidates/.
 """
 
 from __future__ import annotations
@@ -39,36 +39,36 @@ from trainer.qlora.run_setup import (
 )
 from trainer.qlora.training_loop import ProgressListener, Training, TrainingOutcome
 
-_FULL_PRECISION = Precision(torch.float32, "asked for")
+_FULL_PRECISION = Precision(torch.float32, "requested")
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How to carry a recipe out on this machine."""
+    """How to run a recipe on this machine."""
 
-    #: Holds models, datasets and runs.
+    #: The folder of models, datasets and runs.
     home: Path
     name: str
     resume: bool = False
-    #: Take the adapter of this step instead of the best one.
+    #: Write the adapter of this step instead of the best one.
     step: int | None = None
-    #: Write the adapter of each checkpoint that is kept, too.
+    #: Also write the adapter of each kept checkpoint.
     every_checkpoint: bool = False
     memory_gib: float = 0.0
-    #: Computes in fp32 whatever the device; for tests.
+    #: Compute in fp32 on every device; for tests.
     full_precision: bool = False
 
     @property
     def folder(self) -> Path:
-        """Where the run lies."""
+        """The run's folder."""
         return self.home / "training" / self.name
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What came of a run; `adapter` is None when it was stopped before its end.
+    """The result of a run; `adapter` is None if it was stopped before its end.
 
-    `candidates` are the folders of all kept checkpoints' adapters, where they were asked for.
+    `candidates` are the folders of all kept checkpoints' adapters, if they were requested.
     """
 
     outcome: TrainingOutcome
@@ -96,7 +96,7 @@ class TrainingRun:
 
     @property
     def identity(self) -> Mapping[str, str]:
-        """What must not change while a run is resumed."""
+        """Properties that must not change when a run is resumed."""
         return {
             "recipe": self.recipe.sha256,
             "dataset": self.dataset.card.sha256,
@@ -106,7 +106,7 @@ class TrainingRun:
 
     @property
     def step(self) -> int:
-        """Steps that were done before."""
+        """Steps that were done before it was resumed."""
         return self.state.position.step if self.state else 0
 
     def train(self, listener: ProgressListener) -> TrainingResult:
@@ -146,7 +146,7 @@ class TrainingRun:
 
     def _load(self) -> LoadedModel:
         config, base = self.recipe.reviewer_config, self.recipe.base
-        # Training has an attention of its own; the model's is not used.
+        # trainer.qlora.causal_attention replaces the model's attention.
         return load_model(
             store.resolve(base, self.options.home),
             base,
@@ -207,7 +207,7 @@ class TrainingRun:
             shutil.rmtree(scratch, ignore_errors=True)
             raise UserError(
                 f"The adapter could not be written to {folder}: {error}. The checkpoints are "
-                "whole: make room and go on with `referee train CONFIG --resume`."
+                "complete: free some space and go on with `referee train CONFIG --resume`."
             ) from error
         return folder
 
@@ -230,7 +230,7 @@ def _metrics(outcome: TrainingOutcome, step: int) -> dict[str, Any]:
 
 @contextmanager
 def _stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Note SIGTERM and SIGINT instead of dying of them; gives a function that says if one came."""
+    """Catch SIGTERM and SIGINT; yields a function that returns whether one was received."""
     caught: list[int] = []
     wanted = (signal.SIGTERM, signal.SIGINT)
     before = {each: signal.signal(each, lambda number, _: caught.append(number)) for each in wanted}
