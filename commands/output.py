@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Self
 
 import click
+
+from dispatch.progress import Progress
 
 
 def echo_json(document: object) -> None:
@@ -17,11 +19,8 @@ def echo_json(document: object) -> None:
 
 
 @contextmanager
-def progress(label: str) -> Iterator[Callable[[int, int], None]]:
-    """Show progress on stderr: a bar on a terminal, a plain line per tenth elsewhere.
-
-    Yields a function of (done, total).
-    """
+def progress(label: str) -> Iterator[Progress]:
+    """Show progress on stderr: a bar on a terminal, a plain line per tenth elsewhere."""
     if sys.stderr.isatty():
         with ProgressBar(label) as bar:
             yield bar
@@ -37,12 +36,13 @@ class ProgressBar:
 
     def __init__(self, label: str, *, transient: bool = True) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+        from rich.progress import Progress as RichProgress
         from rich.progress import TimeRemainingColumn as Remaining
 
         label_text, details = TextColumn("{task.description}"), TextColumn("{task.fields[details]}")
         columns = (label_text, BarColumn(), MofNCompleteColumn(), details, Remaining())
-        self._bar = Progress(*columns, console=Console(stderr=True), transient=transient)
+        self._bar = RichProgress(*columns, console=Console(stderr=True), transient=transient)
         self._task = self._bar.add_task(label, total=None, details="")
 
     def __enter__(self) -> Self:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from db import batch_control, batch_papers, batch_records
 from db.session import Database
-from dispatch.submission import Progress, doorbell_for, new_paper, read
+from dispatch.progress import Progress
+from dispatch.submission import doorbell_for, new_paper, read
 from papers.reading import Reading, discover
 from settings import Settings
 

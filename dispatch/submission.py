@@ -22,13 +22,13 @@ from dispatch import broker, roster
 from dispatch.app import make_app
 from dispatch.doorbell import ring
 from dispatch.dry_run import Describer, counts, without_texts
+from dispatch.progress import Progress
 from models.text.cost import check_cost_limit
 from papers.reading import Entry, Reading, discover, read_all
 from papers.reading_cache import ReadingCache
 from papers.sandbox import PdfLimits
 from settings import Settings
 
-Progress = Callable[[int, int], None]
 RingDoorbell = Callable[[int], bool]
 
 #: Names on the command line and numbers in the database; lower is served first.

@@ -17,8 +17,8 @@ from db.comparisons import Comparison, ComparisonPaper
 from db.matches import judged_orders, store_verdicts
 from db.points import ReviewText, StoredPoint
 from db.session import Database
+from dispatch.progress import Progress
 from errors import GiveUp, RetryLater, UserError
-from judge.comparing import Progress
 from judge.model_client import ModelClient, open_model_client
 from judge.pairwise import Order, ReviewPair, judge, method_of
 from judge.point_extraction import equal_cut

@@ -17,7 +17,7 @@ from db.comparisons import Comparison
 from db.session import Database
 from dispatch import broker
 from dispatch.app import CPU_QUEUE, make_app
-from judge.comparing import Progress
+from dispatch.progress import Progress
 from judge.judging import Judge, JudgeOptions, JudgeQuestion, check_may_send, pending
 from judge.tasks import JUDGE_TASK
 from settings import Settings

@@ -11,6 +11,7 @@ from db.batch_progress import BatchStatus
 from db.batch_records import BatchOptions
 from db.session import Database
 from dispatch import roster
+from dispatch.progress import Progress
 from dispatch.submission import PRIORITIES, SubmitInput, submit_papers
 from dispatch.waiting import FINISHED, wait_for_batch
 from errors import MissingPart
@@ -25,8 +26,6 @@ EXAMPLES = package_folder("examples") / "papers"
 _ONE_EXAMPLE = "N18-3011.pdf"
 #: Longest wait for the demo's worker to show a sign of life, in seconds: it loads a model first.
 _STALL_SECONDS = 120.0
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ Merging with a model runs as jobs: see trainer.data.merge_jobs.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 from db.completion import NewItem
@@ -14,6 +14,7 @@ from db.imports import FrozenReview, import_reviews
 from db.paper_contents import PaperContent, contents_by_id
 from db.reviewers import ReviewerVersion
 from db.session import Database
+from dispatch.progress import Progress
 from models.text import gate
 from models.text.aspects import ASPECT_SETS, AspectSet
 from models.text.gate import GateConfig
@@ -24,8 +25,6 @@ from trainer.data.merge_inputs import MergeInput
 from trainer.data.review_points import points_of
 from trainer.data.structured_merge import PointGroup, assign_to_aspects, group
 from trainer.data.text_table import Table
-
-Progress = Callable[[int, int], None]
 
 #: Checks that a usable merge of human reviews must pass.
 GATE = GateConfig(fatal=("headings", "not_all_empty", "loop", "refusal", "language"))

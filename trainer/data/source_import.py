@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from db.corpus import NewOrigin
 from db.imports import FrozenReview, import_reviews
 from db.paper_contents import PaperContent
 from db.session import Database
+from dispatch.progress import Progress
 from errors import UserError
 from models.text.aspects import ASPECT_SETS
 from models.text.parsing import is_strict, parse
@@ -27,7 +28,6 @@ from trainer.data.source_records import Note, Problem, SourcePaper
 from trainer.data.venue_forms import FOLDER, load_forms
 
 FORMATS = ("openreview", "peerread", "jsonl", "pairs")
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
