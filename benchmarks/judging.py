@@ -21,6 +21,7 @@ from sqlalchemy import func, select
 from benchmarks import PROJECT_ROOT
 from benchmarks.measured import report
 from db import migrate, reviewers
+from db.comparison_records import read_comparison
 from db.comparisons import Side
 from db.completion import NewItem
 from db.imports import FrozenReview, import_reviews
@@ -28,10 +29,10 @@ from db.paper_contents import PaperContent
 from db.reviewers import ReviewerVersion
 from db.schema_judging import PointMatch
 from db.session import Database, open_database
-from judge.comparing import ComparisonPlan, ParsedPoints, match, prepare
+from judge.comparing import ComparisonPlan, match, prepare
 from judge.matchers import EmbeddingMatcher
 from judge.matching import THRESHOLD
-from judge.report.comparison_records import read_comparison
+from judge.point_extraction import ParsedPoints
 from judge.report.figures import figures
 from models.engines import sentence_embedding
 from models.text.aspects import SEVEN

@@ -8,7 +8,8 @@ from typing import Any
 from commands.comparison_table import finite
 from commands.comparison_table import rows as comparison_rows
 from db.session import Database
-from judge.evaluation import EvaluationRequest, EvaluationResult, Steps, evaluate
+from dispatch.progress import Steps
+from judge.evaluation import EvaluationRequest, EvaluationResult, evaluate
 from judge.judging import JudgeOptions
 from judge.report.words import p_is
 from judge.selecting import (

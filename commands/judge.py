@@ -61,10 +61,10 @@ def pairwise_command(as_json: bool, equal: bool, **options: Any) -> None:
 
 
 def _compare(options: dict[str, Any], model: Any, *, judged: bool, as_json: bool) -> None:
+    from db.comparison_records import read_comparison
     from errors import UserError
     from judge.comparing import ComparisonPlan, prepare
     from judge.evaluation import run_comparison
-    from judge.report.comparison_records import read_comparison
     from judge.report.figures import figures
     from judge.selecting import (
         adapters_named,
@@ -142,10 +142,20 @@ def calibrate_command(as_json: bool, **options: Any) -> None:
     have been imported under these names.
     """
     from commands.calibration_table import plot, rows, table
-    from judge.calibration_run import run
+    from judge.calibration import MODES, CalibrationRequest, calibrate, read_coefficients
+    from judge.selecting import select_papers
     from settings import get_settings
 
-    found = run(ready_database(), get_settings(), options, progress)
+    request = CalibrationRequest(
+        reviewer=options["name"],
+        reference=options["reference"],
+        modes=options["modes"] or MODES,
+        coefficients=read_coefficients(options["coefficients"]),
+        selection=select_papers(options["papers"], options["dataset"], options["split"]),
+        max_papers=options["max_papers"],
+        imported=options["imported"],
+    )
+    found = calibrate(ready_database(), get_settings(), request, progress)
     if as_json:
         echo_json(rows(found))
         return
@@ -184,10 +194,10 @@ def checkpoints_command(as_json: bool, **options: Any) -> None:
     validation loss at equal item counts. The same command run again goes on where it stopped.
     """
     from commands.checkpoint_table import rows, sentences
-    from judge.checkpoint_choice import choose
+    from judge.checkpoint_choice import CheckpointRequest, choose
     from settings import get_settings
 
-    found = choose(ready_database(), get_settings(), options, progress)
+    found = choose(ready_database(), get_settings(), CheckpointRequest(**options), progress)
     if as_json:
         echo_json(rows(found))
     else:

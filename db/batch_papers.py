@@ -15,7 +15,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, select
 
 from db.batch_records import Batch
-from db.column_types import storable
+from db.column_types import insert_or_ignore, storable
 from db.enqueue import (
     EnqueuedJobs,
     NewJob,
@@ -25,7 +25,7 @@ from db.enqueue import (
     select_named_jobs,
     supersede,
 )
-from db.paper_contents import PaperContent, insert_or_ignore, store_papers
+from db.paper_contents import PaperContent, store_papers
 from db.schema import Job
 from db.schema_data import JobInput
 from db.session import Database

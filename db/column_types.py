@@ -1,36 +1,40 @@
-"""Column types and the database's clock, the same on SQLite and PostgreSQL.
+"""The declarative base, column types, constraint helpers and SQL helpers of all tables.
 
-All times are epoch seconds as the database counts them: hosts' clocks may differ, the database
-has one.
+Everything here works on SQLite and PostgreSQL. All times are epoch seconds by the database's clock,
+because the hosts' clocks may differ.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, get_args
 
 from sqlalchemy import (
     ARRAY,
     JSON,
     BigInteger,
+    CheckConstraint,
     ColumnElement,
     Connection,
     Dialect,
     Double,
+    Index,
     Integer,
+    MetaData,
     Text,
     any_,
     bindparam,
     func,
     literal_column,
     select,
+    text,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.orm import QueryableAttribute
+from sqlalchemy.orm import DeclarativeBase, QueryableAttribute
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
@@ -39,12 +43,15 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 #: database and last on the other, and the claim's order comes from an index.
 NEVER = 253_402_300_800.0
 
-#: 64-bit keys; SQLite numbers rows by itself only when the type is INTEGER.
+#: Keys in one IN list; SQLite takes 32,766 parameters at most.
+IN_LIST = 5000
+
+#: 64-bit keys; SQLite generates them only when the type is INTEGER.
 Id = BigInteger().with_variant(Integer(), "sqlite")
 
 
 class now(FunctionElement[float]):
-    """The database's clock in epoch seconds; within a transaction it moves on."""
+    """The database's clock in epoch seconds; it advances within a transaction."""
 
     type = Double()
     inherit_cache = True
@@ -57,24 +64,35 @@ def _now_sqlite(element: now, compiler: SQLCompiler, **kw: Any) -> str:
 
 @compiles(now, "postgresql")
 def _now_postgresql(element: now, compiler: SQLCompiler, **kw: Any) -> str:
-    # clock_timestamp, not now(): the latter stands still while a transaction waits for a lock.
+    # clock_timestamp(), because now() is fixed at the start of the transaction, which may then wait
+    # for a lock.
     return "extract(epoch from clock_timestamp())::double precision"
 
 
 def at_most(number: int) -> ColumnElement[int]:
-    """Write a LIMIT as a number: for a parameter PostgreSQL plans to fetch a tenth of the table."""
+    """A LIMIT as a literal: with a parameter, PostgreSQL plans for a tenth of the table."""
     return literal_column(str(number), Integer())
 
 
 def insert_into(on: Connection, table: type[Any]) -> Any:
-    """An INSERT that may say what to do on a conflict: each dialect has its own."""
+    """An INSERT with an ON CONFLICT clause, which each dialect has its own construct for."""
     return (postgresql if on.dialect.name == "postgresql" else sqlite).insert(table)
+
+
+def insert_or_ignore(on: Connection, table: type[Any]) -> Any:
+    """An INSERT that skips rows which violate a UNIQUE constraint."""
+    return insert_into(on, table).on_conflict_do_nothing()
+
+
+def in_lists(values: Sequence[Any]) -> list[Sequence[Any]]:
+    """Split values into lists that each fit into one statement."""
+    return [values[start : start + IN_LIST] for start in range(0, len(values), IN_LIST)]
 
 
 def among(
     on: Connection, column: QueryableAttribute[int], numbers: Iterable[int]
 ) -> ColumnElement[bool]:
-    """Write `column IN numbers` with one parameter: thousands take longer than the rows."""
+    """`column IN numbers` with one parameter: thousands of them take longer than the rows."""
     wanted = list(numbers)
     if on.dialect.name == "postgresql":
         return column == any_(bindparam(None, wanted, ARRAY(BigInteger())))
@@ -82,11 +100,11 @@ def among(
     return column.in_(select(each.c.value))
 
 
-def storable(text: str) -> str:
+def storable(value: str) -> str:
     """Replace what PostgreSQL cannot store: NUL, and the surrogates of undecodable file names."""
-    if text.isascii() and "\x00" not in text:
-        return text  # most are, and a paper has 40,000 characters
-    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+    if value.isascii() and "\x00" not in value:
+        return value  # the usual case, and a paper has 40,000 characters
+    return value.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
 
 
 def storable_json(value: Any) -> Any:
@@ -103,7 +121,7 @@ def storable_json(value: Any) -> Any:
 
 
 class CleanText(TypeDecorator[str]):
-    """Text from papers, models and file systems, made storable on the way in."""
+    """Text from papers, models and file systems; `storable` is applied on the way in."""
 
     impl = Text
     cache_ok = True
@@ -113,12 +131,12 @@ class CleanText(TypeDecorator[str]):
 
 
 class SortedText(CleanText):
-    """Text whose order is that of its bytes on both databases, whatever PostgreSQL's locale."""
+    """Text that both databases sort by its bytes, whatever PostgreSQL's locale."""
 
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        # Not by type_descriptor, which makes a VARCHAR of it.
+        # type_descriptor would turn it into VARCHAR.
         return Text(collation="C") if dialect.name == "postgresql" else Text()
 
 
@@ -134,3 +152,34 @@ class CleanJson(TypeDecorator[Any]):
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
         return storable_json(value)
+
+
+class Base(DeclarativeBase):
+    """All tables of Referee."""
+
+    type_annotation_map: ClassVar[dict[Any, Any]] = {str: CleanText(), float: Double()}
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+def check(name: str, rule: str) -> CheckConstraint:
+    """A named CHECK constraint."""
+    return CheckConstraint(rule, name=name)
+
+
+def check_one_of(column: str, values: Any) -> CheckConstraint:
+    """A CHECK that `column` holds one of a Literal's values."""
+    return check(column, f"{column} IN ({', '.join(map(repr, get_args(values)))})")
+
+
+def partial_index(name: str, *columns: str, where: str, unique: bool = False) -> Index:
+    """An index of the rows for which `where` holds."""
+    predicate = text(where)
+    return Index(name, *columns, unique=unique, sqlite_where=predicate, postgresql_where=predicate)

@@ -9,19 +9,16 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, select, update
+from sqlalchemy import Connection, RowMapping, case, func, select, update
 
-from db.column_types import now
-from db.paper_contents import insert_or_ignore
+from db import reviewers
+from db.column_types import in_lists, insert_or_ignore, now
 from db.reviewers import ReviewerVersion
 from db.schema import BatchRow, Job, PaperRow, ReviewRow
-from db.schema_judging import ComparedPaper, SplitUse
+from db.schema_judging import ComparedPaper, SplitUse, Verdict
 from db.schema_judging import ComparisonRow as Row
 from db.session import Database
 from errors import UserError
-
-#: Keys in one IN list; SQLite takes 32,766 parameters at most.
-IN_LIST = 5000
 
 
 @dataclass(frozen=True)
@@ -55,6 +52,16 @@ class Side:
 
     reviewer: ReviewerVersion
     batch: str | None = None
+
+
+@dataclass(frozen=True)
+class WinCounts:
+    """Papers on which a's whole review won and lost against b's, by one method."""
+
+    a_id: int
+    b_id: int
+    wins: int
+    losses: int
 
 
 def open_comparison(
@@ -200,11 +207,6 @@ def _papers(on: Connection, ids: Sequence[int]) -> dict[int, tuple[str, str]]:
     return found
 
 
-def in_lists(values: Sequence[Any]) -> list[Sequence[Any]]:
-    """Cut values into lists that one statement takes."""
-    return [values[start : start + IN_LIST] for start in range(0, len(values), IN_LIST)]
-
-
 def reviewed_by(database: Database, reference: ReviewerVersion) -> list[tuple[int, str]]:
     """Papers, by id, that the reference has reviewed, as (id, sha256)."""
     with database.read() as on:
@@ -223,11 +225,8 @@ def record_split_use(database: Database, comparison_id: int, split: str) -> int:
     """Note that a comparison looks at a split; give how many have, this one included."""
     with database.write() as on:
         on.execute(insert_or_ignore(on, SplitUse).values(split=split, comparison_id=comparison_id))
-        return len(on.execute(_uses(split)).all())
-
-
-def _uses(split: str) -> Select[int]:
-    return select(SplitUse.id).where(SplitUse.split == split)
+        uses = select(func.count()).select_from(SplitUse).where(SplitUse.split == split)
+        return on.scalars(uses).one()
 
 
 def finish_paper(on: Connection, comparison_id: int, paper_id: int) -> bool:
@@ -247,8 +246,6 @@ def finish_paper(on: Connection, comparison_id: int, paper_id: int) -> bool:
 
 def find_comparison(database: Database, comparison_id: int) -> Comparison:
     """Give a stored comparison. Raises UserError when there is none."""
-    from db import reviewers
-
     query = select(Row.a_id, Row.b_id, Row.reference_id, Row.config).where(Row.id == comparison_id)
     with database.read() as on:
         row = on.execute(query).first()
@@ -259,3 +256,25 @@ def find_comparison(database: Database, comparison_id: int) -> Comparison:
     assert b is not None
     assert reference is not None
     return Comparison(comparison_id, a, b, reference, row.config)
+
+
+def win_counts(database: Database, comparison_id: int, method: str) -> WinCounts | None:
+    """Count the verdicts of a method on whole reviews; None when there is no such comparison."""
+    won, lost = (
+        func.coalesce(func.sum(case((Verdict.outcome == outcome, 1), else_=0)), 0)
+        for outcome in ("win", "lose")
+    )
+    query = (
+        select(Row.a_id, Row.b_id, won, lost)
+        .outerjoin(
+            Verdict,
+            (Verdict.comparison_id == Row.id)
+            & (Verdict.method == method)
+            & Verdict.aspect.is_(None),
+        )
+        .where(Row.id == comparison_id)
+        .group_by(Row.id)
+    )
+    with database.read() as on:
+        row = on.execute(query).first()
+    return None if row is None else WinCounts(*row)

@@ -11,7 +11,8 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from db.paper_contents import PaperContent, insert_or_ignore, store_papers
+from db.column_types import insert_or_ignore
+from db.paper_contents import PaperContent, store_papers
 from db.schema import ItemRow, PaperRow, ReviewerRow, ReviewRow
 from db.schema_data import DataFlag, JobInput, Origin
 from db.session import Database

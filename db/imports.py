@@ -8,8 +8,9 @@ from typing import Any
 
 from sqlalchemy import Connection, insert
 
+from db.column_types import insert_or_ignore
 from db.completion import NewItem
-from db.paper_contents import PaperContent, insert_or_ignore, store_papers
+from db.paper_contents import PaperContent, store_papers
 from db.reviewers import ReviewerVersion
 from db.schema import ItemRow, ReviewRow
 from db.session import Database

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, insert, select
 
+from db.column_types import insert_or_ignore
 from db.comparisons import finish_paper
-from db.paper_contents import insert_or_ignore
 from db.schema_judging import MatchCount, PointMatch, Verdict
 from db.session import Database
 

@@ -18,18 +18,17 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import CheckConstraint, Connection, MetaData, event, inspect, text
 
-from db import schema_data, schema_judging, schema_training
+# Imported to register their tables in the metadata.
+from db import schema, schema_data, schema_judging, schema_training  # noqa: F401
+from db.column_types import Base
 from db.session import Database, open_database, schema_revision
-from db.tables import Base
 from db.views import create_views, drop_views, missing_views
 from errors import UserError
 from resources import package_folder
 
 
 def metadata() -> MetaData:
-    """All tables, including those of the modules that only register themselves."""
-    assert schema_training.AdapterRow.metadata is schema_judging.PointRow.metadata
-    assert schema_data.Origin.metadata is schema_judging.PointRow.metadata
+    """The metadata of all tables."""
     return Base.metadata
 
 
@@ -98,7 +97,9 @@ def _exclusive_transaction(database: Database) -> Iterator[Connection]:
     if database.dialect == "sqlite":
         # Alembic copies a table to alter it; dropping the old one would cascade to its children.
         database.engine.dispose()
-        event.listen(database.engine, "connect", _switch_foreign_keys_off)
+        event.listen(
+            database.engine, "connect", lambda c, _: c.execute("PRAGMA foreign_keys = OFF")
+        )
     with database.write() as on:
         if database.dialect == "postgresql":
             on.execute(text("SELECT pg_advisory_xact_lock(hashtext('referee schema'))"))
@@ -106,10 +107,6 @@ def _exclusive_transaction(database: Database) -> Iterator[Connection]:
         if database.dialect == "sqlite":
             orphans = on.exec_driver_sql("PRAGMA foreign_key_check").all()
             assert not orphans, f"the migration leaves rows without their parents: {orphans[:3]}"
-
-
-def _switch_foreign_keys_off(connection: Any, _record: Any) -> None:
-    connection.execute("PRAGMA foreign_keys = OFF")
 
 
 def _missing_checks(on: Connection) -> list[str]:

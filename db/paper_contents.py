@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, select, update
 
 import papers.paper
-from db.column_types import insert_into, storable
+from db.column_types import insert_or_ignore, storable
 from db.schema import Job, PaperRow, PurgedPaper
 from db.session import Database
 
@@ -76,11 +76,6 @@ def contents_by_id(database: Database, paper_ids: Sequence[int]) -> dict[int, Pa
 
 def _content_of(row: dict[str, Any]) -> PaperContent:
     return PaperContent(**{**row, "flags": tuple(row["flags"])})
-
-
-def insert_or_ignore(on: Connection, table: type[Any]) -> Any:
-    """An INSERT that skips rows which a UNIQUE constraint refuses."""
-    return insert_into(on, table).on_conflict_do_nothing()
 
 
 def store_papers(on: Connection, contents: Iterable[PaperContent]) -> dict[str, int]:

@@ -9,8 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
-from db.comparisons import in_lists
-from db.paper_contents import insert_or_ignore
+from db.column_types import in_lists, insert_or_ignore
 from db.schema import ItemRow, ReviewRow
 from db.schema_judging import PointRow
 from db.session import Database

@@ -259,6 +259,26 @@ def reviews_of(on: Connection, ids: Iterable[int]) -> dict[int, ReviewView]:
     }
 
 
+def item_counts(database: Database, review_ids: Sequence[int]) -> dict[int, dict[str, int]]:
+    """Count the items of reviews as {review id: {aspect: items}}, without those that have none."""
+    with database.read() as on:
+        return count_items(on, review_ids)
+
+
+def count_items(on: Connection, review_ids: Iterable[int]) -> dict[int, dict[str, int]]:
+    """Count items within a transaction, as `item_counts` does."""
+    query = (
+        select(ItemRow.review_id, ItemRow.aspect, func.count())
+        .where(among(on, ItemRow.review_id, review_ids))
+        .group_by(ItemRow.review_id, ItemRow.aspect)
+        .order_by(ItemRow.review_id, ItemRow.aspect)
+    )
+    counts: dict[int, dict[str, int]] = {}
+    for review_id, aspect, count in on.execute(query):
+        counts.setdefault(review_id, {})[aspect] = count
+    return counts
+
+
 def _items(on: Connection, review_ids: Sequence[int]) -> dict[int, list[NewItem]]:
     query = (
         select(ItemRow.review_id, ItemRow.aspect, ItemRow.position, ItemRow.title, ItemRow.text)

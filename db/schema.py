@@ -11,8 +11,17 @@ from typing import Any, Literal
 from sqlalchemy import ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.column_types import NEVER, CleanJson, Id, SortedText, now
-from db.tables import Base, check, check_one_of, partial_index
+from db.column_types import (
+    NEVER,
+    Base,
+    CleanJson,
+    Id,
+    SortedText,
+    check,
+    check_one_of,
+    now,
+    partial_index,
+)
 
 #: The last migration, which makes this schema; a test compares it with the migrations.
 REVISION = "0009"

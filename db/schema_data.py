@@ -9,8 +9,7 @@ from typing import Any
 from sqlalchemy import ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.column_types import CleanJson, Id, now
-from db.tables import Base, check, partial_index
+from db.column_types import Base, CleanJson, Id, check, now, partial_index
 
 
 class Origin(Base):

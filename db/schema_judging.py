@@ -7,10 +7,14 @@ from typing import Any, Literal, get_args
 from sqlalchemy import ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.column_types import CleanJson, Id, now
-from db.tables import Base, check, check_one_of, partial_index
+from db.column_types import Base, CleanJson, Id, check, check_one_of, now, partial_index
 
 Outcome = Literal["win", "tie", "lose", "invalid"]
+#: Methods of verdicts that count hits: of all points, and expected ones at equal item counts.
+MATCH = "match"
+MATCH_EQUAL = "match_equal"
+#: The method on which claims about reviewers rest.
+HEADLINE = MATCH_EQUAL
 #: Which review a judge saw first; counts of hits know no order.
 ShownFirst = Literal["a", "b", "neither"]
 #: Whose points are counted against whose: the rivals' against the paper's reference reviews, the

@@ -7,8 +7,7 @@ from typing import Any, Literal
 from sqlalchemy import ForeignKey, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.column_types import CleanJson, Id, now
-from db.tables import Base, check, check_one_of
+from db.column_types import Base, CleanJson, Id, check, check_one_of, now
 
 AdapterState = Literal["registered", "promoted", "retired"]
 RunState = Literal["running", "succeeded", "failed", "stopped"]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic_core import from_json
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine import Dialect as Driver
 from sqlalchemy.exc import (
@@ -29,6 +29,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from db.column_types import now
 from db.schema import REVISION
 from errors import MissingPart, UserError
 
@@ -190,6 +191,12 @@ def schema_revision(on: Connection) -> str | None:
     if not on.dialect.has_table(on, "alembic_version"):
         return None
     return on.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def database_time(database: Database) -> float:
+    """The database's clock in epoch seconds."""
+    with database.read() as on:
+        return on.scalars(select(now())).one()
 
 
 #: What a PostgreSQL says, as an internal error, that is about to be fine again: it is read-only

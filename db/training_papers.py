@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, inspect, select, text
 
-from db.comparisons import in_lists
+from db.column_types import in_lists
 from db.schema import Job, PaperRow
 from db.schema_training import AdapterPaper, AdapterRow
 from db.session import Database

@@ -12,12 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import case, func, select
-
-from db import adapters, reviewers
+from db import adapters, comparisons, reviewers
 from db.adapters import Adapter, NewAdapter
 from db.reviewers import ReviewerVersion
-from db.schema_judging import ComparisonRow, Verdict
+from db.schema_judging import HEADLINE
 from db.session import Database
 from dispatch import roster
 from dispatch.adapter_cache import AdapterCache, unpack
@@ -45,9 +43,6 @@ _PROVENANCE_KEYS = (
     "git_revision",
     "run",
 )
-
-#: The way of judging that a claim is made by; a comparison may hold others beside it.
-_HEADLINE = "match_equal"
 
 
 @dataclass(frozen=True)
@@ -193,31 +188,17 @@ def _check_won(database: Database, adapter: Adapter, evaluation: int) -> None:
 
 
 def _score(database: Database, adapter: Adapter, evaluation: int) -> tuple[int, int]:
-    """Whole reviews that the adapter's reviewer won and lost, by hits at equal item counts."""
-    with database.read() as on:
-        rivals = on.execute(
-            select(ComparisonRow.a_id, ComparisonRow.b_id).where(ComparisonRow.id == evaluation)
-        ).first()
-        won, lost = (
-            func.coalesce(func.sum(case((Verdict.outcome == outcome, 1), else_=0)), 0)
-            for outcome in ("win", "lose")
-        )
-        counts = on.execute(
-            select(won, lost).where(
-                Verdict.comparison_id == evaluation,
-                Verdict.method == _HEADLINE,
-                Verdict.aspect.is_(None),
-            )
-        ).one()
-    if rivals is None:
+    """Papers that the adapter's reviewer won and lost, by hits at equal item counts."""
+    counts = comparisons.win_counts(database, evaluation, HEADLINE)
+    if counts is None:
         raise UserError(f"There is no evaluation {evaluation}.")
-    mine = [_uses(database, reviewer_id, adapter) for reviewer_id in rivals]
+    mine = [_uses(database, each, adapter) for each in (counts.a_id, counts.b_id)]
     if mine[0] == mine[1]:
         raise UserError(
             f"Evaluation {evaluation} does not compare a reviewer with adapter "
             f"{adapter.sha256[:12]} with one without."
         )
-    return (counts[0], counts[1]) if mine[0] else (counts[1], counts[0])
+    return (counts.wins, counts.losses) if mine[0] else (counts.losses, counts.wins)
 
 
 def _uses(database: Database, reviewer_id: int, adapter: Adapter) -> bool:

@@ -6,53 +6,30 @@ Run again it goes on where it stopped.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from db import comparisons, points, training_papers
 from db.comparisons import Comparison, ComparisonPaper, Side
 from db.matches import MatchedPaper, store_matched
-from db.points import NewPoint, ReviewText
 from db.reviewers import ReviewerVersion
 from db.session import Database
+from dispatch.progress import Progress
 from errors import GiveUp, RetryLater, UserError
 from judge.exclusion import exclude
 from judge.matchers import Matcher
 from judge.paper_matching import MatchingInput, match_paper
-from judge.point_extraction import PARSED, points_of
+from judge.point_extraction import PARSED, Extractor
+from judge.statistics import MIN_PAPERS
 from models.text.aspects import ASPECT_SETS
 
-Progress = Callable[[int, int], None]
 T = TypeVar("T")
 
-#: A PK on fewer papers says little: at 50, 50 % is 36 to 64 %.
-MIN_PAPERS = 50
 #: Papers that one transaction stores when matching is quick.
 _CHUNK = 20
 #: Reviews whose points are stored at once when finding them is quick.
 _QUICK_REVIEWS = 200
-
-
-class Extractor(Protocol):
-    """Finds the points of a review."""
-
-    @property
-    def name(self) -> str:
-        """Stored with every point."""
-
-    def extract(self, review: ReviewText) -> list[NewPoint]:
-        """The points, in the review's order."""
-
-
-class ParsedPoints:
-    """The items of a review, or its sentences."""
-
-    name = PARSED
-
-    def extract(self, review: ReviewText) -> list[NewPoint]:
-        """The points, in the review's order."""
-        return points_of(review)
 
 
 @dataclass(frozen=True)
@@ -126,7 +103,8 @@ def prepare(database: Database, plan: ComparisonPlan) -> PreparedComparison:
     config = plan.config
     found = comparisons.candidates(database, plan.a, plan.b, plan.reference, plan.selection.hashes)
     a, b = plan.a.reviewer, plan.b.reviewer
-    learnt = () if plan.validation else (*_adapters((a, b)), *plan.learnt_by)
+    adapters = [str(sha) for rival in (a, b) if (sha := rival.config.get("adapter_sha256"))]
+    learnt = () if plan.validation else (*adapters, *plan.learnt_by)
     seen = training_papers.training_papers(database, learnt)
     names = training_papers.source_ids(database, [paper.paper_id for paper in found])
     marked = exclude(found, seen, names)
@@ -148,10 +126,6 @@ def _refuse_few(plan: ComparisonPlan, n_left: int, n_excluded: int) -> None:
         f"{n_left} papers in common{learnt}; a comparison needs {max(plan.min_papers, 1)}. "
         "Submit more papers, or lower --min-papers, which the report then says."
     )
-
-
-def _adapters(rivals: Iterable[ReviewerVersion]) -> list[str]:
-    return [str(sha) for rival in rivals if (sha := rival.config.get("adapter_sha256"))]
 
 
 def with_nulls(papers: Sequence[ComparisonPaper]) -> list[ComparisonPaper]:

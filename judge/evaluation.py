@@ -7,16 +7,16 @@ on where it stopped.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from db.comparison_records import read_comparison
 from db.comparisons import Side
 from db.reviewers import ReviewerVersion
 from db.session import Database
+from dispatch.progress import Steps
 from judge.comparing import (
     ComparisonPlan,
-    Extractor,
     PaperSelection,
     PreparedComparison,
     match,
@@ -24,16 +24,13 @@ from judge.comparing import (
 )
 from judge.judging import JudgeOptions
 from judge.matchers import Matcher
-from judge.missing_reviews import Progress, ensure_reviews
+from judge.missing_reviews import ensure_reviews
+from judge.point_extraction import Extractor
 from judge.question_queue import judge_all
-from judge.report.comparison_records import read_comparison
 from judge.report.figures import ComparisonFigures, MethodFigures, figures
 from judge.selecting import papers_reviewed_by
 from judge.win_rates import Decision, Direction, decide, papers_needed
 from settings import Settings
-
-#: Shows how far a named step is.
-Steps = Callable[[str], AbstractContextManager[Progress]]
 
 
 @dataclass(frozen=True)

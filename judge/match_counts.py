@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from db.points import StoredPoint
+from db.schema_judging import MATCH, MATCH_EQUAL
 from judge.matching import PointPair, Weights, count, hit_weights, restrict, weight_matrix
 from judge.overlap import Overlap
 from judge.point_extraction import equal_cut, equal_cuts
@@ -118,8 +119,8 @@ def verdicts(a: MatchedReview, b: MatchedReview, aspects: Collection[str]) -> li
         counted = [r.union(of, aspect).hits_reference for r, of in ((a, of_a), (b, of_b))]
         expected = [r.expected_hits(of, n, aspect) for r, of in ((a, of_a), (b, of_b))]
         found += [
-            _verdict("match", aspect, counted, (len(of_a), len(of_b))),
-            _verdict("match_equal", aspect, expected, (n, n)),
+            _verdict(MATCH, aspect, counted, (len(of_a), len(of_b))),
+            _verdict(MATCH_EQUAL, aspect, expected, (n, n)),
         ]
     return found
 

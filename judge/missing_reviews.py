@@ -5,7 +5,7 @@ The batch's name says what it is for: run again it goes on where it stopped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from db import batch_papers, batch_records
 from db.batch_papers import NewPaper
@@ -15,13 +15,12 @@ from db.paper_contents import contents_by_id
 from db.reviewers import ReviewerVersion
 from db.session import Database
 from dispatch import roster
+from dispatch.progress import Progress
 from dispatch.submission import doorbell_for
 from dispatch.waiting import wait_for_batch
 from models.text.cost import check_cost_limit
 from models.text.reviewer import from_json
 from settings import Settings
-
-Progress = Callable[[int, int], None]
 
 #: Kinds of reviewers that can be asked for more reviews.
 GENERATING = ("local", "api", "merged")

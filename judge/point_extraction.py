@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
+from typing import Protocol
 
 from db.points import NewPoint, ReviewText, StoredPoint
 
@@ -30,6 +32,27 @@ _END = re.compile(
     r"[.!?][\"')\]]*\s+(?=[A-Z(\"'\[])"
 )
 _WORD = re.compile(r"[^\W_]+")
+
+
+class Extractor(Protocol):
+    """Finds the points of a review."""
+
+    @property
+    def name(self) -> str:
+        """Stored with every point."""
+
+    def extract(self, review: ReviewText) -> list[NewPoint]:
+        """The points, in the review's order."""
+
+
+class ParsedPoints:
+    """The items of a review, or its sentences."""
+
+    name = PARSED
+
+    def extract(self, review: ReviewText) -> list[NewPoint]:
+        """The points, in the review's order."""
+        return points_of(review)
 
 
 def points_of(review: ReviewText) -> list[NewPoint]:
@@ -109,8 +132,5 @@ def equal_cuts(points: Sequence[StoredPoint], n: int, paper: str) -> list[list[S
     ring = sorted(points, key=rank)
     n = min(n, len(ring))
     runs = [(ring + ring)[start : start + n] for start in range(len(ring) if n else 0)]
-    return [sorted(run, key=_position) for run in (runs if n < len(ring) else [ring])] or [[]]
-
-
-def _position(point: StoredPoint) -> int:
-    return point.position
+    chosen = runs if n < len(ring) else [ring]
+    return [sorted(run, key=attrgetter("position")) for run in chosen] or [[]]

@@ -12,12 +12,13 @@ from db.reviewers import ReviewerVersion
 from db.session import Database
 from dispatch import roster
 from errors import UserError
-from judge.comparing import Extractor, PaperSelection, ParsedPoints
+from judge.comparing import PaperSelection
 from judge.judging import JudgeOptions, check_may_send
 from judge.matchers import EmbeddingMatcher, Matcher
 from judge.model_client import ModelClient, open_model_client
 from judge.model_matchers import LiangMatcher, MargMatcher
 from judge.model_points import ModelPoints
+from judge.point_extraction import Extractor, ParsedPoints
 from settings import Settings
 
 

@@ -11,10 +11,10 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from db.schema_judging import Outcome, ShownFirst
 from judge.bootstrap import mean_share
 from judge.statistics import ALPHA, Estimate, PairedTest, holm, mcnemar, papers_to_decide, share
 
-Outcome = Literal["win", "tie", "lose", "invalid"]
 Direction = Literal["better", "worse", "undecided"]
 
 #: What a settled paper is worth to a.
@@ -27,7 +27,7 @@ MIN_STRATUM = 5
 class Ballot:
     """One answer of a judge: its outcome for a, and whose review it saw first."""
 
-    shown_first: Literal["a", "b", "neither"]
+    shown_first: ShownFirst
     outcome: Outcome
 
 

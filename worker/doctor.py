@@ -14,11 +14,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import select
-
 from db import migrate, worker_nodes
-from db.column_types import now
-from db.session import Database, open_database
+from db.session import Database, database_time, open_database
 from dispatch import broker, roster
 from errors import RefereeError
 from models.text.reviewer import ReviewerConfig
@@ -139,8 +136,7 @@ def _schema(settings: Settings) -> DoctorCheck:
 
 
 def _clock(database: Database) -> DoctorCheck:
-    with database.read() as on:
-        skew = abs((on.scalar(select(now())) or 0.0) - time.time())
+    skew = abs(database_time(database) - time.time())
     return DoctorCheck(
         "clock",
         skew <= MAX_CLOCK_SKEW_SECONDS,

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from db.comparison_records import ComparisonRecord, CountRecord, PaperRecord, VerdictRecord
+from db.schema_judging import HEADLINE, MATCH
 from judge.agreement import cohen_kappa
-from judge.bootstrap import bootstrap
-from judge.report.comparison_records import ComparisonRecord, PaperRecord, VerdictRecord
-from judge.report.overlap_figures import OverlapFigures, SizeFigures, overlaps, sizes
+from judge.bootstrap import bootstrap, mean
+from judge.overlap import METRICS, Metric, Overlap, over_reviewers, some_reviewer_rate
 from judge.statistics import Estimate, share
 from judge.win_rates import (
     Ballot,
@@ -26,9 +28,37 @@ from judge.win_rates import (
 )
 from models.text.aspects import ASPECT_SETS
 
-#: The headline, then raw hits, then language models.
-HEADLINE = "match_equal"
-RAW = "match"
+#: Order of the methods in tables; those of language models come after these.
+_METHODS = (HEADLINE, MATCH)
+#: Who is counted against what, in the order of the tables.
+ROLES = ("a", "b", "null_a", "null_b", "ceiling")
+
+
+@dataclass(frozen=True)
+class OverlapFigures:
+    """Set metrics of one role at one cut: mean over reviewers, then over papers.
+
+    `union` holds the same against the reviewers' points taken together, `some_reviewer` the share
+    of points that at least one reviewer makes.
+    """
+
+    role: str
+    cut: str
+    n_points: float
+    metrics: Mapping[str, Estimate]
+    union: Mapping[str, Estimate]
+    some_reviewer: Estimate | None
+
+
+@dataclass(frozen=True)
+class SizeFigures:
+    """Items of one side's reviews: mean and variance in all, mean and empty share by aspect."""
+
+    side: str
+    reviews: int
+    mean: float
+    variance: float
+    aspects: Mapping[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -123,8 +153,8 @@ def figures(record: ComparisonRecord) -> ComparisonFigures:
             _method(method, [v for v in verdicts if v.method == method], included)
             for method in methods
         ),
-        overlaps=tuple(overlaps(counts)),
-        sizes=tuple(sizes(record, papers)),
+        overlaps=tuple(_overlaps(counts)),
+        sizes=tuple(_sizes(record, papers)),
         agreements=tuple(_agreements(outcomes, methods)),
         outcomes=outcomes,
     )
@@ -137,8 +167,7 @@ def decisions(comparisons: Sequence[ComparisonFigures]) -> dict[int, Decision]:
 
 
 def _method_order(method: str) -> tuple[int, str]:
-    known = (HEADLINE, RAW)
-    return (known.index(method) if method in known else len(known), method)
+    return (_METHODS.index(method) if method in _METHODS else len(_METHODS), method)
 
 
 def _method(
@@ -172,21 +201,18 @@ def _ballots(verdicts: Iterable[VerdictRecord]) -> dict[int, list[Ballot]]:
     """Ballots by paper; a paper that was asked about in one order only is not judged yet."""
     found: dict[int, list[Ballot]] = {}
     for verdict in verdicts:
-        found.setdefault(verdict.paper_id, []).append(verdict.ballot)
+        ballot = Ballot(verdict.shown_first, verdict.outcome)
+        found.setdefault(verdict.paper_id, []).append(ballot)
     return {paper_id: ballots for paper_id, ballots in found.items() if complete(ballots)}
 
 
 def _repeated(verdicts: Sequence[VerdictRecord]) -> Estimate | None:
     """Compare second answers with the first ones to the same question."""
     first = {
-        (v.paper_id, v.aspect, v.ballot.shown_first): v.ballot.outcome
-        for v in verdicts
-        if v.repetition == 0
+        (v.paper_id, v.aspect, v.shown_first): v.outcome for v in verdicts if v.repetition == 0
     }
     again = [v for v in verdicts if v.repetition > 0]
-    same = [
-        first.get((v.paper_id, v.aspect, v.ballot.shown_first)) == v.ballot.outcome for v in again
-    ]
+    same = [first.get((v.paper_id, v.aspect, v.shown_first)) == v.outcome for v in again]
     return share(sum(same), len(same)) if same else None
 
 
@@ -212,6 +238,76 @@ def _agreements(
         if valid:
             yield Agreement(
                 one, other, bootstrap(cohen_kappa(*zip(*valid, strict=True)), len(valid))
+            )
+
+
+def _overlaps(counts: Sequence[CountRecord]) -> Iterable[OverlapFigures]:
+    """Every role at both cuts, where there are counts."""
+    for cut in ("equal", "full"):
+        for role in ROLES:
+            chosen = [c for c in counts if c.role == role and c.cut == cut]
+            if chosen:
+                yield _overlap(role, cut, chosen)
+
+
+def _overlap(role: str, cut: str, counts: Sequence[CountRecord]) -> OverlapFigures:
+    singles, unions = (
+        [c for c in counts if (c.reference_review_id is None) is of_union]
+        for of_union in (False, True)
+    )
+    n_points = {(c.paper_id, c.generated_review_id): c.n_generated for c in counts}
+    return OverlapFigures(
+        role=role,
+        cut=cut,
+        n_points=sum(n_points.values()) / len(n_points),
+        metrics={name: _over_papers(metric, singles or unions) for name, metric in METRICS.items()},
+        union={name: _over_papers(metric, unions) for name, metric in METRICS.items()},
+        some_reviewer=_over_papers(some_reviewer_rate, unions) if unions else None,
+    )
+
+
+def _over_papers(metric: Metric, counts: Sequence[CountRecord]) -> Estimate:
+    by_paper: dict[int, list[CountRecord]] = {}
+    for count in counts:
+        by_paper.setdefault(count.paper_id, []).append(count)
+    values = [over_reviewers(metric, list(map(_counted, each))) for each in by_paper.values()]
+    told = [value for value in values if not math.isnan(value)]
+    return bootstrap(mean(told), len(told))
+
+
+def _counted(count: CountRecord) -> Overlap:
+    return Overlap(
+        n_reference=count.n_reference,
+        n_generated=count.n_generated,
+        hits_reference=count.hits_reference,
+        hits_generated=count.hits_generated,
+        n_pairs=count.n_pairs,
+    )
+
+
+def _sizes(record: ComparisonRecord, papers: Sequence[PaperRecord]) -> Iterable[SizeFigures]:
+    """Each side whose reviews have items."""
+    for side, ids in (
+        (record.a.label, [paper.a_review_id for paper in papers]),
+        (record.b.label, [paper.b_review_id for paper in papers]),
+        (record.reference.label, [i for paper in papers for i in paper.reference_review_ids]),
+    ):
+        found = [record.sizes[i] for i in ids if i in record.sizes]
+        # Free-text reviews have no items.
+        if any(size.items for size in found):
+            totals = [sum(size.items.values()) for size in found]
+            average = sum(totals) / len(totals)
+            aspects = dict.fromkeys(key for s in found for key in (*s.items, *s.empty))
+            yield SizeFigures(
+                *(side, len(found), average),
+                variance=sum((total - average) ** 2 for total in totals) / len(totals),
+                aspects={
+                    key: (
+                        sum(size.items.get(key, 0) for size in found) / len(found),
+                        sum(not size.items.get(key) for size in found) / len(found),
+                    )
+                    for key in aspects
+                },
             )
 
 

@@ -14,12 +14,12 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from db.comparison_records import PaperRecord, PointMatchRecord
 from judge.overlap import METRICS
 from judge.report import words
 from judge.report.charts import NARROW, WIDE, Chart, ChartLayout, chart
-from judge.report.comparison_records import PaperRecord
 from judge.report.figures import ComparisonFigures, MethodFigures, config_text
-from judge.report.paper_texts import Match, PaperTexts
+from judge.report.paper_texts import PaperTexts
 from judge.win_rates import Decision
 from resources import package_folder
 
@@ -88,9 +88,9 @@ def compared(comparison: ComparisonFigures) -> list[PaperRecord]:
     return sorted(papers, key=lambda paper: (paper.title.lower(), paper.id))
 
 
-def _links(texts: PaperTexts) -> dict[int, list[tuple[str, Match]]]:
+def _links(texts: PaperTexts) -> dict[int, list[tuple[str, PointMatchRecord]]]:
     """From each matched point to its partners' places on the page."""
-    found: dict[int, list[tuple[str, Match]]] = {}
+    found: dict[int, list[tuple[str, PointMatchRecord]]] = {}
     for row in texts.rows:
         for side, pairs in (("a", row.a), ("b", row.b)):
             for point, match in pairs:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select
-
-from db.reviews import ReviewView, reviews_of
-from db.schema_judging import PointMatch, PointRow
+from db.comparison_records import (
+    ComparisonRecord,
+    PaperRecord,
+    PointMatchRecord,
+    read_paper_reviews,
+)
+from db.points import StoredPoint
+from db.reviews import ReviewView
 from db.session import Database
-from judge.report.comparison_records import ComparisonRecord, PaperRecord
 from models.text.aspects import ASPECT_SETS
 
 _HEADINGS = {a.key: a.heading for chosen in ASPECT_SETS.values() for a in chosen.aspects}
@@ -24,18 +27,6 @@ class PointText:
     number: int
     title: str
     text: str
-
-
-@dataclass(frozen=True)
-class Match:
-    """A pair that the matcher took for the same point, or that came near. Similarity is 0-10."""
-
-    reference_point_id: int
-    generated_point_id: int
-    similarity: float
-    matched: bool
-    votes: int
-    rationale: str
 
 
 @dataclass(frozen=True)
@@ -67,8 +58,8 @@ class MatchedPointRow:
     """A reference point beside what each rival says of it, best match first."""
 
     reference: PointText
-    a: tuple[tuple[PointText, Match], ...]
-    b: tuple[tuple[PointText, Match], ...]
+    a: tuple[tuple[PointText, PointMatchRecord], ...]
+    b: tuple[tuple[PointText, PointMatchRecord], ...]
 
     @property
     def a_or_b(self) -> bool:
@@ -92,58 +83,20 @@ def read_texts(database: Database, record: ComparisonRecord, paper: PaperRecord)
     """Read the reviews of one paper with the points that were matched."""
     ids = (paper.a_review_id, paper.b_review_id, *paper.reference_review_ids)
     extractor = record.config.get("extractor")
-    with database.read() as on:
-        reviews = reviews_of(on, ids)
-        points = _points(on, ids, extractor if isinstance(extractor, str) else None)
-        matches = _matches(on, record.id, [p.id for each in points.values() for p in each])
-    a, b = (_review(reviews[i], points.get(i, []), 0) for i in ids[:2])
+    found = read_paper_reviews(
+        database, record.id, ids, extractor if isinstance(extractor, str) else None
+    )
+    reviews, points = found.reviews, found.points
+    a, b = (_review(reviews[i], points.get(i, ()), 0) for i in ids[:2])
     references, so_far = [], 0
     for review_id in ids[2:]:
-        review = _review(reviews[review_id], points.get(review_id, []), so_far)
+        review = _review(reviews[review_id], points.get(review_id, ()), so_far)
         references.append(review)
         so_far += len(review.points)
-    return _align_matches(a, b, references, matches)
+    return _align_matches(a, b, references, found.matches)
 
 
-@dataclass(frozen=True)
-class _StoredPoint:
-    id: int
-    aspect: str | None
-    text: str
-
-
-def _points(
-    on: Connection, review_ids: Sequence[int], extractor: str | None
-) -> dict[int, list[_StoredPoint]]:
-    """Points by review, from the comparison's extractor where a review has any of it."""
-    query = select(PointRow.__table__).where(PointRow.review_id.in_(review_ids))
-    found: dict[int, dict[str, list[_StoredPoint]]] = {}
-    for row in on.execute(query.order_by(PointRow.extractor, PointRow.position)):
-        by_extractor = found.setdefault(row.review_id, {})
-        point = _StoredPoint(row.id, row.aspect, row.text)
-        by_extractor.setdefault(row.extractor, []).append(point)
-    return {
-        review_id: by_extractor.get(extractor or "") or next(iter(by_extractor.values()))
-        for review_id, by_extractor in found.items()
-    }
-
-
-def _matches(on: Connection, comparison_id: int, point_ids: Sequence[int]) -> list[Match]:
-    columns = (
-        *(PointMatch.reference_point_id, PointMatch.generated_point_id, PointMatch.similarity),
-        *(PointMatch.matched, PointMatch.votes, PointMatch.rationale),
-    )
-    query = (
-        select(*columns)
-        .where(PointMatch.comparison_id == comparison_id)
-        .where(PointMatch.reference_point_id.in_(point_ids))
-        .where(PointMatch.generated_point_id.in_(point_ids))
-        .order_by(PointMatch.similarity.desc(), PointMatch.id)
-    )
-    return [Match(*row) for row in on.execute(query)]
-
-
-def _review(view: ReviewView, points: Sequence[_StoredPoint], numbered: int) -> DisplayedReview:
+def _review(view: ReviewView, points: Sequence[StoredPoint], numbered: int) -> DisplayedReview:
     titles = {(item.aspect, item.title) for item in view.items if item.title}
     texts = [
         (point.aspect, PointText(point.id, numbered + place, *_split_title(point, titles)))
@@ -170,7 +123,7 @@ def _aspect_order(aspect: str | None) -> int:
     return keys.index(aspect) if aspect in keys else len(keys)
 
 
-def _split_title(point: _StoredPoint, titles: Iterable[tuple[str, str]]) -> tuple[str, str]:
+def _split_title(point: StoredPoint, titles: Iterable[tuple[str, str]]) -> tuple[str, str]:
     """Tell an item's title from its text, where the point is an item's."""
     fitting = [t for aspect, t in titles if aspect == point.aspect and point.text.startswith(t)]
     title = max(fitting, key=len, default="")
@@ -181,12 +134,14 @@ def _align_matches(
     a: DisplayedReview,
     b: DisplayedReview,
     references: Sequence[DisplayedReview],
-    matches: Sequence[Match],
+    matches: Sequence[PointMatchRecord],
 ) -> PaperTexts:
     made = [match for match in matches if match.matched]
     said = {match.generated_point_id for match in made}
 
-    def beside(point: PointText, review: DisplayedReview) -> tuple[tuple[PointText, Match], ...]:
+    def beside(
+        point: PointText, review: DisplayedReview
+    ) -> tuple[tuple[PointText, PointMatchRecord], ...]:
         by_id = {each.id: each for each in review.points}
         mine = [m for m in made if m.reference_point_id == point.id]
         return tuple(

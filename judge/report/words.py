@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 
-from judge.report.figures import HEADLINE, RAW, ComparisonFigures
-from judge.statistics import Estimate
+from db.schema_judging import HEADLINE, MATCH
+from judge.report.figures import ComparisonFigures
+from judge.statistics import MIN_PAPERS, Estimate
 from judge.win_rates import Decision, WinRates, papers_needed
-
-#: A PK of fewer papers is refused without --min-papers.
-MIN_PAPERS = 50
 
 _ASPECTS = {
     "idea": "Idea",
@@ -56,7 +54,7 @@ def method_name(method: str) -> str:
     """Name of a method of judging."""
     if method == HEADLINE:
         return "Human points hit, equal item counts"
-    if method == RAW:
+    if method == MATCH:
         return "Human points hit, all items"
     kind, _, rest = method.partition(":")
     model = rest.rpartition(":")[0] or rest

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from db.comparison_records import read_comparison
 from db.session import Database
+from dispatch.progress import Progress
 from errors import UserError
 from judge.report import pages, text_formats
-from judge.report.comparison_records import read_comparison
 from judge.report.figures import ComparisonFigures, decisions, figures
 from judge.report.paper_texts import read_texts
-
-#: Called with how many pages are written, and of how many.
-Progress = Callable[[int, int], None]
 
 
 def write_report(

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from db.points import StoredPoint
+from db.schema_judging import HEADLINE
 from errors import UserError
 from judge.bootstrap import bootstrap, mean, over_groups
 from judge.cosine import Similarities, cosines
@@ -128,7 +129,7 @@ def judged(case: Case, threshold: float) -> str:
     """The PK's verdict."""
     own, stranger = _matched_reviews(case, threshold)
     found = {verdict.method: verdict.outcome for verdict in verdicts(own, stranger, ())}
-    return found["match_equal"]
+    return found[HEADLINE]
 
 
 def counted(case: Case, threshold: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from db.completion import NewItem
 from db.imports import FrozenReview, import_reviews
 from db.session import Database
 from errors import UserError
-from judge.calibration_run import run
+from judge.calibration import CalibrationRequest, calibrate, read_coefficients
+from judge.selecting import select_papers
 from models.text.aspects import SEVEN
 from settings import Settings
 from tests.integration.db.content import content
@@ -21,17 +23,13 @@ from tests.integration.judge.rivals import reviewer
 from tests.small_models import install_embedding_model
 
 ONE_DATABASE = pytest.mark.parametrize("dialect", ["sqlite"])
-OPTIONS: dict[str, Any] = {
-    "name": "demo-7",
-    "reference": "people",
-    "coefficients": "1,0.8",
-    "modes": ("logit",),
-    "papers": None,
-    "dataset": None,
-    "split": None,
-    "max_papers": None,
-    "imported": True,
-}
+REQUEST = CalibrationRequest(
+    reviewer="demo-7",
+    reference="people",
+    modes=("logit",),
+    coefficients=(1.0, 0.8),
+    imported=True,
+)
 
 
 @contextmanager
@@ -61,7 +59,7 @@ def test_the_setting_closest_to_people_is_chosen(database: Database, tmp_path: P
     for name, n_empty in (("people", 1), ("demo-7~off", 3), ("demo-7~logit-0.8", 1)):
         write(database, name, n_empty)
     # When the suppression is calibrated
-    found = run(database, Settings(home=tmp_path), OPTIONS, quietly)
+    found = calibrate(database, Settings(home=tmp_path), REQUEST, quietly)
     # Then the suppressed one is the closest, and every setting is described
     assert found.best.setting.coefficient == 0.8
     off, suppressed = found.tried
@@ -80,10 +78,8 @@ def test_the_setting_closest_to_people_is_chosen(database: Database, tmp_path: P
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"coefficients": "1,2"}, "above 0 and up to 1"),
-        ({"name": "gpt4-1106-7"}, "only local ones are suppressed"),
+        ({"reviewer": "gpt4-1106-7"}, "only local ones are suppressed"),
         ({}, "There are no reviews by demo-7~off"),
-        ({"split": "dev"}, "--dataset FOLDER"),
     ],
 )
 def test_what_cannot_be_calibrated_is_said(
@@ -91,4 +87,16 @@ def test_what_cannot_be_calibrated_is_said(
 ) -> None:
     write(database, "people", 1)
     with pytest.raises(UserError, match=sentence):
-        run(database, Settings(home=tmp_path), OPTIONS | changes, quietly)
+        calibrate(database, Settings(home=tmp_path), replace(REQUEST, **changes), quietly)
+
+
+def test_coefficients_are_numbers_above_0_and_up_to_1() -> None:
+    assert read_coefficients("1,0.95") == [1.0, 0.95]
+    for text in ("1,2", "0", "", "1,high"):
+        with pytest.raises(UserError, match="above 0 and up to 1"):
+            read_coefficients(text)
+
+
+def test_a_split_without_its_data_set_is_refused() -> None:
+    with pytest.raises(UserError, match="--dataset FOLDER"):
+        select_papers(None, None, "dev")

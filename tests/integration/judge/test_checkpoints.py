@@ -19,7 +19,7 @@ from db.reviewers import ReviewerVersion
 from db.session import Database
 from dispatch import roster
 from errors import UserError
-from judge.checkpoint_choice import choose
+from judge.checkpoint_choice import CheckpointRequest, choose
 from models.adapters.adapter_package import prompt_sha256
 from models.text.aspects import SEVEN
 from models.text.templates import TEMPLATES
@@ -69,15 +69,15 @@ def checkpoint(database: Database, step: int, loss: float) -> ReviewerVersion:
     return roster.register_version(database, own)
 
 
-def options(tmp_path: Path, **changes: Any) -> dict[str, Any]:
-    return {
-        "run": "run",
-        "reviewer": "demo-7",
-        "reference": "people",
-        "dataset": dataset(tmp_path / "set"),
-        "max_papers": None,
-        "min_papers": 4,
-    } | changes
+def request_for(tmp_path: Path, **changes: Any) -> CheckpointRequest:
+    request = CheckpointRequest(
+        run="run",
+        reviewer="demo-7",
+        reference="people",
+        dataset=dataset(tmp_path / "set"),
+        min_papers=4,
+    )
+    return replace(request, **changes)
 
 
 @ONE_DATABASE
@@ -95,7 +95,7 @@ def test_the_checkpoint_that_says_what_people_say_is_chosen(
         write(database, same, name, *NOISE)
 
     # When the choice is made on the validation papers, which training has seen the losses of
-    found = choose(database, Settings(home=tmp_path), options(tmp_path), quietly)
+    found = choose(database, Settings(home=tmp_path), request_for(tmp_path), quietly)
 
     # Then the one that says the same as people is chosen, with the papers to show for it
     assert not found.problems
@@ -118,7 +118,7 @@ def test_between_equals_the_least_loss_stays(database: Database, tmp_path: Path)
     for name in PAPERS:
         for version in (people, *versions):
             write(database, version, name, *POINTS)
-    found = choose(database, Settings(home=tmp_path), options(tmp_path), quietly)
+    found = choose(database, Settings(home=tmp_path), request_for(tmp_path), quietly)
     assert found.best.step == found.incumbent.step == 2
 
 
@@ -140,4 +140,4 @@ def test_what_cannot_be_chosen_is_said(
         for version in (people, *versions):
             write(database, version, name, *POINTS)
     with pytest.raises(UserError, match=sentence):
-        choose(database, Settings(home=tmp_path), options(tmp_path, **changes), quietly)
+        choose(database, Settings(home=tmp_path), request_for(tmp_path, **changes), quietly)

@@ -13,6 +13,7 @@ from sqlalchemy import func, insert, select
 
 from commands.evaluation import line
 from commands.evaluation import rows as rows_of
+from db.comparison_records import read_comparison
 from db.comparisons import Side
 from db.imports import FrozenReview, import_reviews
 from db.matches import MatchedPaper
@@ -22,11 +23,11 @@ from db.schema_training import AdapterPaper, AdapterRow
 from db.session import Database
 from errors import RetryLater, UserError
 from judge import comparing
-from judge.comparing import ComparisonPlan, PaperSelection, ParsedPoints, match, prepare
+from judge.comparing import ComparisonPlan, PaperSelection, match, prepare
 from judge.evaluation import EvaluationRequest, evaluate
 from judge.judging import JudgeOptions
 from judge.matchers import EmbeddingMatcher
-from judge.report.comparison_records import read_comparison
+from judge.point_extraction import ParsedPoints
 from judge.report.figures import figures
 from judge.selecting import adapters_named
 from settings import Settings

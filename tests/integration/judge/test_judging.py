@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from db.comparison_records import read_comparison
 from db.comparisons import (
     Comparison,
     ComparisonPaper,
@@ -21,9 +22,9 @@ from db.matches import MatchedPaper, store_matched
 from db.schema_judging import Verdict
 from db.session import Database
 from errors import UserError
-from judge.comparing import ParsedPoints, extract_points
+from judge.comparing import extract_points
 from judge.judging import Judge, JudgeOptions, JudgeQuestion, pending, question_from_json
-from judge.report.comparison_records import read_comparison
+from judge.point_extraction import ParsedPoints
 from judge.report.figures import figures
 from settings import Settings
 from tests.chat_server import ChatServer, fuller_review_wins, serve_chat

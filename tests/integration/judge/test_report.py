@@ -16,8 +16,7 @@ from sqlalchemy import update
 from db.schema_judging import Verdict
 from db.session import Database
 from errors import UserError
-from judge.report.figures import ComparisonFigures, decisions
-from judge.report.overlap_figures import OverlapFigures
+from judge.report.figures import ComparisonFigures, OverlapFigures, decisions
 from judge.report.writer import write_report
 from judge.statistics import Estimate
 from tests.comparisons import JUDGE, Texts, store_comparison

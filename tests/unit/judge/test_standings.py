@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from db.schema_judging import Outcome
 from judge.statistics import ALPHA, Estimate, mcnemar, share
 from judge.win_rates import (
     Ballot,
-    Outcome,
     PaperOutcome,
     WinRates,
     combine_orders,
