@@ -1,7 +1,7 @@
-"""Adapters in the database, bytes included.
+"""Adapters in the database, with their bytes.
 
-An adapter travels to the machines of all workers as a paper does: through the database. Its bytes
-are the files that `files` of its record names, one after the other, in chunks of 1 MiB.
+Workers on all machines get an adapter from the database, as they get papers. Its bytes are those of
+the files that `files` of its record names, concatenated, in chunks of 1 MiB.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class NewAdapter:
-    """What is stored beside the bytes. `papers` are the SHA-256 of those that trained it."""
+    """What is stored of an adapter. `papers` are the SHA-256 of those that it was trained on."""
 
     sha256: str
     name: str
     base: str
-    #: {"files": [[name, bytes]], ...}: how to take the bytes apart, and what made them.
+    #: {"files": [[name, size]], ...}: how to split the bytes into files, and their provenance.
     config: Mapping[str, Any]
     metrics: Mapping[str, Any] | None = None
     dataset_sha256: str | None = None
@@ -58,13 +58,13 @@ class Adapter:
         return [(str(name), int(n_bytes)) for name, n_bytes in self.config["files"]]
 
 
-#: A reviewer's version, beside the `ReviewerRow` that it is compared with.
+#: A second alias of the reviewer table, to compare versions of one reviewer.
 _Version = aliased(ReviewerRow)
 _COLUMNS = tuple(getattr(Row, part.name) for part in fields(Adapter))
 
 
 def register(database: Database, new: NewAdapter, content: Iterable[bytes]) -> bool:
-    """Store an adapter with its bytes in one transaction; False when it is there already."""
+    """Store an adapter with its bytes in one transaction; False when it is known already."""
     values = {part.name: getattr(new, part.name) for part in fields(NewAdapter)}
     papers = values.pop("papers")
     try:
@@ -82,7 +82,7 @@ def register(database: Database, new: NewAdapter, content: Iterable[bytes]) -> b
 
 
 def _store_chunks(on: Connection, adapter_id: int | None, content: Iterable[bytes]) -> None:
-    # One at a time: an adapter may have 200 MB.
+    # One at a time: an adapter may be 200 MB.
     for position, data in enumerate(_chunks(content)):
         on.execute(
             insert(AdapterChunk), {"adapter_id": adapter_id, "position": position, "data": data}
@@ -102,7 +102,7 @@ def _chunks(content: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def content(database: Database, adapter: Adapter) -> Iterator[bytes]:
-    """Give an adapter's bytes, chunk by chunk, each in a short transaction of its own."""
+    """Yield an adapter's bytes, chunk by chunk, each in a short transaction of its own."""
     chunk = select(AdapterChunk.data).where(AdapterChunk.adapter_id == adapter.id)
     position = 0
     while True:
@@ -115,19 +115,19 @@ def content(database: Database, adapter: Adapter) -> Iterator[bytes]:
 
 
 def papers(database: Database, adapter: Adapter) -> frozenset[str]:
-    """SHA-256 of the papers that trained it: they must not judge it."""
+    """SHA-256 of the papers that it was trained on, which must not be used to judge it."""
     query = select(AdapterPaper.paper_sha256).where(AdapterPaper.adapter_id == adapter.id)
     with database.read() as on:
         return frozenset(on.scalars(query))
 
 
 def find(database: Database, sha256: str) -> Adapter | None:
-    """Give the adapter with this SHA-256."""
+    """The adapter with this SHA-256; None when there is none."""
     return _one(database, Row.sha256 == sha256)
 
 
 def named(database: Database, prefix: str) -> Adapter:
-    """Give the adapter whose SHA-256 begins so. UserError when none does, or several do."""
+    """The adapter whose SHA-256 has this prefix. Raises UserError unless there is exactly one."""
     query = select(*_COLUMNS).where(Row.sha256.startswith(prefix, autoescape=True)).limit(2)
     with database.read() as on:
         found = [_adapter(row) for row in on.execute(query).mappings()]
@@ -138,29 +138,29 @@ def named(database: Database, prefix: str) -> Adapter:
 
 
 def listing(database: Database) -> list[Adapter]:
-    """Give all adapters, oldest first."""
+    """All adapters, oldest first."""
     with database.read() as on:
         rows = on.execute(select(*_COLUMNS).order_by(Row.id)).mappings()
         return [_adapter(row) for row in rows]
 
 
 def promote(database: Database, sha256: str) -> bool:
-    """Note that reviewers use it from now on. False: it is retired, or not there."""
+    """Mark it as used by a reviewer. False when it is retired or unknown."""
     return _set_state(database, sha256, "promoted", Row.state != "retired")
 
 
 def demote(database: Database, sha256: str) -> bool:
-    """Note that no reviewer uses it any more. False: one still does, or it is retired."""
+    """Mark it as unused. False when a reviewer in force uses it, or it is retired."""
     return _set_state(database, sha256, "registered", Row.state == "promoted", ~_in_use(sha256))
 
 
 def retire(database: Database, sha256: str) -> bool:
-    """Keep it from new use for good; what it wrote stays. False: a reviewer in force uses it."""
+    """Bar it from new use; its reviews are kept. False when a reviewer in force uses it."""
     return _set_state(database, sha256, "retired", ~_in_use(sha256))
 
 
 def _in_use(sha256: str) -> ColumnElement[bool]:
-    """Whether a reviewer's version in force has this adapter."""
+    """Whether a reviewer's version in force uses this adapter."""
     later = select(ReviewerRow.id).where(
         ReviewerRow.name == _Version.name, ReviewerRow.in_force_at > _Version.in_force_at
     )

@@ -1,4 +1,4 @@
-"""What an operator does to a batch: cancel, retry, pause, resume."""
+"""Operations on a batch: cancel, retry, pause and resume."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from db.schema_data import JobInput
 from db.session import Database
 from errors import UserError
 
-#: custom_ids that an error names at most.
+#: The most custom_ids that an error names.
 _MAX_NAMED = 5
 
 _RETRIABLE = ("failed", "cancelled", "expired")
@@ -39,9 +39,9 @@ _WITHOUT_TEXT = or_(
 
 
 def cancel(database: Database, name: str, custom_ids: Sequence[str] | None = None) -> int:
-    """Cancel a batch, or some of its papers; return how many jobs that concerns.
+    """Cancel a batch, or some of its papers; return the number of affected jobs.
 
-    Queued jobs end at once, running ones when their worker notices; ended ones stay.
+    Queued jobs end at once, running ones when their worker notices; finished ones do not change.
     Raises UserError for an unknown batch or custom_id.
     """
     with database.write() as on:
@@ -59,7 +59,7 @@ def cancel(database: Database, name: str, custom_ids: Sequence[str] | None = Non
 
 
 def _cancel_jobs(on: Connection, chosen: Select[int]) -> int:
-    # One statement for queued and running ones: a job may turn from one into the other meanwhile.
+    # One statement for both states, because a job may change from one to the other meanwhile.
     queued = Job.state == "queued"
     rows = on.execute(
         update(Job)
@@ -77,10 +77,10 @@ def _cancel_jobs(on: Connection, chosen: Select[int]) -> int:
 
 
 def retry(database: Database, name: str, custom_ids: Sequence[str] | None = None) -> int:
-    """Queue failed, cancelled and expired jobs again, with all their attempts; return how many.
+    """Requeue failed, cancelled and expired jobs with all their attempts; return how many.
 
-    Papers without a text stay as they are (`without_text` counts them). A deadline that has
-    passed no longer holds. Raises UserError for an unknown batch or custom_id.
+    Papers without a text are skipped (`without_text` counts them). A deadline that has passed is
+    removed. Raises UserError for an unknown batch or custom_id.
     """
     with database.write() as on:
         batch_id, chosen = choose(on, name, custom_ids)
@@ -112,7 +112,7 @@ def retry(database: Database, name: str, custom_ids: Sequence[str] | None = None
 
 
 def _keep_texts(on: Connection, jobs: Select[int]) -> None:
-    """Lock the jobs' papers against a purge; one that has begun ends first, and its papers show."""
+    """Lock the jobs' papers against a purge, after waiting for one that has begun."""
     papers = jobs.with_only_columns(Job.paper_id)
     query = select(PaperRow.id).where(PaperRow.id.in_(papers)).order_by(PaperRow.id)
     on.execute(query.with_for_update(read=True, key_share=True))
@@ -132,7 +132,7 @@ def _reopen(on: Connection, batch_id: int) -> None:
 
 
 def without_text(database: Database, name: str) -> int:
-    """Count the batch's papers that only a new file helps: never read, or ended and purged."""
+    """Count the papers that need a new file: unreadable ones, and purged ones without a review."""
     with database.read() as on:
         batch_id = require_batch(on, name)
         which = (Job.batch_id == batch_id, Job.state.in_(_RETRIABLE), _WITHOUT_TEXT)
@@ -140,7 +140,7 @@ def without_text(database: Database, name: str) -> int:
 
 
 def failed_custom_ids(database: Database, name: str) -> set[str]:
-    """Name the batch's papers that failed: those that new files may help."""
+    """The custom_ids of the batch's failed papers, which new files may fix."""
     with database.read() as on:
         batch_id = require_batch(on, name)
         failed = select(Job.custom_id).where(Job.batch_id == batch_id, Job.state == "failed")
@@ -148,22 +148,22 @@ def failed_custom_ids(database: Database, name: str) -> set[str]:
 
 
 def pause(database: Database, name: str) -> None:
-    """Let no more jobs of the batch start; running ones end."""
+    """Start no more jobs of the batch; running ones finish."""
     _hold(database, name, held=True)
 
 
 def resume(database: Database, name: str) -> None:
-    """Let a paused batch's jobs start again."""
+    """Start a paused batch's jobs again."""
     _hold(database, name, held=False)
 
 
 def pause_all(database: Database) -> list[str]:
-    """Pause every batch that is not over; name those that were not paused before."""
+    """Pause every unfinished batch; return the names of those that were not paused before."""
     return _hold_all(database, held=True)
 
 
 def resume_all(database: Database) -> list[str]:
-    """Resume every paused batch; name them."""
+    """Resume every paused batch; return their names."""
     return _hold_all(database, held=False)
 
 
@@ -172,7 +172,7 @@ def _hold_all(database: Database, *, held: bool) -> list[str]:
     with database.read() as on:
         names = list(on.scalars(open_ones.order_by(BatchRow.id)))
     for name in names:
-        # A transaction each: workers get their turn between two large batches.
+        # One transaction per batch, so that workers can claim jobs in between.
         _hold(database, name, held=held)
     return names
 
@@ -181,7 +181,7 @@ def _hold(database: Database, name: str, *, held: bool) -> None:
     with database.write() as on:
         batch_id = require_batch(on, name)
         on.execute(update(BatchRow).where(BatchRow.id == batch_id).values(paused=held))
-        # Ended ones too: a retry in a paused batch waits for its resume.
+        # Finished jobs too: a retry in a paused batch waits until it is resumed.
         jobs = select(Job.id).where(Job.batch_id == batch_id, Job.held != held)
         rows = on.execute(
             update(Job)
@@ -193,7 +193,7 @@ def _hold(database: Database, name: str, *, held: bool) -> None:
 
 
 def choose(on: Connection, name: str, custom_ids: Sequence[str] | None) -> tuple[int, Select[int]]:
-    """Find the batch and a query for the ids of its jobs, or of those with these custom_ids."""
+    """The batch's id, and a query for the ids of its jobs, or of those with these custom_ids."""
     batch_id = require_batch(on, name)
     jobs = select(Job.id).where(Job.batch_id == batch_id)
     if custom_ids is None:
@@ -209,5 +209,5 @@ def choose(on: Connection, name: str, custom_ids: Sequence[str] | None) -> tuple
 
 
 def _in_order(jobs: Select[int]) -> Select[int]:
-    # Two transactions that lock many jobs lock them in one order, or they wait for each other.
+    # Transactions that lock many jobs lock them in one order, or they deadlock.
     return jobs.order_by(Job.id).with_for_update().correlate(None)

@@ -1,4 +1,4 @@
-"""How far batches are: counts, pace, cost and time to go."""
+"""Progress of batches: counts, throughput, cost and remaining time."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from db.duplicates import LIVE
 from db.schema import BatchRow, Job, JobState, PaperRow, ReviewerRow
 from db.session import Database
 
-#: The pace of a running batch is that of its last minutes, in seconds: a batch that slept over
-#: night would else look slow for hours.
+#: Seconds over which the throughput of a running batch is measured: over its whole life, a batch
+#: that was paused overnight would look slow for hours.
 PACE_WINDOW_SECONDS = 600.0
 
-#: States of a batch that "paused" hides: the others say more.
+#: States in which a paused batch is shown as "paused".
 PAUSABLE = ("validating", "in_progress")
 
 
 @dataclass(frozen=True)
 class BatchStatus:
-    """A batch at one moment. Times in epoch seconds, `seconds` are of generation, summed.
+    """A batch at one moment. Times are in epoch seconds; `seconds` is the total generation time.
 
     `counts` has total and each job state. `papers_per_hour` and `eta_s` are None when nothing has
     succeeded lately, or nothing is left.
@@ -47,13 +47,13 @@ class BatchStatus:
 
 
 def status(database: Database, name: str) -> BatchStatus:
-    """Tell how far the batch is. Raises UserError when there is none of that name."""
+    """The progress of a batch. Raises UserError when there is none of that name."""
     with database.read() as on:
         return _status(on, require_batch(on, name))
 
 
 def statuses(database: Database) -> list[BatchStatus]:
-    """Tell how far every batch is, in the order of submission."""
+    """The progress of all batches, in the order of submission."""
     with database.read() as on:
         return [
             _status(on, batch_id)
@@ -79,7 +79,7 @@ def _status(on: Connection, batch_id: int) -> BatchStatus:
 
 
 def _pace(row: RowMapping, left: int) -> float | None:
-    """Give succeeded jobs a second: of the last minutes while jobs are left, else of the whole."""
+    """Succeeded jobs per second, in the last minutes while jobs are left, else over all."""
     if row["first_started_at"] is None:
         return None
     if left:
@@ -132,7 +132,7 @@ def _errors(batch_id: int) -> Select[str | None, int]:
 
 
 def _flagged(batch_id: int) -> Select[int]:
-    # Literal on purpose: SQLite uses the partial index only for the very same text.
+    # A literal, because SQLite uses the partial index only for exactly its own condition.
     flagged = select(PaperRow.id).where(text("n_flags > 0"))
     return select(func.count(Job.paper_id.distinct())).where(
         Job.batch_id == batch_id, Job.paper_id.in_(flagged)

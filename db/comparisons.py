@@ -1,4 +1,4 @@
-"""Comparisons: opened once for a configuration, their papers chosen."""
+"""Comparisons of two reviewers against a reference: creating them and choosing their papers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from errors import UserError
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two reviewer versions against a reference, under one configuration."""
+    """Two reviewer versions compared with a reference, under one configuration."""
 
     id: int
     a: ReviewerVersion
@@ -48,7 +48,7 @@ class ComparisonPaper:
 
 @dataclass(frozen=True)
 class Side:
-    """Whose reviews: a version, or what one batch of it wrote."""
+    """One side of a comparison: a version's reviews, or those of one of its batches."""
 
     reviewer: ReviewerVersion
     batch: str | None = None
@@ -71,7 +71,7 @@ def open_comparison(
     reference: ReviewerVersion,
     config: Mapping[str, Any],
 ) -> Comparison:
-    """Find the comparison of these versions under this configuration, or make it."""
+    """Return the comparison of these versions under this configuration; create it if needed."""
     canonical = json.dumps(config, sort_keys=True, separators=(",", ":"))
     key = {
         "a_id": a.id,
@@ -89,7 +89,7 @@ def open_comparison(
 def add_papers(
     database: Database, comparison: Comparison, papers: Sequence[ComparisonPaper]
 ) -> None:
-    """Store the papers that the comparison does not have yet; those it has keep their reviews."""
+    """Add papers to the comparison; a paper that it already has keeps its reviews."""
     rows = [
         {
             "comparison_id": comparison.id,
@@ -110,7 +110,7 @@ def add_papers(
 def papers_of(
     database: Database, comparison_id: int, paper_id: int | None = None
 ) -> list[tuple[ComparisonPaper, bool]]:
-    """Give the papers of a comparison by id, or only the one, and whether each is matched."""
+    """The papers of a comparison by id, or a single one, each with whether it is matched."""
     query = (
         select(ComparedPaper, PaperRow.sha256, PaperRow.title)
         .join(PaperRow, PaperRow.id == ComparedPaper.paper_id)
@@ -144,10 +144,10 @@ def candidates(
     reference: ReviewerVersion,
     only: Collection[str] | None = None,
 ) -> list[ComparisonPaper]:
-    """Papers, by id, that all three have reviewed; `only` holds the sha256 of those wanted.
+    """The papers, by id, that all three have reviewed; `only` limits them to these sha256.
 
-    Of a rival counts its latest review (sample 0), of the reference every human review, or the
-    latest. A review never stands on two sides at once.
+    A rival is represented by its latest review (sample 0), the reference by all its reviews if it
+    is human or imported, else by its latest. A rival's own review is never part of the reference.
     """
     with database.read() as on:
         of_a, of_b = _latest(on, a), _latest(on, b)
@@ -165,7 +165,7 @@ def candidates(
 
 
 def _latest(on: Connection, side: Side) -> dict[int, int]:
-    """{paper: review}: the newest by a job's first sample, else the first of those imported."""
+    """{paper: review}: the newest one of a job's first sample, else the first imported one."""
     query = (
         select(ReviewRow.paper_id, ReviewRow.id, ReviewRow.job_id)
         .outerjoin(Job, Job.id == ReviewRow.job_id)
@@ -208,7 +208,7 @@ def _papers(on: Connection, ids: Sequence[int]) -> dict[int, tuple[str, str]]:
 
 
 def reviewed_by(database: Database, reference: ReviewerVersion) -> list[tuple[int, str]]:
-    """Papers, by id, that the reference has reviewed, as (id, sha256)."""
+    """(id, sha256) of the papers that the reference has reviewed, by id."""
     with database.read() as on:
         ids = sorted(_reference_reviews(on, reference))
         papers = _papers(on, ids)
@@ -222,7 +222,7 @@ def reviewed_papers(database: Database, side: Side) -> frozenset[int]:
 
 
 def record_split_use(database: Database, comparison_id: int, split: str) -> int:
-    """Note that a comparison looks at a split; give how many have, this one included."""
+    """Record that a comparison uses a split; return how many have, this one included."""
     with database.write() as on:
         on.execute(insert_or_ignore(on, SplitUse).values(split=split, comparison_id=comparison_id))
         uses = select(func.count()).select_from(SplitUse).where(SplitUse.split == split)
@@ -230,7 +230,7 @@ def record_split_use(database: Database, comparison_id: int, split: str) -> int:
 
 
 def finish_paper(on: Connection, comparison_id: int, paper_id: int) -> bool:
-    """Mark a paper matched; False when another process has done so: then store nothing."""
+    """Mark a paper as matched; False when another process has done so, and stored its matches."""
     done = on.execute(
         update(ComparedPaper)
         .where(
@@ -245,7 +245,7 @@ def finish_paper(on: Connection, comparison_id: int, paper_id: int) -> bool:
 
 
 def find_comparison(database: Database, comparison_id: int) -> Comparison:
-    """Give a stored comparison. Raises UserError when there is none."""
+    """Return a stored comparison. Raises UserError when there is none."""
     query = select(Row.a_id, Row.b_id, Row.reference_id, Row.config).where(Row.id == comparison_id)
     with database.read() as on:
         row = on.execute(query).first()

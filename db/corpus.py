@@ -1,6 +1,6 @@
-"""Papers of training data with their human reviews and the flags of cleaning.
+"""The training corpus: imported papers, their human reviews and the flags set by cleaning.
 
-The corpus is what has an origin: papers that were imported for training.
+A paper belongs to the corpus if it has an origin.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CHUNK = 200
 
 @dataclass(frozen=True)
 class NewOrigin:
-    """A paper as a source has it. `licence` is the source's own word; None leaves what is known."""
+    """A paper of a source. `licence` is as the source states it; None keeps the stored one."""
 
     source: str
     source_id: str
@@ -39,7 +39,7 @@ class NewOrigin:
 
 @dataclass(frozen=True)
 class CorpusPaper:
-    """A paper of the corpus under one of its names."""
+    """A paper of the corpus under one of its source ids."""
 
     id: int
     sha256: str
@@ -56,7 +56,7 @@ class CorpusPaper:
 
 @dataclass(frozen=True)
 class HumanReview:
-    """A review, or another note on a paper, that people wrote; `fields` as they were imported."""
+    """A human review of a paper, or another note on it; `fields` are as imported."""
 
     id: int
     paper_id: int
@@ -70,7 +70,7 @@ class HumanReview:
 
 @dataclass(frozen=True)
 class NewFlag:
-    """What a rule found. `review_id` None speaks of the paper; spans are [start, end) of text."""
+    """What a rule found. `review_id` is None for the paper itself; spans are [start, end)."""
 
     paper_id: int
     review_id: int | None
@@ -90,9 +90,9 @@ class MergedReview:
 
 
 def store_origins(database: Database, origins: Sequence[NewOrigin]) -> int:
-    """Store papers with their names; return how many names were not there before.
+    """Store papers with their source ids; return how many of these are new.
 
-    A name that comes with another text than before moves to it; the old text stays.
+    A known source id that comes with another text is moved to it; the old text is kept.
     """
     new = 0
     for start in range(0, len(origins), CHUNK):
@@ -104,7 +104,7 @@ def store_origins(database: Database, origins: Sequence[NewOrigin]) -> int:
 
 
 def _store_origin(on: Connection, origin: NewOrigin, paper_id: int) -> bool:
-    # What an earlier source or a submit said of the paper stays.
+    # Values of an earlier source or a submit take precedence.
     known = {
         name: func.coalesce(getattr(PaperRow, name), getattr(origin, name))
         for name in ("venue", "year", "decision", "version_choice")
@@ -124,7 +124,7 @@ def _store_origin(on: Connection, origin: NewOrigin, paper_id: int) -> bool:
 
 
 def corpus_papers(database: Database, sources: Sequence[str] = ()) -> list[CorpusPaper]:
-    """All papers of the corpus, or of the named sources, each once, by its first name."""
+    """All papers of the corpus, or of the named sources, each under its first source id."""
     query = (
         select(
             *(PaperRow.id, PaperRow.sha256, Origin.source, Origin.source_id, Origin.licence),
@@ -150,7 +150,7 @@ def corpus_papers(database: Database, sources: Sequence[str] = ()) -> list[Corpu
 
 
 def source_names(database: Database) -> list[str]:
-    """The sources that papers were imported from."""
+    """Names of the sources that papers were imported from."""
     with database.read() as on:
         return list(on.scalars(select(Origin.source).distinct().order_by(Origin.source)))
 
@@ -168,7 +168,7 @@ def bodies(database: Database, paper_ids: Sequence[int]) -> Iterator[tuple[int, 
 
 
 def human_reviews(database: Database, paper_ids: Sequence[int]) -> dict[int, list[HumanReview]]:
-    """What people wrote on each of the papers, in the order in which it was stored."""
+    """The human reviews of each of the papers, in the order in which they were stored."""
     found: dict[int, list[HumanReview]] = {paper_id: [] for paper_id in paper_ids}
     columns = (
         *(ReviewRow.id, ReviewRow.paper_id, ReviewRow.external_id, ReviewRow.raw.label("text")),
@@ -189,7 +189,7 @@ def human_reviews(database: Database, paper_ids: Sequence[int]) -> dict[int, lis
 
 
 def replace_flags(database: Database, paper_ids: Sequence[int], flags: Sequence[NewFlag]) -> None:
-    """Let `flags` be all that is said of these papers and their reviews."""
+    """Replace all flags of these papers and their reviews."""
     with database.write() as on:
         for chunk in _chunks(paper_ids):
             on.execute(delete(DataFlag).where(DataFlag.paper_id.in_(chunk)))
@@ -242,7 +242,7 @@ def merged_reviews(database: Database, reviewer_id: int) -> list[MergedReview]:
 
 
 def merged_inputs(database: Database, reviewer_id: int) -> set[str]:
-    """Hashes of the inputs of which this reviewer version has written reviews."""
+    """Hashes of the inputs from which this reviewer version has generated reviews."""
     query = (
         select(JobInput.sha256)
         .join(ReviewRow, ReviewRow.job_id == JobInput.job_id)

@@ -1,4 +1,4 @@
-"""The JSON documents of design section 5a; scripts depend on them."""
+"""JSON documents of `status`, `show` and `export`, whose keys scripts depend on."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def paper_document(paper: PaperView) -> dict[str, Any]:
 
 def review_document(review: ReviewView) -> dict[str, Any]:
     """A review, as `show --json` and the JSONL export have it."""
-    # Not `asdict`: it copies all that lies inside, which takes longer than the rest of an export.
+    # `asdict` copies nested values, which takes longer than the rest of an export.
     return {**vars(review), "items": [vars(item) for item in review.items]}
 
 
@@ -44,7 +44,7 @@ def export_document(line: ExportLine) -> dict[str, Any]:
 
 
 def error_document(line: ExportLine) -> dict[str, str] | None:
-    """Why a job has no review; None when nothing went wrong."""
+    """Why a job has no review; None when it has not failed."""
     if line.error_kind is None:
         return None
     return {"kind": line.error_kind, "message": line.error or ""}

@@ -1,7 +1,7 @@
-"""A batch as files: JSONL, CSV, Markdown, and a separate file of what has no review.
+"""Export of a batch as JSONL, CSV or Markdown, with a separate file of papers without a review.
 
-Streams: a hundred thousand reviews never lie in memory at once. A file appears under its name only
-when it is whole.
+Lines are streamed: a hundred thousand reviews would not fit into memory. A file appears under its
+name only when it is complete.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class ExportResult:
 
 
 def has_review(line: ExportLine) -> bool:
-    """Whether the job has what most exports are about."""
+    """Whether the job has a review."""
     return line.review is not None
 
 
@@ -52,7 +52,7 @@ def _encode(document: dict[str, Any]) -> str:
 
 
 def failure(line: ExportLine) -> str:
-    """A job without a review, as most error files have it."""
+    """The line of a job without a review in the error file."""
     about = {"batch": line.batch, "custom_id": line.custom_id, "sample": line.sample}
     about |= {"state": line.state, "source": line.source, "error": error_document(line)}
     return _encode(about) + "\n"
@@ -60,9 +60,11 @@ def failure(line: ExportLine) -> str:
 
 @dataclass(frozen=True)
 class ExportFormat:
-    """How jobs become a file. `open` makes the writer, which is given every job, or with
-    `separate_failures`
-    only the complete ones; `failure` is the line of the others in the error file."""
+    """How jobs are written to a file.
+
+    `open` makes the writer, which gets every job, or with `separate_failures` only the complete
+    ones; `failure` formats the line of the others in the error file.
+    """
 
     open: Callable[[TextIO], Writer]
     complete: Callable[[ExportLine], bool] = has_review
@@ -72,7 +74,7 @@ class ExportFormat:
 
 
 def layout(file_format: str, as_text: ReviewFormatter) -> ExportFormat:
-    """Find a layout by name; `as_text` lays a review out for Markdown."""
+    """The format of this name; `as_text` formats a review for Markdown."""
     if file_format == "csv":
         return ExportFormat(_csv_writer)
     if file_format == "md":
@@ -83,7 +85,7 @@ def layout(file_format: str, as_text: ReviewFormatter) -> ExportFormat:
 def write(
     database: Database, batch: str, layout: ExportFormat, output: Path | None
 ) -> ExportResult:
-    """Export a batch. Without `output` all goes to standard output, incomplete jobs included."""
+    """Export a batch, without `output` to standard output, incomplete jobs included."""
     lines = export(database, batch, with_text=layout.with_text)
     if output is None:
         failures = sys.stdout if layout.separate_failures else None
@@ -117,8 +119,8 @@ def _write_all(
 
 @contextmanager
 def _gc_disabled() -> Iterator[None]:
-    """An export makes no cycles, but so many objects that all of the program's would be looked at
-    again and again: a fifth of its time."""
+    """Turn the garbage collector off: an export makes many objects but no cycles, and collections
+    take a fifth of its time."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -150,7 +152,7 @@ def _jsonl_writer(stream: TextIO) -> Writer:
 
 
 def _csv_writer(stream: TextIO) -> Writer:
-    """A row an item; a job without items still has its row."""
+    """One row per item; a job without items has one row."""
     table = csv.writer(stream)
     table.writerow(_CSV_COLUMNS)
 

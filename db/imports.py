@@ -1,4 +1,4 @@
-"""Reviews that others wrote, stored once under the id they came with."""
+"""Import of reviews that were written elsewhere, once per external id."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from db.session import Database
 #: Reviews that one transaction stores.
 CHUNK = 200
 
-#: Parts of a FrozenReview that go to tables of their own.
+#: Fields of a FrozenReview that are stored in other tables.
 _SEPARATE_TABLES = ("paper", "items")
 
 
 @dataclass(frozen=True)
 class FrozenReview:
-    """A review that was not written here. `fields` holds what has no column of its own."""
+    """A review that was written elsewhere. `fields` holds what has no column of its own."""
 
     external_id: str
     paper: PaperContent
@@ -42,7 +42,7 @@ class FrozenReview:
 
 @dataclass(frozen=True)
 class Imported:
-    """How many reviews were stored, and how many had been before."""
+    """How many reviews were stored, and how many were known already."""
 
     new: int
     known: int
@@ -51,7 +51,7 @@ class Imported:
 def import_reviews(
     database: Database, reviewer: ReviewerVersion, rows: Sequence[FrozenReview]
 ) -> Imported:
-    """Store the reviews as the reviewer's; one with a known external_id stays as it is."""
+    """Store the reviews under a reviewer; one with a known external_id is not changed."""
     new = 0
     for start in range(0, len(rows), CHUNK):
         with database.write() as on:

@@ -1,7 +1,7 @@
-"""The schema's migrations, run in code; knows how to move between revisions, not what they hold.
+"""Running of the Alembic migrations, and comparison of a database with the schema.
 
-Views are no part of the migrations: an upgrade drops them first and makes today's at its end, so
-a migration may change any table under them.
+Views are not part of the migrations: an upgrade drops them first and creates the current ones at
+its end, so that a migration may change any table.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ def metadata() -> MetaData:
 
 
 def head() -> str:
-    """Name the newest revision."""
+    """The newest revision."""
     revision = ScriptDirectory.from_config(_config()).get_current_head()
     assert revision is not None
     return revision
 
 
 def current(url: str) -> str | None:
-    """Name the database's revision; None when it is empty."""
+    """The database's revision; None when it is empty."""
     with _opened(url) as database, database.read() as on:
         return schema_revision(on)
 
@@ -56,7 +56,7 @@ def downgrade(url: str, revision: str) -> None:
 
 
 def check(url: str) -> list[str]:
-    """Say how the database differs from the models; an empty list is good."""
+    """Differences between the database and the models, a sentence each."""
     with _opened(url) as database, database.read() as on:
         context = MigrationContext.configure(on, opts={"compare_type": True})
         differences = [_sentence(change) for change in compare_metadata(context, metadata())]
@@ -93,9 +93,9 @@ def _move(url: str, step: Callable[[Config], None]) -> None:
 
 @contextmanager
 def _exclusive_transaction(database: Database) -> Iterator[Connection]:
-    """A writing transaction that no other migration runs beside."""
+    """A writing transaction that excludes other migrations."""
     if database.dialect == "sqlite":
-        # Alembic copies a table to alter it; dropping the old one would cascade to its children.
+        # Alembic copies a table to alter it; dropping the old one would delete its children's rows.
         database.engine.dispose()
         event.listen(
             database.engine, "connect", lambda c, _: c.execute("PRAGMA foreign_keys = OFF")
@@ -110,7 +110,7 @@ def _exclusive_transaction(database: Database) -> Iterator[Connection]:
 
 
 def _missing_checks(on: Connection) -> list[str]:
-    """Alembic compares no CHECK constraints, so compare their names."""
+    """Compare the names of CHECK constraints, which Alembic does not."""
     inspector = inspect(on)
     tables = set(inspector.get_table_names()) & set(metadata().tables)
     return [

@@ -1,4 +1,4 @@
-"""Papers' texts, each stored once however often it is submitted."""
+"""Texts of papers, stored once per content."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class PaperContent:
 
     @classmethod
     def of(cls, paper: papers.paper.Paper) -> PaperContent:
-        """Take from a paper what is stored of it."""
+        """Convert a paper as read into what is stored of it."""
         return cls(
             sha256=paper.sha256,
             title=paper.title,
@@ -51,7 +51,7 @@ _CHUNK = 200
 
 
 def contents_named(database: Database, custom_id: str) -> list[PaperContent]:
-    """Give the papers that any batch has under this custom_id, or whose SHA-256 it is, by id."""
+    """The papers that any batch has under this custom_id, or that have this SHA-256, by id."""
     name = storable(custom_id)
     named = select(Job.paper_id).where(Job.custom_id == name)
     with database.read() as on:
@@ -61,7 +61,7 @@ def contents_named(database: Database, custom_id: str) -> list[PaperContent]:
 
 
 def contents_by_id(database: Database, paper_ids: Sequence[int]) -> dict[int, PaperContent]:
-    """Give {paper id: content} of the papers."""
+    """{paper id: content} of the papers."""
     found: dict[int, PaperContent] = {}
     with database.read() as on:
         for start in range(0, len(paper_ids), _CHUNK):
@@ -79,15 +79,15 @@ def _content_of(row: dict[str, Any]) -> PaperContent:
 
 
 def store_papers(on: Connection, contents: Iterable[PaperContent]) -> dict[str, int]:
-    """Store the papers that are not there yet; return {sha256: paper id} for all of them.
+    """Store the papers that are new; return {sha256: paper id} of all of them.
 
-    A paper that was purged gets its text back.
+    The text of a purged paper is restored.
     """
     by_hash = {content.sha256: content for content in contents}
     known = _ids(on, by_hash)
     if known:
         _restore(on, known, by_hash)
-    # Sorted: two transactions that store the same papers wait for each other in one order.
+    # Sorted, so that two transactions that store the same papers cannot deadlock.
     missing = [_row(by_hash[sha256]) for sha256 in sorted(by_hash.keys() - known)]
     if not missing:
         return known
@@ -106,7 +106,7 @@ def _restore(on: Connection, known: Mapping[str, int], by_hash: Mapping[str, Pap
 
 
 def _ids(on: Connection, hashes: Iterable[str]) -> dict[str, int]:
-    # Locked against a purge, which would else empty what a new job is about to need.
+    # Locked against a purge, which would otherwise delete the text that a new job needs.
     query = (
         select(PaperRow.sha256, PaperRow.id)
         .where(PaperRow.sha256.in_(list(hashes)))

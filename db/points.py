@@ -1,4 +1,4 @@
-"""Points of reviews: the texts they are found in, and the points once found."""
+"""Points of reviews, and the review texts that they are extracted from."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from db.session import Database
 class ReviewText:
     """A review as it was parsed. `items` are (aspect, title, text), in the review's order.
 
-    A review that was never parsed, as people's are, is unplaced as a whole.
+    All text of a review that was never parsed, such as a human one, is in `unplaced`.
     """
 
     review_id: int
@@ -41,14 +41,14 @@ class StoredPoint:
 
 @dataclass(frozen=True)
 class NewPoint:
-    """A point that was found; its place is its place in the list."""
+    """An extracted point; its position is its index in the list."""
 
     aspect: str | None
     text: str
 
 
 def read_reviews(database: Database, review_ids: Sequence[int]) -> list[ReviewText]:
-    """Give the texts of reviews, in the order of the ids."""
+    """The texts of reviews, in the order of the ids."""
     items: dict[int, list[tuple[str, str, str]]] = defaultdict(list)
     rows: dict[int, Row[Any]] = {}
     columns = (ReviewRow.id, ReviewRow.unplaced, ReviewRow.raw, ReviewRow.empty_aspects)
@@ -94,7 +94,7 @@ def store_points(
 def read_points(
     database: Database, extractor: str, review_ids: Sequence[int]
 ) -> dict[int, tuple[StoredPoint, ...]]:
-    """Give {review id: points by position} of the reviews that have any."""
+    """{review id: points by position} of the reviews that have any."""
     found: dict[int, list[StoredPoint]] = defaultdict(list)
     with database.read() as on:
         for some in in_lists(sorted(set(review_ids))):

@@ -1,9 +1,9 @@
-"""One SELECT against the database and nothing else.
+"""Execution of a single read-only SELECT.
 
-Three walls stand on each database, because analysts paste what they find. SQLite: the file is
-opened read-only, an authorizer admits only reading, functions that reach outside are refused.
-PostgreSQL: the transaction is read-only, a cursor admits only a SELECT, and a query that names a
-function which may have side effects is refused.
+Each database has three safeguards, because analysts paste queries that they find. SQLite: the file
+is opened read-only, an authorizer allows only reading, and functions that access files or load code
+are refused. PostgreSQL: the transaction is read-only, a cursor accepts only a SELECT, and a query
+that names a function which may have side effects is refused.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from sqlalchemy.engine import URL
 from db.session import DatabaseUnavailable, parse_url
 from errors import UserError
 
-#: A query may run this many seconds: one forgotten join must not hold workers up all night.
+#: Time limit of a query in seconds: one with a forgotten join must not block workers all night.
 QUERY_SECONDS = 60
 
 _ONLY_READS = "`referee sql` runs one SELECT and changes nothing"
 
-#: Virtual-machine steps of SQLite between two looks at the clock, well under a millisecond.
+#: Virtual-machine instructions of SQLite between two checks of the time limit, under a millisecond.
 _STEPS = 10_000
 
 _SQLITE_ALLOWED = frozenset(
     {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
 )
-#: Functions of SQLite, or of extensions that some builds carry, that reach outside the query.
+#: Functions of SQLite, or of extensions in some builds, that access files or run code.
 _SQLITE_REFUSED = frozenset(
     {"load_extension", "readfile", "writefile", "edit", "fsdir", "fts3_tokenizer", "eval"}
 )
-#: PostgreSQL calls these volatile only because their answers change.
+#: Functions that PostgreSQL classes as volatile only because their results change.
 _POSTGRES_ALLOWED = frozenset(
     {
         *("random", "random_normal", "gen_random_uuid", "uuidv4", "uuidv7"),
@@ -47,13 +47,13 @@ _POSTGRES_ALLOWED = frozenset(
         *("pg_database_size", "pg_tablespace_size"),
     }
 )
-#: How SQLite words that the authorizer, or its own care, refuses a statement.
+#: Parts of SQLite's messages when the authorizer, or SQLite itself, refuses a statement.
 _SQLITE_REFUSALS = (
     *("not authorized", "authorization denied", "prohibited"),
     *("one statement", "may not be modified"),
 )
-#: What PostgreSQL raises for all but one SELECT; a cursor takes nothing else, so that another
-#: statement is a syntax error.
+#: Errors that PostgreSQL raises for anything but a single SELECT. A cursor accepts nothing else, so
+#: that a second statement is a syntax error.
 _POSTGRES_REFUSALS = (
     psycopg.errors.ReadOnlySqlTransaction,
     psycopg.errors.InvalidCursorDefinition,
@@ -64,7 +64,7 @@ _POSTGRES_REFUSALS = (
 
 @dataclass(frozen=True)
 class QueryResult:
-    """A query's result: column names and as many rows as were asked for."""
+    """A query's column names and rows."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
@@ -74,7 +74,7 @@ def select(url: str, sql: str, *, limit: int | None = None) -> QueryResult:
     """Run one SELECT; return at most `limit` rows.
 
     Raises UserError for anything but a SELECT that only reads, for one that takes longer than
-    QUERY_SECONDS and for one that is wrong; DatabaseUnavailable when nothing answers.
+    QUERY_SECONDS and for one that fails; DatabaseUnavailable when the database does not answer.
     """
     parsed = parse_url(url)
     run = _select_sqlite if parsed.get_backend_name() == "sqlite" else _select_postgres
@@ -128,7 +128,7 @@ def _select_postgres(url: URL, sql: str, limit: int | None) -> QueryResult:
         raise DatabaseUnavailable(f"The database does not answer: {_line(error)}") from error
     with closing(connection), _postgres_errors():
         _refuse_side_effects(connection, sql)
-        # Prepared: the server then takes one statement only. A cursor takes a SELECT only.
+        # A prepared statement is a single statement, and a cursor accepts only a SELECT.
         connection.execute(f"DECLARE asked NO SCROLL CURSOR FOR {sql}".encode(), prepare=True)
         amount = "ALL" if limit is None else str(int(limit))
         cursor = connection.execute(f"FETCH {amount} FROM asked".encode())
@@ -138,8 +138,8 @@ def _select_postgres(url: URL, sql: str, limit: int | None) -> QueryResult:
 def _refuse_side_effects(connection: psycopg.Connection[Any], sql: str) -> None:
     """Refuse the query if any word in it, even in a string, names a function with side effects.
 
-    Words, not a parse: what is never misread cannot be smuggled through. Names written in
-    Unicode escapes would be, so they are refused.
+    Comparing words needs no parser that could be deceived. Names in Unicode escapes would not be
+    recognized, so these are refused.
     """
     if re.search(r'u&\s*"', sql, re.IGNORECASE):
         raise UserError(f'{_ONLY_READS}: write names without U&"...".')

@@ -1,6 +1,4 @@
-"""Where training papers come from, what cleaning said of them, and inputs of jobs that are not the
-paper itself, as tables.
-"""
+"""Tables of training data: origins and flags of papers, and job inputs other than the paper."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ from db.column_types import Base, CleanJson, Id, check, now, partial_index
 
 
 class Origin(Base):
-    """A paper's name at a source of training data; one text may have several."""
+    """A paper's id at a source of training data; one text may have several."""
 
     __tablename__ = "origin"
     __table_args__ = (
@@ -32,7 +30,7 @@ class Origin(Base):
 
 
 class DataFlag(Base):
-    """What a cleaning rule found in a paper, or in one review of it; nothing is ever deleted."""
+    """What a cleaning rule found in a paper or in one of its reviews; the data itself is kept."""
 
     __tablename__ = "data_flag"
     __table_args__ = (
@@ -47,14 +45,14 @@ class DataFlag(Base):
     paper_id: Mapped[int] = mapped_column(ForeignKey("paper.id", ondelete="CASCADE"))
     review_id: Mapped[int | None] = mapped_column(ForeignKey("review.id", ondelete="CASCADE"))
     rule: Mapped[str]
-    #: Keeps the whole review, or paper, out of training; else only what `detail` names.
+    #: True excludes the whole review or paper from training, else only the spans of `detail`.
     excludes: Mapped[bool]
-    #: {"reason": sentence, "spans": [[start, end)] of the review's text that are left out}
+    #: {"reason": sentence, "spans": [[start, end)] of the review's text}
     detail: Mapped[Any] = mapped_column(CleanJson, nullable=False)
 
 
 class JobInput(Base):
-    """What a job's model reads in the paper's place: a merger reads the paper's human reviews."""
+    """A job's input in place of the paper, such as the human reviews that a merger reads."""
 
     __tablename__ = "job_input"
     __table_args__ = (

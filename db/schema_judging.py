@@ -1,4 +1,4 @@
-"""Points, their matches and verdicts as tables."""
+"""Tables of comparisons: points, matches, counts and verdicts."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ MATCH = "match"
 MATCH_EQUAL = "match_equal"
 #: The method on which claims about reviewers rest.
 HEADLINE = MATCH_EQUAL
-#: Which review a judge saw first; counts of hits know no order.
+#: Which review the judge saw first; "neither" for counts of hits.
 ShownFirst = Literal["a", "b", "neither"]
-#: Whose points are counted against whose: the rivals' against the paper's reference reviews, the
-#: same against another paper's (chance), and one reference review against another (people).
+#: What is counted: the rivals' points against the paper's reference reviews, the same against the
+#: reference reviews of another paper (chance), and one reference review against another (ceiling).
 Role = Literal["a", "b", "null_a", "null_b", "ceiling"]
-#: All points of the generated review, or as many as the rivals' shorter one has.
+#: All points of the generated review, or as many as the shorter one of the two rivals has.
 Cut = Literal["full", "equal"]
 Exclusion = Literal["trained_hash", "trained_source", "trained_title"]
 
@@ -43,9 +43,9 @@ class PointRow(Base):
 
 
 class ComparisonRow(Base):
-    """Two reviewer versions held against a reference, under one matching configuration.
+    """Two reviewer versions compared with a reference, under one matching configuration.
 
-    `a_id` may equal `b_id`: a judge must find a reviewer equal to itself.
+    `a_id` may equal `b_id`, to check that a judge finds a reviewer equal to itself.
     """
 
     __tablename__ = "comparison"
@@ -61,7 +61,7 @@ class ComparisonRow(Base):
 
 
 class ComparedPaper(Base):
-    """A paper of a comparison with the reviews that stand for each side.
+    """A paper of a comparison with the reviews of each side.
 
     `matched_at` is NULL until all matches and counts of the paper are stored; a paper with
     `excluded` is neither matched nor judged.
@@ -91,18 +91,17 @@ class ComparedPaper(Base):
 
 
 class PointMatch(Base):
-    """How similar, from 0 to 10, a generated point is to one of the reference's.
+    """Similarity, from 0 to 10, of a generated point and a point of a reference review.
 
-    `matched` says whether the matcher takes the two for the same point; pairs that came near, or
-    lost their partner to a better pair, are kept beside the matches. Pairs that are not here were
-    not similar.
+    `matched` says whether the matcher takes the two for the same point. Near misses, and pairs that
+    lost to a better pair in the assignment, are stored with `matched` false; others are not stored.
     """
 
     __tablename__ = "point_match"
     __table_args__ = (
         UniqueConstraint(
             *("comparison_id", "reference_point_id", "generated_point_id", "matcher"),
-            # The convention's name would be longer than PostgreSQL's 63 characters.
+            # The name by convention would exceed PostgreSQL's limit of 63 characters.
             name="uq_point_match_pair",
         ),
         check("similarity", "similarity >= 0 AND similarity <= 10"),
@@ -127,11 +126,11 @@ class PointMatch(Base):
 
 
 class MatchCount(Base):
-    """How many points of a generated and of a reference review have a partner in the other.
+    """How many points of a generated and of a reference review match a point of the other.
 
-    `reference_review_id` NULL is the union of the paper's reference reviews. `hits_reference` of
-    `n_reference` points and `hits_generated` of `n_generated` points are matched; `n_pairs` is the
-    size of the largest one-to-one matching among the pairs.
+    `reference_review_id` is NULL for the union of the paper's reference reviews. `hits_reference`
+    of `n_reference` points and `hits_generated` of `n_generated` points are matched; `n_pairs` is
+    the size of the largest one-to-one matching among the pairs.
     """
 
     __tablename__ = "match_count"
@@ -169,11 +168,12 @@ class MatchCount(Base):
 
 
 class Verdict(Base):
-    """Who won on a paper, seen from reviewer a; `aspect` NULL means the whole review.
+    """The outcome of a paper from reviewer a's side; `aspect` is NULL for the whole review.
 
     `method` is `match` (hits of all points), `match_equal` (expected hits at equal item counts) or
     `judge:MODEL:PROMPT`, `judge_equal:MODEL:PROMPT` for a language model, PROMPT being a hash.
-    `invalid`: the judge's answer could not be read, the paper does not count.
+    The outcome is `invalid` when the judge's answer could not be parsed; the paper is not
+    counted then.
     """
 
     __tablename__ = "verdict"
@@ -198,12 +198,12 @@ class Verdict(Base):
     paper_id: Mapped[int] = mapped_column(ForeignKey("paper.id"))
     method: Mapped[str]
     aspect: Mapped[str | None]
-    #: Judges favour positions, so both orders are asked and kept.
+    #: Judges have a position bias, so both orders are asked and stored.
     shown_first: Mapped[str]
-    #: Above 0: asked again, to see how stable the judge is; counts for nothing else.
+    #: Above 0 for repeated questions, which measure the judge's stability and nothing else.
     repetition: Mapped[int] = mapped_column(default=0)
     outcome: Mapped[str]
-    #: What the outcome was decided by, where it is a count: hits, and the items they came from.
+    #: The hits that decided the outcome and the numbers of items; NULL for models' verdicts.
     a_score: Mapped[float | None]
     b_score: Mapped[float | None]
     a_items: Mapped[int | None]
@@ -213,7 +213,7 @@ class Verdict(Base):
 
 
 class SplitUse(Base):
-    """A comparison that looked at a split: looked at often, a test split is a test no more."""
+    """A comparison that used a split; a test split that is used often is no longer a fair test."""
 
     __tablename__ = "split_use"
     __table_args__ = (UniqueConstraint("split", "comparison_id"),)

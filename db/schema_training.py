@@ -1,4 +1,4 @@
-"""Adapters and the runs that train them as tables."""
+"""Tables of adapters and training runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RunState = Literal["running", "succeeded", "failed", "stopped"]
 
 
 class AdapterRow(Base):
-    """A LoRA or DoRA adapter; its bytes lie in `adapter_chunk` and travel by the database."""
+    """A LoRA or DoRA adapter; its bytes are in `adapter_chunk`."""
 
     __tablename__ = "adapter"
     __table_args__ = (
@@ -35,7 +35,7 @@ class AdapterRow(Base):
 
 
 class AdapterChunk(Base):
-    """A stretch of an adapter's bytes, at most 1 MiB, in order of `position`."""
+    """A chunk of an adapter's bytes, at most 1 MiB, in order of `position`."""
 
     __tablename__ = "adapter_chunk"
     __table_args__ = (
@@ -51,7 +51,7 @@ class AdapterChunk(Base):
 
 
 class AdapterPaper(Base):
-    """A paper that an adapter was trained on: such a paper must not judge it."""
+    """A paper that an adapter was trained on, and which must not be used to judge it."""
 
     __tablename__ = "adapter_paper"
     __table_args__ = (check("paper_sha256", "length(paper_sha256) = 64"),)
@@ -63,7 +63,7 @@ class AdapterPaper(Base):
 
 
 class TrainingRun(Base):
-    """One run of the trainer and what came of it."""
+    """A run of the trainer and its result."""
 
     __tablename__ = "training_run"
     __table_args__ = (UniqueConstraint("name"), check_one_of("state", RunState))
@@ -80,7 +80,7 @@ class TrainingRun(Base):
 
 
 class TrainingMetric(Base):
-    """One measured value of a run at a step."""
+    """One metric of a run at a step."""
 
     __tablename__ = "training_metric"
     __table_args__ = (check("step", "step >= 0"),)

@@ -1,7 +1,7 @@
-"""Connections to the database, on SQLite and PostgreSQL alike.
+"""Connections and transactions, on SQLite and PostgreSQL.
 
-Writes and reads are separate on purpose: on SQLite a transaction that writes must say so when it
-begins, or two of them deadlock.
+Writing and reading transactions are separate: on SQLite a writing transaction must take its lock
+when it begins, or two of them deadlock.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from errors import MissingPart, UserError
 
 Dialect = Literal["sqlite", "postgresql"]
 
-#: Seconds that a SQLite connection waits for another process's write; papers' chunks take well
-#: under one, a backup or an operator's shell may hold the lock for a while.
+#: Seconds that a SQLite connection waits for another process's write. Storing a chunk of papers
+#: takes well under one, but a backup or an operator's shell may hold the lock longer.
 BUSY_SECONDS = 60
 
-#: Seconds in the pool after which a connection is tried before it is used.
+#: Seconds in the pool after which a connection is pinged before use.
 PING_AFTER_SECONDS = 1.0
 
-#: Seconds that a thread waits for one of the process's connections.
+#: Seconds that a thread waits for a connection from the pool.
 POOL_SECONDS = 60
 
 #: Notice a dead server or a cut network within about 30 s instead of TCP's two hours.
@@ -62,42 +62,42 @@ class DatabaseUnavailable(MissingPart):
 
 @dataclass(frozen=True)
 class Database:
-    """An open database. Threads may share it; a process forks before it opens one."""
+    """An open database. Threads may share it; a process must fork before it opens one."""
 
     url: str = field(repr=False)
     engine: Engine = field(repr=False)
-    #: The same connections, for transactions that write.
+    #: The same connection pool, for writing transactions.
     writer: Engine = field(repr=False)
     _write_lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
     def address(self) -> str:
-        """The URL for people: without its password."""
+        """The URL without its password."""
         return self.engine.url.render_as_string()
 
     @property
     def dialect(self) -> Dialect:
-        """Which of the two databases this is."""
+        """The database's dialect."""
         return "sqlite" if self.engine.dialect.name == "sqlite" else "postgresql"
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """One transaction that may write; commits at the end, rolls back on an error.
+        """A writing transaction, committed at the end, rolled back on an error.
 
-        Raises DatabaseUnavailable when the database is away, locked or full.
+        Raises DatabaseUnavailable when the database is unreachable, locked or full.
         """
         with _translate_errors(), self._serialize_writers(), self.writer.begin() as on:
             yield on
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """One transaction that only reads. Raises DatabaseUnavailable as `write` does."""
+        """A reading transaction. Raises DatabaseUnavailable as `write` does."""
         with _translate_errors(), self.engine.begin() as on:
             yield on
 
     @contextmanager
     def _serialize_writers(self) -> Iterator[None]:
-        """Queue this process's writers before SQLite, which makes them poll for its one lock."""
+        """Serialize this process's writers: SQLite would have them poll for its single lock."""
         if self.dialect != "sqlite":
             yield
             return
@@ -114,7 +114,7 @@ class Database:
 
 
 def open_database(url: str, *, max_connections: int = 4) -> Database:
-    """Open the database and check that it answers; a SQLite file's folder is created.
+    """Open the database and check that it answers; create the folder of a SQLite file.
 
     Raises UserError for a URL that names neither SQLite nor PostgreSQL, MissingPart when the
     database cannot be reached or refuses the password.
@@ -152,7 +152,7 @@ def open_database(url: str, *, max_connections: int = 4) -> Database:
 
 
 def parse_url(url: str) -> URL:
-    """Read a database URL; `postgresql://` means the driver that we ship. Raises UserError."""
+    """Parse a database URL; `postgresql://` selects psycopg. Raises UserError."""
     try:
         parsed = make_url(url)
     except ArgumentError:
@@ -169,7 +169,7 @@ def parse_url(url: str) -> URL:
 
 
 def require_current(database: Database) -> None:
-    """Raise MissingPart unless the schema is the one that this code was written for."""
+    """Raise MissingPart unless the schema is at this version's revision."""
     with database.read() as on:
         found = schema_revision(on)
     if found is None:
@@ -187,7 +187,7 @@ def require_current(database: Database) -> None:
 
 
 def schema_revision(on: Connection) -> str | None:
-    """Name the last migration that ran, None for an empty database."""
+    """The revision of the last migration; None for an empty database."""
     if not on.dialect.has_table(on, "alembic_version"):
         return None
     return on.execute(text("SELECT version_num FROM alembic_version")).scalar()
@@ -199,8 +199,8 @@ def database_time(database: Database) -> float:
         return on.scalars(select(now())).one()
 
 
-#: What a PostgreSQL says, as an internal error, that is about to be fine again: it is read-only
-#: after a failover, or it ended a transaction or connection that took too long.
+#: SQLSTATEs of temporary PostgreSQL failures that are reported as internal errors: read-only after
+#: a failover, and timeouts that ended a transaction or connection.
 _OUTAGES = {"25006", "25P03", "25P04"}
 
 
@@ -229,7 +229,7 @@ def _first_line(error: DBAPIError) -> str:
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    # The driver must not begin transactions by itself; `_begin_sqlite` does.
+    # Turns off the driver's implicit transactions; `_begin_sqlite` begins them.
     connection.isolation_level = None
     for setting in (
         "journal_mode = WAL",
@@ -241,9 +241,9 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _prefer_indexes(connection: Any, _record: Any) -> None:
-    """Keep the server from plans that were made while a table was empty and read all of it later.
+    """Avoid sequential scans that were planned while a table was empty.
 
-    The checks of foreign keys have such plans when autovacuum has seen the empty table.
+    Foreign key checks get such plans when autovacuum has analysed the empty table.
     """
     connection.execute("SET enable_seqscan = off")
     connection.commit()
@@ -254,7 +254,7 @@ def _note_use(_connection: Any, record: Any) -> None:
 
 
 def _ping_if_idle(dialect: Driver, connection: Any, record: Any, _fairy: Any) -> None:
-    """Replace a connection that died in the pool; one used just now needs no round trip."""
+    """Replace a connection that died in the pool; skip the round trip if it was just used."""
     if time.monotonic() - record.info["used_at"] < PING_AFTER_SECONDS:
         return
     try:

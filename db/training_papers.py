@@ -1,4 +1,4 @@
-"""What a rival's adapter was trained on: hashes, names at the source, titles."""
+"""The papers that adapters were trained on: hashes, source ids and titles."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from db.session import Database
 
 @dataclass(frozen=True)
 class TrainingPapers:
-    """Papers that adapters have seen, training and validation alike."""
+    """Papers that adapters have seen, in training or validation."""
 
     hashes: frozenset[str]
     source_ids: frozenset[str]
@@ -24,7 +24,7 @@ class TrainingPapers:
 
 
 def training_papers(database: Database, adapters: Sequence[str]) -> TrainingPapers:
-    """What adapters, by sha256, were trained on; empty for those that nobody registered."""
+    """The papers that adapters, by sha256, were trained on; none for unregistered adapters."""
     with database.read() as on:
         hashes = frozenset(
             on.scalars(
@@ -41,7 +41,7 @@ def training_papers(database: Database, adapters: Sequence[str]) -> TrainingPape
 
 
 def source_ids(database: Database, paper_ids: Sequence[int]) -> dict[int, set[str]]:
-    """{paper: the names it has at its sources and in batches}."""
+    """{paper: its ids at sources and in batches}."""
     with database.read() as on:
         return _source_ids(on, paper_ids)
 
@@ -70,7 +70,7 @@ def _source_ids(on: Connection, paper_ids: Sequence[int]) -> dict[int, set[str]]
 
 
 def _recorded_sources(config: Any) -> list[str]:
-    """Names of papers at their source, from an adapter's record: {"sources": {split: [...]}}."""
+    """Source ids of papers in an adapter's config: {"sources": {split: [...]}}."""
     sources = config.get("sources") if isinstance(config, Mapping) else None
     if not isinstance(sources, Mapping):
         return []

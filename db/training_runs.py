@@ -1,4 +1,4 @@
-"""Training runs and their measured values."""
+"""Training runs and their metrics."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def start_run(
     dataset_sha256: str,
     versions: Mapping[str, str],
 ) -> int:
-    """Enter a run that begins; return its id. UserError when there is one of that name."""
+    """Record the start of a run; return its id. Raises UserError when the name is taken."""
     values = {"config": config, "dataset_sha256": dataset_sha256, "versions": versions}
     try:
         with database.write() as on:
@@ -30,12 +30,12 @@ def start_run(
             return int(on.execute(statement).scalar_one())
     except IntegrityError as error:
         raise UserError(
-            f"The database knows a training run {name} already: give this one another --name."
+            f"There is a training run {name} already: choose another --name."
         ) from error
 
 
 def resume_run(database: Database, name: str, step: int) -> int | None:
-    """Note that a run goes on after `step`, whose later values are void; None: it is not known."""
+    """Mark a run as running again and delete its metrics after `step`; None when it is unknown."""
     with database.write() as on:
         run_id = on.execute(
             update(TrainingRun)
@@ -50,7 +50,7 @@ def resume_run(database: Database, name: str, step: int) -> int | None:
 
 
 def record(database: Database, run_id: int, step: int, values: Mapping[str, float]) -> None:
-    """Store a step's values."""
+    """Store the metrics of a step."""
     rows = [{"run_id": run_id, "step": step, "name": n, "value": v} for n, v in values.items()]
     with database.write() as on:
         on.execute(insert(TrainingMetric), rows)
@@ -59,7 +59,7 @@ def record(database: Database, run_id: int, step: int, values: Mapping[str, floa
 def end_run(
     database: Database, run_id: int, state: RunState, adapter_sha256: str | None = None
 ) -> bool:
-    """Note how a running run ended and which adapter came of it; False when it did not run."""
+    """Record how a run ended, and its adapter; False when the run was not running."""
     adapter = select(AdapterRow.id).where(AdapterRow.sha256 == adapter_sha256).scalar_subquery()
     with database.write() as on:
         return (

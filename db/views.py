@@ -1,4 +1,4 @@
-"""Views for analysts, made anew by every upgrade.
+"""Views for analysts, recreated by every upgrade.
 
 Times are ISO 8601 text in UTC. docs/sql.md explains each view with a query that a test runs.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, inspect, text
 
-#: A row for each job that has the review: its own, and those with the same content.
+#: A row for each job of a review: the job that generated it, and its duplicates.
 _REVIEW_JOB = """
     SELECT review.id AS review_id, job.id AS job_id, job.batch_id, job.custom_id, job.sample
     FROM review JOIN job ON job.id = review.job_id
@@ -72,9 +72,9 @@ JOIN reviewer ON reviewer.id = review.reviewer_id
 GROUP BY reviewer.id, reviewer.name, reviewer.version, counted.aspect
 """
 
-#: A paper judged in both orders counts once: it is won by who won twice; a win and a tie, or two
-#: verdicts that contradict each other, are a tie. One unreadable answer makes the paper invalid; a
-#: paper that was asked about in one order only is not judged yet (judge.win_rates.complete).
+#: A paper judged in both orders counts once: a win in both is a win; a win and a tie, or two
+#: contradicting verdicts, are a tie. One unreadable answer makes the paper invalid; a paper
+#: judged in one order only is left out (judge.win_rates.complete).
 _PK_SUMMARY = """
 SELECT comparison.id AS comparison, a.name AS a, a.version AS a_version, b.name AS b,
        b.version AS b_version, r.name AS reference, r.version AS reference_version,
@@ -113,7 +113,7 @@ _EACH_EMPTY = {
 
 
 def view_definitions(dialect: str) -> dict[str, str]:
-    """Give each view's SELECT in the dialect's words."""
+    """{view: its SELECT in this dialect}."""
     iso = _ISO[dialect]
     return {
         "review_flat": _REVIEW_FLAT.format(created_at=iso.format("review.created_at")),
@@ -126,19 +126,19 @@ def view_definitions(dialect: str) -> dict[str, str]:
 
 
 def create_views(on: Connection) -> None:
-    """Make every view; none may be there yet."""
+    """Create all views, none of which may exist."""
     for name, select in view_definitions(on.dialect.name).items():
         on.exec_driver_sql(f"CREATE VIEW {name} AS {select}")
 
 
 def drop_views(on: Connection) -> None:
-    """Drop every view that is there."""
+    """Drop all views that exist."""
     for name in view_definitions(on.dialect.name):
         on.execute(text(f"DROP VIEW IF EXISTS {name}"))
 
 
 def missing_views(on: Connection) -> list[str]:
-    """Name the views that are not there, a sentence each."""
+    """A sentence for each view that does not exist."""
     there = set(inspect(on).get_view_names())
     return [
         f"view {name} is missing" for name in view_definitions(on.dialect.name) if name not in there

@@ -1,7 +1,7 @@
-"""Gets an adapter onto this machine.
+"""The cache of adapters on this machine.
 
-A worker needs two URLs and nothing else: what its cache lacks comes from the adapters that Referee
-is shipped with, or from the database, and is checked and kept.
+A worker needs no more than two URLs: a missing adapter is copied from those shipped with Referee or
+fetched from the database, then verified and kept.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ from resources import package_folder
 
 log = logging.getLogger("referee.adapters")
 
-#: A folder for each adapter that comes with Referee.
+#: One folder for each adapter shipped with Referee.
 SHIPPED = package_folder("adapters")
 
 
 @dataclass(frozen=True)
 class AdapterCache:
-    """`$REFEREE_HOME/adapters`, filled from what is shipped and from the database."""
+    """`$REFEREE_HOME/adapters`, filled from the shipped adapters and from the database."""
 
     database: Database
     home: Path
 
     def folder(self, sha256: str) -> Path:
-        """Where the adapter lies, fetched if it is not here whole.
+        """The adapter's folder, fetched unless it is complete.
 
-        RequestRefused (kind `adapter`) when the database has no such adapter or other bytes;
-        DatabaseUnavailable when that is away.
+        Raises RequestRefused (kind `adapter`) when the database has no such adapter or other bytes,
+        DatabaseUnavailable when it does not answer.
         """
         folder = self.home / "adapters" / sha256
         if is_whole(folder, sha256):
             return folder
         folder.parent.mkdir(parents=True, exist_ok=True)
-        # Not the whole folder's: other adapters are fetched meanwhile.
+        # One lock per adapter, so that others can be fetched meanwhile.
         with FileLock(folder.parent / f".{sha256}.lock"):
             if not is_whole(folder, sha256):
                 self._fetch(sha256, folder)
@@ -75,7 +75,7 @@ class AdapterCache:
 
 
 def is_whole(folder: Path, sha256: str) -> bool:
-    """Whether `folder` holds the adapter with this SHA-256, and nothing is missing or changed."""
+    """Whether `folder` holds the complete adapter with this SHA-256."""
     try:
         return adapter_sha256(folder) == sha256
     except OSError:
@@ -85,12 +85,12 @@ def is_whole(folder: Path, sha256: str) -> bool:
 def unpack(database: Database, adapter: Adapter, folder: Path) -> None:
     """Write an adapter's files into an empty folder.
 
-    RequestRefused (kind `adapter`) unless they are safetensors with the recorded SHA-256.
+    Raises RequestRefused (kind `adapter`) unless they are safetensors with the recorded SHA-256.
     """
     if [name for name, _ in adapter.files] != list(FILES):
-        raise _refusal(adapter.sha256, "it is no safetensors file, and nothing else is ever read")
+        raise _refusal(adapter.sha256, "it is not in safetensors format, the only one that is read")
     source = adapters.content(database, adapter)
-    held = b""  # what of a chunk belongs to the next file
+    held = b""  # the rest of a chunk, which belongs to the next file
     for name, n_bytes in adapter.files:
         with (folder / name).open("wb") as file:
             held = _copy(source, file, n_bytes, held)
@@ -100,7 +100,7 @@ def unpack(database: Database, adapter: Adapter, folder: Path) -> None:
 
 
 def _copy(source: Iterator[bytes], file: BinaryIO, n_bytes: int, held: bytes) -> bytes:
-    """Write the next `n_bytes`; returns what of the last chunk belongs to the next file."""
+    """Write the next `n_bytes`; return the rest of the last chunk, which is the next file's."""
     while n_bytes:
         held = held or next(source, b"")
         if not held:

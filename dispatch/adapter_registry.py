@@ -1,7 +1,7 @@
-"""From a folder with an adapter to the reviewer version that uses it.
+"""Registration, promotion and retirement of adapters.
 
-An adapter is registered once, whoever trained it, and then promoted: a reviewer gets a new version
-that uses it. Batches that were submitted before keep the version that they were bound to.
+An adapter is registered once and then promoted: a reviewer gets a new version that uses it. Batches
+that were submitted before keep their version.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from models.text.bases import BaseModel
 from models.text.reviewer import ReviewerConfig
 from models.weights import store
 
-#: What of its provenance an adapter's record keeps beside the columns.
+#: Fields of the provenance that are stored in an adapter's config.
 _PROVENANCE_KEYS = (
     "aspects",
     "template",
@@ -47,7 +47,7 @@ _PROVENANCE_KEYS = (
 
 @dataclass(frozen=True)
 class Registered:
-    """An adapter's SHA-256 and name; `new` is False when it was in the database already."""
+    """An adapter's SHA-256 and name; `new` is False when it was registered before."""
 
     sha256: str
     name: str
@@ -55,9 +55,9 @@ class Registered:
 
 
 def register(database: Database, folder: Path) -> Registered:
-    """Check an adapter's folder and store it, bytes included.
+    """Check an adapter's folder and store the adapter with its bytes.
 
-    UserError, one sentence, for whatever is wrong with it; nothing is stored then.
+    Raises UserError, and stores nothing, when anything is wrong with it.
     """
     peft, provenance = check_package(folder), read_provenance(folder)
     provenance.check()
@@ -79,7 +79,7 @@ def register(database: Database, folder: Path) -> Registered:
 
 
 def verify(database: Database, adapter: Adapter) -> None:
-    """Fetch the adapter's bytes and check them as `register` did. UserError names what is wrong."""
+    """Fetch the adapter's bytes and check them as `register` does. Raises UserError."""
     with tempfile.TemporaryDirectory(prefix="referee-adapter-") as scratch:
         unpack(database, adapter, Path(scratch))
         check_package(Path(scratch))
@@ -90,17 +90,17 @@ def verify(database: Database, adapter: Adapter) -> None:
 def promote(
     database: Database, adapter: Adapter, name: str, *, evaluation: int | None = None
 ) -> ReviewerVersion:
-    """Make a version of a reviewer that uses the adapter, for batches to come.
+    """Make a version of a reviewer that uses the adapter, for future batches.
 
-    `evaluation` is a comparison that a reviewer with this adapter must have won. UserError when
-    the adapter does not fit the reviewer, is retired, or did not win.
+    `evaluation` is a comparison that a reviewer with this adapter must have won. Raises UserError
+    when the adapter does not fit the reviewer, is retired, or did not win.
     """
     _, config = roster.resolve(database, name)
     check_fits(adapter, config)
     if evaluation is not None:
         _check_won(database, adapter, evaluation)
     if not adapters.promote(database, adapter.sha256):
-        raise UserError(f"Adapter {adapter.sha256[:12]} is retired and is not promoted any more.")
+        raise UserError(f"Adapter {adapter.sha256[:12]} is retired and cannot be promoted.")
     version = roster.register_version(database, replace(config, adapter_sha256=adapter.sha256))
     reviewers.put_in_force(database, version.id)
     _demote_unused(database, config.adapter_sha256)
@@ -108,7 +108,7 @@ def promote(
 
 
 def roll_back(database: Database, name: str) -> tuple[ReviewerVersion, ReviewerVersion]:
-    """Take a reviewer's version in force back; returns it and the one that is in force now."""
+    """Withdraw a reviewer's version in force; return it and the one that is in force now."""
     withdrawn = reviewers.withdraw_version(database, name)
     now_in_force = reviewers.newest(database, name)
     if withdrawn is None or now_in_force is None:
@@ -118,7 +118,7 @@ def roll_back(database: Database, name: str) -> tuple[ReviewerVersion, ReviewerV
 
 
 def retire(database: Database, adapter: Adapter) -> None:
-    """Keep an adapter from new use. UserError while a reviewer in force uses it."""
+    """Bar an adapter from new use. Raises UserError while a reviewer in force uses it."""
     if not adapters.retire(database, adapter.sha256):
         raise UserError(
             f"Adapter {adapter.sha256[:12]} is used by a reviewer in force: promote another "
@@ -131,7 +131,7 @@ def merge(database: Database, adapter: Adapter, output: Path, home: Path) -> Non
     base = _base(database, adapter.base)
     base_folder = store.resolve(base, home)
     folder = AdapterCache(database, home).folder(adapter.sha256)
-    from models.weights import adapter_merging as merging  # brings torch
+    from models.weights import adapter_merging as merging  # imports torch
 
     template = _provenance(adapter).template
     merging.merge(base_folder, base, template, folder, adapter.sha256, output)
@@ -162,7 +162,7 @@ def _base(database: Database, name: str) -> BaseModel:
 
 
 def check_fits(adapter: Adapter, config: ReviewerConfig) -> None:
-    """UserError when the adapter was made for another base, template, prompt or aspects."""
+    """Raise UserError unless the adapter fits the base, template, prompt and aspects."""
     provenance = _provenance(adapter)
     provenance.check()
     pairs = {
@@ -182,7 +182,7 @@ def _check_won(database: Database, adapter: Adapter, evaluation: int) -> None:
     wins, losses = _score(database, adapter, evaluation)
     if wins <= losses:
         raise UserError(
-            f"Evaluation {evaluation} does not speak for adapter {adapter.sha256[:12]}: its "
+            f"Evaluation {evaluation} does not support adapter {adapter.sha256[:12]}: its "
             f"reviewer won {wins} and lost {losses} papers."
         )
 

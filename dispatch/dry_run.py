@@ -1,7 +1,7 @@
-"""The JSON document of `submit --dry-run` (design section 5a): what was read, and what it costs, in
-tokens when the reviewer's tokenizer is on this machine, in dollars when an API names its prices.
+"""The JSON document of `submit --dry-run`: papers as read, their tokens, and the cost of an API.
 
-Stores nothing, loads no model.
+Tokens are counted when the reviewer's tokenizer is on this machine. Nothing is stored, and no model
+is loaded.
 """
 
 from __future__ import annotations
@@ -23,16 +23,13 @@ def document(papers: Iterable[Reading], reviewer: str, settings: Settings) -> di
     config = _config(reviewer, settings)
     describer = Describer(_TokenCounter(config, settings))
     lines = [describer.line(reading) for reading in papers]
-    return {"papers": lines, "counts": counts(lines), "usd_at_most": _usd(config, lines)}
-
-
-def _usd(config: ReviewerConfig | None, lines: Sequence[dict[str, Any]]) -> float | None:
     read = [line["n_chars"] for line in lines if line["error"] is None]
-    return max_cost_usd(config, sum(read), len(read)) if config else None
+    usd = max_cost_usd(config, sum(read), len(read)) if config else None
+    return {"papers": lines, "counts": counts(lines), "usd_at_most": usd}
 
 
 class Describer:
-    """Describes papers one after the other, so that nobody has to hold the texts of all."""
+    """Describes papers one by one, so that their texts need not be in memory together."""
 
     def __init__(self, counter: _TokenCounter | None = None) -> None:
         self._counter = counter
@@ -40,16 +37,14 @@ class Describer:
         self._first: dict[str, str] = {}
 
     def line(self, reading: Reading) -> dict[str, Any]:
-        """One paper; the second one with the same content names the first."""
+        """Describe one paper; a duplicate names the first paper with the same content."""
         line: dict[str, Any] = {"source": reading.source, "custom_id": reading.custom_id}
         line |= _unread() if reading.paper is None else _about(reading.paper, self._counter)
-        original = self._original(line["sha256"], reading.custom_id)
+        sha256 = line["sha256"]
+        original = self._first.setdefault(sha256, reading.custom_id) if sha256 else None
         line["duplicate_of"] = original if original != reading.custom_id else None
         line["error"] = reading.error
         return line
-
-    def _original(self, sha256: str | None, custom_id: str) -> str | None:
-        return self._first.setdefault(sha256, custom_id) if sha256 else None
 
 
 def counts(lines: Sequence[dict[str, Any]]) -> dict[str, int]:
@@ -60,7 +55,7 @@ def counts(lines: Sequence[dict[str, Any]]) -> dict[str, int]:
 
 
 def without_texts(line: dict[str, Any]) -> dict[str, Any]:
-    """The same line without the paper's own words, as `submit --json` prints it."""
+    """The same line without abstract and headings, as `submit --json` prints it."""
     return {key: value for key, value in line.items() if key not in ("abstract", "sections")}
 
 
@@ -84,13 +79,13 @@ def _unread() -> dict[str, Any]:
 
 
 def _config(reviewer: str, settings: Settings) -> ReviewerConfig | None:
-    """A shipped reviewer, or one that this machine's database knows; None when neither does."""
+    """A shipped reviewer, or one in the configured database; None when there is neither."""
     config = roster.shipped(reviewer)
     return config if config is not None else roster.stored(reviewer, settings)
 
 
 class _TokenCounter:
-    """Counts a paper's tokens with the reviewer's own tokenizer; gives nulls without one."""
+    """Counts a paper's tokens with the reviewer's tokenizer; returns None for both without one."""
 
     def __init__(self, config: ReviewerConfig | None, settings: Settings) -> None:
         self._config = config

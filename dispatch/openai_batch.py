@@ -1,4 +1,4 @@
-"""A batch as the lines of OpenAI's Batch API: output, errors, and the prompts as input.
+"""Batches in the format of OpenAI's Batch API: output, errors, and the prompts as input.
 
 docs/openai.md maps states and counts.
 """
@@ -17,7 +17,7 @@ from errors import UserError
 from models.engines.chat import chat_body
 from models.text.reviewer import ReviewerConfig, from_json
 
-#: Codes of jobs that ended without a review and without an error of their own.
+#: Error codes of jobs that have neither a review nor an error.
 _CODES = {
     "expired": ("batch_expired", "The batch's deadline passed before the paper was reviewed."),
     "cancelled": ("batch_cancelled", "The paper was cancelled."),
@@ -27,7 +27,7 @@ _CODES = {
 
 
 def layout(database: Database, batch: str, file_format: str) -> ExportFormat:
-    """How `export --format openai` or `openai-input` writes a batch."""
+    """The format of `export --format openai` or `openai-input`."""
     version = batch_records.reviewer_of(database, batch)
     config = from_json(version.config)
     if file_format == "openai":
@@ -47,7 +47,7 @@ def layout(database: Database, batch: str, file_format: str) -> ExportFormat:
 
 
 def model_of(config: ReviewerConfig) -> str:
-    """The name by which a chat server knows the reviewer's model."""
+    """The name of the reviewer's model on a chat server."""
     if config.endpoint is not None:
         return config.endpoint.model
     return config.base.hub if config.base is not None else config.name
@@ -71,7 +71,7 @@ def error_line(line: ExportLine) -> dict[str, Any]:
 
 
 def input_line(line: ExportLine, config: ReviewerConfig) -> dict[str, Any]:
-    """The prompt of a job; the server that gets it applies its own limit to the paper."""
+    """A job's prompt. The server that gets it applies its own length limit to the paper."""
     request = config.request(str(line.job), line.text or "", line.seed)
     return {
         "custom_id": custom_id(line),
@@ -82,7 +82,7 @@ def input_line(line: ExportLine, config: ReviewerConfig) -> dict[str, Any]:
 
 
 def custom_id(line: ExportLine) -> str:
-    """OpenAI wants custom_ids unique in a file: samples after the first carry their number."""
+    """The custom_id in the file, where it must be unique: later samples get their number added."""
     return f"{line.custom_id}#{line.sample}" if line.sample else line.custom_id
 
 

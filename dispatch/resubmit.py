@@ -1,4 +1,4 @@
-"""New files for papers that failed: `referee retry BATCH --input DIR` as one call."""
+"""`referee retry BATCH --input DIR`: new files for failed papers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from settings import Settings
 
 @dataclass(frozen=True)
 class Resubmitted:
-    """What became of the files. `ignored` ones belong to no chosen paper that failed;
-    `unreadable` has (custom_id, sentence) of those that are still broken."""
+    """Number of queued files, and of `ignored` ones, which belong to no chosen failed paper;
+    `unreadable` has (custom_id, sentence) of the unreadable ones."""
 
     queued: int
     ignored: int
@@ -32,9 +32,9 @@ def resubmit(
     custom_ids: Sequence[str] | None,
     progress: Progress,
 ) -> Resubmitted:
-    """Read files for failed papers of a batch, by custom_id, and queue those that can be read.
+    """Read files for failed papers of a batch, by custom_id, and queue the readable ones.
 
-    Other papers of the batch stay as they are, whatever the files hold. Raises UserError for an
+    Other papers of the batch are not changed. Raises UserError for an
     unknown or cancelled batch, and for a folder without papers.
     """
     wanted = batch_control.failed_custom_ids(database, batch_name)
@@ -60,7 +60,7 @@ def _queue(
     for start in range(0, len(readings), settings.submit_chunk):
         chunk = readings[start : start + settings.submit_chunk]
         batch_papers.add_papers(database, batch, [new_paper(r) for r in chunk], replace=True)
-        # A file with the same content as before queues nothing by itself.
+        # A file with unchanged content is not queued by add_papers.
         batch_control.retry(database, batch_name, [reading.custom_id for reading in chunk])
     batch_records.finish_submit(database, batch)
     doorbell_for(settings, batch)(len(readings))

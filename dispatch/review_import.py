@@ -1,4 +1,4 @@
-"""Reads reviews that were written elsewhere, for papers that are here. Knows files, not SQL."""
+"""Import of reviews from files, for papers in the database."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from models.text.reviewer import from_json
 
 @dataclass(frozen=True)
 class ImportResult:
-    """What an import did; `problems` has a sentence for each line that was left out."""
+    """The result of an import; `problems` has a sentence for each skipped line."""
 
     imported: int
     known: int
@@ -30,7 +30,7 @@ class ImportResult:
 def import_file(
     database: Database, file: Path, file_format: str, reviewer_name: str, aspects: str
 ) -> ImportResult:
-    """Store a file's reviews under a reviewer of kind `imported`; running it again adds nothing."""
+    """Store a file's reviews under a reviewer of kind `imported`. Repeating it adds nothing."""
     config = from_json({"name": reviewer_name, "kind": "imported", "aspects": aspects})
     reviewer = roster.register_version(database, config)
     rows: list[FrozenReview] = []
@@ -53,7 +53,7 @@ def _frozen(
     custom_id = str(line["custom_id"])
     papers = contents_named(database, custom_id)
     if len(papers) != 1:
-        raise LookupError(f"{len(papers)} papers here are called {custom_id!r}")
+        raise LookupError(f"{len(papers)} papers in the database have the custom_id {custom_id!r}")
     raw = text_of(line)
     review = parse(raw, ASPECT_SETS[aspects])
     return FrozenReview(

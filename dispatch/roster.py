@@ -1,4 +1,4 @@
-"""From a reviewer's name to the version that new batches are bound to."""
+"""Reviewers by name: the version in force, which new batches are bound to, and the known names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from db import reviewers
 from db.reviewers import ReviewerVersion
-from db.session import Database
+from db.session import Database, open_database
 from errors import RefereeError, UserError
 from models.text import reviewer as configurations
 from models.text.reviewer import ReviewerConfig
@@ -27,23 +27,20 @@ def register_version(database: Database, config: ReviewerConfig) -> ReviewerVers
 
 
 def resolve(database: Database, name: str) -> tuple[ReviewerVersion, ReviewerConfig]:
-    """The version of a reviewer in force; one shipped with Referee is enlisted on first use.
+    """The version of a reviewer in force; one shipped with Referee is registered on first use.
 
-    A newer Referee's own configuration does not take a promoted adapter's place.
+    The configuration of a newer Referee does not replace a version with a promoted adapter.
     """
     version = reviewers.newest(database, name)
     own = shipped(name)
-    if own is not None and (version is None or _adapter(version) == own.adapter_sha256):
+    if own is not None and (
+        version is None or version.config.get("adapter_sha256") == own.adapter_sha256
+    ):
         register_version(database, own)
         version = reviewers.newest(database, name)
     if version is None:
         raise UserError(f"There is no reviewer {name!r}. {known(database)}")
     return version, configurations.from_json(version.config)
-
-
-def _adapter(version: ReviewerVersion) -> str | None:
-    sha256: str | None = version.config.get("adapter_sha256")
-    return sha256
 
 
 def listing(database: Database) -> list[dict[str, Any]]:
@@ -62,15 +59,13 @@ def _line(name: str, kind: str, queue: str, version: int | None) -> dict[str, An
 
 
 def shipped(name: str) -> ReviewerConfig | None:
-    """A reviewer that comes with Referee; needs no database."""
+    """A reviewer shipped with Referee, without the database."""
     path: Path | None = configurations.builtin().get(name)
     return None if path is None else configurations.load(path)
 
 
 def stored(name: str, settings: Settings) -> ReviewerConfig | None:
-    """A reviewer that the database knows; None, not an error, when it cannot be asked."""
-    from db.session import open_database
-
+    """A reviewer in the database; None when it is not there or the database does not answer."""
     try:
         version = reviewers.newest(open_database(settings.database), name)
     except RefereeError:
@@ -79,7 +74,7 @@ def stored(name: str, settings: Settings) -> ReviewerConfig | None:
 
 
 def known(database: Database | None = None) -> str:
-    """A sentence that names the reviewers there are."""
+    """A sentence that names the known reviewers."""
     names = set(configurations.builtin())
     if database is not None:
         names |= {version.name for version in reviewers.listing(database)}

@@ -1,7 +1,7 @@
-"""How far two judges, two rankings or two raters agree.
+"""Agreement of two judges, rankings or raters: Cohen's kappa, Spearman's rho and AUC.
 
-Each measure is a statistic in `judge.bootstrap`'s sense, so that its interval comes from resampled
-papers; rows with weight 2 count as two rows.
+Each measure is a `judge.bootstrap.Statistic`, so that its interval comes from resampled papers; a
+row of weight 2 counts as two rows.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ def spearman(x: Column, y: Column) -> Statistic:
 
 
 def auc(scores: Column, positive: Sequence[bool]) -> Statistic:
-    """Chance that a positive scores above a negative, ties half (area under the ROC curve).
+    """Area under the ROC curve: the probability that a positive scores above a negative, ties half.
 
-    NaN where a resample holds no positive or no negative.
+    NaN where a resample has no positive or no negative.
     """
     values = np.asarray(scores, dtype=np.float64)
     order = np.argsort(values, kind="stable")
@@ -69,14 +69,14 @@ def _beyond_chance(observed: Floats, expected: Floats) -> Floats:
 
 
 def _divide(above: Floats, below: Floats) -> Floats:
-    # Sums of many shares: what should be 0 may be 1e-17.
+    # Sums of many shares that should be 0 may be 1e-17.
     quotient: Floats = np.full_like(above, np.nan)
     np.divide(above, below, out=quotient, where=below > 1e-12)
     return quotient
 
 
 def _mid_ranks(values: Column) -> Callable[[Floats], Floats]:
-    """Give the function from weights (B, n) to the rows' mid-ranks (B, n), up to a constant."""
+    """A function from weights (B, n) to the rows' mid-ranks (B, n), up to a constant."""
     different, place = np.unique(np.asarray(values, dtype=np.float64), return_inverse=True)
     order = np.argsort(place, kind="stable")
     starts = np.searchsorted(place[order], np.arange(len(different)))

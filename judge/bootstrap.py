@@ -1,8 +1,8 @@
 """Bootstrap over papers.
 
-A resample is a row of weights: how often it drew each paper. A statistic maps weights (B, n) to
-values (B,), so that thousands of resamples are one matrix product, and whatever is compared is
-compared on the same resampled papers.
+A resample is a row of weights: how often each paper was drawn. A statistic maps weights (B, n) to
+values (B,), so that thousands of resamples are one matrix product, and all statistics are computed
+on the same resampled papers.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ Column = Sequence[float] | Floats
 #: From weights (B, n) to values (B,).
 Statistic = Callable[[Floats], Floats]
 
-#: Resamples; at 5,000 a 95 % bound wanders by about 0.02 of the interval's width.
+#: Resamples; at 5,000 a 95 % bound varies by about 0.02 of the interval's width between seeds.
 RESAMPLES = 5000
 SEED = 20_240_601
-#: Weights held at a time, in numbers: 16 MiB, and a statistic holds some such arrays.
+#: Elements of the weights in memory at a time: 16 MiB, and a statistic has several such arrays.
 _BLOCK = 2_000_000
 
 
 def mean(values: Column) -> Statistic:
-    """Average a value per paper."""
+    """The mean of one value per paper."""
     column = np.asarray(values, dtype=np.float64)
     return lambda weights: weights @ column / weights.sum(axis=1)
 
 
 def over_groups(statistic: Statistic, groups: Sequence[int]) -> Statistic:
-    """Let a statistic of rows be resampled by papers: row i belongs to paper groups[i].
+    """Turn a statistic of rows into one of papers: row i belongs to paper groups[i].
 
-    Rows of one paper are not independent; a resample takes all of them or none.
+    Rows of one paper are not independent, so a resample contains all of them or none.
     """
     owner = np.asarray(groups, dtype=np.intp)
     return lambda weights: _in_blocks(lambda some: statistic(some[:, owner]), weights, len(owner))
@@ -51,9 +51,9 @@ def resample_weights(
     seed: int = SEED,
     strata: Sequence[Hashable] | None = None,
 ) -> Floats:
-    """Draw `resamples` samples of n papers with replacement, as weights (B, n), not to be written.
+    """Draw `resamples` samples of n papers with replacement, as read-only weights (B, n).
 
-    With strata (venue, decision) every resample holds as many papers of each as the data.
+    With strata, such as (venue, decision), every resample has as many papers of each as the data.
     """
     return _drawn(n, resamples, seed, None if strata is None else tuple(strata))
 
@@ -81,8 +81,9 @@ def bootstrap(
     """Estimate a statistic over n papers with its percentile interval.
 
     Percentiles and not BCa: on wins and ties of 100 papers BCa covers up to 97.6 %, percentiles
-    93.8 to 96.6 %. Resamples where the statistic has no value are left out; when the data itself
-    gives none, all is NaN. A statistic that no paper can move has an interval of no width.
+    93.8 to 96.6 %. Resamples in which the statistic is NaN are ignored; when it is NaN for the data
+    itself, the interval is NaN too. A statistic that is the same in all resamples has an interval
+    of width zero.
     """
     if n == 0:
         return Estimate(math.nan, math.nan, math.nan, 0)
@@ -99,7 +100,7 @@ def bootstrap(
 def mean_share(values: Sequence[float], strata: Sequence[Hashable] | None = None) -> Estimate:
     """Estimate the mean of shares, such as 1 for a win, 0.5 for a tie and 0 for a loss.
 
-    Where every paper has 0, or every paper 1, resampling sees no doubt; Wilson's interval does.
+    Wilson's interval is used where every paper has 0, or every paper 1: all resamples are equal.
     """
     if set(values) in ({0.0}, {1.0}):
         return share(round(sum(values)), len(values))
@@ -107,7 +108,7 @@ def mean_share(values: Sequence[float], strata: Sequence[Hashable] | None = None
 
 
 def _in_blocks(statistic: Statistic, weights: Floats, width: int) -> Floats:
-    """Apply a statistic that holds `width` numbers a resample to a few resamples at a time."""
+    """Apply a statistic that needs `width` numbers per resample to a few resamples at a time."""
     rows = max(1, _BLOCK // max(width, 1))
     return np.concatenate(
         [statistic(weights[start : start + rows]) for start in range(0, len(weights), rows)]

@@ -1,6 +1,6 @@
-"""A comparison carried out: papers chosen, points found, matches stored a few papers at a time.
+"""Running a comparison: choose its papers, extract points, match them, and store the matches.
 
-Run again it goes on where it stopped.
+Papers are stored a few at a time; a repeated run continues where the last one stopped.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from models.text.aspects import ASPECT_SETS
 
 T = TypeVar("T")
 
-#: Papers that one transaction stores when matching is quick.
+#: Papers that are stored in one transaction when matching is quick.
 _CHUNK = 20
-#: Reviews whose points are stored at once when finding them is quick.
+#: Reviews whose points are stored in one transaction when extraction is quick.
 _QUICK_REVIEWS = 200
 
 
 @dataclass(frozen=True)
 class PaperSelection:
-    """Which papers are compared: those with one of these hashes, or all; of which split."""
+    """The papers to compare, by SHA-256, or all when `hashes` is None; and their split's name."""
 
     hashes: frozenset[str] | None = None
     split: str | None = None
 
     @property
     def sha256(self) -> str | None:
-        """Names the selection in a comparison's configuration."""
+        """Identifies the selection in a comparison's configuration."""
         if self.hashes is None:
             return None
         return hashlib.sha256("\n".join(sorted(self.hashes)).encode()).hexdigest()
@@ -49,10 +49,11 @@ class PaperSelection:
 
 @dataclass(frozen=True)
 class ComparisonPlan:
-    """Who is compared with whom, on what, how. `levels`: chance and ceiling are counted too.
+    """The sides of a comparison, its papers, matcher and extractor.
 
-    `learnt_by`: SHA-256 of adapters that wrote imported reviews, whose version does not name them.
-    `validation`: the papers are those that the rivals were watched on, and none is left out.
+    `levels`: the levels of chance and of people are counted too. `learnt_by`: SHA-256 of adapters
+    that generated imported reviews, whose version does not name them. `validation`: the papers are
+    the rivals' validation papers, and none is excluded.
     """
 
     a: Side
@@ -68,7 +69,7 @@ class ComparisonPlan:
 
     @property
     def config(self) -> dict[str, Any]:
-        """What tells this comparison from others of the same versions."""
+        """What distinguishes this comparison from others of the same versions."""
         return {
             "extractor": self.extractor.name,
             "matcher": dict(self.matcher.config),
@@ -87,7 +88,7 @@ class ComparisonPlan:
 
 @dataclass(frozen=True)
 class PreparedComparison:
-    """A comparison with its papers. `split_uses` counts looks at its split, this one included."""
+    """A comparison with its papers. `split_uses` counts the comparisons that used its split."""
 
     comparison: Comparison
     n_papers: int
@@ -96,7 +97,7 @@ class PreparedComparison:
 
 
 def prepare(database: Database, plan: ComparisonPlan) -> PreparedComparison:
-    """Open the comparison and choose its papers; those that a rival learnt from are marked.
+    """Open the comparison and choose its papers; mark those that a rival was trained on.
 
     Raises UserError when fewer than `min_papers` are left.
     """
@@ -129,7 +130,7 @@ def _refuse_few(plan: ComparisonPlan, n_left: int, n_excluded: int) -> None:
 
 
 def with_nulls(papers: Sequence[ComparisonPaper]) -> list[ComparisonPaper]:
-    """Give each paper another one for the level of chance: the next in the order of a hash."""
+    """Assign each paper another one for the level of chance: the next in the order of a hash."""
     ring = sorted(papers, key=lambda paper: hashlib.sha256(paper.sha256.encode()).digest())
     if len(ring) < 2:
         return list(papers)
@@ -140,7 +141,7 @@ def with_nulls(papers: Sequence[ComparisonPaper]) -> list[ComparisonPaper]:
 def extract_points(database: Database, extractor: Extractor, review_ids: Collection[int]) -> None:
     """Store the points of the reviews that have none by this extractor, a few at a time."""
     known = points.read_points(database, extractor.name, sorted(review_ids))
-    # A model's points cost money: each review's are kept at once.
+    # A model's points cost money, so they are stored after each review.
     size = _QUICK_REVIEWS if extractor.name == PARSED else 1
     for some in _chunks(sorted(set(review_ids) - known.keys()), size):
         texts = points.read_reviews(database, some)
@@ -150,7 +151,7 @@ def extract_points(database: Database, extractor: Extractor, review_ids: Collect
 
 @dataclass(frozen=True)
 class MatchingResult:
-    """What a run of the matcher did; `problems` has a sentence for each paper left undone."""
+    """The number of newly matched papers, and a sentence for each that could not be matched."""
 
     new: int
     problems: tuple[str, ...]
@@ -194,7 +195,7 @@ def _match_chunk(
 
 
 def shared_aspects(plan: ComparisonPlan) -> tuple[str, ...]:
-    """Aspects that both rivals write under; none when they differ."""
+    """The aspects of both rivals; none when they differ."""
     names = {str(side.reviewer.config.get("aspects")) for side in (plan.a, plan.b)}
     name = names.pop() if len(names) == 1 else ""
     return ASPECT_SETS[name].keys if name in ASPECT_SETS else ()

@@ -1,7 +1,7 @@
-"""Cosine similarity of texts by MiniLM, vectors kept on disk by content.
+"""Cosine similarity of texts by MiniLM, with a cache of vectors on disk.
 
 The cache is one SQLite file under the home, keyed by the text's hash and named after the model's
-weights: it may be deleted at any time, and several processes may use it at once.
+weights. It may be deleted at any time, and several processes may use it at once.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from models.engines.sentence_embedding import (
 
 Similarities = npt.NDArray[np.float32]
 
-#: Texts that are embedded between two writes of the cache: a killed run loses at most so many.
+#: Texts embedded between two writes of the cache, the most that a killed run loses.
 _CHUNK = 512
-#: Keys asked for in one statement; SQLite takes 32,766 parameters at most.
+#: Keys in one statement; SQLite takes 32,766 parameters at most.
 _KEYS = 5000
 #: Seconds that a process waits for another's write.
 _BUSY_SECONDS = 60.0
 
 
 class CachedEmbedder:
-    """Embeds each text once a machine."""
+    """Embeds texts, each only once per machine."""
 
     def __init__(self, home: Path) -> None:
         self._embedder = Embedder(folder_of(home))
         self._file = home / "cache" / f"embeddings-{WEIGHTS_SHA256[:12]}.db"
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """Give an array of shape (len(texts), 384) of unit vectors.
+        """Unit vectors of the texts, of shape (len(texts), 384).
 
-        MissingPart when a text is new and the model is not on this machine.
+        Raises MissingPart when a text is new and the model is not on this machine.
         """
         keys = [_key(text) for text in texts]
         with self._opened() as cache:

@@ -1,7 +1,7 @@
-"""`referee eval`: is a new reviewer better than others?
+"""`referee eval`: comparison of a new reviewer with its rivals.
 
-Missing reviews are written through the queue, everything is matched and judged; run again it goes
-on where it stopped.
+Missing reviews are generated through the queue, then everything is matched and judged; a repeated
+run continues where the last one stopped.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from settings import Settings
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """What is to be found out. `gate` is a score in percent that lower bounds must pass."""
+    """The reviewers to compare, and how. `gate` is a score in percent for the lower bounds."""
 
     new: Side
     rivals: Sequence[Side]
@@ -53,11 +53,11 @@ class EvaluationRequest:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What was found about one rival. `papers_needed` would decide it, None when it is decided.
+    """The comparison with one rival. `papers_needed` would decide it, None when it is decided.
 
     Where no paper could be matched, `method` is None, `n` 0 and the figures are NaN. `p_holm` is
     the deciding method's mid-p, adjusted over the rivals; `direction` follows from it. `passed`:
-    the lower bound lies above the gate, and where that is a half or more the new one is better.
+    the lower bound is above the gate and, for a gate of 50 % or more, the new reviewer is better.
     """
 
     rival: str
@@ -76,7 +76,7 @@ class EvaluationResult:
 def evaluate(
     database: Database, settings: Settings, request: EvaluationRequest, steps: Steps
 ) -> tuple[list[EvaluationResult], list[str]]:
-    """Hold the new reviewer against each rival; findings, and a sentence for each problem."""
+    """Compare the new reviewer with each rival; results, and a sentence for each problem."""
     for side in (request.new, *request.rivals):
         _review(database, settings, request, side, steps)
     problems: list[str] = []
@@ -139,7 +139,7 @@ def run_comparison(
     judge: JudgeOptions | None,
     steps: Steps,
 ) -> list[str]:
-    """Match, and judge when a judge is named; a sentence for each paper left undone."""
+    """Match, and judge when a judge is given; return a sentence for each unfinished paper."""
     with steps("matching") as advance:
         problems = list(match(database, ready, plan, advance).problems)
     if judge is not None:
@@ -189,7 +189,7 @@ def _finding(
 
 
 def deciding(found: ComparisonFigures, judge: JudgeOptions | None) -> MethodFigures | None:
-    """The method that decides: the judge's where one was asked, else hits at equal counts.
+    """The method that decides: the judge's if there is one, else hits at equal item counts.
 
     None where nothing could be matched.
     """

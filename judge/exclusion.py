@@ -1,6 +1,6 @@
-"""Which papers must not judge a rival, because it learnt from them.
+"""Exclusion of papers that a rival was trained on.
 
-By the text's hash, by its name at the source, or by a title that is nearly the same.
+A paper is recognized by the hash of its text, its id at a source, or a nearly equal title.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from db.training_papers import TrainingPapers
 
 #: Share of two titles' words that must be common: one changed word of nine still counts.
 NEAR_TITLE = 0.8
-#: Titles of fewer words are near only when they are equal: "Deep learning" is not "Deep linking".
+#: Titles of fewer words must be equal: "Deep learning" is not "Deep linking".
 _MIN_WORDS = 3
 
 
 class TitleIndex:
-    """Titles that can be asked whether they hold one nearly like another."""
+    """An index of titles for the search of nearly equal ones."""
 
     def __init__(self, titles: Iterable[str]) -> None:
         self._words = [words for title in titles if (words := _words(title))]
@@ -30,7 +30,7 @@ class TitleIndex:
                 self._holding[word].append(index)
 
     def has_near(self, title: str) -> bool:
-        """Is there a title whose words are nearly this one's?"""
+        """Whether there is a title with nearly the same words."""
         words = _words(title)
         if not words:
             return False
@@ -53,7 +53,7 @@ def _words(title: str) -> frozenset[str]:
 def exclude(
     papers: Sequence[ComparisonPaper], seen: TrainingPapers, names: Mapping[int, set[str]]
 ) -> list[ComparisonPaper]:
-    """Mark the papers that were seen in training; `names` are {paper id: names at sources}."""
+    """Mark the papers that were seen in training; `names` are {paper id: ids at sources}."""
     titles = TitleIndex(seen.titles)
     return [replace(paper, excluded=_reason(paper, seen, names, titles)) for paper in papers]
 

@@ -1,7 +1,7 @@
-"""From matched pairs of a paper to counts and match-PK verdicts.
+"""Counts and match-PK verdicts of a paper from its matched pairs.
 
-Match-PK: whoever hits more of the reference's points wins, equal hits are a tie. Once with all
-points, counted; once with as many as the shorter review has, expected over the ways to cut.
+In a match-PK the review that hits more of the reference's points wins, and equal hits are a tie.
+Hits are counted for all points, and as expected hits at the shorter review's number of points.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _DECIMALS = 6
 
 @dataclass(frozen=True)
 class MatchedReview:
-    """A generated review's points with their pairs against each reference review's points.
+    """A generated review's points and their pairs with each reference review's points.
 
-    `pairs` are {reference review id: pairs}, by place in the two lists of points.
+    `pairs` are {reference review id: pairs}, by index in the two lists of points.
     """
 
     points: Points
@@ -38,7 +38,7 @@ class MatchedReview:
     paper: str
 
     def matches(self, kept: Points) -> dict[int, list[tuple[int, int]]]:
-        """{reference review: matches} when only the `kept` points are there."""
+        """{reference review: matches} of the `kept` points."""
         places = {point.position for point in kept}
         held = {place for place, point in enumerate(self.points) if point.position in places}
         return {
@@ -65,9 +65,9 @@ class MatchedReview:
         return count(matches, n_reference, len(kept))
 
     def expected_hits(self, points: Points, n: int, aspect: str | None = None) -> float:
-        """Reference points, or those of one aspect, that `n` of these points hit on average.
+        """Expected number of reference points, or those of an aspect, that `n` of these points hit.
 
-        Rarefaction (Hurlbert, Ecology 52:577, 1971): the longer list is not judged by one draw.
+        Rarefaction (Hurlbert, Ecology 52:577, 1971): the mean over all cuts instead of one draw.
         A pair counts by its weight.
         """
         place = {point.position: i for i, point in enumerate(self.points)}
@@ -90,13 +90,13 @@ class MatchedReview:
 
 
 def _is_of(point: StoredPoint, aspect: str | None) -> bool:
-    """Points of a free-text reference belong to every aspect."""
+    """Whether a point counts under an aspect; free-text reference points count under all."""
     return aspect is None or point.aspect is None or point.aspect == aspect
 
 
 @dataclass(frozen=True)
 class MatchVerdict:
-    """Who hit more, seen from a; `aspect` None is the whole review.
+    """Which review hit more, from a's side; `aspect` is None for the whole review.
 
     Hits are counted under `match`, expected ones under `match_equal`.
     """

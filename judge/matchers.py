@@ -1,4 +1,4 @@
-"""The seam between a comparison and what finds pairs of points; the offline matcher."""
+"""The Matcher protocol, and the offline matcher by sentence embeddings."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ class Matcher(Protocol):
 
     @property
     def config(self) -> Mapping[str, Any]:
-        """All that can change a pair; part of the comparison's configuration."""
+        """Everything that affects the pairs; part of the comparison's configuration."""
 
     @property
     def assign(self) -> float | None:
-        """Threshold from 0 to 10 when a point may have one partner only; None: many."""
+        """Threshold from 0 to 10 of a one-to-one assignment; None for many-to-many matches."""
 
     def prepare(self, texts: Sequence[str]) -> None:
-        """Hear of all texts beforehand."""
+        """Prepare for matching these texts, such as by embedding them in one batch."""
 
     def pairs(self, reference: Sequence[str], generated: Sequence[str]) -> list[PointPair]:
-        """Pairs of two lists. RetryLater or GiveUp when they cannot be had."""
+        """Pairs of two lists. Raises RetryLater or GiveUp when matching fails."""
 
 
 class EmbeddingMatcher:
-    """Cosine of sentence embeddings above a threshold, one to one. The same on every machine."""
+    """Cosine similarity of sentence embeddings above a threshold, assigned one to one."""
 
     name = "embedding"
 
@@ -62,8 +62,8 @@ class EmbeddingMatcher:
         return 10.0 * self._threshold
 
     def prepare(self, texts: Sequence[str]) -> None:
-        """Embed the texts, all at once: one by one it takes several times as long."""
-        # Not a difference of sets: that would walk through all vectors for each pair of reviews.
+        """Embed the texts in one batch; one by one takes several times as long."""
+        # A set difference would iterate over all vectors for each pair of reviews.
         new = sorted({text for text in texts if text not in self._vectors})
         if new:
             self._vectors |= dict(zip(new, self._embedder.embed(new), strict=True))

@@ -1,6 +1,6 @@
-"""Which points of two reviews say the same: pairs, assignment, counts.
+"""Matching of the points of two reviews: pairs, one-to-one assignment, and counts.
 
-A matcher gives pairs with a similarity from 0 to 10; here it is decided which of them count.
+A matcher gives pairs with a similarity from 0 to 10; this module decides which of them count.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ Weights = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class PointPair:
-    """A reference point and a generated one, by their places in their lists.
+    """A reference point and a generated one, by their indices in their lists.
 
-    `weight`: how likely the two are the same, from 0 to 1; a model that gives none is sure.
+    `weight` is the probability that the two are the same; 1 from models that give none.
     """
 
     reference: int
@@ -62,13 +62,13 @@ def one_to_one(similarity: Similarities, threshold: float) -> list[tuple[int, in
 
 
 def likelihood(cosine: float) -> float:
-    """How likely people are to call two points of this cosine the same (Platt 1999)."""
+    """Probability that people call two points of this cosine the same (Platt 1999)."""
     return 1.0 / (1.0 + math.exp(-SLOPE * (cosine - MIDPOINT)))
 
 
 def embedding_pairs(similarity: Similarities, threshold: float = THRESHOLD) -> list[PointPair]:
-    """Pairs of a matrix (reference, generated) of cosines: the one-to-one matches, and what came
-    near or lost its partner to a better pair."""
+    """Pairs of a matrix (reference, generated) of cosines: the one-to-one matches, near misses, and
+    pairs that lost to a better one."""
     chosen = set(one_to_one(similarity, threshold))
     near = np.argwhere(similarity >= max(threshold - NEAR, 0.0))
     return [
@@ -86,10 +86,10 @@ def embedding_pairs(similarity: Similarities, threshold: float = THRESHOLD) -> l
 def restrict(
     pairs: Iterable[PointPair], generated: Collection[int], *, assign: float | None
 ) -> list[tuple[int, int]]:
-    """The matches when only these generated points are there.
+    """The matches when only these generated points are kept.
 
-    With `assign`, a threshold from 0 to 10, points are assigned one to one again: a point that is
-    gone leaves its partner free. Without, the matcher's own matches stand.
+    With `assign`, a threshold from 0 to 10, points are assigned one to one again, since the partner
+    of a removed point may match another. Without it, the matcher's own matches are used.
     """
     kept = [pair for pair in pairs if pair.generated in generated]
     if assign is None:
@@ -112,8 +112,8 @@ def weight_matrix(
 
 
 def hit_weights(weights: Weights, *, one_to_one: bool) -> Weights:
-    """How likely each reference point is hit: by its partner in the one-to-one choice of greatest
-    sum, or by the best of all generated points."""
+    """Probability that each reference point is hit: by its partner in the one-to-one assignment of
+    greatest sum, or by the best of all generated points."""
     if not one_to_one:
         best: Weights = weights.max(axis=1, initial=0.0)
         return best
@@ -144,10 +144,6 @@ def count(matches: Collection[tuple[int, int]], n_reference: int, n_generated: i
         n_generated=n_generated,
         hits_reference=len({reference for reference, _ in matches}),
         hits_generated=len({generated for _, generated in matches}),
-        n_pairs=_largest_matching(matches),
+        # With equal weights the greatest sum has the most pairs.
+        n_pairs=len(_assign([PointPair(*match, 1.0, True) for match in set(matches)])),
     )
-
-
-def _largest_matching(matches: Collection[tuple[int, int]]) -> int:
-    pairs = [PointPair(reference, generated, 1.0, True) for reference, generated in set(matches)]
-    return len(_assign(pairs))  # weights of 1: the greatest sum has the most pairs

@@ -1,6 +1,6 @@
-"""Reviews that a comparison misses, written through the queue.
+"""Generation of the reviews that a comparison needs, through the queue.
 
-The batch's name says what it is for: run again it goes on where it stopped.
+The batch's name identifies its purpose, so that a repeated run continues the same batch.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from models.text.cost import check_cost_limit
 from models.text.reviewer import from_json
 from settings import Settings
 
-#: Kinds of reviewers that can be asked for more reviews.
+#: Kinds of reviewers that can generate reviews.
 GENERATING = ("local", "api", "merged")
 #: Papers that one transaction stores.
 _CHUNK = 100
@@ -45,10 +45,10 @@ def ensure_reviews(
     allow_external: bool = False,
     max_usd: float | None = None,
 ) -> int:
-    """Have a version review the papers that it has not reviewed; give how many there were.
+    """Generate a version's missing reviews of these papers; return how many were missing.
 
     Waits for the workers. Raises UserError when papers may not be sent or would cost too much,
-    MissingPart when no worker serves the queue. Reviewers that cannot write stay as they are.
+    MissingPart when no worker serves the queue. Does nothing for reviewers that cannot generate.
     """
     wanted = missing(database, version, paper_ids)
     if not wanted or version.kind not in GENERATING:

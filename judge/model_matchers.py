@@ -1,9 +1,9 @@
-"""Matchers that ask a large model: Liang's form and MARG's.
+"""Matchers by a large model: the methods of Liang et al. and of MARG.
 
 Liang et al. 2024 (arXiv 2310.01783): one question lists the pairs with a similarity from 5 to 10;
 7 and more count. MARG (D'Arcy et al. 2024, arXiv 2401.04259): five trials with both lists
 shuffled and the order of the lists alternating; pairs that two trials name are rated for
-relatedness and specificity; medium and high count, unless the generated point is the vaguer one.
+relatedness and specificity; medium and high count, unless the generated point is less specific.
 The prompts are our own; their hash is part of a comparison's configuration.
 """
 
@@ -60,7 +60,7 @@ _RATE_SCHEMA = _object(
 
 
 class LiangMatcher:
-    """One question for each two reviews; a point may have several partners."""
+    """Liang's method: one question for each two reviews; a point may have several partners."""
 
     assign: float | None = None
 
@@ -69,7 +69,7 @@ class LiangMatcher:
 
     @property
     def name(self) -> str:
-        """The form and the model."""
+        """The method and the model."""
         return f"liang:{self._model_client.model}"
 
     @property
@@ -94,7 +94,7 @@ class LiangMatcher:
 
 
 class MargMatcher:
-    """Five shuffled trials, then a rating of each pair that two of them name."""
+    """MARG's method: five shuffled trials, then a rating of each pair that two of them name."""
 
     assign: float | None = None
 
@@ -103,7 +103,7 @@ class MargMatcher:
 
     @property
     def name(self) -> str:
-        """The form and the model."""
+        """The method and the model."""
         return f"marg:{self._model_client.model}"
 
     @property
@@ -116,7 +116,7 @@ class MargMatcher:
         """Nothing to prepare."""
 
     def pairs(self, reference: Sequence[str], generated: Sequence[str]) -> list[PointPair]:
-        """Every pair that some trial names; those with two votes are rated."""
+        """All pairs that a trial names; those with two votes are rated."""
         votes: Counter[tuple[int, int]] = Counter()
         for trial in range(_TRIALS):
             votes.update(self._trial(trial, reference, generated))
@@ -171,7 +171,7 @@ def _rated(
 
 
 def _share(votes: int) -> float:
-    """Votes on the scale of similarities."""
+    """Votes, scaled to a similarity from 0 to 10."""
     return 10.0 * votes / _TRIALS
 
 
@@ -186,21 +186,21 @@ def _question(name: str, a: Sequence[str], b: Sequence[str]) -> Question:
 
 
 def _read_pairs(answer: Any, n_a: int, n_b: int) -> dict[tuple[int, int], tuple[int, str]]:
-    """{(place in A, place in B): (similarity, reason)}; of a pair named twice the higher counts."""
+    """{(index in A, index in B): (similarity, reason)}; the higher one of a pair named twice."""
     matches = field(answer, "matches")
     if not isinstance(matches, list):
         raise ValueError("matches is no list")
     found: dict[tuple[int, int], tuple[int, str]] = {}
     for match in matches:
-        pair = _place(field(match, "a"), "A", n_a), _place(field(match, "b"), "B", n_b)
+        pair = _index(field(match, "a"), "A", n_a), _index(field(match, "b"), "B", n_b)
         similarity = whole_number(field(match, "similarity"), 0, 10)
         rated = (similarity, str(match.get("reason", "")))
         found[pair] = max(found.get(pair, rated), rated)
     return found
 
 
-def _place(name: Any, letter: str, n: int) -> int:
-    """The place, from 0, of a point called A1 or B1."""
+def _index(name: Any, letter: str, n: int) -> int:
+    """The index, from 0, of a point named A1 or B1."""
     if not isinstance(name, str) or not name.strip().startswith(letter):
         raise ValueError(f"{name!r} is no point of list {letter}")
     return whole_number(name.strip()[1:], 1, n) - 1

@@ -1,4 +1,4 @@
-"""Points of a free-text review as a large model lists them."""
+"""Extraction of points from free-text reviews by a large model."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _SCHEMA = {
 
 
 class ModelPoints:
-    """An extractor that asks."""
+    """An extractor that asks a large model."""
 
     def __init__(self, model_client: ModelClient) -> None:
         self._model_client = model_client
 
     @property
     def name(self) -> str:
-        """The model and the prompt, under which points are stored."""
+        """The model and the prompt's hash."""
         return f"llm:{self._model_client.model}:{version_of(_INSTRUCTION, _SCHEMA)}"
 
     def extract(self, review: ReviewText) -> list[NewPoint]:

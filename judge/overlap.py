@@ -1,4 +1,4 @@
-"""How far the points of two reviews overlap, from counts alone.
+"""Set metrics of the overlap of two reviews' points, from counts.
 
 Definitions: recall, precision and pseudo-Jaccard as MARG (D'Arcy and others 2024) counts them, on
 many-to-many matches; Jaccard, Dice and Szymkiewicz-Simpson as Liang and others (2023) do, on a
@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Overlap:
-    """Counts of a generated review held against a reference.
+    """Counts of a generated review compared with a reference.
 
-    `hits_reference` of the reference's points have a partner, `hits_generated` of the generated
+    `hits_reference` of the reference's points have a match, `hits_generated` of the generated
     ones; `n_pairs` is the size of the largest one-to-one matching.
     """
 
@@ -32,7 +32,7 @@ class Overlap:
             and self.hits_reference <= self.n_reference
             and self.hits_generated <= self.n_generated
         ):
-            raise ValueError(f"{self} cannot be: more hits than points, or more pairs than hits")
+            raise ValueError(f"{self} is inconsistent: hits exceed points, or pairs exceed hits")
 
 
 def recall(overlap: Overlap) -> float:

@@ -1,4 +1,4 @@
-"""One paper matched: rivals against the reference, chance and ceiling beside them."""
+"""Matching of one paper: the rivals against the reference, with the levels of chance and people."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ Points = Sequence[StoredPoint]
 
 @dataclass(frozen=True)
 class MatchingInput:
-    """All reviews that a paper is matched on, as {review id: points}, and those of chance."""
+    """Points of all reviews needed to match a paper, by review id."""
 
     paper: ComparisonPaper
     points: Mapping[int, Points]
-    #: Reference reviews of another paper; empty when chance is not asked for.
+    #: Reference reviews of another paper, for the level of chance; empty to leave it out.
     null_reviews: tuple[int, ...] = ()
     with_ceiling: bool = True
 
     def of(self, review_id: int) -> Points:
-        """Points of a review; it may have none."""
+        """Points of a review, which may have none."""
         return self.points.get(review_id, ())
 
 
 def match_paper(
     matching_input: MatchingInput, matcher: Matcher, aspects: Collection[str]
 ) -> MatchedPaper:
-    """Match a paper. Raises what the matcher raises."""
+    """Match a paper. Raises the errors of the matcher."""
     paper = matching_input.paper
     pair_cache = _PairCache(matching_input, matcher)
     a = pair_cache.matched_review(paper.a_review, paper.reference_reviews)
@@ -55,7 +55,7 @@ def match_paper(
 
 
 class _PairCache:
-    """Asks the matcher once for each two reviews and keeps what it said."""
+    """Calls the matcher once for each two reviews and caches the pairs."""
 
     def __init__(self, matching_input: MatchingInput, matcher: Matcher) -> None:
         self._input = matching_input
@@ -93,7 +93,7 @@ class _PairCache:
         return found
 
     def matches(self) -> list[NewMatch]:
-        """Every pair, by the points' ids."""
+        """All pairs, by the ids of their points."""
         return [
             NewMatch(
                 reference_point_id=self._input.of(reference)[pair.reference].id,

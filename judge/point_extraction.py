@@ -1,4 +1,4 @@
-"""Points of a review: its items, or the sentences of a free text."""
+"""Extraction of points from a review: its items, or the sentences of a free text."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Protocol
 
 from db.points import NewPoint, ReviewText, StoredPoint
 
-#: Name under which these points are stored; changes when the rules below do.
+#: Name of this extractor; it must change when the rules below do.
 PARSED = "parsed"
 
-#: A sentence of fewer words says too little to be matched: it goes with its neighbour.
+#: A shorter sentence, in words, is too short to be matched and is joined to its neighbour.
 MIN_WORDS = 6
-#: Sentences that only tell what the paper is about are no point about it.
+#: Sentences that only summarize the paper are not points.
 _SUMMARY = re.compile(
     r"(?i)^(?:in )?(?:this|the) (?:paper|work|article|submission|authors?|manuscript)\b.{0,40}?\b"
     r"(?:propos|present|introduc|stud(?:y|ies)|describ|investigat|consider|address|develop|"
@@ -26,7 +26,7 @@ _MARKERS = re.compile(
 )
 _BREAK = re.compile(r"\n\s*\n|\n(?=\s*(?:[-*•+–]|\(?\d{1,2}[.)])\s)|\s(?=\(?\d{1,2}[.)]\s+[A-Z])")
 _BULLET = re.compile(r"^\s*(?:[-*•+–]|\(?\d{1,2}[.)])\s+")
-#: An end of a sentence: not after an abbreviation, an initial or within a number.
+#: The end of a sentence, which is not after an abbreviation or an initial, or within a number.
 _END = re.compile(
     r"(?<!\be\.g)(?<!\bi\.e)(?<!\bcf)(?<!\bal)(?<!\bvs)(?<!\bFig)(?<!\bEq)(?<!\bSec)(?<!\b[A-Z])"
     r"[.!?][\"')\]]*\s+(?=[A-Z(\"'\[])"
@@ -56,10 +56,10 @@ class ParsedPoints:
 
 
 def points_of(review: ReviewText) -> list[NewPoint]:
-    """The review's points: its items, unless most of its text is in none; then its sentences.
+    """The review's points: its items, or its sentences when most of its text is in no item.
 
-    An item without a title is free text under an aspect: its sentences are the points. An empty
-    aspect's marker is never one.
+    An item without a title is free text under an aspect, and its sentences are the points. The
+    marker of an empty aspect is never a point.
     """
     items = [
         NewPoint(aspect, point)
@@ -74,13 +74,13 @@ def points_of(review: ReviewText) -> list[NewPoint]:
 
 
 def sentences(text: str) -> list[str]:
-    """Sentences of a free-text review that say something about the paper, in order."""
+    """Sentences of a free-text review that are points, in order."""
     blocks = (_joined(_sentences(_BULLET.sub("", block))) for block in _BREAK.split(text))
-    return [sentence for block in blocks for sentence in block if _says_something(sentence)]
+    return [sentence for block in blocks for sentence in block if _is_point(sentence)]
 
 
 def _joined(sentences: Iterable[str]) -> list[str]:
-    """Put sentences that are too short to the one before, at a block's start to the one after."""
+    """Join each short sentence to the one before, or at a block's start to the one after."""
     found: list[str] = []
     for sentence in sentences:
         if found and (_is_short(sentence) or _is_short(found[-1])):
@@ -103,27 +103,26 @@ def _sentences(block: str) -> Iterator[str]:
         yield rest
 
 
-def _says_something(sentence: str) -> bool:
+def _is_point(sentence: str) -> bool:
     return not _is_short(sentence) and not _SUMMARY.match(sentence) and not is_marker(sentence)
 
 
 def is_marker(text: str) -> bool:
-    """Does this text only say that there is nothing to say?"""
+    """Whether this text only marks an empty aspect, such as "N/A"."""
     return _MARKERS.match(text) is not None
 
 
 def equal_cut(points: Sequence[StoredPoint], n: int, paper: str) -> list[StoredPoint]:
-    """`n` of a review's points by a fixed rule that looks at no text: the smallest hashes of
-    `paper`, its SHA-256, and position.
+    """Cut a review to `n` points, those with the smallest hashes of `paper` and position.
 
-    Equal reviews are cut to the same points, in every database.
+    `paper` is the paper's SHA-256. Equal reviews are cut to the same points in every database.
     """
     return equal_cuts(points, n, paper)[0]
 
 
 def equal_cuts(points: Sequence[StoredPoint], n: int, paper: str) -> list[list[StoredPoint]]:
-    """Cuts to `n` points of which every point is in equally many: each run of `n` on the ring that
-    the hashes order. One when none or nothing is cut away.
+    """Cuts to `n` points such that every point is in equally many: each run of `n` on the ring that
+    is ordered by the hashes. There is a single cut when all points or none are kept.
     """
 
     def rank(point: StoredPoint) -> bytes:

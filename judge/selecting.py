@@ -1,4 +1,4 @@
-"""From what a user names to versions, papers and matchers."""
+"""Versions, papers, matchers and extractors by the names that users give."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def version_named(database: Database, name: str) -> ReviewerVersion:
 
 
 def side_named(database: Database, name: str, batch: str | None = None) -> Side:
-    """A reviewer's reviews, or those of one batch."""
+    """A reviewer's reviews, or those of one of its batches."""
     return Side(version_named(database, name), batch)
 
 
 def select_papers(papers: Path | None, dataset: Path | None, split: str | None) -> PaperSelection:
     """Papers by a file of SHA-256 hashes, or by a split of a data set folder.
 
-    UserError for a split without a data set, and for files that do not hold what they should.
+    Raises UserError for a split without a data set, and for malformed files.
     """
     if papers is not None and dataset is not None:
-        raise UserError("Name the papers by --papers or by --dataset, not by both.")
+        raise UserError("Name the papers by either --papers or --dataset, not both.")
     if papers is not None:
         lines = papers.read_text(encoding="utf-8").split()
         return PaperSelection(_hashes(lines, papers), split)
@@ -84,7 +84,7 @@ def _hashes(found: list[str], file: Path) -> frozenset[str]:
 
 
 def adapters_named(database: Database, prefixes: Sequence[str]) -> tuple[str, ...]:
-    """SHA-256 of the registered adapters that begin so. UserError for one that is not there."""
+    """SHA-256 of the registered adapters with these prefixes. Raises UserError for unknown ones."""
     return tuple(sorted(adapters.named(database, prefix).sha256 for prefix in prefixes))
 
 

@@ -1,7 +1,6 @@
-"""Intervals and tests for counts of wins, hits and agreements.
+"""Confidence intervals and tests for counts of wins, hits and agreements.
 
-What scipy has is scipy's. Resampling over papers is in `judge.bootstrap`, agreement between judges
-and rank correlations are in `judge.agreement`.
+`judge.bootstrap` has resampling over papers, `judge.agreement` agreement and rank correlations.
 """
 
 from __future__ import annotations
@@ -12,14 +11,14 @@ from dataclasses import dataclass
 
 from scipy.stats import binom, binomtest, norm
 
-#: Confidence of every interval that is printed.
+#: Confidence level of all printed intervals.
 LEVEL = 0.95
-#: The largest p-value, after Holm's adjustment, at which a difference is called one.
+#: The largest p-value, after Holm's adjustment, at which a difference is significant.
 ALPHA = 0.05
 #: Papers that a comparison needs unless the user asks for fewer: the 95 % interval of a score of
 #: 50 % is 36 to 64 % at 50 papers.
 MIN_PAPERS = 50
-#: Chance of seeing a true effect that a sample size is worked out for.
+#: Statistical power for which sample sizes are computed.
 POWER = 0.8
 
 
@@ -36,7 +35,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its interval, over `n` papers."""
+    """A value with its confidence interval, over `n` papers."""
 
     value: float
     low: float
@@ -46,14 +45,14 @@ class Estimate:
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Two-sided p-values of a paired comparison: McNemar's exact one and its mid-p form."""
+    """Two-sided p-values of a paired comparison by McNemar's test, exact and mid-p."""
 
     exact: float
     mid_p: float
 
 
 def wilson(successes: int, n: int, level: float = LEVEL) -> Interval:
-    """Give Wilson's score interval of a share; [0, 1] when nothing was counted."""
+    """Wilson's score interval of a share; [0, 1] for n = 0."""
     if n == 0:
         return Interval(0.0, 1.0)
     found = binomtest(successes, n).proportion_ci(level, method="wilson")
@@ -61,7 +60,7 @@ def wilson(successes: int, n: int, level: float = LEVEL) -> Interval:
 
 
 def share(successes: int, n: int) -> Estimate:
-    """Give a share with Wilson's interval; NaN of nothing."""
+    """A share with Wilson's interval; NaN for n = 0."""
     interval = wilson(successes, n)
     return Estimate(successes / n if n else math.nan, interval.low, interval.high, n)
 
@@ -78,13 +77,13 @@ def mcnemar(only_a: int, only_b: int) -> PairedTest:
         return PairedTest(1.0, 1.0)
     exact = float(binomtest(only_a, discordant).pvalue)
     if only_a == only_b:
-        # Doubling one tail would count the middle twice.
+        # Doubling one tail would count the central term twice.
         return PairedTest(1.0, 1.0 - 0.5 * float(binom.pmf(only_a, discordant, 0.5)))
     return PairedTest(exact, exact - float(binom.pmf(only_a, discordant, 0.5)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust p-values for having tested several rivals (Holm 1979), in the order given."""
+    """Adjust p-values for multiple comparisons (Holm 1979), in the order given."""
     count = len(p_values)
     order = sorted(range(count), key=p_values.__getitem__)
     adjusted, highest = [0.0] * count, 0.0
@@ -97,13 +96,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def papers_to_decide(
     score: float, deviation: float, gate: float, *, rows: int = 1, power: float = POWER
 ) -> int:
-    """Count the papers at which the lower bound would pass the gate, were the score the true one.
+    """The number of papers at which the lower bound would pass the gate, if the score were exact.
 
     `deviation` is the standard deviation of the papers' scores; the bound is one of `rows`, each
-    at its share of ALPHA. Raises ValueError unless the score is above the gate: no number of papers
-    lifts a lower bound over it then.
+    at its share of ALPHA. Raises ValueError unless the score is above the gate.
     """
     if score <= gate:
-        raise ValueError("a score at or under the gate never passes it")
+        raise ValueError("a score at or below the gate never passes it")
     z = float(norm.isf(ALPHA / rows / 2)) + float(norm.ppf(power))
     return max(2, math.ceil((z * deviation / (score - gate)) ** 2))

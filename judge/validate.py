@@ -1,6 +1,4 @@
-"""`python -P -m judge.validate ape|marg|rotten|strangers FILE`: is the judge right?
-
-Parses, calls, prints.
+"""`python -P -m judge.validate ape|marg|rotten|strangers FILE`: check the judge.
 
 Exit codes are those of `referee`: 2 for a user's mistake, 3 when a part is missing.
 """
@@ -39,7 +37,7 @@ def validate(
     allow_external: bool,
     as_json: bool,
 ) -> None:
-    """Hold the judge against published labels and print auc, kappa, spearman and n.
+    """Compare the judge with published labels and print auc, kappa, spearman and n.
 
     ape: points of a review and the passages that reply to them; marg: MARG's alignments of
     comments; both by the embedding matcher. rotten: people's ratings of reviews, by a large model.
@@ -72,7 +70,7 @@ def _marg(file: Path) -> dict[str, Any]:
     from judge.validation.matcher import check_alignments
 
     found = check_alignments(read_alignments(file), _embedder())
-    # The question of this set is the order of systems; that of score and label says little.
+    # What this set tests is the order of systems; the correlation of score and label says little.
     return _flat(asdict(found.pairs)) | {
         **_flat({"spearman": asdict(found.order)}),
         "reviews": found.reviews,
@@ -136,7 +134,7 @@ def _embedder() -> Any:
 
 
 def _flat(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """Put the bounds of each estimate beside its value."""
+    """Replace each estimate by its value and its bounds."""
     names = set(Estimate.__dataclass_fields__)
     flat: dict[str, Any] = {}
     for key, value in figures.items():
@@ -163,7 +161,7 @@ def _print(figures: Mapping[str, Any]) -> None:
 
 
 def main() -> None:
-    """Run, and end every expected error with one sentence and an exit code."""
+    """Run the command; report expected errors as one sentence with an exit code."""
     try:
         sys.exit(validate.main(standalone_mode=False))
     except click.ClickException as error:

@@ -1,6 +1,6 @@
-"""From verdicts on papers to a standing with its uncertainty.
+"""Win rates of a comparison with their uncertainty, from verdicts on papers.
 
-Everything is seen from reviewer a. A paper judged in both orders is won by who wins both times.
+All outcomes are those of reviewer a. A paper judged in both orders is won by a win in both.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from judge.statistics import ALPHA, Estimate, PairedTest, holm, mcnemar, papers_
 
 Direction = Literal["better", "worse", "undecided"]
 
-#: What a settled paper is worth to a.
+#: The score of an outcome.
 WORTH: Mapping[str, float] = {"win": 1.0, "tie": 0.5, "lose": 0.0}
-#: Strata with fewer papers are resampled together: a paper alone in one would never vary.
+#: Strata with fewer papers are resampled together: a stratum of one paper would never vary.
 MIN_STRATUM = 5
 
 
@@ -33,7 +33,7 @@ class Ballot:
 
 @dataclass(frozen=True)
 class PaperOutcome:
-    """What became of a paper; `inconsistent` when the two orders named different winners."""
+    """The outcome of a paper; `inconsistent` when the two orders had different winners."""
 
     outcome: Outcome
     inconsistent: bool = False
@@ -80,7 +80,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class PositionBias:
-    """How a judge that saw both orders treats the order.
+    """Effect of the order of the reviews on a judge that saw both orders.
 
     `consistent`: share of papers with the same verdict in both; `first_preferred`: share of decided
     answers that went to the review shown first, 0.5 when position does not matter.
@@ -91,14 +91,14 @@ class PositionBias:
 
 
 def complete(ballots: Sequence[Ballot]) -> bool:
-    """Whether a paper is judged: by counting, in both orders, or with an unreadable answer."""
+    """Whether a paper is fully judged: by counts, in both orders, or by an unreadable answer."""
     seen = {ballot.shown_first for ballot in ballots}
     unreadable = any(ballot.outcome == "invalid" for ballot in ballots)
     return unreadable or "neither" in seen or seen == {"a", "b"}
 
 
 def combine_orders(ballots: Sequence[Ballot]) -> PaperOutcome:
-    """Settle a paper: won if won every time; a win and a tie, and opposites, are a tie."""
+    """Combine the answers on a paper; a win and a tie, and a win and a loss, are a tie."""
     outcomes = {ballot.outcome for ballot in ballots}
     if "invalid" in outcomes or not outcomes:
         return PaperOutcome("invalid")
@@ -110,7 +110,7 @@ def combine_orders(ballots: Sequence[Ballot]) -> PaperOutcome:
 def count_wins(
     settled: Sequence[PaperOutcome], strata: Sequence[Hashable] | None = None
 ) -> WinRates:
-    """Count settled papers, one each; invalid ones are counted and otherwise left out."""
+    """Count the outcomes of papers; invalid ones are counted and otherwise ignored."""
     valid = [i for i, paper in enumerate(settled) if paper.outcome != "invalid"]
     tally = Counter(settled[i].outcome for i in valid)
     win, tie, lose = tally["win"], tally["tie"], tally["lose"]
@@ -146,9 +146,10 @@ def _direction(rates: WinRates, p_holm: float) -> Direction:
 
 
 def papers_needed(rates: WinRates, gate: float, rows: int) -> int | None:
-    """Count the papers that would show on which side of the gate the score lies, in one of `rows`.
+    """The number of papers that would decide on which side of the gate one of `rows` scores is.
 
-    None of nothing, and when the score is the gate. More than there are: those have not decided.
+    None without papers, and when the score equals the gate. Always more papers than there are, as
+    these have not decided.
     """
     score = rates.score.value
     if not rates.n or score == gate:
@@ -159,7 +160,7 @@ def papers_needed(rates: WinRates, gate: float, rows: int) -> int | None:
 
 
 def position(papers: Sequence[Sequence[Ballot]]) -> PositionBias | None:
-    """Look at the papers judged in both orders; None when there are none."""
+    """The position bias over the papers judged in both orders; None when there are none."""
     both = [
         ballots
         for ballots in papers
@@ -175,6 +176,6 @@ def position(papers: Sequence[Sequence[Ballot]]) -> PositionBias | None:
 
 
 def merge_small(strata: Sequence[Hashable]) -> list[Hashable]:
-    """Put the papers of strata under MIN_STRATUM into one."""
+    """Merge the strata of fewer than MIN_STRATUM papers into one."""
     sizes = Counter(strata)
     return [stratum if sizes[stratum] >= MIN_STRATUM else None for stratum in strata]

@@ -1,4 +1,4 @@
-"""Geometry of the win/tie/lose bars."""
+"""Layout of the win/tie/lose bar charts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from judge.win_rates import WinRates
 
 @dataclass(frozen=True)
 class ChartLayout:
-    """Measures of a chart in SVG units: labels stand beside the bars, or above them."""
+    """Dimensions of a chart in SVG units; labels are beside the bars, or above them."""
 
     width: int
     label_width: int
@@ -19,21 +19,21 @@ class ChartLayout:
 
     @property
     def stacked(self) -> bool:
-        """Whether labels stand above their bars."""
+        """Whether labels are above their bars."""
         return self.label_width == 0
 
 
-#: For a desk and for a phone, whose text must not shrink with the drawing.
+#: For desktop screens and for phones, on which the text must not shrink with the drawing.
 WIDE = ChartLayout(width=860, label_width=230, row_height=54)
 NARROW = ChartLayout(width=344, label_width=0, row_height=76)
-#: Room on the right for the figures, in the wide layout.
+#: Space on the right for the figures, in the wide layout.
 _FIGURES = 150
 _BAR_HEIGHT = 22
 
 
 @dataclass(frozen=True)
 class Segment:
-    """One colour of a bar: kind is win, tie or lose."""
+    """One colour of a bar; `kind` is win, tie or lose."""
 
     kind: str
     x: float
@@ -43,7 +43,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Bar:
-    """A row: its segments, and its score with the interval on the same axis."""
+    """A row: its segments, and its score with the interval, on the same axis."""
 
     label: str
     y: float
@@ -57,7 +57,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing of bars; the middle of the axis is where neither is better."""
+    """A chart of bars; neither rival is better at the middle of the axis."""
 
     layout: ChartLayout
     height: int
@@ -68,24 +68,24 @@ class Chart:
 
     @property
     def middle(self) -> float:
-        """The place of 50 %."""
+        """The position of 50 %."""
         return (self.left + self.right) / 2
 
 
 def chart(rows: Sequence[tuple[str, WinRates]], layout: ChartLayout) -> Chart:
-    """Lay out a bar a row, the last one being the total; rows without papers are left out."""
+    """Lay out one bar per row, the last one being the total; skip rows without papers."""
     left = float(layout.label_width)
     right = float(layout.width - (0 if layout.stacked else _FIGURES))
-    told = [(label, each) for label, each in rows if each.n]
+    shown = [(label, each) for label, each in rows if each.n]
     return Chart(
         layout=layout,
-        height=len(told) * layout.row_height + 24,
+        height=len(shown) * layout.row_height + 24,
         left=left,
         right=right,
         bar_height=_BAR_HEIGHT,
         bars=tuple(
-            _bar(label, each, left, right, place * layout.row_height, place == len(told) - 1)
-            for place, (label, each) in enumerate(told)
+            _bar(label, each, left, right, row * layout.row_height, row == len(shown) - 1)
+            for row, (label, each) in enumerate(shown)
         ),
     )
 

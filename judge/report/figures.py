@@ -1,4 +1,4 @@
-"""The figures of a report, worked out from a stored comparison."""
+"""The figures of a report, computed from a stored comparison."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from models.text.aspects import ASPECT_SETS
 
 #: Order of the methods in tables; those of language models come after these.
 _METHODS = (HEADLINE, MATCH)
-#: Who is counted against what, in the order of the tables.
+#: Roles of `MatchCount`, in the order of the tables.
 ROLES = ("a", "b", "null_a", "null_b", "ceiling")
 
 
@@ -63,10 +63,10 @@ class SizeFigures:
 
 @dataclass(frozen=True)
 class MethodFigures:
-    """Standing by one way of judging: `aspects` by key, `total` for whole reviews.
+    """Win rates by one method: `aspects` by key, `total` for whole reviews.
 
     `a_items` and `b_items` are the mean numbers of items judged; None where nothing is counted.
-    `repeated`: share of answers that a second asking confirmed.
+    `repeated` is the share of answers that were the same when the question was repeated.
     """
 
     method: str
@@ -82,7 +82,7 @@ class MethodFigures:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Cohen's kappa of two ways of judging over the papers that both decided or tied."""
+    """Cohen's kappa of two methods over the papers that are valid by both."""
 
     one: str
     other: str
@@ -91,7 +91,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class ComparisonFigures:
-    """All figures of a comparison. `outcomes` maps a paper to its settled whole-review verdicts."""
+    """All figures of a comparison. `outcomes` are {paper: {method: whole-review outcome}}."""
 
     record: ComparisonRecord
     n_papers: int
@@ -106,19 +106,19 @@ class ComparisonFigures:
 
     @property
     def aspect_keys(self) -> tuple[str, ...]:
-        """Every aspect that any side's reviews have, in the order of the prompts."""
+        """All aspects of any side's reviews, in the order of the aspect sets."""
         met = dict.fromkeys(key for size in self.sizes for key in size.aspects)
         known = [key for chosen in ASPECT_SETS.values() for key in chosen.keys]
         return tuple(sorted(met, key=lambda key: known.index(key) if key in known else len(known)))
 
     @property
     def headline(self) -> MethodFigures | None:
-        """The method that the claim is made by: hits at equal item counts, else the first."""
+        """The method on which claims rest: hits at equal item counts, else the first method."""
         return next(iter(self.methods), None)
 
     @property
     def disagreements(self) -> tuple[str, ...]:
-        """Methods whose whole-review score lies on the other side of a half than the headline's."""
+        """Methods whose whole-review score is on the other side of 0.5 than the headline's."""
         if self.headline is None:
             return ()
         side = self.headline.total.score.value - 0.5
@@ -128,8 +128,10 @@ class ComparisonFigures:
 
     @property
     def bracketed(self) -> bool | None:
-        """Whether each rival's recall lies between its own at chance and people's; None when one of
-        these is missing."""
+        """Whether each rival's recall is between the levels of chance and of people.
+
+        None when one of these is missing.
+        """
         found = {o.role: o.metrics["recall"].value for o in self.overlaps if o.cut == "full"}
         if not {"a", "b", "null_a", "null_b", "ceiling"} <= found.keys():
             return None
@@ -137,7 +139,7 @@ class ComparisonFigures:
 
 
 def figures(record: ComparisonRecord) -> ComparisonFigures:
-    """Work out every figure of a comparison."""
+    """Compute all figures of a comparison."""
     papers = [paper for paper in record.papers if paper.excluded is None and paper.matched]
     included = {paper.id: paper for paper in papers}
     verdicts = [v for v in record.verdicts if v.paper_id in included]
@@ -161,7 +163,7 @@ def figures(record: ComparisonRecord) -> ComparisonFigures:
 
 
 def decisions(comparisons: Sequence[ComparisonFigures]) -> dict[int, Decision]:
-    """Decide the comparisons of one report by their headlines; those without one are left out."""
+    """Decide the comparisons of one report by their headlines; skip those without one."""
     totals = {each.record.id: each.headline.total for each in comparisons if each.headline}
     return dict(zip(totals, decide(list(totals.values())), strict=True))
 
@@ -175,13 +177,13 @@ def _method(
 ) -> MethodFigures:
     first = [v for v in verdicts if v.repetition == 0]
     whole = [v for v in first if v.aspect is None]
-    # Where neither rival ever wrote an item, all papers are ties that say nothing.
+    # Where neither rival has an item, all papers are meaningless ties.
     said = [v for v in first if (v.a_items, v.b_items) != (0, 0)]
     aspects = dict.fromkeys(v.aspect for v in said if v.aspect is not None)
     return MethodFigures(
         method=method,
-        total=_standing(whole, papers),
-        aspects={key: _standing([v for v in first if v.aspect == key], papers) for key in aspects},
+        total=_win_rates(whole, papers),
+        aspects={key: _win_rates([v for v in first if v.aspect == key], papers) for key in aspects},
         a_items=_average(v.a_items for v in whole),
         b_items=_average(v.b_items for v in whole),
         a_hits=_average(v.a_score for v in whole),
@@ -191,14 +193,14 @@ def _method(
     )
 
 
-def _standing(verdicts: Sequence[VerdictRecord], papers: Mapping[int, PaperRecord]) -> WinRates:
+def _win_rates(verdicts: Sequence[VerdictRecord], papers: Mapping[int, PaperRecord]) -> WinRates:
     ballots = _ballots(verdicts)
     strata = [(papers[paper_id].venue, papers[paper_id].decision) for paper_id in ballots]
     return count_wins([combine_orders(each) for each in ballots.values()], strata)
 
 
 def _ballots(verdicts: Iterable[VerdictRecord]) -> dict[int, list[Ballot]]:
-    """Ballots by paper; a paper that was asked about in one order only is not judged yet."""
+    """Ballots by paper, without papers that were judged in one order only."""
     found: dict[int, list[Ballot]] = {}
     for verdict in verdicts:
         ballot = Ballot(verdict.shown_first, verdict.outcome)
@@ -207,7 +209,7 @@ def _ballots(verdicts: Iterable[VerdictRecord]) -> dict[int, list[Ballot]]:
 
 
 def _repeated(verdicts: Sequence[VerdictRecord]) -> Estimate | None:
-    """Compare second answers with the first ones to the same question."""
+    """The share of repeated questions with the same answer as the first time."""
     first = {
         (v.paper_id, v.aspect, v.shown_first): v.outcome for v in verdicts if v.repetition == 0
     }
@@ -242,7 +244,7 @@ def _agreements(
 
 
 def _overlaps(counts: Sequence[CountRecord]) -> Iterable[OverlapFigures]:
-    """Every role at both cuts, where there are counts."""
+    """The figures of every role at both cuts, where there are counts."""
     for cut in ("equal", "full"):
         for role in ROLES:
             chosen = [c for c in counts if c.role == role and c.cut == cut]
@@ -271,8 +273,8 @@ def _over_papers(metric: Metric, counts: Sequence[CountRecord]) -> Estimate:
     for count in counts:
         by_paper.setdefault(count.paper_id, []).append(count)
     values = [over_reviewers(metric, list(map(_counted, each))) for each in by_paper.values()]
-    told = [value for value in values if not math.isnan(value)]
-    return bootstrap(mean(told), len(told))
+    known = [value for value in values if not math.isnan(value)]
+    return bootstrap(mean(known), len(known))
 
 
 def _counted(count: CountRecord) -> Overlap:
@@ -286,7 +288,7 @@ def _counted(count: CountRecord) -> Overlap:
 
 
 def _sizes(record: ComparisonRecord, papers: Sequence[PaperRecord]) -> Iterable[SizeFigures]:
-    """Each side whose reviews have items."""
+    """The sizes of each side whose reviews have items."""
     for side, ids in (
         (record.a.label, [paper.a_review_id for paper in papers]),
         (record.b.label, [paper.b_review_id for paper in papers]),
@@ -312,8 +314,8 @@ def _sizes(record: ComparisonRecord, papers: Sequence[PaperRecord]) -> Iterable[
 
 
 def _average(values: Iterable[float | None]) -> float | None:
-    told = [value for value in values if value is not None]
-    return sum(told) / len(told) if told else None
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _tally(values: Iterable[str]) -> dict[str, int]:
@@ -324,5 +326,5 @@ def _tally(values: Iterable[str]) -> dict[str, int]:
 
 
 def config_text(record: ComparisonRecord) -> str:
-    """The judging configuration, for people."""
+    """The judging configuration as indented JSON."""
     return json.dumps(record.config, indent=1, ensure_ascii=False, sort_keys=True)

@@ -1,7 +1,7 @@
 """The report as HTML pages and SVG charts.
 
-Titles and reviews are hostile text: every template is escaped by default, a Content-Security-Policy
-forbids scripts and requests, and control characters are replaced before they reach a page.
+Titles and reviews are untrusted text: templates escape by default, a Content-Security-Policy
+forbids scripts and requests, and control characters are replaced.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from judge.win_rates import Decision
 from resources import package_folder
 
 _TEMPLATES = package_folder("judge.report") / "templates"
-#: Not allowed in XML, and of no use in HTML.
+#: Characters that are not allowed in XML, and useless in HTML.
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]")
 
 
 def index_page(
     comparisons: Sequence[ComparisonFigures], decided: Mapping[int, Decision], *, texts: bool
 ) -> str:
-    """The report's first page; with `texts` it leads to the papers' pages."""
+    """The report's first page, with links to the papers' pages if `texts`."""
     template = _environment().get_template("index.html")
     return template.render(
         comparisons=comparisons, decided=decided, metric_names=list(METRICS), texts=texts
@@ -53,7 +53,7 @@ def paper_page(comparison: ComparisonFigures, paper: PaperRecord, texts: PaperTe
 
 
 def chart_file(comparison: ComparisonFigures, method: MethodFigures) -> str:
-    """One method's bars as an SVG file of its own, light or dark as its viewer is."""
+    """One method's chart as a separate SVG file, light or dark by the viewer's preference."""
     module = _environment().get_template("drawing.svg").module
     record = comparison.record
     title = (
@@ -73,23 +73,23 @@ def bars(method: MethodFigures, layout: ChartLayout) -> Chart:
 
 
 def page_path(paper: PaperRecord, comparison: ComparisonFigures) -> str:
-    """Where a paper's page is, from the report's folder."""
+    """The path of a paper's page, relative to the report's folder."""
     return f"comparison-{comparison.record.id}/paper-{paper.id}.html"
 
 
 def aspect_keys(comparison: ComparisonFigures) -> list[str]:
-    """Every aspect that any side has, in the order of the prompts."""
+    """All aspects of any side, in the order of the aspect sets."""
     return list(comparison.aspect_keys)
 
 
 def compared(comparison: ComparisonFigures) -> list[PaperRecord]:
-    """The papers that figures are made of, by title."""
+    """The papers that the figures are computed from, by title."""
     papers = [p for p in comparison.record.papers if p.excluded is None and p.matched]
     return sorted(papers, key=lambda paper: (paper.title.lower(), paper.id))
 
 
 def _links(texts: PaperTexts) -> dict[int, list[tuple[str, PointMatchRecord]]]:
-    """From each matched point to its partners' places on the page."""
+    """For each matched point, the anchors of its partners on the page."""
     found: dict[int, list[tuple[str, PointMatchRecord]]] = {}
     for row in texts.rows:
         for side, pairs in (("a", row.a), ("b", row.b)):

@@ -17,13 +17,13 @@ from judge.win_rates import Decision
 def document(
     comparisons: Sequence[ComparisonFigures], decided: Mapping[int, Decision]
 ) -> dict[str, Any]:
-    """All figures; what has no value is null. Shares are from 0 to 1."""
+    """All figures as JSON values; NaN is null. Shares are from 0 to 1."""
     found = [_comparison(each, decided.get(each.record.id)) for each in comparisons]
     return {"comparisons": _plain(found)}
 
 
 def markdown(comparisons: Sequence[ComparisonFigures], decided: Mapping[int, Decision]) -> str:
-    """The tables of the report."""
+    """The report as Markdown tables."""
     parts = ["# PK report"]
     for each in comparisons:
         record = each.record
@@ -175,5 +175,5 @@ def _table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
 
 
 def _cell(value: object) -> str:
-    """One line in which nothing is markup."""
+    """One line of text, with Markdown escaped."""
     return re.sub(r"([\\`*_{}\[\]<>#|!])", r"\\\1", re.sub(r"\s+", " ", str(value))).strip()

@@ -104,7 +104,7 @@ def p_value(p: float) -> str:
 
 
 def p_is(p: float) -> str:
-    """A p-value in a sentence."""
+    """A p-value as part of a sentence."""
     return f"p {p_value(p)}" if p < 0.001 else f"p = {p_value(p)}"
 
 

@@ -1,4 +1,4 @@
-"""Writes a report into a folder; knows which files it has and nothing of what is in them."""
+"""Writing of a report's files into a folder."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def write_report(
     *,
     texts: bool = True,
 ) -> list[ComparisonFigures]:
-    """Write index.html, report.md, report.json, charts/ and a page a paper; return the figures.
+    """Write index.html, report.md, report.json, charts/ and one page per paper; return the figures.
 
-    Without `texts` there are no pages of papers, and nothing of a paper but its title. Raises
-    UserError for a comparison that is not there and for a folder that cannot be written.
+    Without `texts` there are no pages of papers, and of a paper only its title is written. Raises
+    UserError for an unknown comparison and for a folder that cannot be written.
     """
     comparisons = [figures(read_comparison(database, each)) for each in dict.fromkeys(ids)]
     decided = decisions(comparisons)

@@ -1,1 +1,1 @@
-"""Whether a judge is right: its matcher and its verdicts held against published labels."""
+"""Validation of the judge: its matcher and verdicts compared with published labels."""

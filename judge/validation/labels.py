@@ -1,6 +1,6 @@
-"""Published labels read from JSON lines, plain or gzipped.
+"""Readers of published labels from JSON lines, plain or gzipped.
 
-Each reader says what of a line it needs and ignores the rest.
+Each reader checks the keys that it needs and ignores others.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Passage:
-    """A review and its rebuttal (APE, Cheng and others 2020); equal keys are one issue."""
+    """A review and its rebuttal (APE, Cheng et al. 2020); equal keys are the same issue."""
 
     paper: str
     review: Mapping[str, str]
@@ -29,7 +29,7 @@ class Passage:
 
 @dataclass(frozen=True)
 class ShippedReview:
-    """What MARG's authors counted for one reference review."""
+    """Metrics published by MARG's authors for one reference review."""
 
     recall: float
     precision: float
@@ -40,8 +40,8 @@ class ShippedReview:
 class Alignment:
     """MARG's result of one system on one paper, for one group of its comments.
 
-    `pairs` holds (reference comment, generated comment) by text: the published ids do not index the
-    lists.
+    `pairs` has (reference comment, generated comment) by text, because the published ids do not
+    index the lists.
     """
 
     paper: str
@@ -146,7 +146,7 @@ def _alignment(line: Mapping[str, Any], group: str) -> Alignment:
 
 
 def _lines(path: Path, needed: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-    """Give the objects of a file. Raises UserError for what is not such a file."""
+    """Yield the objects of a file. Raises UserError for a malformed file."""
     opened = gzip.open if path.suffix == ".gz" else open
     try:
         with opened(path, "rt", encoding="utf-8") as stream:

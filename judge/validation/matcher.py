@@ -1,4 +1,4 @@
-"""The embedding matcher held against APE's and MARG's labels."""
+"""Validation of the embedding matcher against APE's and MARG's labels."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class SystemFigures:
 
 @dataclass(frozen=True)
 class AlignmentFigures:
-    """MARG: pair figures, how far our arithmetic is from the published, and systems compared.
+    """MARG: pair figures, the difference of our metrics from the published ones, and the systems.
 
     `largest_difference` is over recall, precision and pseudo-Jaccard of every reference review.
     `order`: Spearman of the systems' means, ours against published.
@@ -61,15 +61,17 @@ def check_passages(passages: Sequence[Passage], embed: Embed) -> PairFigures:
 
 
 def check_alignments(alignments: Sequence[Alignment], embed: Embed) -> AlignmentFigures:
-    """Hold our arithmetic and our matcher against MARG's published alignments."""
+    """Compare our metrics and our matcher with MARG's published alignments."""
     texts = [t for a in alignments for t in (*a.generated, *(t for r in a.references for t in r))]
     vector = _lookup(texts, embed)
     whole = [alignment for alignment in alignments if alignment.group == ALL]
     systems = sorted({alignment.system for alignment in whole})
     papers = sorted({alignment.paper for alignment in whole})
-    published, ours = (
-        _by_paper_and_system(whole, papers, systems, each)
-        for each in (_published_mean, lambda alignment: _our_mean(alignment, vector))
+    published = _by_paper_and_system(
+        whole, papers, systems, lambda a: [shipped.pseudo_jaccard for shipped in a.shipped]
+    )
+    ours = _by_paper_and_system(
+        whole, papers, systems, lambda a: [_our_jaccard(r, a, vector) for r in a.references]
     )
     return AlignmentFigures(
         pairs=pair_figures(_alignment_pairs(whole, vector)),
@@ -89,7 +91,7 @@ def published_overlap(alignment: Alignment, references: Sequence[str]) -> Overla
     hits_reference, hits_generated = ({pair[side] for pair in pairs} for side in (0, 1))
     return Overlap(
         *(len(references), len(alignment.generated), len(hits_reference), len(hits_generated)),
-        # Not published, and of no use to the metrics that are compared.
+        # Not published, and not used by the compared metrics.
         n_pairs=0,
     )
 
@@ -127,14 +129,6 @@ def _every_pair(alignment: Alignment) -> Iterator[tuple[str, str]]:
                 yield reference, generated
 
 
-def _published_mean(alignment: Alignment) -> float:
-    return float(np.mean([shipped.pseudo_jaccard for shipped in alignment.shipped]))
-
-
-def _our_mean(alignment: Alignment, vector: dict[str, Similarities]) -> float:
-    return float(np.mean([_our_jaccard(r, alignment, vector) for r in alignment.references]))
-
-
 def _our_jaccard(
     references: Sequence[str], alignment: Alignment, vector: dict[str, Similarities]
 ) -> float:
@@ -152,11 +146,13 @@ def _by_paper_and_system(
     alignments: Sequence[Alignment],
     papers: Sequence[str],
     systems: Sequence[str],
-    value: Callable[[Alignment], float],
+    values: Callable[[Alignment], Sequence[float]],
 ) -> Floats:
+    """The mean of an alignment's values over its reference reviews, as (papers, systems)."""
     table = np.full((len(papers), len(systems)), np.nan)
     for alignment in alignments:
-        table[papers.index(alignment.paper), systems.index(alignment.system)] = value(alignment)
+        cell = papers.index(alignment.paper), systems.index(alignment.system)
+        table[cell] = np.mean(values(alignment))
     return table
 
 

@@ -1,7 +1,7 @@
-"""How well similarities tell pairs that say the same from pairs that do not.
+"""How well similarities separate pairs that say the same from others.
 
-The threshold is chosen on one half of the papers and judged on the other; the halves are cut by a
-hash of the paper's id, so that they stay the same whatever else is in the file.
+The threshold is chosen on one half of the papers and evaluated on the other. A paper's half depends
+on the hash of its id alone.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class PairFigures:
     `auc`, the chance that a pair that is the same scores above one that is not, and `spearman`, of
     score and label, need no threshold and are over all pairs. `kappa`, agreement with the labels,
     and `f1` are at the threshold, over the `n_reported` pairs of the half it was not chosen on.
-    `midpoint` and `slope` are of the logistic curve from score to likelihood on the first half,
-    `miscalibration` how far it is from the shares of the other, on average.
+    `midpoint` and `slope` are those of the logistic curve from score to probability on the first
+    half, `miscalibration` is its expected calibration error on the other.
     """
 
     n: int
@@ -55,7 +55,7 @@ class PairFigures:
 
 
 def pair_figures(pairs: LabelledPairs) -> PairFigures:
-    """Choose the threshold on one half, judge it on the other. UserError when one is empty."""
+    """Choose the threshold on one half, evaluate it on the other. UserError for an empty half."""
     chosen, reported = (_half(pairs, which) for which in (False, True))
     for half in (chosen, reported):
         if len(set(half.same)) < 2:
@@ -95,7 +95,7 @@ def is_reported(paper: str) -> bool:
 
 
 def best_threshold(scores: Floats, same: Sequence[bool]) -> float:
-    """The score at which F1 is highest, to two decimals: finer is not worth its noise."""
+    """The score at which F1 is highest, to two decimals: finer differences are noise."""
     candidates = np.unique(np.round(scores, 2))
     return float(candidates[int(np.argmax(_f1_at(scores, same, candidates)))])
 
@@ -103,7 +103,7 @@ def best_threshold(scores: Floats, same: Sequence[bool]) -> float:
 def likelihood_curve(scores: Floats, same: Sequence[bool]) -> tuple[float, float]:
     """Midpoint and slope of the logistic curve of greatest likelihood (Platt 1999).
 
-    The labels are smoothed as Platt does, so that the slope is finite for separable ones too.
+    The labels are smoothed as in Platt's paper, so that the slope is finite for separable ones too.
     """
     n_same = sum(same)
     yes, no = (n_same + 1) / (n_same + 2), 1 / (len(same) - n_same + 2)

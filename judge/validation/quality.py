@@ -1,4 +1,4 @@
-"""A large model's verdicts held against people's ratings of reviews.
+"""Validation of a large model's verdicts against people's ratings of reviews.
 
 Two reviews of one paper whose rated quality differs clearly are shown in both orders.
 """
@@ -17,7 +17,7 @@ from judge.statistics import Estimate, share
 from judge.validation.labels import RatedReview
 from judge.win_rates import WORTH, Ballot, PaperOutcome, combine_orders
 
-#: Points of 100 by which rated quality must differ: below that people do not agree either.
+#: Points of 100 by which rated quality must differ: below that, people do not agree either.
 GAP = 15.0
 _SLOTS = ("A", "B", "Tie")
 _INSTRUCTION = """\
@@ -90,26 +90,26 @@ def check_quality(pairs: Sequence[RatedPair], model_client: ModelClient) -> Qual
 
 
 def quality_figures(pairs: Sequence[RatedPair], settled: Sequence[PaperOutcome]) -> QualityFigures:
-    """Hold verdicts, seen from each pair's first review, against the ratings."""
-    told = [(p, s) for p, s in zip(pairs, settled, strict=True) if s.outcome != "invalid"]
-    worth = [WORTH[s.outcome] for _, s in told]
-    right = [w if p.difference > 0 else 1 - w for w, (p, _) in zip(worth, told, strict=True)]
-    winners = [(s.outcome == "win", p.difference > 0) for p, s in told if s.outcome != "tie"]
-    papers = list(dict.fromkeys(p.first.paper for p, _ in told))
-    groups = [papers.index(p.first.paper) for p, _ in told]
-    differences = [p.difference for p, _ in told]
+    """Compare verdicts, from the side of each pair's first review, with the ratings."""
+    valid = [(p, s) for p, s in zip(pairs, settled, strict=True) if s.outcome != "invalid"]
+    worth = [WORTH[s.outcome] for _, s in valid]
+    right = [w if p.difference > 0 else 1 - w for w, (p, _) in zip(worth, valid, strict=True)]
+    winners = [(s.outcome == "win", p.difference > 0) for p, s in valid if s.outcome != "tie"]
+    papers = list(dict.fromkeys(p.first.paper for p, _ in valid))
+    groups = [papers.index(p.first.paper) for p, _ in valid]
+    differences = [p.difference for p, _ in valid]
     kappa = cohen_kappa([a for a, _ in winners], [b for _, b in winners]) if winners else None
     empty = Estimate(float("nan"), float("nan"), float("nan"), 0)
     return QualityFigures(
-        n=len(told),
+        n=len(valid),
         papers=len(papers),
-        invalid=len(pairs) - len(told),
-        accuracy=bootstrap(over_groups(mean(right), groups), len(papers)) if told else empty,
+        invalid=len(pairs) - len(valid),
+        accuracy=bootstrap(over_groups(mean(right), groups), len(papers)) if valid else empty,
         decided=share(sum(a == b for a, b in winners), len(winners)),
-        consistent=share(sum(not s.inconsistent for _, s in told), len(told)),
+        consistent=share(sum(not s.inconsistent for _, s in valid), len(valid)),
         kappa=bootstrap(kappa, len(winners)) if kappa else empty,
         spearman=bootstrap(over_groups(spearman(worth, differences), groups), len(papers))
-        if told
+        if valid
         else empty,
     )
 

@@ -1,9 +1,8 @@
-"""People's reviews held against other papers' reviews: a judge that is right prefers the paper's
-own.
+"""Validation against reviews of other papers: the judge must prefer the paper's own review.
 
 One review of a paper and one of another paper are the rivals, the paper's other reviews the
-reference; who hits more at equal item counts wins, as in a PK. The threshold is chosen on training
-papers, by counted hits of one cut, and figures are of the others.
+reference; the one with more hits at equal item counts wins, as in a PK. The threshold is chosen on
+training papers, by the hits of one cut; the figures are those of held-out papers.
 """
 
 from __future__ import annotations
@@ -27,9 +26,9 @@ from judge.statistics import Estimate
 from judge.validation.labels import ReviewedPaper
 from judge.validation.matcher import Embed
 
-#: Thresholds that are tried; closer ones differ by chance.
+#: Thresholds to try; closer ones differ by chance.
 _THRESHOLDS = tuple(round(0.30 + 0.01 * step, 2) for step in range(21))
-#: Strangers that a review meets where one alone would be too much a matter of luck.
+#: Reviews of other papers that each review is compared with, where one alone would be too noisy.
 _STRANGERS = 5
 
 Vectors = Similarities
@@ -84,7 +83,7 @@ def check_strangers(
     embed: Embed,
     in_use: float,
 ) -> StrangerFigures:
-    """Choose the threshold on the training papers, tell figures of the held-out ones."""
+    """Choose the threshold on the training papers and compute the figures of the held-out ones."""
     learnt = cases(training, embed, every=True)
     chosen = _choose(learnt)
     repeated = cases(held_out, embed, strangers=_STRANGERS)
@@ -126,14 +125,14 @@ def _case(paper: str, place: int, own: Sequence[Vectors], others: Sequence[Vecto
 
 
 def judged(case: Case, threshold: float) -> str:
-    """The PK's verdict."""
+    """The outcome by the PK's rule."""
     own, stranger = _matched_reviews(case, threshold)
     found = {verdict.method: verdict.outcome for verdict in verdicts(own, stranger, ())}
     return found[HEADLINE]
 
 
 def counted(case: Case, threshold: float) -> str:
-    """Who hits more points when the longer review is cut once."""
+    """The outcome by hits when the longer review is cut once."""
     rivals = _matched_reviews(case, threshold)
     n = min(len(rival.points) for rival in rivals)
     own, stranger = (r.union(equal_cut(r.points, n, r.paper)).hits_reference for r in rivals)
@@ -143,7 +142,7 @@ def counted(case: Case, threshold: float) -> str:
 def tally(
     of: Sequence[Case], threshold: float, outcome: Callable[[Case, float], str] = judged
 ) -> WinTally:
-    """Count who wins under a threshold."""
+    """Count the outcomes under a threshold."""
     outcomes = [outcome(case, threshold) for case in of]
     count = Counter(outcomes)
     places = {paper: place for place, paper in enumerate(dict.fromkeys(c.paper for c in of))}
@@ -156,7 +155,7 @@ def tally(
 
 
 def _choose(training: Sequence[Case]) -> WinTally:
-    """The threshold with the most wins; the middle one of several."""
+    """The threshold with the most wins, the middle one of several."""
     tallies = [tally(training, threshold, counted) for threshold in _THRESHOLDS]
     most = max(each.win for each in tallies)
     best = [each for each in tallies if each.win == most]
@@ -183,5 +182,5 @@ def _matched_review(case: Case, generated: Vectors, threshold: float) -> Matched
 
 
 def _points(n: int) -> list[StoredPoint]:
-    """Points without a text: what they say lies in their vectors."""
+    """Points without a text, as the vectors hold their content."""
     return [StoredPoint(place, 0, place, None, "") for place in range(n)]

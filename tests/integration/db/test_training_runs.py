@@ -19,7 +19,7 @@ def start(database: Database) -> int:
 
 def test_a_name_is_given_to_one_run(database: Database) -> None:
     start(database)
-    with pytest.raises(UserError, match="knows a training run spring already"):
+    with pytest.raises(UserError, match="There is a training run spring already"):
         start(database)
 
 
