@@ -98,12 +98,12 @@ def _compare(options: dict[str, Any], model: Any, *, judged: bool, as_json: bool
 
 
 def _print(found: Any, problems: list[str], *, as_json: bool) -> None:
-    from commands.comparison_table import rows, sentences
+    from commands.judge_tables import comparison_rows, comparison_sentences
 
     if as_json:
-        echo_json(rows(found))
+        echo_json(comparison_rows(found))
     else:
-        for line in sentences(found):
+        for line in comparison_sentences(found):
             click.echo(line)
     _report(problems)
 
@@ -141,7 +141,7 @@ def calibrate_command(as_json: bool, **options: Any) -> None:
     Missing reviews are written through the queue, by reviewers called NAME~MODE-C; they may also
     have been imported under these names.
     """
-    from commands.calibration_table import plot, rows, table
+    from commands.judge_tables import calibration_plot, calibration_rows, calibration_table
     from judge.calibration import MODES, CalibrationRequest, calibrate, read_coefficients
     from judge.selecting import select_papers
     from settings import get_settings
@@ -157,11 +157,11 @@ def calibrate_command(as_json: bool, **options: Any) -> None:
     )
     found = calibrate(ready_database(), get_settings(), request, progress)
     if as_json:
-        echo_json(rows(found))
+        echo_json(calibration_rows(found))
         return
-    click.echo(table(found))
+    click.echo(calibration_table(found))
     click.echo()
-    click.echo(plot(found))
+    click.echo(calibration_plot(found))
     click.echo(f"Closest to {found.reference.label}: {found.best.setting.label}.")
 
 
@@ -193,62 +193,14 @@ def checkpoints_command(as_json: bool, **options: Any) -> None:
     papers through the queue, under the name NAME~RUN-STEP, and is held against the one of the least
     validation loss at equal item counts. The same command run again goes on where it stopped.
     """
-    from commands.checkpoint_table import rows, sentences
+    from commands.judge_tables import checkpoint_rows, checkpoint_sentences
     from judge.checkpoint_choice import CheckpointRequest, choose
     from settings import get_settings
 
     found = choose(ready_database(), get_settings(), CheckpointRequest(**options), progress)
     if as_json:
-        echo_json(rows(found))
+        echo_json(checkpoint_rows(found))
     else:
-        for sentence in sentences(found, options["reviewer"]):
+        for sentence in checkpoint_sentences(found, options["reviewer"]):
             click.echo(sentence)
     _report(found.problems)
-
-
-@click.command("eval", short_help="Is NEW better than its rivals, held against human reviews?")
-@click.argument("new")
-@click.option("--against", "rivals", multiple=True, required=True, metavar="OLD", help="A rival.")
-@click.option(
-    "--reference", default="human", show_default=True, metavar="R", help="Whose points are true."
-)
-@click.option(
-    "--gate",
-    default=50.0,
-    show_default=True,
-    type=click.FloatRange(0, 100),
-    help="Score in percent that every lower bound must pass; from 50 on NEW must be better.",
-)
-@click.option("--max-usd", type=click.FloatRange(min=0), help="Refuse dearer reviews by API.")
-@click.option("--equal", is_flag=True, help="The judge sees as many points of each.")
-@paper_options
-@matcher_options
-@model_options
-@json_option
-def eval_(new: str, as_json: bool, **options: Any) -> None:
-    """Is NEW better than its rivals, held against human reviews?
-
-    Missing reviews are written through the queue, then everything is matched, and judged when a
-    model is named. Better and worse are said where p is at most 0.05, adjusted by Holm's method
-    over the rivals. Exit 0 when the gate is passed against every rival, else 4.
-    """
-    from commands.evaluation import run
-    from settings import get_settings
-
-    allow = options["allow_external"]
-    model = judge_options(options, equal=options.pop("equal"))
-    found, problems = run(
-        ready_database(), get_settings(), new, options, model, progress, allow_external=allow
-    )
-    if as_json:
-        from commands.evaluation import rows
-
-        echo_json(rows(found, options["gate"]))
-    else:
-        from commands.evaluation import line
-
-        for finding in found:
-            click.echo(line(finding, options["gate"]))
-    for sentence in problems:
-        click.echo(f"referee: {sentence}", err=True)
-    sys.exit(0 if all(finding.passed for finding in found) else 4)

@@ -1,8 +1,9 @@
-"""`referee data merge`: parse, call, print."""
+"""`referee data merge`: merge the human reviews of each paper into one."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,6 +11,12 @@ from commands.database import ready_database
 from commands.options import json_option
 from commands.output import echo_json, progress
 from errors import UserError
+
+if TYPE_CHECKING:
+    from db.batch_progress import BatchStatus
+    from db.session import Database
+    from trainer.data.merge_inputs import MergeInput
+    from trainer.data.merge_jobs import Cost, MergePlan
 
 source_option = click.option(
     "--source", "sources", multiple=True, metavar="NAME", help="Only papers of this source."
@@ -48,97 +55,68 @@ def merge(
     as_json: bool,
 ) -> None:
     """Merge the human reviews of each paper into one, by aspect."""
+    from db import batch_progress
+    from settings import get_settings
+    from trainer.data import merge_jobs
     from trainer.data.merge_inputs import merge_inputs
 
-    database = ready_database()
+    database, settings = ready_database(), get_settings()
     inputs = merge_inputs(database, sources)
     if engine == "structured":
-        _merge_structured(database, inputs, names, as_json=as_json)
+        chosen = names or ("merged-structured-7", "merged-structured-4")
+        _merge_structured(database, inputs, chosen, as_json=as_json)
         return
     if len(names) > 1:
         raise UserError("Jobs are one reviewer's: name a single --reviewer.")
     name = names[0] if names else f"merged-{engine}-7"
-    found = _plan(database, inputs, name, batch_name, allow_external)
-    click.echo(f"{name}: {len(found.todo)} papers to merge, {found.cached} merged before", err=True)
-    click.echo(f"estimate, at most: {found.estimate}", err=True)
-    if dry_run or not found.todo:
-        echo_json(found.to_json()) if as_json else None
+    version, config = merge_jobs.model_merger(
+        database, name, settings, allow_external=allow_external
+    )
+    plan = merge_jobs.plan(database, inputs, version, config, batch_name)
+    click.echo(f"{name}: {len(plan.todo)} papers to merge, {plan.cached} merged before", err=True)
+    click.echo(f"estimate, at most: {plan.estimate}", err=True)
+    if dry_run or not plan.todo:
+        echo_json(plan.to_json()) if as_json else None
         return
-    _queue_merges(database, found, name, allow_external, wait=wait, as_json=as_json)
-
-
-def _plan(
-    database: Any, inputs: Any, name: str, batch_name: str | None, allow_external: bool
-) -> Any:
-    from dispatch import roster
-    from settings import get_settings
-    from trainer.data.merge_jobs import plan
-
-    version, config = roster.resolve(database, name)
-    if config.kind != "merged" or not (config.base or config.endpoint):
-        raise UserError(f"{name} is not a merged reviewer with a model.")
-    roster.check_may_send(config, get_settings(), allow_external)
-    return plan(database, inputs, version, config, batch_name)
-
-
-def _queue_merges(
-    database: Any, found: Any, name: str, allow_external: bool, *, wait: bool, as_json: bool
-) -> None:
-    from functools import partial
-
-    from db import batch_progress
-    from dispatch import roster
-    from dispatch.submission import doorbell_for
-    from dispatch.waiting import wait_for_batch
-    from settings import get_settings
-    from trainer.data.merge_jobs import cost, submit
-
-    settings = get_settings()
-    version, config = roster.resolve(database, name)
-    ring = partial(doorbell_for, settings)
-    notified = submit(database, found, version, allow_external=allow_external, doorbell_for=ring)
-    if not notified:
+    if not merge_jobs.submit(database, plan, version, settings, allow_external=allow_external):
         click.echo("referee: No broker was reached; a worker will find the jobs.", err=True)
     if wait:
-        patience = settings.lease_seconds
-        with progress("merging") as advance:
-            wait_for_batch(
-                database,
-                found.batch,
-                queue=version.queue,
-                progress=advance,
-                stall_seconds=patience,
-            )
-    status = batch_progress.status(database, found.batch)
-    spent = cost(config, status.prompt_tokens, status.output_tokens)
+        _wait(database, plan.batch, version.queue, settings.lease_seconds)
+    status = batch_progress.status(database, plan.batch)
+    spent = merge_jobs.cost(config, status.prompt_tokens, status.output_tokens)
+    _print(plan, status, spent, as_json=as_json)
+
+
+def _wait(database: Database, batch: str, queue: str, stall_seconds: float) -> None:
+    from dispatch.waiting import wait_for_batch
+
+    with progress("merging") as advance:
+        wait_for_batch(database, batch, queue=queue, progress=advance, stall_seconds=stall_seconds)
+
+
+def _print(plan: MergePlan, status: BatchStatus, spent: Cost, *, as_json: bool) -> None:
     if as_json:
-        echo_json(found.to_json() | {"counts": status.counts, "spent": vars(spent)})
+        echo_json(plan.to_json() | {"counts": status.counts, "spent": vars(spent)})
     else:
-        click.echo(f"Batch {found.batch}: {status.state}, {_in_words(status.counts)}.")
+        shown = ("succeeded", "failed", "running", "queued")
+        counts = ", ".join(f"{status.counts[s]} {s}" for s in shown if status.counts[s])
+        click.echo(f"Batch {plan.batch}: {status.state}, {counts}.")
         click.echo(f"spent on accepted answers: {spent}")
     if status.counts["failed"]:
-        hint = f"`referee retry {found.batch}` tries them again"
+        hint = f"`referee retry {plan.batch}` tries them again"
         click.echo(f"referee: {status.counts['failed']} merges failed: {hint}.", err=True)
         raise click.exceptions.Exit(1)
 
 
-def _in_words(counts: dict[str, int]) -> str:
-    shown = ("succeeded", "failed", "running", "queued")
-    return ", ".join(f"{counts[state]} {state}" for state in shown if counts[state])
-
-
-def _merge_structured(database: Any, inputs: Any, names: tuple[str, ...], *, as_json: bool) -> None:
-    from dispatch import roster
-    from trainer.data.merge_structured import merge_structured, tables
+def _merge_structured(
+    database: Database, inputs: Sequence[MergeInput], names: Sequence[str], *, as_json: bool
+) -> None:
+    from trainer.data.merge_structured import merge_structured, structured_mergers, tables
     from trainer.data.text_table import print_tables
 
-    chosen = names or ("merged-structured-7", "merged-structured-4")
-    mergers = [roster.resolve(database, name) for name in chosen]
-    for version, config in mergers:
-        if config.kind != "merged" or config.base or config.endpoint:
-            raise UserError(f"{version.name} does not merge without a model.")
+    mergers = structured_mergers(database, names)
     with progress("merging") as advance:
-        done = merge_structured(database, inputs, [version for version, _ in mergers], advance)
+        done = merge_structured(database, inputs, mergers, advance)
     if as_json:
         echo_json([vars(each) for each in done])
     else:

@@ -6,13 +6,14 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from db.reviews import ReviewView
 from models.text.aspects import ASPECT_SETS, EMPTY_LINE, Aspect
 
 _WIDTH = 100
 
 
 class ItemLike(Protocol):
-    """An item, whoever keeps it."""
+    """An item of a review: as parsed, or as stored."""
 
     @property
     def aspect(self) -> str: ...
@@ -20,6 +21,12 @@ class ItemLike(Protocol):
     def title(self) -> str: ...
     @property
     def text(self) -> str: ...
+
+
+def stored_review_text(review: ReviewView) -> str:
+    """A review of the database with its reviewer, version and id as caption."""
+    caption = f"{review.reviewer}, version {review.version}, review {review.id}"
+    return review_text(caption, review.items, review.empty_aspects, review.unplaced)
 
 
 def review_text(

@@ -1,4 +1,4 @@
-"""The `train` command: parse, call, print."""
+"""`referee train`: train an adapter by a recipe."""
 
 from __future__ import annotations
 
@@ -16,12 +16,10 @@ from commands.options import json_option
 from commands.output import ProgressBar, echo_json
 
 if TYPE_CHECKING:
-    from db.schema_training import RunState
-    from db.session import Database
     from trainer.qlora.distributed import Processes
     from trainer.qlora.recipe import Recipe
     from trainer.qlora.training_loop import ProgressListener
-    from trainer.qlora.training_run import RunOptions, TrainingResult, TrainingRun
+    from trainer.qlora.training_run import RunOptions, TrainingResult
 
 
 @click.command(short_help="Train an adapter.")
@@ -84,36 +82,29 @@ def train(
     )
     processes = init_processes()
     try:
-        trained, registered = _train(recipe, options, processes)
+        trained = _train(recipe, options, processes)
     finally:
         processes.close()
     if processes.first:
-        _print(trained, options, registered, as_json)
+        _print(trained, options, as_json=as_json)
 
 
-def _train(
-    recipe: Recipe, options: RunOptions, processes: Processes
-) -> tuple[TrainingResult, bool]:
-    """Carry the run out; also says whether the adapter is in the database."""
-    from trainer.qlora.progress_reports import DatabaseListener, ListenerGroup, TensorBoardListener
+def _train(recipe: Recipe, options: RunOptions, processes: Processes) -> TrainingResult:
+    from trainer.qlora.progress_reports import ListenerGroup
+    from trainer.qlora.recorded_run import train_and_record
     from trainer.qlora.training_run import TrainingRun
 
     if not processes.first:
-        return TrainingRun(recipe, options, processes).train(ListenerGroup([])), False
+        return TrainingRun(recipe, options, processes).train(ListenerGroup([]))
     database = ready_database()
     run = TrainingRun(recipe, options, processes)
-    with _on_stderr() as shown:
-        shown.on_message(run.choices)
-        run_id = _register_run(database, run)
-        listeners = [shown, DatabaseListener(database, run_id)]
-        if TensorBoardListener.available():
-            listeners.append(TensorBoardListener(options.folder / "tensorboard"))
-        return _run_and_record(database, run_id, run, ListenerGroup(listeners))
+    with _progress() as listener:
+        return train_and_record(database, run, listener)
 
 
 @contextmanager
-def _on_stderr() -> Iterator[ProgressListener]:
-    """A bar on a terminal, lines elsewhere."""
+def _progress() -> Iterator[ProgressListener]:
+    """Show progress on stderr: a bar on a terminal, lines elsewhere."""
     from trainer.qlora.progress_reports import PlainTextListener, ProgressBarListener
 
     if sys.stderr.isatty():
@@ -123,54 +114,7 @@ def _on_stderr() -> Iterator[ProgressListener]:
         yield PlainTextListener()
 
 
-def _register_run(database: Database, run: TrainingRun) -> int:
-    """The run's number in the database."""
-    from db import training_runs
-
-    name = run.options.name
-    known = training_runs.resume_run(database, name, run.step) if run.options.resume else None
-    return known or training_runs.start_run(
-        database,
-        name,
-        config=run.recipe.to_json(),
-        dataset_sha256=run.dataset.card.sha256,
-        versions=run.versions,
-    )
-
-
-def _run_and_record(
-    database: Database, run_id: int, run: TrainingRun, listener: ProgressListener
-) -> tuple[TrainingResult, bool]:
-    from db import training_runs
-
-    try:
-        trained = run.train(listener)
-    except BaseException:
-        training_runs.end_run(database, run_id, "failed")
-        raise
-    adapters = [trained.adapter, *trained.candidates] if trained.adapter else []
-    registered = all(_register(database, folder) for folder in adapters) and bool(adapters)
-    state: RunState = "succeeded" if trained.outcome.finished else "stopped"
-    training_runs.end_run(database, run_id, state, trained.adapter_sha256)
-    return trained, registered
-
-
-def _register(database: Database, folder: Path) -> bool:
-    """Put the adapter into the database, from where workers fetch it.
-
-    The registry belongs to the workers; here alone, where commands are put together, the two meet.
-    """
-    import importlib
-
-    try:
-        registry = importlib.import_module("dispatch.adapter_registry")
-    except ModuleNotFoundError:
-        return False
-    registry.register(database, folder)
-    return True
-
-
-def _print(trained: TrainingResult, options: RunOptions, registered: bool, as_json: bool) -> None:
+def _print(trained: TrainingResult, options: RunOptions, *, as_json: bool) -> None:
     position = trained.outcome.position
     if as_json:
         echo_json(
@@ -182,7 +126,7 @@ def _print(trained: TrainingResult, options: RunOptions, registered: bool, as_js
                 "validation_loss": trained.validation_loss,
                 "adapter": trained.adapter and str(trained.adapter),
                 "adapter_sha256": trained.adapter_sha256,
-                "registered": registered,
+                "registered": bool(trained.adapters),
                 "candidates": [str(folder) for folder in trained.candidates],
             }
         )
@@ -192,8 +136,7 @@ def _print(trained: TrainingResult, options: RunOptions, registered: bool, as_js
         return
     loss = "" if trained.validation_loss is None else f", loss {trained.validation_loss:.4f}"
     click.echo(f"Adapter {trained.adapter_sha256} of step {trained.step}{loss}: {trained.adapter}")
-    if registered:
-        click.echo(f"Use it: referee adapter promote {trained.adapter_sha256} --reviewer NAME")
+    click.echo(f"Use it: referee adapter promote {trained.adapter_sha256} --reviewer NAME")
     if trained.candidates:
         n = len(trained.candidates)
         click.echo(f"Choose among {n}: referee judge checkpoints {options.name} --reviewer NAME")

@@ -34,15 +34,24 @@ def workers(ctx: click.Context, as_json: bool) -> None:
 
 
 def _line(node: Any) -> str:
-    from commands.batch_table import ago
     from settings import get_settings
 
-    seen = f"last seen {ago(node.age_s)}"
+    seen = f"last seen {_ago(node.age_s)}"
     if node.age_s > get_settings().lease_seconds:
         seen += ": dead or cut off"
     papers = f"{node.running} of {node.slots} slots busy"
     line = f"{node.name}: {node.queue}, {papers}, {node.state}, {seen}"
     return line if node.complaint is None else f"{line}\n    {node.complaint}"
+
+
+def _ago(seconds: float) -> str:
+    """How long ago something was, in words."""
+    if seconds < 2:
+        return "just now"
+    units = ((86400, "days"), (3600, "hours"), (60, "minutes"), (1, "seconds"))
+    # From two on in each unit, so that there is no plural to get wrong.
+    size, unit = next((size, unit) for size, unit in units if seconds >= 2 * size)
+    return f"{seconds // size:.0f} {unit} ago"
 
 
 @workers.command()

@@ -73,6 +73,17 @@ def stored(name: str, settings: Settings) -> ReviewerConfig | None:
     return None if version is None else configurations.from_json(version.config)
 
 
+def find_config(name: str, settings: Settings) -> ReviewerConfig:
+    """The configuration of a reviewer: shipped with Referee, or stored in the database.
+
+    Needs no broker, and no database for a shipped reviewer. UserError when there is none.
+    """
+    config = shipped(name) or stored(name, settings)
+    if config is None:
+        raise UserError(f"There is no reviewer {name!r}. {known()}")
+    return config
+
+
 def known(database: Database | None = None) -> str:
     """A sentence that names the known reviewers."""
     names = set(configurations.builtin())

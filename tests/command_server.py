@@ -30,7 +30,7 @@ from subprocesses import python_command
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Imported before the first command, besides each command's own module.
-_PACKAGES = ("db", "papers", "worker")
+_PACKAGES = ("commands", "db", "dispatch", "papers", "worker")
 _MODULES = (
     *("alembic.command", "celery.app.amqp", "kombu.transport.redis", "psycopg", "redis.asyncio"),
     *("rich.console", "rich.table", "rich.live", "rich.progress", "sqlalchemy.dialects.postgresql"),

@@ -7,17 +7,21 @@ reviewer version has merged before is not merged again.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from db import batch_papers, batch_records, corpus
 from db.batch_papers import NewPaper
-from db.batch_records import Batch, BatchOptions
+from db.batch_records import BatchOptions
 from db.paper_contents import contents_by_id
 from db.reviewers import ReviewerVersion
 from db.session import Database
+from dispatch import roster
+from dispatch.submission import doorbell_for
+from errors import UserError
 from models.text.reviewer import ReviewerConfig
+from settings import Settings
 from trainer.data.merge_inputs import MergeInput
 
 #: Characters a token, for an estimate without the endpoint's tokenizer: English prose has about
@@ -59,6 +63,20 @@ class MergePlan:
         }
 
 
+def model_merger(
+    database: Database, name: str, settings: Settings, *, allow_external: bool
+) -> tuple[ReviewerVersion, ReviewerConfig]:
+    """The merged reviewer of this name, which merges with a model.
+
+    UserError when it is another kind of reviewer, or when reviews may not be sent to its endpoint.
+    """
+    version, config = roster.resolve(database, name)
+    if config.kind != "merged" or not (config.base or config.endpoint):
+        raise UserError(f"{name} is not a merged reviewer with a model.")
+    roster.check_may_send(config, settings, allow_external)
+    return version, config
+
+
 def plan(
     database: Database,
     inputs: Sequence[MergeInput],
@@ -93,14 +111,14 @@ def submit(
     database: Database,
     planned: MergePlan,
     merger: ReviewerVersion,
+    settings: Settings,
     *,
     allow_external: bool,
-    doorbell_for: Callable[[Batch], Callable[[int], bool]],
 ) -> bool:
     """Queue the plan's jobs, a chunk a transaction; False if no broker could be notified."""
     options = BatchOptions(allow_external=allow_external)
     batch = batch_records.open_batch(database, planned.batch, merger, options)
-    announce, announced = doorbell_for(batch), True
+    announce, announced = doorbell_for(settings, batch), True
     for start in range(0, len(planned.todo), CHUNK):
         chunk = planned.todo[start : start + CHUNK]
         added = batch_papers.add_papers(database, batch, _jobs(database, chunk))

@@ -14,7 +14,9 @@ from db.imports import FrozenReview, import_reviews
 from db.paper_contents import PaperContent, contents_by_id
 from db.reviewers import ReviewerVersion
 from db.session import Database
+from dispatch import roster
 from dispatch.progress import Progress
+from errors import UserError
 from models.text import gate
 from models.text.aspects import ASPECT_SETS, AspectSet
 from models.text.gate import GateConfig
@@ -46,6 +48,15 @@ class Merged:
     def total(self) -> int:
         """Papers that have a merged review now."""
         return self.new + self.known
+
+
+def structured_mergers(database: Database, names: Sequence[str]) -> list[ReviewerVersion]:
+    """The merged reviewers of these names. UserError for one that needs a model."""
+    mergers = [roster.resolve(database, name) for name in names]
+    for version, config in mergers:
+        if config.kind != "merged" or config.base or config.endpoint:
+            raise UserError(f"{version.name} does not merge without a model.")
+    return [version for version, _ in mergers]
 
 
 def merge_structured(

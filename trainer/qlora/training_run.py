@@ -78,6 +78,11 @@ class TrainingResult:
     adapter_sha256: str | None
     candidates: tuple[Path, ...] = ()
 
+    @property
+    def adapters(self) -> tuple[Path, ...]:
+        """The folders of all adapters that the run wrote."""
+        return (self.adapter, *self.candidates) if self.adapter else ()
+
 
 class TrainingRun:
     """A run that is ready to train. UserError when recipe, data set and reviewer do not fit."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from commands.calibration_table import plot, rows, table
+from commands.judge_tables import calibration_plot, calibration_rows, calibration_table
 from db.completion import NewItem
 from db.imports import FrozenReview, import_reviews
 from db.session import Database
@@ -69,9 +69,9 @@ def test_the_setting_closest_to_people_is_chosen(database: Database, tmp_path: P
     assert (suppressed.distance, suppressed.shape.variance_items) == (0.0, 0.0)
     # At equal counts both say what people say, with four items of their six
     assert off.f1 == suppressed.f1 == pytest.approx(2 * 4 / (4 + 6))
-    assert [row["label"] for row in rows(found)] == ["people", "off", "logit 0.8"]
-    assert "logit 0.8" in table(found)
-    assert "rejection: share of reviews" in plot(found)
+    assert [row["label"] for row in calibration_rows(found)] == ["people", "off", "logit 0.8"]
+    assert "logit 0.8" in calibration_table(found)
+    assert "rejection: share of reviews" in calibration_plot(found)
 
 
 @ONE_DATABASE

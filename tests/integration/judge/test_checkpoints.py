@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from commands.checkpoint_table import rows, sentences
+from commands.judge_tables import checkpoint_rows, checkpoint_sentences
 from db import adapters
 from db.adapters import NewAdapter
 from db.comparisons import papers_of
@@ -101,13 +101,16 @@ def test_the_checkpoint_that_says_what_people_say_is_chosen(
     assert not found.problems
     assert found.incumbent.step == 1
     assert found.best.step == 2
-    told = {row["step"]: row for row in rows(found)}
+    told = {row["step"]: row for row in checkpoint_rows(found)}
     assert (told[2]["win"], told[2]["n"], told[2]["score"]) == (4, 4, 1.0)
     assert (told[3]["tie"], told[3]["score"], told[3]["chosen"]) == (4, 0.5, False)
     assert told[1]["comparison"] is None
     assert [paper.excluded for paper, _ in papers_of(database, told[2]["comparison"])] == [None] * 4
     best = found.best.adapter_sha256
-    assert f"step 2. Use it: referee adapter promote {best[:12]}" in sentences(found, "demo-7")[-1]
+    assert (
+        f"step 2. Use it: referee adapter promote {best[:12]}"
+        in checkpoint_sentences(found, "demo-7")[-1]
+    )
 
 
 @ONE_DATABASE

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, insert, select
 
-from commands.evaluation import line
-from commands.evaluation import rows as rows_of
+from commands.judge_tables import evaluation_line, evaluation_rows
 from db.comparison_records import read_comparison
 from db.comparisons import Side
 from db.imports import FrozenReview, import_reviews
@@ -256,8 +255,8 @@ def test_an_evaluation_of_which_nothing_could_be_matched_is_undecided(
     (finding,), problems = evaluate(database, Settings(home=home), request, quietly)
     assert len(problems) == 6
     assert (finding.n, finding.passed, finding.direction) == (0, False, "undecided")
-    assert line(finding, 50.0) == "undecided against noise v1: no paper could be matched"
-    (row,) = rows_of([finding], 50.0)
+    assert evaluation_line(finding, 50.0) == "undecided against noise v1: no paper could be matched"
+    (row,) = evaluation_rows([finding], 50.0)
     assert (row["score"], row["p_holm"], row["methods"]) == (None, None, [])
 
 
@@ -279,13 +278,15 @@ def test_what_the_rivals_number_leaves_undecided_does_not_pass_the_gate(
     # Then the intervals are the same, above the gate, and the number of rivals decides
     assert alone.low == among.low > 0.5
     assert (alone.direction, alone.passed, alone.papers_needed) == ("better", True, None)
-    assert line(alone, 50.0).startswith("better than noise v1: score 100.0 %")
+    assert evaluation_line(alone, 50.0).startswith("better than noise v1: score 100.0 %")
     assert {other.direction for other in others} == {"undecided"}
     assert (among.direction, among.passed) == ("undecided", False)
     assert (among.p_holm, among.papers_needed) == (pytest.approx(4 * alone.p_holm), 7)
-    assert "undecided against noise v1" in line(among, 50.0)
-    assert "p = 0.062 (Holm), n 6" in line(among, 50.0)
-    assert "does not pass the gate of 50; about 7 papers would decide" in line(among, 50.0)
+    assert "undecided against noise v1" in evaluation_line(among, 50.0)
+    assert "p = 0.062 (Holm), n 6" in evaluation_line(among, 50.0)
+    assert "does not pass the gate of 50; about 7 papers would decide" in evaluation_line(
+        among, 50.0
+    )
     # And a gate below a half asks for the interval alone
     (lower, *_), _ = evaluate(database, settings, replace(request, gate=40.0), quietly)
     assert (lower.direction, lower.passed) == ("undecided", True)

@@ -1,0 +1,49 @@
+"""`referee import`: import reviews that were written elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from commands.database import ready_database
+
+
+@click.group("import", short_help="Import reviews that were written elsewhere.")
+def import_() -> None:
+    """Import what was written elsewhere."""
+
+
+@import_.command("reviews")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--reviewer",
+    "reviewer_name",
+    required=True,
+    metavar="NAME",
+    help="Name under which the reviews are kept.",
+)
+@click.option(
+    "--format",
+    "file_format",
+    required=True,
+    type=click.Choice(["openai-batch", "referee", "text"]),
+    help="OpenAI Batch output, `referee export --format jsonl`, or {custom_id, text} lines.",
+)
+@click.option(
+    "--aspects",
+    type=click.Choice(["7", "4"]),
+    default="7",
+    show_default=True,
+    help="How the texts are divided.",
+)
+def import_reviews(file: Path, reviewer_name: str, file_format: str, aspects: str) -> None:
+    """Import reviews of papers that are in the database already, matched by custom_id."""
+    from dispatch.review_import import import_file
+
+    done = import_file(ready_database(), file, file_format, reviewer_name, aspects)
+    click.echo(f"{done.imported} reviews imported, {done.known} known already.")
+    for sentence in done.problems:
+        click.echo(f"referee: {sentence}", err=True)
+    if done.problems:
+        raise click.exceptions.Exit(1)

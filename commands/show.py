@@ -1,0 +1,41 @@
+"""`referee show`: print the reviews of a paper."""
+
+from __future__ import annotations
+
+import click
+
+from commands.database import ready_database
+from commands.options import json_option
+from commands.output import echo_json
+from errors import UserError
+
+
+@click.command(short_help="Show the reviews of a paper.")
+@click.argument("id", metavar="ID")
+@click.option("--raw", is_flag=True, help="The model's answer as it came.")
+@json_option
+def show(id: str, raw: bool, as_json: bool) -> None:
+    """Show the reviews of a paper by aspect.
+
+    ID is a custom_id, the beginning of a paper's sha256, a paper's id or a review's id.
+    """
+    from commands.review_text import stored_review_text
+    from db.documents import paper_document, review_document
+    from db.reviews import find
+
+    papers = find(ready_database(), id)
+    if not papers:
+        raise UserError(f"There is no paper or review {id!r}.")
+    if as_json:
+        documents = [
+            {"paper": paper_document(p), "reviews": [review_document(r) for r in p.reviews]}
+            for p in papers
+        ]
+        echo_json(documents[0] if len(documents) == 1 else {"papers": documents})
+        return
+    for paper in papers:
+        click.echo(f"{paper.title}\n{paper.sha256[:12]}\n")
+        for review in paper.reviews:
+            click.echo(review.raw if raw else stored_review_text(review))
+        if not paper.reviews:
+            click.echo("No review yet.")
