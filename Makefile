@@ -5,7 +5,7 @@ VENV   := .venv
 TEST_PROCESSES ?= 2
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-FILES  := cli.py settings.py errors.py resources.py subprocesses.py adapters configs examples commands dispatch papers models worker judge db trainer migrations tests benchmarks docs
+FILES  := cli.py settings.py errors.py resources.py subprocesses.py adapters configs examples commands dispatch papers models worker judge db trainer migrations tests testing benchmarks docs
 
 .PHONY: help setup demo test lint fix siege siege-short scale fleet wheel bench bench-data check-parse docs compose-check gpu-test clean
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from benchmarks import PROJECT_ROOT
 from benchmarks.measured import paper_texts, report
 from models.engines.generate import GenerateEngine
 from models.grammar.token_tables import GrammarTables
@@ -22,9 +21,10 @@ from models.text.aspects import FOUR, SEVEN
 from models.text.parsing import parse
 from models.text.reviewer import ReviewerConfig
 from models.weights.loading import load
-from tests.small_models import small_model_folder
-from tests.tokenizers import TOKENIZERS
-from tests.unit.generation.random_reviews import batches, generate, random_model
+from testing import ROOT
+from testing.random_reviews import batches, generate, random_model
+from testing.small_models import small_model_folder
+from testing.tokenizers import TOKENIZERS
 
 
 @dataclass
@@ -92,7 +92,7 @@ def open_engine(config: ReviewerConfig) -> GenerateEngine:
         template=config.template or "",
         device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
     )
-    adapter = PROJECT_ROOT / "adapters" / config.name
+    adapter = ROOT / "adapters" / config.name
     return GenerateEngine(loaded, find_adapter=lambda _: adapter)
 
 

@@ -22,7 +22,6 @@ from typing import Any
 import yaml
 from sqlalchemy import text
 
-from benchmarks import PROJECT_ROOT
 from benchmarks.llama_shape import (
     ANSWER_TOKENS,
     LENGTHS,
@@ -30,14 +29,15 @@ from benchmarks.llama_shape import (
     Papers,
     write_random_llama,
 )
-from benchmarks.tokenizer import tokenizer_file
 from db import worker_nodes
 from db.session import open_database
 from models.text import reviewer
 from models.text.reviewer import MAX_PROMPT_TOKENS
 from models.weights.store import load_tokenizer
 from subprocesses import python_command
-from tests.servers import Valkey
+from testing import ROOT
+from testing.servers import Valkey
+from testing.tokenizers import tokenizer_file
 
 #: The reviewer of every measurement.
 REVIEWER = "bench"
@@ -122,7 +122,7 @@ class Installation:
         done = subprocess.run(
             python_command("cli", *arguments),
             env=self._env(),
-            cwd=PROJECT_ROOT,
+            cwd=ROOT,
             capture_output=True,
             text=True,
             check=False,
@@ -137,7 +137,7 @@ class Installation:
         done = subprocess.run(
             command,
             env=self._env(),
-            cwd=PROJECT_ROOT,
+            cwd=ROOT,
             stdout=subprocess.PIPE,
             text=True,
             check=True,
@@ -154,7 +154,7 @@ class Installation:
             process = subprocess.Popen(
                 python_command("cli", "worker", "--reviewer", REVIEWER, *chosen, *options),
                 env=self._env(),
-                cwd=PROJECT_ROOT,
+                cwd=ROOT,
                 stdout=out,
                 stderr=out,
             )
@@ -216,7 +216,7 @@ class Installation:
 
     def _env(self) -> dict[str, str]:
         base = {k: v for k, v in os.environ.items() if not k.startswith("REFEREE_")}
-        path = f"{PROJECT_ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+        path = f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
         return base | {"REFEREE_HOME": str(self.home), "PYTHONPATH": path} | self.environment
 
 
@@ -267,7 +267,7 @@ def _write_model(scratch: Path, tokenizer: Path | None, shape: Shape) -> None:
     """Write random weights in a process of its own: this one must hold no memory of a GPU."""
     folder = scratch / "model"
     if shape.tiny:
-        from tests.small_models import write_tiny_llama
+        from testing.small_models import write_tiny_llama
 
         write_tiny_llama(folder, "llama31")
         return

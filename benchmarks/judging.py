@@ -18,7 +18,6 @@ from pathlib import Path
 
 from sqlalchemy import func, select
 
-from benchmarks import PROJECT_ROOT
 from benchmarks.measured import report
 from db import migrate, reviewers
 from db.comparison_records import read_comparison
@@ -36,10 +35,11 @@ from judge.point_extraction import ParsedPoints
 from judge.report.figures import figures
 from models.engines import sentence_embedding
 from models.text.aspects import SEVEN
+from testing import ROOT
 
 #: Words an item: the median of the small reviewer's, and of merged human ones.
 ITEM_WORDS = 30
-DOCUMENTS = [PROJECT_ROOT / "README.md", *(PROJECT_ROOT / "docs").glob("*.md")]
+DOCUMENTS = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
 #: Prose only: commands and tables have several times as many tokens a word.
 _WORDS = re.findall(
     r"(?<!\S)[A-Za-z][a-z]*[.,;]?(?!\S)", " ".join(path.read_text() for path in sorted(DOCUMENTS))

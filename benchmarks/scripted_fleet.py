@@ -18,12 +18,12 @@ from typing import Literal
 
 import psutil
 
-from benchmarks import PROJECT_ROOT
 from db import migrate, worker_nodes
 from db.session import Database, open_database
 from settings import Settings
 from subprocesses import python_command
-from tests.servers import Postgres, Valkey, postgres
+from testing import ROOT
+from testing.servers import Postgres, Valkey, postgres
 
 DatabaseKind = Literal["sqlite", "postgresql"]
 
@@ -55,7 +55,7 @@ class ScriptedFleet:
     def working(self, workers: int, slots: int, seconds: float) -> Iterator[None]:
         """Run workers until the block ends; a paper takes `seconds`."""
         scripted = {
-            "REFEREE_ENGINE": "tests.scripted_engine:make",
+            "REFEREE_ENGINE": "testing.scripted_engine:make",
             "SCRIPTED_SLOTS": str(slots),
             "SCRIPTED_SECONDS": str(seconds),
         }
@@ -65,7 +65,7 @@ class ScriptedFleet:
                 subprocess.Popen(
                     command,
                     env=os.environ | self.environment | scripted,
-                    cwd=PROJECT_ROOT,
+                    cwd=ROOT,
                     stdout=log,
                     stderr=log,
                 )
@@ -97,7 +97,7 @@ def fleet(kind: DatabaseKind) -> Iterator[ScriptedFleet]:
             "REFEREE_HOME": str(home),
             "REFEREE_BROKER_URL": broker.url,
             "REFEREE_DATABASE_URL": url,
-            "PYTHONPATH": str(PROJECT_ROOT),
+            "PYTHONPATH": str(ROOT),
             "OMP_NUM_THREADS": "1",
         }
         yield ScriptedFleet(home, broker, server, database, environment)

@@ -26,8 +26,8 @@ from models.text.aspects import EMPTY_LINE, SEVEN
 from models.text.generation import ReviewRequest, Suppression
 from models.text.prompt import build_prompt
 from models.weights.loading import LoadedModel, load
-from tests.small_models import small_model_folder
-from tests.tokenizers import TOKENIZERS
+from testing.small_models import small_model_folder
+from testing.tokenizers import TOKENIZERS
 
 COEFFICIENTS = (1.0, 0.95, 0.8, 0.5)
 MODES: tuple[Literal["probability", "logit"], ...] = ("probability", "logit")

@@ -27,7 +27,6 @@ from bitsandbytes.nn import Linear4bit
 from benchmarks.adapters import write_adapter
 from benchmarks.llama_shape import ANSWER_TOKENS, LLAMA31_8B, TINY, Papers, write_random_llama
 from benchmarks.measured import report, save
-from benchmarks.tokenizer import tokenizer_file
 from models.engines.capacity import limit_gpu_memory
 from models.engines.continuous import ContinuousEngine
 from models.engines.options import EngineOptions
@@ -39,6 +38,7 @@ from models.text.generation import Generation, ReviewRequest
 from models.text.reviewer import builtin
 from models.text.reviewer import load as load_reviewer
 from models.weights.loading import LoadedModel, Weights, load
+from testing.tokenizers import tokenizer_file
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 #: Bytes that are copied, and sides of the matrices that are multiplied, to see what a card can do.

@@ -24,7 +24,7 @@ from benchmarks.llama_shape import LLAMA31_8B, TINY, write_random_llama
 from benchmarks.measured import report, save
 from benchmarks.training_measures import samples, summary, wait
 from models.weights.store import is_complete
-from tests.small_models import byte_tokenizer
+from testing.small_models import byte_tokenizer
 
 if TYPE_CHECKING:
     from models.weights.loading import LoadedModel

@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.measured import data_folder, report
 from subprocesses import python_command
-from tests.small_models import small_model_folder
+from testing.small_models import small_model_folder
 
 SETS = ("iclr2017", "treereview")
 

@@ -23,12 +23,11 @@ import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
-from pathlib import Path
 from typing import IO, NoReturn
 
 from subprocesses import python_command
+from testing import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 #: Imported before the first command, besides each command's own module.
 _PACKAGES = ("commands", "db", "dispatch", "papers", "worker")
 _MODULES = (

@@ -19,7 +19,7 @@ from models.kernels.device_support import AttentionChoice, Precision
 from models.text.aspects import FOUR, SEVEN
 from models.text.generation import Engine, ReviewRequest, Suppression
 from models.weights.loading import LoadedModel, load
-from tests.small_models import FAMILIES
+from testing.small_models import FAMILIES
 
 #: Seconds after which a future that has not ended is a failure.
 DEADLINE = 120.0

@@ -24,11 +24,11 @@ from db.schema import BatchRow, Job, JobEvent, JobState
 from db.session import Database, open_database
 from db.worker_nodes import listing
 from subprocesses import python_command
+from testing import ROOT
 from tests.command_server import RunningCommand, command_server
 
 Process = subprocess.Popen[bytes] | RunningCommand
 Streams = tuple[IO[bytes], IO[bytes], IO[bytes]]
-ROOT = Path(__file__).resolve().parent.parent
 #: Short times, so that a lease runs out within a test.
 FAST = {
     "REFEREE_LEASE_SECONDS": "3",
@@ -36,7 +36,7 @@ FAST = {
     "REFEREE_RETRY_SECONDS": "0.1",
     "REFEREE_DRAIN_SECONDS": "2",
 }
-SCRIPTED = {"REFEREE_ENGINE": "tests.scripted_engine:make"}
+SCRIPTED = {"REFEREE_ENGINE": "testing.scripted_engine:make"}
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:

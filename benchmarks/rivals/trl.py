@@ -20,7 +20,7 @@ from transformers import (
 from trl import SFTConfig, SFTTrainer
 
 from benchmarks.training_measures import samples, summary, wait
-from tests.small_models import byte_tokenizer
+from testing.small_models import byte_tokenizer
 from trainer.data.pair_encoding import Sample
 
 

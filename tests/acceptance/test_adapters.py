@@ -10,11 +10,11 @@ import pytest
 import yaml
 
 from models.text import reviewer as configurations
+from testing.servers import Valkey
+from testing.small_models import write_tiny_llama
 from tests.adapters import write_adapter
 from tests.conftest import PostgresServer
-from tests.servers import Valkey
 from tests.site import FAST, Site, write_papers
-from tests.small_models import write_tiny_llama
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ import pytest
 
 import cli
 from models.text.aspects import SEVEN
-from tests.site import FAST, ROOT, SCRIPTED, Site, write_papers
+from testing import ROOT
+from tests.site import FAST, SCRIPTED, Site, write_papers
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
+from testing.small_models import install_embedding_model
 from tests.chat_server import fuller_review_wins, serve_chat
 from tests.integration.judge.rivals import ECHOES, NOISE, POINTS
 from tests.site import FAST, SCRIPTED, Site, write_papers
-from tests.small_models import install_embedding_model
 
 #: The fewest of which all won are no longer chance: the mid-p of 5 wins is 0.031, of 4 0.063.
 N_PAPERS = 5

@@ -11,8 +11,9 @@ import pytest
 
 from models.text.aspects import SEVEN
 from models.text.parsing import is_strict
-from tests.site import ROOT, Process, Site
-from tests.small_models import small_model_folder
+from testing import ROOT
+from testing.small_models import small_model_folder
+from tests.site import Process, Site
 
 ABSTRACTS = {
     "graphs": "We study message passing on sparse graphs and show that depth hurts accuracy.",

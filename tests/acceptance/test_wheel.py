@@ -15,11 +15,11 @@ import pytest
 
 from db.session import open_database
 from models.text import reviewer
+from testing import ROOT
 from tests.comparisons import store_comparison
-from tests.site import ROOT
 
 #: Folders of the checkout with Python files that are not part of the program.
-_NOT_INSTALLED = {"tests", "benchmarks", "docs"}
+_NOT_INSTALLED = {"tests", "testing", "benchmarks", "docs"}
 _NOT_COPIED = (".*", "build", "dist", "datasets", "*.egg-info", "__pycache__")
 #: Modules of others that a working directory may shadow: those of a starting child process, of
 #: Celery's configuration and of the engine.
@@ -90,7 +90,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installa
     # A folder that a .pth file names has its own .pth files ignored, so an editable installation
     # of the checkout among these packages has no effect.
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    shutil.copy(ROOT / "tests" / "scripted_engine.py", packages)
+    shutil.copy(ROOT / "testing" / "scripted_engine.py", packages)
     for name in (*_top_level(wheel), *_OTHERS):
         (work / name).mkdir(parents=True)
         (work / name / "__init__.py").write_text(_HOSTILE)

@@ -31,6 +31,7 @@ from models.kernels.paged_cache import FP8, CacheKind, CacheShape, PagedCache
 from models.text.aspects import FOUR, SEVEN
 from models.text.generation import ReviewRequest
 from models.weights.loading import LoadedModel, load
+from testing.small_models import small_base, small_model_folder, write_tiny_llama
 from tests.engine_cases import (
     LLAMA31,
     REQUEST,
@@ -39,7 +40,6 @@ from tests.engine_cases import (
     mixed_requests,
     write_adapters,
 )
-from tests.small_models import small_base, small_model_folder, write_tiny_llama
 
 pytestmark = [
     pytest.mark.gpu,

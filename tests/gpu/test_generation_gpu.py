@@ -15,7 +15,7 @@ from models.grammar.sampling import gumbel
 from models.grammar.token_tables import GrammarTables, advance, initial_state
 from models.text.aspects import FOUR, SEVEN
 from models.text.generation import ReviewRequest, Suppression
-from tests.tokenizers import sentencepiece
+from testing.tokenizers import sentencepiece
 from tests.unit.generation.decoding import decode
 
 pytestmark = [

@@ -13,7 +13,7 @@ from models.kernels.device_support import choose_attention
 from models.text import reviewer
 from models.text.parsing import parse
 from models.weights.loading import LoadedModel, Weights, load
-from tests.small_models import FAMILIES, write_tiny_llama
+from testing.small_models import FAMILIES, write_tiny_llama
 
 pytestmark = [
     pytest.mark.gpu,

@@ -9,7 +9,7 @@ import torch
 
 from models.kernels.device_support import Precision
 from models.weights.loading import load
-from tests.small_models import FAMILIES, write_tiny_llama
+from testing.small_models import FAMILIES, write_tiny_llama
 from trainer.data.pair_encoding import Sample
 from trainer.qlora.activation_checkpointing import RecomputePlan
 from trainer.qlora.causal_attention import choose_attention

@@ -31,8 +31,9 @@ from dispatch.doorbell import MAX_WAITING_MESSAGES, QueueDoorbell, ring
 from dispatch.one_client import KeepOneClient
 from dispatch.submission import doorbell_for
 from settings import Settings
-from tests.servers import frozen
-from tests.site import ROOT, wait_until
+from testing import ROOT
+from testing.servers import frozen
+from tests.site import wait_until
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from models.text.aspects import FOUR
 from models.text.generation import ReviewRequest, Suppression
 from models.text.parsing import parse
 from models.weights.loading import LoadedModel
+from testing.small_models import write_tiny_llama
 from tests.engine_cases import (
     GREEDY,
     REQUEST,
@@ -34,7 +35,6 @@ from tests.engine_cases import (
     write_adapters,
 )
 from tests.site import wait_until
-from tests.small_models import write_tiny_llama
 
 #: Seconds after which a future that has not ended is a failure.
 DEADLINE = 120.0

@@ -16,9 +16,9 @@ from db.session import Database
 from dispatch.app import make_app
 from dispatch.doorbell import Announcer
 from settings import Settings
+from testing.scripted_engine import ScriptedEngine
+from testing.servers import Valkey, frozen
 from tests.integration.db.content import QUEUE, claim_one, paper, submit
-from tests.scripted_engine import ScriptedEngine
-from tests.servers import Valkey, frozen
 from tests.site import wait_until
 from worker.database_liveness import DatabaseLiveness
 from worker.engines import LocalEngines

@@ -12,7 +12,7 @@ import pytest
 
 from errors import MissingPart
 from models.weights import store
-from tests.small_models import small_base
+from testing.small_models import small_base
 
 FETCH = """
 import sys

@@ -25,9 +25,9 @@ from models.text import reviewer as configurations
 from models.text.bases import BaseModel
 from models.text.reviewer import ReviewerConfig
 from models.weights.loading import load
+from testing.small_models import write_tiny_llama
 from tests.adapters import change, write_adapter
 from tests.integration.db.content import a_reviewer, paper, submit
-from tests.small_models import write_tiny_llama
 
 BASE = "tiny-llama"
 

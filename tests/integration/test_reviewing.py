@@ -22,8 +22,8 @@ from dispatch import adapter_cache, roster
 from dispatch.adapter_cache import AdapterCache
 from errors import NeverStarted, RetryLater
 from settings import Settings
+from testing.scripted_engine import ScriptedEngine
 from tests.integration.db.content import paper
-from tests.scripted_engine import ScriptedEngine
 from worker.engines import FetchAdapter, LocalEngines
 from worker.in_flight import InFlight
 from worker.keeper import Identity

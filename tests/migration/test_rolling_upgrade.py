@@ -20,9 +20,10 @@ from db import batch_progress, completion, migrate, reconcile
 from db.session import open_database
 from dispatch.broker import serve
 from settings import Settings
+from testing import ROOT
 from tests.conftest import PostgresServer
 from tests.integration.db.content import a_review, claim_one, paper, review_all, states, submit
-from tests.site import FAST, ROOT, SCRIPTED, Site, write_papers
+from tests.site import FAST, SCRIPTED, Site, write_papers
 
 #: What a migration may do while workers of the version before run: they know none of it.
 EXPANDING = {"add_column", "create_table", "create_index"}
@@ -63,6 +64,12 @@ def code_before(tmp_path: Path) -> Path:
     return folder
 
 
+def _scripted_engine(code: Path) -> str:
+    """Versions before the package `testing` have the scripted engine among their tests."""
+    package = "testing" if (code / "testing").is_dir() else "tests"
+    return f"{package}.scripted_engine:make"
+
+
 @pytest.fixture
 def site(postgres_server: PostgresServer, tmp_path: Path) -> Iterator[Site]:
     """A site on a PostgreSQL without any table yet."""
@@ -77,11 +84,13 @@ def test_workers_of_the_version_before_run_on_through_an_upgrade(
     site: Site, code_before: Path, tmp_path: Path
 ) -> None:
     # Given a worker of the version before, on its own schema, at work
-    old = Site(site.home, site.environment, root=code_before)
+    engine = {"REFEREE_ENGINE": _scripted_engine(code_before)}
+    old = Site(site.home, site.environment | engine, root=code_before)
     assert old.run("db", "upgrade").code == 0
     papers = write_papers(tmp_path / "papers", 60)
     with serve(Settings(home=site.home, broker_url="")) as served:
-        site.environment["REFEREE_BROKER_URL"] = served.url
+        for each in (site, old):
+            each.environment["REFEREE_BROKER_URL"] = served.url
         command = ("submit", str(papers), "--batch", "night", "--reviewer", "demo-7")
         assert old.run(*command).code == 0
         worker = old.start("worker", "--reviewer", "demo-7")

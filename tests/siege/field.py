@@ -19,7 +19,7 @@ from db.schema import Job, JobEvent, WorkerNodeRow
 from db.session import Database, DatabaseUnavailable, open_database
 from dispatch import roster
 from models.text.reviewer import builtin, load
-from tests.servers import Postgres, Valkey, postgres
+from testing.servers import Postgres, Valkey, postgres
 from tests.siege.books import Attempt
 from tests.siege.fleet import WorkerFleet, WorkerProcess, freeze, thaw
 from tests.siege.plan import CANCELLED_AT_ONCE

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from subprocesses import python_command
-from tests.site import ROOT
+from testing import ROOT
 
 #: Seconds before a worker that ended is started again.
 RESTART_SECONDS = 1.0

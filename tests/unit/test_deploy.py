@@ -11,7 +11,7 @@ import yaml
 from prometheus_client import REGISTRY
 
 from settings import Settings
-from tests.site import ROOT
+from testing import ROOT
 from worker.metrics import Metrics
 
 DEPLOY = ROOT / "deploy"

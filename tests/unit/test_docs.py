@@ -12,7 +12,7 @@ import pytest
 
 import cli
 from settings import Settings
-from tests.site import ROOT
+from testing import ROOT
 
 PAGES = sorted(
     path.relative_to(ROOT).as_posix()

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.site import ROOT
+from testing import ROOT
 
 
 @pytest.mark.parametrize(("silent_seconds", "code"), [(0.0, 0), (9.0, 70)])

@@ -18,9 +18,9 @@ from judge.calibration import CalibrationRequest, calibrate, read_coefficients
 from judge.selecting import select_papers
 from models.text.aspects import SEVEN
 from settings import Settings
+from testing.small_models import install_embedding_model
 from tests.integration.db.content import content
 from tests.integration.judge.rivals import reviewer
-from tests.small_models import install_embedding_model
 
 ONE_DATABASE = pytest.mark.parametrize("dialect", ["sqlite"])
 REQUEST = CalibrationRequest(

@@ -24,9 +24,9 @@ from models.adapters.adapter_package import prompt_sha256
 from models.text.aspects import SEVEN
 from models.text.templates import TEMPLATES
 from settings import Settings
+from testing.small_models import install_embedding_model
 from tests.integration.db.content import content
 from tests.integration.judge.rivals import ECHOES, NOISE, POINTS, reviewer, write
-from tests.small_models import install_embedding_model
 
 ONE_DATABASE = pytest.mark.parametrize("dialect", ["sqlite"])
 PAPERS = [f"p{i}" for i in range(4)]

@@ -26,7 +26,7 @@ from models.hashes import adapter_sha256
 from models.kernels.device_support import Precision
 from models.text.aspects import FOUR
 from models.weights.loading import load
-from tests.small_models import FAMILIES, write_tiny_llama
+from testing.small_models import FAMILIES, write_tiny_llama
 from trainer.data.dataset import TrainingPair, write
 from trainer.data.dataset_card import Card, CardSource, CutRule
 from trainer.qlora import recipe as recipes

@@ -12,7 +12,7 @@ import torch
 from models.grammar.token_tables import GrammarTables
 from models.text.aspects import FOUR, SEVEN
 from models.text.generation import ReviewRequest
-from tests.tokenizers import TOKENIZERS
+from testing.tokenizers import TOKENIZERS
 
 
 @pytest.fixture(scope="module", autouse=True)

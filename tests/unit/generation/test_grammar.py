@@ -28,7 +28,7 @@ from models.grammar.vocabulary import Vocabulary
 from models.text.aspects import FOUR, SEVEN
 from models.text.generation import ReviewRequest
 from models.text.parsing import parse
-from tests.tokenizers import TOKENIZERS
+from testing.tokenizers import TOKENIZERS
 from tests.unit.generation.conftest import tables_of
 from tests.unit.generation.decoding import decode
 

@@ -20,10 +20,10 @@ from models.grammar.token_tables import GrammarTables, advance, initial_state
 from models.text.aspects import FOUR
 from models.text.generation import ReviewRequest, Suppression
 from models.text.parsing import parse
-from tests.tokenizers import TOKENIZERS
+from testing.random_reviews import batches, generate, random_model
+from testing.tokenizers import TOKENIZERS
 from tests.unit.generation.conftest import tables_of
 from tests.unit.generation.decoding import decode
-from tests.unit.generation.random_reviews import batches, generate, random_model
 
 Make = Callable[..., ReviewRequest]
 

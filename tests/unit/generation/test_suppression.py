@@ -15,7 +15,7 @@ from models.grammar.token_tables import NODE, GrammarTables, advance, initial_st
 from models.grammar.vocabulary import Vocabulary
 from models.text.aspects import FOUR, SEVEN, AspectSet
 from models.text.generation import ReviewRequest, Suppression
-from tests.tokenizers import TOKENIZERS
+from testing.tokenizers import TOKENIZERS
 from tests.unit.generation.conftest import tables_of
 
 Make = Callable[..., ReviewRequest]

@@ -33,7 +33,7 @@ from judge.validation.quality import quality_figures, quality_pairs
 from judge.validation.strangers import check_strangers
 from judge.win_rates import PaperOutcome
 from subprocesses import python_command
-from tests.site import ROOT
+from testing import ROOT
 
 WORDS = ("noise", "proof", "speed", "memory", "figure", "baseline")
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from models.weights.loading import LoadedModel, Weights, load
-from tests.small_models import FAMILIES, write_tiny_llama
+from testing.small_models import FAMILIES, write_tiny_llama
 
 Load = Callable[..., LoadedModel]
 

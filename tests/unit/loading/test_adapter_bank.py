@@ -18,8 +18,8 @@ from models.adapters.adapter_bank import AdapterBank
 from models.hashes import adapter_sha256
 from models.kernels.nf4_product import LowRank
 from models.weights.loading import LoadedModel
+from testing.small_models import write_tiny_llama
 from tests.engine_cases import LLAMA31, load_exact, write_adapters
-from tests.small_models import write_tiny_llama
 
 #: Tokens for which one or the other is cheaper, in layers of 128 and 256 numbers.
 SHORT, LONG = 40, 300

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 from errors import RequestRefused
 from models.hashes import adapter_sha256
 from models.weights.loading import LoadedModel
-from tests.small_models import FAMILIES
+from testing.small_models import FAMILIES
 
 Load = Callable[..., LoadedModel]
 

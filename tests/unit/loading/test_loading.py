@@ -15,7 +15,7 @@ from bitsandbytes.nn import Linear4bit
 from errors import MissingPart, UserError
 from models.kernels.device_support import Precision, choose_precision
 from models.weights.loading import LoadedModel, load
-from tests.small_models import FAMILIES, write_tiny_llama
+from testing.small_models import FAMILIES, write_tiny_llama
 
 Load = Callable[..., LoadedModel]
 CPU = torch.device("cpu")

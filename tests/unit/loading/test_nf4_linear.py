@@ -19,8 +19,8 @@ from models.kernels.nf4_linear import Nf4Linear, replace_linears
 from models.kernels.nf4_product import TABLE_FACTOR, LowRank, LowRankTerm, Nf4Matrix
 from models.kernels.nf4_tiling import BLOCK_WEIGHTS
 from models.weights.loading import load
+from testing.small_models import write_tiny_llama
 from tests.engine_cases import LLAMA31, write_adapters
-from tests.small_models import write_tiny_llama
 
 WIDTH = 128
 OUTPUTS = {"q_proj": 192, "k_proj": 64, "v_proj": 64, "o_proj": 128}

@@ -12,7 +12,7 @@ from torch import Tensor
 from models.weights import quantised_cache
 from models.weights.loading import LoadedModel, Weights, load
 from models.weights.quantised_cache import WeightsCache
-from tests.small_models import FAMILIES, write_tiny_llama
+from testing.small_models import FAMILIES, write_tiny_llama
 
 FAMILY = FAMILIES["llama31"]
 

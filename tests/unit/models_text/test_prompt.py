@@ -14,7 +14,7 @@ from models.text.aspects import FOUR, SEVEN
 from models.text.generation import ReviewRequest
 from models.text.prompt import build_prompt, count_tokens, prompt_messages
 from models.text.templates import TEMPLATES, encode_text
-from tests.tokenizers import llama3, sentencepiece, smollm2
+from testing.tokenizers import llama3, sentencepiece, smollm2
 
 TOKENIZERS = {"llama3": llama3, "chatml": smollm2, "llama2": sentencepiece}
 PAPER = "[TITLE]\nThe paper\n\n[CONTENT]\n" + "the text of the paper. " * 200

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 
 from errors import UserError
 from models.text.templates import CHATML, LLAMA2, LLAMA3, TEMPLATES, Template, encode_text
-from tests.tokenizers import TOKENIZERS
+from testing.tokenizers import TOKENIZERS
 
 FITTING = [(LLAMA3, "llama3"), (CHATML, "smollm2"), (LLAMA2, "sentencepiece")]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from papers.reading import PdfLimits, Reading, discover, read_all
+from testing import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 EXAMPLES = ROOT / "examples" / "papers"
 #: Generous: the machine may be busy.
 LIMITS = PdfLimits(seconds=120)

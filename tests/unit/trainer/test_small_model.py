@@ -9,7 +9,7 @@ from benchmarks.small_model import compare, item_mask
 from models.text.aspects import FOUR
 from models.text.parsing import render
 from models.text.review import Item
-from tests.tokenizers import smollm2
+from testing.tokenizers import smollm2
 from trainer.data.pair_encoding import review_tokens
 
 

@@ -10,7 +10,7 @@ from models.text.aspects import ASPECT_SETS
 from models.text.parsing import render
 from models.text.review import Item
 from models.text.templates import CHATML, LLAMA2, LLAMA3, Template, encode_text
-from tests.tokenizers import TOKENIZERS
+from testing.tokenizers import TOKENIZERS
 from tests.unit.generation.conftest import tables_of
 from trainer.data.dataset import TrainingPair
 from trainer.data.pair_encoding import Limits, PairEncoder, review_tokens

@@ -1,8 +1,9 @@
-"""Tokenizers for tests: SmolLM2's and Llama 3's, fetched once a machine, and one like Llama 2's."""
+"""Tokenizers: SmolLM2's and Llama 3's, downloaded once a machine, and one like Llama 2's."""
 
 from __future__ import annotations
 
 import hashlib
+import lzma
 import os
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from tokenizers import (
     normalizers,
 )
 
-#: Meta's own file; its licence lets nobody else hand it on, so it is never committed.
+#: Meta's own file. Its licence does not allow others to distribute it: never commit it.
 _LLAMA3_WHEEL = "llama-models==0.3.0"
 _LLAMA3_MEMBER = "llama_models/llama3/tokenizer.model"
 _LLAMA3_SHA256 = "82e9d31979e92ab929cd544440f129d9ecd797b69e327f80f17e1c50d5551b55"
@@ -59,7 +60,8 @@ class TestTokenizer:
 @cache
 def smollm2() -> TestTokenizer:
     """The real small model's: byte-level, 49,152 ids."""
-    from tests.small_models import small_model_folder
+    # Imports torch, which the other tokenizers do without.
+    from testing.small_models import small_model_folder
 
     path = small_model_folder() / "tokenizer.json"
     return TestTokenizer(Tokenizer.from_file(str(path)), "<|im_end|>")
@@ -133,3 +135,15 @@ TOKENIZERS: dict[str, Callable[[], TestTokenizer]] = {
     "llama3": llama3,
     "sentencepiece": sentencepiece,
 }
+
+
+def tokenizer_file(given: Path | None, scratch: Path) -> Path:
+    """Llama 3's tokenizer.json: `given`, unpacked if its name ends in .xz, else the fetched one."""
+    path = scratch / "tokenizer.json"
+    if given is None:
+        llama3().tokenizer.save(str(path))
+    elif given.suffix == ".xz":
+        path.write_bytes(lzma.decompress(given.read_bytes()))
+    else:
+        return given
+    return path

@@ -1,15 +1,19 @@
 """An engine that answers from a script, for tests of everything around the model.
 
-`REFEREE_ENGINE=tests.scripted_engine:make` puts it into real worker processes. What it does with a
-paper is written in the paper: "SCRIPT: slow", "SCRIPT: takes 1.5" (seconds), "SCRIPT: hang",
-"SCRIPT: wait" (until the file SCRIPTED_GATE is there), "SCRIPT: memory", "SCRIPT: drift",
-"SCRIPT: poison" (fails alone), "SCRIPT: crash" (takes all that is in the engine along), "SCRIPT:
-lose" (after it the engine can do no more), "SCRIPT: die" (takes the process along). Everything else
-gets a strict review after SCRIPTED_SECONDS, or with SCRIPTED_SICK an answer that no gate lets
-through.
+`REFEREE_ENGINE=testing.scripted_engine:make` makes real worker processes use it. A paper's text
+may hold a directive:
 
-With SCRIPTED_LEDGER it writes every start and end of a generation to that file, whatever the
-database believes.
+- "SCRIPT: slow": take SCRIPTED_SLOW_SECONDS; "SCRIPT: takes 1.5": take that many seconds
+- "SCRIPT: wait": wait until the file SCRIPTED_GATE exists; "SCRIPT: hang": never answer
+- "SCRIPT: memory", "SCRIPT: drift": run out of memory; answer in another format
+- "SCRIPT: poison": fail this request alone; "SCRIPT: crash": fail all requests in the engine
+- "SCRIPT: lose": lose the engine for good; "SCRIPT: die": kill the process
+
+Every other paper gets a strict review after SCRIPTED_SECONDS, or, with SCRIPTED_SICK, an answer
+that the gate rejects.
+
+With SCRIPTED_LEDGER the start and the end of every generation are written to that file,
+independently of the database.
 """
 
 from __future__ import annotations
