@@ -15,8 +15,8 @@ from redis import RedisError
 
 from dispatch.app import REVIEW_TASK
 
-#: A command fails fast when no broker answers; reconcile rings later (design: the database is
-#: the outbox).
+#: A command fails fast when no broker answers; reconcile rings later: the
+#: database, not the message, says what waits.
 _CONNECT_RETRIES = 1
 #: Messages that one round trip carries.
 _PIPELINE_SIZE = 500

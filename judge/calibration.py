@@ -38,7 +38,7 @@ Mode = Literal["logit", "probability"]
 #: Modes and coefficients that are tried by default; a coefficient of 1 turns suppression off.
 MODES: tuple[Mode, ...] = ("logit", "probability")
 COEFFICIENTS = (1.0, 0.95, 0.8, 0.5)
-#: The last aspects of the set, which tend to be empty together.
+#: The last aspects: when the one on rejection is empty, those after it tend to be empty as well.
 _LAST = 3
 
 

@@ -29,7 +29,7 @@ from worker.self_check import SelfCheck
 
 log = logging.getLogger("referee.worker")
 
-#: A rejected review is generated again at most this often (design section 2, step 5).
+#: A rejected review is generated again at most this often.
 MAX_RESAMPLES = 2
 #: Jobs that one doorbell is good for: a message costs about as much as a claim.
 JOBS_A_DOORBELL = 20
