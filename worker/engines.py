@@ -112,15 +112,12 @@ def load_local(
 def _continuous(
     config: ReviewerConfig, base: BaseModel, settings: Settings, weights: Weights, slots: int | None
 ) -> Engine:
-    import torch
-
     from models.engines.capacity import limit_gpu_memory, missing_part_on_out_of_memory
     from models.engines.continuous import ContinuousEngine
     from models.engines.options import EngineOptions
-    from models.weights.loading import load
+    from models.weights.loading import default_device, load
     from models.weights.quantised_cache import WeightsCache
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     folder = store.resolve(base, settings.home)
     cache = WeightsCache(settings.home / "cache" / "weights") if settings.cache_weights else None
     memory_limit = int(settings.gpu_memory_gib * 2**30) or None
@@ -131,7 +128,7 @@ def _continuous(
             base,
             template=config.template or "",
             weights=weights,
-            device=device,
+            device=default_device(),
             cache=cache,
         )
     return ContinuousEngine(

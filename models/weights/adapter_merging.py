@@ -10,7 +10,7 @@ import torch
 
 from errors import UserError
 from models.text.bases import BaseModel
-from models.weights.loading import load
+from models.weights.loading import default_device, load
 
 #: Files of the base's folder that are copied: its tokenizer and templates.
 _COPIED = ("tokenizer*", "special_tokens_map.json", "chat_template*")
@@ -26,7 +26,7 @@ def merge(
     """
     if output.exists():
         raise UserError(f"{output} exists already: name a folder that does not.")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = default_device()
     loaded = load(base_folder, base, template=template, weights="bf16", device=device)
     loaded.adapters.attach(adapter, sha256)
     model = loaded.adapters.merged(sha256).to(torch.bfloat16)

@@ -59,6 +59,11 @@ class LoadedModel:
     versions: Mapping[str, str]
 
 
+def default_device() -> torch.device:
+    """The first visible GPU, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def load(
     folder: Path,
     base: BaseModel,
