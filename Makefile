@@ -40,11 +40,12 @@ demo: setup
 test: setup
 	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not gpu' -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
-## make lint         ruff and mypy --strict
+## make lint         ruff, mypy --strict and the import contracts
 lint: setup
 	$(BIN)/ruff check $(FILES)
 	$(BIN)/ruff format --check $(FILES)
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
 
 ## make fix          ruff --fix and ruff format
 fix: setup
