@@ -12,24 +12,24 @@ from errors import RefereeError
 from subprocesses import isolate_subprocesses
 
 #: name -> (module, one line of help). Commands are imported when they are called, so that
-#: `referee --help` answers at once; a test keeps these lines equal to the commands' own.
+#: `referee --help` is fast; a test checks that these lines equal the commands' short help.
 COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("commands.up", "Run everything on this machine: database, broker, workers."),
     "demo": ("commands.demo", "Review the example papers on this machine and print the reviews."),
     "submit": ("commands.submit", "Submit papers to be reviewed."),
-    "status": ("commands.status", "Show how far batches are."),
+    "status": ("commands.status", "Show the progress of batches."),
     "cancel": ("commands.batch", "Cancel a batch, or single papers of it."),
     "retry": ("commands.batch", "Queue failed, cancelled and expired papers again."),
-    "pause": ("commands.batch", "Stop handing out a batch's papers; running ones finish."),
-    "resume": ("commands.batch", "Hand out a paused batch's papers again."),
+    "pause": ("commands.batch", "Pause a batch; running papers finish."),
+    "resume": ("commands.batch", "Resume a paused batch."),
     "purge": (
         "commands.batch",
-        "Delete what a batch's papers and reviews say, and keep what happened.",
+        "Delete the texts of a batch's papers and reviews; keep its records.",
     ),
-    "requeue": ("commands.requeue", "Give back what dead workers held and announce waiting work."),
+    "requeue": ("commands.requeue", "Requeue the jobs of dead workers and notify idle ones."),
     "show": ("commands.show", "Show the reviews of a paper."),
     "export": ("commands.export", "Write a batch's reviews to a file."),
-    "sql": ("commands.sql", "Ask the database a read-only question."),
+    "sql": ("commands.sql", "Run a read-only query on the database."),
     "worker": ("commands.worker", "Run a worker."),
     "workers": ("commands.workers", "List, drain and resume the workers."),
     "reviewer": ("commands.reviewer", "List, show and add reviewers."),
@@ -39,17 +39,23 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "import": ("commands.import_", "Import reviews that were written elsewhere."),
     "data": ("commands.data", "Make training data: import, clean, merge, build, stats."),
     "judge": ("commands.judge", "Match and judge reviews against human ones."),
-    "eval": ("commands.eval", "Is NEW better than its rivals, held against human reviews?"),
+    "eval": (
+        "commands.eval",
+        "Test whether a new reviewer is better than others, by human reviews.",
+    ),
     "report": (
         "commands.report",
         "Write a report of comparisons: HTML, charts, Markdown, JSON.",
     ),
     "db": ("commands.db", "Create, upgrade and check the database."),
-    "doctor": ("commands.doctor", "Check every part and say how to mend what is broken."),
+    "doctor": (
+        "commands.doctor",
+        "Check every part of the installation and say how to fix what fails.",
+    ),
 }
 
 
-#: Commands whose names Python keeps for itself.
+#: Commands whose names are keywords or builtins of Python.
 _FUNCTIONS = {"import": "import_", "eval": "eval_"}
 
 
@@ -80,7 +86,7 @@ def referee() -> None:
     A first session:
       referee demo                                  reviews of three papers, no GPU needed
       referee up                                    database, broker and workers on this machine
-      referee submit papers/ --batch spring --wait  every paper once, whatever dies meanwhile
+      referee submit papers/ --batch spring --wait  every paper once, even if workers die
       referee show PAPER                            its review, by aspect
       referee sql "SELECT * FROM aspect_statistics"
     """
@@ -112,7 +118,7 @@ def _stop(sentence: str, code: int) -> NoReturn:
 
 
 def _log_traceback(error: Exception) -> str:
-    """Keep the traceback in a file: a user gets a sentence, whoever mends it gets the rest."""
+    """Keep the traceback in a file: the user sees one sentence."""
     import traceback
 
     from settings import get_settings

@@ -1,7 +1,7 @@
 """The errors of Referee, one class for each different reaction.
 
 A class's docstring is its default message. `UserError` and `MissingPart` end a command with a
-sentence; `RetryLater` and `GiveUp` decide what becomes of a job.
+sentence; `RetryLater` and `GiveUp` decide whether a job is retried or fails.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class UserError(RefereeError):
 
 
 class MissingPart(RefereeError):
-    """A part that this command needs is not there."""
+    """A part that this command needs is missing."""
 
     exit_code = 3
 
@@ -43,15 +43,15 @@ class EngineLost(RetryLater):
 
 
 class EngineCrashed(EngineLost):
-    """The engine broke down with every paper that was in it; any of them may be the cause."""
+    """The engine crashed with all papers in flight; any of them may be the cause."""
 
 
 class NeverStarted(EngineLost):
-    """The engine was lost before it took the paper up: the paper is not the cause."""
+    """The engine was lost before it started the paper: the paper is not the cause."""
 
 
 class GiveUp(RefereeError):
-    """The job cannot be done and fails, with its kind and its sentence on record."""
+    """The job cannot be done and fails; its error kind and message are stored."""
 
     def __init__(self, message: str | None = None, *, kind: str = "refused") -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""Data files that come with Referee, found by `importlib.resources` wherever it is installed."""
+"""Data files that ship with Referee, found by `importlib.resources`."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ def package_folder(package: str) -> Path:
     """The folder of a package that holds data files: `configs`, `adapters`, `examples`, ..."""
     found = files(package)
     if not isinstance(found, Path):
-        raise MissingPart(f"Referee runs from unpacked files only: install the package {found}.")
+        raise MissingPart(f"Referee cannot run from a zip file: install the package {found}.")
     return found

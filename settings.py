@@ -1,4 +1,4 @@
-"""Settings of one Referee process, read once and then frozen.
+"""Settings of a Referee process: read once, then immutable.
 
 Precedence: REFEREE_* variables, ./referee.toml, $REFEREE_HOME/referee.toml.
 """
@@ -28,7 +28,7 @@ def _default_home() -> Path:
 
 
 class Settings(BaseSettings):
-    """Everything an operator may set. Durations are in seconds unless the name says otherwise."""
+    """All settings. Durations are in seconds unless the name says otherwise."""
 
     model_config = SettingsConfigDict(env_prefix="REFEREE_", frozen=True, extra="ignore")
 
@@ -40,41 +40,41 @@ class Settings(BaseSettings):
     broker_url: str = ""
     #: Reviewer used when a command names none.
     reviewer: str = "llama31-7"
-    #: May papers be sent to endpoints that are neither loopback nor in `allowed_hosts`?
+    #: Whether papers may be sent to endpoints that are neither loopback nor in `allowed_hosts`?
     allow_external: bool = False
     #: Host names that API reviewers may use although they are not loopback.
     allowed_hosts: tuple[str, ...] = ()
     #: Key for OpenAI-compatible endpoints.
     api_key: SecretStr = SecretStr("")
 
-    #: A running job whose lease has not been renewed for this long is free for others.
+    #: A running job whose lease has not been renewed for so long may be claimed by others.
     lease_seconds: float = 60.0
     #: A job is claimed at most this many times before it fails.
     max_attempts: int = 3
-    #: First wait before a failed attempt is tried again; doubled each time.
+    #: Delay before the first retry of a failed attempt; doubled for each further one.
     retry_seconds: float = 10.0
-    #: How often a worker looks for work that no message announced.
+    #: Interval at which a worker looks for jobs whose messages were lost.
     reconcile_seconds: float = 15.0
-    #: How long a stopping worker lets running papers finish before it gives them back.
+    #: How long a stopping worker lets running papers finish before it releases them.
     drain_seconds: float = 60.0
-    #: A worker whose engine has work and writes no token for so long is ended and started anew.
+    #: A worker is restarted when its engine has work but generates no token for this long.
     watchdog_seconds: float = 300.0
     #: GPU memory that PyTorch may take in a worker, in GiB; 0 means all that is free.
     gpu_memory_gib: float = 0.0
-    #: Keep the quantised weights in `home`/cache/weights (5.7 GB for 8B): a start is then shorter.
+    #: Keep quantised weights in `home`/cache/weights (5.7 GB for 8B), for faster starts.
     cache_weights: bool = True
-    #: "fp8" keeps the keys and values of attention in eight bits: twice the papers in flight, in
-    #: slightly other words. On a GPU it needs FlashAttention-3.
+    #: "fp8" keeps the keys and values of attention in eight bits: twice the papers in flight, with
+    #: slightly different wording. On a GPU it needs FlashAttention-3.
     kv_cache: Literal["bf16", "fp8"] = "bf16"
     #: Papers stored by one transaction of `submit`; at most 200.
     submit_chunk: int = Field(default=200, ge=1, le=200)
-    #: Port of the one Prometheus endpoint of this host's workers; 0: none.
+    #: Port of the Prometheus endpoint that all workers of this host share; 0: none.
     metrics_port: int = Field(default=0, ge=0, le=65535)
     #: Address that it listens on.
     metrics_address: str = "127.0.0.1"
-    #: How workers log: for people, or one JSON object a line.
+    #: Log format of workers: plain text, or one JSON object per line.
     log_format: Literal["text", "json"] = "text"
-    #: "module:function" that makes the engine in place of the built-in ones (tests, benchmarks).
+    #: "module:function" that creates the engine, instead of the built-in ones (tests, benchmarks).
     engine: str = ""
     #: CPU threads of one local model; 0 means half the cores: a decode step is many small
     #: operations, which on two cores took 146 ms with one thread and 332 ms with two.
@@ -82,7 +82,7 @@ class Settings(BaseSettings):
 
     #: Wall-clock seconds one PDF may take to read.
     pdf_seconds: float = 60.0
-    #: Pages of a PDF that are looked at; a longer file is refused.
+    #: Maximum number of pages of a PDF; a longer file is refused.
     pdf_pages: int = 500
     #: Address space of a PDF reading process, in MiB.
     pdf_memory_mib: int = 2048
@@ -102,20 +102,20 @@ class Settings(BaseSettings):
 
     @property
     def database(self) -> str:
-        """SQLAlchemy URL of the database in force."""
+        """SQLAlchemy URL of the configured database."""
         return self.database_url or f"sqlite:///{self.home / 'referee.db'}"
 
 
 @lru_cache(maxsize=1)
 def get_settings() -> Settings:
-    """Read the settings once a process. Raises UserError for a value that does not fit."""
+    """Read the settings, once in a process. Raises UserError for an invalid value."""
     try:
         return Settings()
     except ValidationError as error:
         first = error.errors()[0]
         key = "_".join(str(part) for part in first["loc"])
         raise UserError(
-            f"The setting {key} (REFEREE_{key.upper()}) does not fit: {first['msg']}."
+            f"The setting {key} (REFEREE_{key.upper()}) is invalid: {first['msg']}."
         ) from error
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"referee.toml cannot be read: {error}.") from error

@@ -1,7 +1,7 @@
-"""How Python subprocesses are started: with the working directory off their module search path.
+"""Start Python subprocesses without the working directory on their module search path.
 
 `python -m` and `python -c` put it first, so that a folder named `models` there would be imported
-in place of Referee's own package.
+instead of Referee's package.
 """
 
 from __future__ import annotations
@@ -16,5 +16,5 @@ def python_command(module: str, *arguments: str) -> list[str]:
 
 
 def isolate_subprocesses() -> None:
-    """Do the same for Python processes that libraries start: multiprocessing's, torch's."""
+    """Do the same for Python processes that libraries start, such as multiprocessing and torch."""
     os.environ["PYTHONSAFEPATH"] = "1"

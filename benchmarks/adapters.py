@@ -1,5 +1,6 @@
-"""Two batches with different adapters, interleaved, against one adapter's batch: what do they cost
-each other, and does either starve? The real queue and worker; adapters of random weights, rank 16.
+"""Throughput of two interleaved batches with different adapters, against one adapter's batch.
+
+Also whether either batch starves. The real queue and worker; adapters of random weights, rank 16.
 
 --tiny shows on a CPU that it runs; its figures say nothing.
 """

@@ -1,4 +1,4 @@
-"""Do guided answers parse strictly? demo-7 on real papers, and random models."""
+"""Count the guided answers that parse strictly: demo-7 on real papers, and random models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many workers on one PostgreSQL: the connections that they take, and what an idle one costs.
+"""Many workers on one PostgreSQL: connections, and the load of an idle worker.
 
     python -m benchmarks.fleet --workers 40 --slots 90 --json benchmarks/results/fleet.json
 

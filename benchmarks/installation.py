@@ -1,4 +1,4 @@
-"""A whole Referee for a measurement: its own home, a real broker, real commands and workers.
+"""A temporary installation for measurements: its own home, a real broker, commands and workers.
 
 Runs from the source folder, without an installed package.
 """

@@ -1,4 +1,4 @@
-"""Papers an hour that the offline judge matches and judges: cold, and with embeddings cached.
+"""Papers an hour of the offline judge, with and without cached embeddings.
 
 Made-up reviews, the lengths of real ones: two reviewers of 14 items each, a merged reference of 14,
 every paper matched against its reference, chance included, and judged by hits. Items are pieces of

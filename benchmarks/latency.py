@@ -1,4 +1,4 @@
-"""How long one urgent paper takes, in an idle worker and in a full one, by the real command line.
+"""Latency of one urgent paper, in an idle worker and in a full one.
 
 From `submit` storing it to its review's commit, by the database's clock. --tiny shows on a CPU that
 it runs; its figures say nothing.

@@ -1,6 +1,6 @@
 """A model of Llama 3.1 8B's shape with random weights, and papers of a conference's lengths.
 
-Speed depends on shapes, not on what the weights say.
+Speed depends on shapes, not on the values of weights.
 """
 
 from __future__ import annotations

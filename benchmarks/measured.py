@@ -1,4 +1,4 @@
-"""What every measurement needs: papers of the shared data set, and a dated result."""
+"""Helpers of all measurements: papers of the shared data set, and writing a dated result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How submission, drain, status and export grow with the number of jobs, without a model.
+"""Time of submission, drain, status and export by the number of jobs, without a model.
 
     python benchmarks/scale.py --jobs 10000 --database sqlite --json benchmarks/results/scale.json
 

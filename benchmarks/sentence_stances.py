@@ -1,4 +1,4 @@
-"""How often word lists see what a review's sentence does, against people's labels (DISAPERE).
+"""Accuracy of the word lists that classify a review's sentences, by human labels (DISAPERE).
 
 The labels are CC BY-NC: they are measured against here and never enter a data set. Word lists were
 tuned by looking at the train and dev splits; the test split is what counts.

@@ -1,4 +1,4 @@
-"""Loss of the small model on items' text, with its adapter and without, on papers it never saw.
+"""Loss of the small model on items' text, with its adapter and without, on unseen papers.
 
 Headings, empty markers and the `<` of an item are not counted: the grammar writes them for both.
 What is left is the mean over tokens, with a bootstrap interval over papers (10,000 draws).

@@ -1,4 +1,4 @@
-"""What a card does while the engine is in its steady state, kind of kernel by kind of kernel.
+"""GPU time by kind of kernel while the engine is in its steady state.
 
 Llama 3.1 8B's shape with random weights in 4 bits, all slots in the middle of their answers. Some
 seconds are recorded by PyTorch's profiler; what is not a kernel's time is idle. --tiny shows that

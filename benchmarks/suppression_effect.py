@@ -1,4 +1,4 @@
-"""Does suppression do just what its formula says, on real prefixes? Also prints its collateral.
+"""Compare suppression with its formula on real prefixes, and print its collateral.
 
 Each paper is followed by a teacher-forced answer. At the token after each aspect's first "<" the
 real scores are suppressed, and the sampled distribution is compared with the formula in float64.

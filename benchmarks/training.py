@@ -1,4 +1,4 @@
-"""Tokens a second of training: our QLoRA and QDoRA beside TRL's SFTTrainer as it comes.
+"""Tokens a second of training: our QLoRA and QDoRA, and TRL's SFTTrainer with its defaults.
 
 Llama 3.1 8B's shape with random weights; samples of 12,288 tokens of which 1,150 are the answer's.
 Every system runs in a process of its own, so that none inherits another's memory, and reports the

@@ -1,4 +1,4 @@
-"""Samples for trainers that are measured, and what is told of their steps."""
+"""Samples for the trainers that are measured, and measures of their steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands about adapters: parse, call, print."""
+"""`referee adapter`: register, verify, promote, retire and merge adapters."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def register_adapter(folder: Path) -> None:
     from dispatch import adapter_registry
 
     done = adapter_registry.register(ready_database(), folder)
-    click.echo(f"{done.sha256}  {done.name}{'' if done.new else ' (known already)'}")
+    click.echo(f"{done.sha256}  {done.name}{'' if done.new else ' (already registered)'}")
 
 
 @adapter.command("verify")
@@ -66,12 +66,14 @@ def verify_adapter(sha256: str) -> None:
         adapter_registry.verify(database, found)
     except RefereeError as problem:
         raise UserError(str(problem)) from problem
-    click.echo(f"{found.sha256}  whole, and made for today's prompt and template")
+    click.echo(f"{found.sha256}  complete, and made for the current prompt and template")
 
 
 @adapter.command("promote")
 @click.argument("sha256", metavar="[SHA]", required=False)
-@click.option("--reviewer", "name", required=True, metavar="NAME", help="Who is to use it.")
+@click.option(
+    "--reviewer", "name", required=True, metavar="NAME", help="Reviewer that will use it."
+)
 @click.option(
     "--require-eval",
     "evaluation",
@@ -79,12 +81,12 @@ def verify_adapter(sha256: str) -> None:
     metavar="ID",
     help="Only if a reviewer with this adapter won more papers than it lost in that comparison.",
 )
-@click.option("--rollback", is_flag=True, help="Go back to the reviewer's version before.")
+@click.option("--rollback", is_flag=True, help="Go back to the reviewer's previous version.")
 def promote_adapter(sha256: str | None, name: str, evaluation: int | None, rollback: bool) -> None:
     """Make a new version of a reviewer that uses this adapter.
 
-    Batches that are submitted from now on get it; those that run keep theirs. With --rollback, and
-    without SHA, the version before is in force again.
+    Batches submitted from now on use it; running ones keep theirs. With --rollback, and without
+    SHA, the previous version is in force again.
     """
     from db import adapters
     from dispatch import adapter_registry
@@ -105,7 +107,7 @@ def promote_adapter(sha256: str | None, name: str, evaluation: int | None, rollb
 @adapter.command("retire")
 @click.argument("sha256", metavar="SHA")
 def retire_adapter(sha256: str) -> None:
-    """Keep an adapter from being promoted again; batches that use it run on."""
+    """Keep an adapter from being promoted again; batches that use it go on."""
     from db import adapters
     from dispatch import adapter_registry
 
@@ -122,10 +124,10 @@ def retire_adapter(sha256: str) -> None:
     "--output",
     required=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="A folder that is not there yet.",
+    help="A folder that does not exist yet.",
 )
 def merge_adapter(sha256: str, output: Path) -> None:
-    """Write a model in bf16 with the adapter merged in, for other servers.
+    """Write the base model in bf16 with the adapter merged in, for other servers.
 
     It is merged into the weights that it was trained on: the base's NF4 weights, dequantised.
     """

@@ -1,4 +1,4 @@
-"""What an operator does to a batch: parse, call, print."""
+"""`referee cancel`, `retry`, `pause`, `resume` and `purge`: act on a batch."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def cancel(batch: str, custom_ids: tuple[str, ...]) -> None:
     "folder",
     type=click.Path(exists=True, path_type=Path),
     metavar="DIR",
-    help="Repaired files for failed papers, named by custom_id; other files are left alone.",
+    help="Repaired files for failed papers, named by custom_id; other files are ignored.",
 )
 def retry(batch: str, custom_ids: tuple[str, ...], folder: Path | None) -> None:
-    """Queue failed, cancelled and expired papers again, with all their attempts."""
+    """Queue failed, cancelled and expired papers again and reset their attempts."""
     from db import batch_control
 
     database = ready_database()
@@ -76,25 +76,27 @@ def _retry_with(folder: Path, database: Any, batch: str, custom_ids: tuple[str, 
         f"{resubmitted.queued} papers queued again, {len(resubmitted.unreadable)} still failed."
     )
     if resubmitted.ignored:
-        click.echo(f"{resubmitted.ignored} files belong to no failed paper of {batch}: left alone.")
+        click.echo(
+            f"{resubmitted.ignored} files belong to no failed paper of {batch} and were ignored."
+        )
     return 1 if resubmitted.unreadable else 0
 
 
-@click.command(short_help="Stop handing out a batch's papers; running ones finish.")
+@click.command(short_help="Pause a batch; running papers finish.")
 @click.argument("batch", required=False)
-@click.option("--all", "every", is_flag=True, help="Every batch that is not over.")
+@click.option("--all", "every", is_flag=True, help="Every unfinished batch.")
 def pause(batch: str | None, every: bool) -> None:
-    """Stop handing out a batch's papers; running ones finish."""
+    """Pause a batch; running papers finish."""
     from db import batch_control
 
     _one_or_all(batch, every, batch_control.pause, batch_control.pause_all, "paused")
 
 
-@click.command(short_help="Hand out a paused batch's papers again.")
+@click.command(short_help="Resume a paused batch.")
 @click.argument("batch", required=False)
 @click.option("--all", "every", is_flag=True, help="Every paused batch.")
 def resume(batch: str | None, every: bool) -> None:
-    """Hand out a paused batch's papers again."""
+    """Resume a paused batch."""
     from db import batch_control
 
     _one_or_all(batch, every, batch_control.resume, batch_control.resume_all, "resumed")
@@ -116,13 +118,13 @@ def _one_or_all(
         click.echo(f"{name} {done}.")
 
 
-@click.command(short_help="Delete what a batch's papers and reviews say, and keep what happened.")
+@click.command(short_help="Delete the texts of a batch's papers and reviews; keep its records.")
 @click.argument("batch")
 @ids_option
 @click.option("--keep-reviews", is_flag=True, help="Delete the papers' texts only.")
-@click.option("--yes", is_flag=True, help="Delete; without it, only say what would be deleted.")
+@click.option("--yes", is_flag=True, help="Delete; otherwise only say what would be deleted.")
 def purge(batch: str, custom_ids: tuple[str, ...], keep_reviews: bool, yes: bool) -> None:
-    """Delete the words of a batch that is over: papers' texts, reviews, raw answers, caches.
+    """Delete the texts of a finished batch: papers, reviews, raw answers, cache entries.
 
     Hashes, events, counts and scores stay. Without --yes nothing is deleted. Backups and exports
     keep what they have.
@@ -141,7 +143,7 @@ def purge(batch: str, custom_ids: tuple[str, ...], keep_reviews: bool, yes: bool
     else:
         click.echo(f"Would be deleted: {_contents(found)}. Give --yes to delete it.")
     if found.shared:
-        click.echo(f"{found.shared} papers keep their text: other jobs have them too.")
+        click.echo(f"{found.shared} papers keep their text: other jobs use them too.")
 
 
 def _contents(found: Any) -> str:

@@ -1,4 +1,4 @@
-"""The commands about training data: parse, call, print."""
+"""`referee data`: import, clean, merge and build training data."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def data() -> None:
     "--format",
     "layout",
     type=click.Choice(["openreview", "peerread", "jsonl", "pairs"]),
-    help="Layout of the source [default: found out].",
+    help="Layout of the source [default: detected].",
 )
 @click.option(
     "--texts",
@@ -53,7 +53,7 @@ def import_data(
 
     PATH is a file of OpenReview notes (API v1 or v2), a folder with papers.jsonl and reviews.jsonl,
     a PeerRead folder, or a file of {"paper", "review"} lines. Of a paper's versions the one that
-    its reviewers saw is taken, and why is recorded.
+    its reviewers saw is taken; the reason is recorded.
     """
     from settings import get_settings
     from trainer.data.source_import import ImportSource, import_source
@@ -81,7 +81,7 @@ def _print_import(done: Any) -> None:
         click.echo(f"  version: {why}: {count}")
 
 
-@data.command("clean", short_help="Flag what must not be learnt from, by named rules.")
+@data.command("clean", short_help="Flag data that must not be trained on, by named rules.")
 @click.option(
     "--min-reviews", default=2, show_default=True, help="Usable reviews that a paper needs."
 )
@@ -89,17 +89,17 @@ def _print_import(done: Any) -> None:
     "--short-percentile",
     default=1.0,
     show_default=True,
-    help="Papers shorter than this percentile are kept out.",
+    help="Exclude papers shorter than this percentile.",
 )
 @click.option(
     "--long-percentile",
     default=99.0,
     show_default=True,
-    help="Papers longer than this percentile are kept out.",
+    help="Exclude papers longer than this percentile.",
 )
 @json_option
 def clean(min_reviews: int, short_percentile: float, long_percentile: float, as_json: bool) -> None:
-    """Flag what must not be learnt from, by named rules; nothing is deleted."""
+    """Flag data that must not be trained on, by named rules; nothing is deleted."""
     from trainer.data.cleaning_rules import Thresholds
     from trainer.data.corpus_cleaning import clean_corpus
 
@@ -115,7 +115,7 @@ def clean(min_reviews: int, short_percentile: float, long_percentile: float, as_
 )
 @json_option
 def stats(plot: Path | None, as_json: bool) -> None:
-    """Show what training data there is, what was kept and why."""
+    """Show the training data: what was kept, what was not, and why."""
     from trainer.data.corpus_cleaning import statistics
 
     found = statistics(ready_database())
@@ -143,13 +143,13 @@ def _print_stats(found: Any, *, as_json: bool) -> None:
     "reviewer_name",
     required=True,
     metavar="NAME",
-    help="Local reviewer that will learn: its template, tokenizer and limits count.",
+    help="Local reviewer to be trained: its template, tokenizer and limits are used.",
 )
 @click.option(
     "--merged",
     "merged_name",
     metavar="NAME",
-    help="Whose reviews are learnt [default: merged-structured-ASPECTS].",
+    help="Reviewer whose reviews are the targets [default: merged-structured-ASPECTS].",
 )
 @source_option
 @click.option(
@@ -161,9 +161,9 @@ def _print_stats(found: Any, *, as_json: bool) -> None:
 )
 @click.option("--validation-share", default=0.1, show_default=True, help="Part of the papers.")
 @click.option("--test-share", default=0.1, show_default=True, help="Part of the papers.")
-@click.option("--seed", default=42, show_default=True, help="Of the random split.")
+@click.option("--seed", default=42, show_default=True, help="Seed of the random split.")
 @click.option("--name", metavar="NAME", help="Name of the data set [default: FOLDER's].")
-@click.option("--replace", is_flag=True, help="A data set in FOLDER gives way.")
+@click.option("--replace", is_flag=True, help="Replace a data set in FOLDER.")
 @json_option
 def build(
     folder: Path,

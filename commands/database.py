@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def ready_database() -> Database:
-    """Open the database in force; a local file that is not there yet is made."""
+    """Open the configured database; a local file that does not exist yet is created."""
     from db.session import open_database, require_current, schema_revision
     from settings import get_settings
 

@@ -60,7 +60,7 @@ def _review_or_error(line: ExportLine) -> str:
 def _print_next_steps(batch: str, counts: Mapping[str, int]) -> None:
     click.echo(
         f"{counts['succeeded']} of {counts['total']} papers reviewed in batch {batch}.\n"
-        "These words come from a 135M-parameter model: what is real is everything around it.\n\n"
+        "The reviews are by a 135M-parameter model, so expect little of their content.\n\n"
         "Where to look next:\n"
         "  referee show specter                      one paper's reviews\n"
         f"  referee export {batch} --format md          all of them as Markdown\n"

@@ -10,7 +10,7 @@ from commands.options import json_option, reviewer_option
 from commands.output import echo_json
 
 
-@click.command(short_help="Check every part and say how to mend what is broken.")
+@click.command(short_help="Check every part of the installation and say how to fix what fails.")
 @reviewer_option
 @json_option
 def doctor(reviewer_name: str | None, as_json: bool) -> None:

@@ -20,31 +20,46 @@ if TYPE_CHECKING:
     from settings import Settings
 
 
-@click.command("eval", short_help="Is NEW better than its rivals, held against human reviews?")
+@click.command(
+    "eval", short_help="Test whether a new reviewer is better than others, by human reviews."
+)
 @click.argument("new")
-@click.option("--against", "rivals", multiple=True, required=True, metavar="OLD", help="A rival.")
 @click.option(
-    "--reference", default="human", show_default=True, metavar="R", help="Whose points are true."
+    "--against",
+    "rivals",
+    multiple=True,
+    required=True,
+    metavar="OLD",
+    help="Reviewer to compare with.",
+)
+@click.option(
+    "--reference",
+    default="human",
+    show_default=True,
+    metavar="R",
+    help="Reviewer whose points are the ground truth.",
 )
 @click.option(
     "--gate",
     default=50.0,
     show_default=True,
     type=click.FloatRange(0, 100),
-    help="Score in percent that every lower bound must pass; from 50 on NEW must be better.",
+    help="Score in percent that every lower bound must exceed; from 50 on NEW must be better.",
 )
-@click.option("--max-usd", type=click.FloatRange(min=0), help="Refuse dearer reviews by API.")
-@click.option("--equal", is_flag=True, help="The judge sees as many points of each.")
+@click.option(
+    "--max-usd", type=click.FloatRange(min=0), help="Refuse API reviews that may cost more."
+)
+@click.option("--equal", is_flag=True, help="Show the judge the same number of points of each.")
 @paper_options
 @matcher_options
 @model_options
 @json_option
 def eval_(new: str, as_json: bool, **options: Any) -> None:
-    """Is NEW better than its rivals, held against human reviews?
+    """Test whether a new reviewer is better than others, by human reviews.
 
-    Missing reviews are written through the queue, then everything is matched, and judged when a
-    model is named. Better and worse are said where p is at most 0.05, adjusted by Holm's method
-    over the rivals. Exit 0 when the gate is passed against every rival, else 4.
+    Missing reviews are generated through the queue, then everything is matched, and judged if a
+    model is named. NEW is called better or worse where p is at most 0.05, adjusted by Holm's
+    method over the comparisons. Exit 0 if the gate is passed in every comparison, else 4.
     """
     from commands.judge_tables import evaluation_line, evaluation_rows
     from judge.evaluation import evaluate

@@ -21,7 +21,7 @@ def import_() -> None:
     "reviewer_name",
     required=True,
     metavar="NAME",
-    help="Name under which the reviews are kept.",
+    help="Name under which the reviews are stored.",
 )
 @click.option(
     "--format",
@@ -35,14 +35,14 @@ def import_() -> None:
     type=click.Choice(["7", "4"]),
     default="7",
     show_default=True,
-    help="How the texts are divided.",
+    help="Aspect set of the texts.",
 )
 def import_reviews(file: Path, reviewer_name: str, file_format: str, aspects: str) -> None:
     """Import reviews of papers that are in the database already, matched by custom_id."""
     from dispatch.review_import import import_file
 
     done = import_file(ready_database(), file, file_format, reviewer_name, aspects)
-    click.echo(f"{done.imported} reviews imported, {done.known} known already.")
+    click.echo(f"{done.imported} reviews imported, {done.known} already stored.")
     for sentence in done.problems:
         click.echo(f"referee: {sentence}", err=True)
     if done.problems:

@@ -1,4 +1,4 @@
-"""The commands that hold reviewers against each other: parse, call, print."""
+"""`referee judge`: compare reviewers by human reviews."""
 
 from __future__ import annotations
 
@@ -23,7 +23,12 @@ def _rivals(command: Any) -> Any:
     for option in (
         click.option("--b-batch", metavar="BATCH", help="Only the reviews of this batch of B."),
         click.option("--a-batch", metavar="BATCH", help="Only the reviews of this batch of A."),
-        click.option("--reference", required=True, metavar="R", help="Whose points are the truth."),
+        click.option(
+            "--reference",
+            required=True,
+            metavar="R",
+            help="Reviewer whose points are the ground truth.",
+        ),
         click.argument("b"),
         click.argument("a"),
     ):
@@ -40,7 +45,7 @@ def _rivals(command: Any) -> Any:
 def match_command(as_json: bool, **options: Any) -> None:
     """Count how many of R's points A and B hit: win, tie, lose by paper and aspect.
 
-    A, B and R are reviewers, or NAME@VERSION. The same command run again goes on where it stopped.
+    A, B and R are reviewers, or NAME@VERSION. Run again, the command continues where it stopped.
     """
     _compare(options, judge_options(options), judged=False, as_json=as_json)
 
@@ -50,12 +55,14 @@ def match_command(as_json: bool, **options: Any) -> None:
 @paper_options
 @matcher_options
 @model_options
-@click.option("--equal", is_flag=True, help="Show as many points of each, without headings.")
+@click.option(
+    "--equal", is_flag=True, help="Show the same number of points of each, without headings."
+)
 @json_option
 def pairwise_command(as_json: bool, equal: bool, **options: Any) -> None:
-    """Have a model judge A against B with R's reviews at hand, in both orders.
+    """Let a model judge A against B given R's reviews, in both orders.
 
-    Questions go to cpu workers by the queue where one lives, else they are asked from here.
+    Questions go through the queue if a cpu worker is alive; otherwise this process asks them.
     """
     _compare(options, judge_options(options, equal=equal), judged=True, as_json=as_json)
 
@@ -116,29 +123,29 @@ def _report(problems: list[str]) -> None:
 
 
 @judge.command("calibrate")
-@click.option("--reviewer", "name", required=True, metavar="NAME", help="Whose suppression.")
+@click.option("--reviewer", "name", required=True, metavar="NAME", help="Reviewer to calibrate.")
 @click.option("--reference", required=True, metavar="R", help="Human reviews, merged by aspect.")
 @click.option(
     "--coefficients",
     default="1,0.95,0.8,0.5",
     show_default=True,
-    help="What is tried; 1 is off.",
+    help="Coefficients to try; 1 is off.",
 )
 @click.option(
     "--mode",
     "modes",
     multiple=True,
     type=click.Choice(["logit", "probability"]),
-    help="How it acts (default: both).",
+    help="Suppression mode (default: both).",
 )
 @paper_options
-@click.option("--max-papers", type=click.IntRange(min=1), help="Only the first so many.")
-@click.option("--imported", is_flag=True, help="Use reviews that are here; write none.")
+@click.option("--max-papers", type=click.IntRange(min=1), help="At most this many papers.")
+@click.option("--imported", is_flag=True, help="Use stored reviews; generate none.")
 @json_option
 def calibrate_command(as_json: bool, **options: Any) -> None:
     """Find the suppression whose empty aspects are closest to the human reference's.
 
-    Missing reviews are written through the queue, by reviewers called NAME~MODE-C; they may also
+    Missing reviews are generated through the queue, by reviewers called NAME~MODE-C; they may also
     have been imported under these names.
     """
     from commands.judge_tables import calibration_plot, calibration_rows, calibration_table
@@ -167,7 +174,7 @@ def calibrate_command(as_json: bool, **options: Any) -> None:
 
 @judge.command("checkpoints")
 @click.argument("run")
-@click.option("--reviewer", required=True, metavar="NAME", help="Who writes with the adapters.")
+@click.option("--reviewer", required=True, metavar="NAME", help="Reviewer that uses the adapters.")
 @click.option(
     "--dataset",
     required=True,
@@ -175,23 +182,27 @@ def calibrate_command(as_json: bool, **options: Any) -> None:
     help="The run's data set; its validation papers are reviewed.",
 )
 @click.option(
-    "--reference", default="human", show_default=True, metavar="R", help="Whose points are true."
+    "--reference",
+    default="human",
+    show_default=True,
+    metavar="R",
+    help="Reviewer whose points are the ground truth.",
 )
-@click.option("--max-papers", type=click.IntRange(min=1), help="Only the first so many.")
+@click.option("--max-papers", type=click.IntRange(min=1), help="At most this many papers.")
 @click.option(
     "--min-papers",
     default=50,
     show_default=True,
     type=click.IntRange(min=1),
-    help="Refuse a choice by fewer papers.",
+    help="Refuse to choose by fewer papers.",
 )
 @json_option
 def checkpoints_command(as_json: bool, **options: Any) -> None:
-    """Find the checkpoint of a training RUN that hits most of people's points.
+    """Find the checkpoint of a training RUN that hits the most points of human reviews.
 
     `referee train CONFIG --every-checkpoint` registers the adapters. Each reviews the validation
-    papers through the queue, under the name NAME~RUN-STEP, and is held against the one of the least
-    validation loss at equal item counts. The same command run again goes on where it stopped.
+    papers through the queue, under the name NAME~RUN-STEP, and is compared with the one of the
+    lowest validation loss at equal item counts. Run again, the command continues where it stopped.
     """
     from commands.judge_tables import checkpoint_rows, checkpoint_sentences
     from judge.checkpoint_choice import CheckpointRequest, choose

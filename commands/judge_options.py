@@ -1,4 +1,4 @@
-"""Options that the judge's commands share, and the progress of their steps."""
+"""Options that `referee judge` and `referee eval` share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def paper_options(command: F) -> F:
     """Add --papers, --dataset, --split."""
     for option in (
         click.option("--split", metavar="NAME", help="Split of the data set (default: test)."),
-        click.option("--dataset", type=_FOLDER, help="Data set whose split is compared on."),
+        click.option("--dataset", type=_FOLDER, help="Data set whose split is compared."),
         click.option("--papers", type=_FILE, help="File with SHA-256 hashes of papers."),
     ):
         command = option(command)
@@ -34,7 +34,7 @@ def matcher_options(command: F) -> F:
             "--learnt-by",
             multiple=True,
             metavar="SHA",
-            help="Adapter that wrote imported reviews: its training papers are left out.",
+            help="Adapter that generated imported reviews: its training papers are left out.",
         ),
         click.option(
             "--min-papers",
@@ -49,19 +49,19 @@ def matcher_options(command: F) -> F:
             type=click.Choice(["parsed", "llm"]),
             default="parsed",
             show_default=True,
-            help="How points are found: items and sentences, or by a model.",
+            help="How points are extracted: from items and sentences, or by a model.",
         ),
         click.option(
             "--threshold",
             type=click.FloatRange(-1, 1),
-            help="Cosine from which on points match (default: the calibrated one).",
+            help="Lowest cosine of matching points (default: the calibrated one).",
         ),
         click.option(
             "--matcher",
             type=click.Choice(["embedding", "liang", "marg"]),
             default="embedding",
             show_default=True,
-            help="Who finds matching points: MiniLM offline, or a model in Liang's or MARG's form.",
+            help="How points are matched: by MiniLM, offline, or by a model, as Liang or MARG do.",
         ),
     ):
         command = option(command)
@@ -77,7 +77,7 @@ def model_options(command: F) -> F:
             default=4,
             show_default=True,
             type=click.IntRange(min=1),
-            help="Questions at the same time.",
+            help="Questions in flight at the same time.",
         ),
         click.option("--model", metavar="NAME", help="The judging model's name at the endpoint."),
         click.option("--endpoint", metavar="URL", help="OpenAI-compatible server that judges."),
@@ -87,7 +87,7 @@ def model_options(command: F) -> F:
 
 
 def judge_options(given: dict[str, Any], *, equal: bool = False) -> Any:
-    """The judge that was named; None when none was. UserError for half of a name."""
+    """The judge that the options name, or None. UserError if only one of the two is given."""
     from judge.judging import JudgeOptions
 
     endpoint, model = given.pop("endpoint"), given.pop("model")

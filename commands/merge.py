@@ -29,7 +29,7 @@ source_option = click.option(
     type=click.Choice(["structured", "api", "local"]),
     default="structured",
     show_default=True,
-    help="Without a model, by an endpoint, or by this site's GPU workers.",
+    help="Without a model, by an API endpoint, or by GPU workers.",
 )
 @click.option(
     "--reviewer",
@@ -41,7 +41,7 @@ source_option = click.option(
 @source_option
 @click.option("--batch", "batch_name", metavar="NAME", help="Name of the jobs' batch.")
 @click.option("--allow-external", is_flag=True, help="Reviews may leave this site.")
-@click.option("--dry-run", is_flag=True, help="Say what it would cost; queue nothing.")
+@click.option("--dry-run", is_flag=True, help="Estimate the cost; queue nothing.")
 @click.option("--wait", is_flag=True, help="Return when every paper is done.")
 @json_option
 def merge(
@@ -67,7 +67,7 @@ def merge(
         _merge_structured(database, inputs, chosen, as_json=as_json)
         return
     if len(names) > 1:
-        raise UserError("Jobs are one reviewer's: name a single --reviewer.")
+        raise UserError("A batch has one reviewer: give a single --reviewer.")
     name = names[0] if names else f"merged-{engine}-7"
     version, config = merge_jobs.model_merger(
         database, name, settings, allow_external=allow_external

@@ -11,7 +11,7 @@ from errors import UserError
 
 @click.group(short_help="List and fetch base models.")
 def model() -> None:
-    """List and fetch base models: the weights under the adapters."""
+    """List and fetch base models, which adapters are applied to."""
 
 
 @model.command("list")

@@ -29,11 +29,11 @@ class Duration(click.ParamType[float]):
 
 
 def json_option(command: F) -> F:
-    """Add --json: one JSON document on stdout and nothing else there."""
+    """Add --json: one JSON document on stdout and nothing else."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")(command)
 
 
 def reviewer_option(command: F) -> F:
     """Add --reviewer NAME."""
-    text = "Who writes the reviews (default: REFEREE_REVIEWER, else llama31-7)."
+    text = "Reviewer that writes the reviews (default: REFEREE_REVIEWER, else llama31-7)."
     return click.option("--reviewer", "reviewer_name", metavar="NAME", help=text)(command)

@@ -1,4 +1,4 @@
-"""What several commands print, and how they show progress."""
+"""Output that commands share: JSON documents and progress."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class ProgressBar:
         self._bar.stop()
 
     def __call__(self, done: int, total: int, details: str = "") -> None:
-        """Show that so many of so many are done."""
+        """Show that `done` of `total` are done."""
         self._bar.update(self._task, completed=done, total=total, details=details)
 
     def say(self, sentence: str) -> None:

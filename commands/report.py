@@ -1,4 +1,4 @@
-"""The command that writes reports: parse, call, print."""
+"""`referee report`: write a report of comparisons."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from commands.output import echo_json, progress
 @click.option(
     "--no-texts",
     is_flag=True,
-    help="Figures only: no page, review or sentence of a paper, but its title.",
+    help="Figures only: of a paper no text but its title.",
 )
 @json_option
 def report(comparisons: tuple[int, ...], output: Path, no_texts: bool, as_json: bool) -> None:
     """Write a report of one or more comparisons, by their numbers, into the folder DIR.
 
-    `referee sql "SELECT * FROM pk_summary"` lists the comparisons. The report needs nothing but
-    the database; its pages need no network and no JavaScript. Better and worse are said
-    where p is at most 0.05, adjusted by Holm's method over all of them.
+    `referee sql "SELECT * FROM pk_summary"` lists the comparisons. The report is made from the
+    database alone; its pages need no network and no JavaScript. A reviewer is called better or
+    worse where p is at most 0.05, adjusted by Holm's method over all comparisons.
     """
     from judge.report import text_formats, words
     from judge.report.figures import decisions

@@ -7,9 +7,9 @@ import click
 from commands.database import ready_database
 
 
-@click.command(short_help="Give back what dead workers held and announce waiting work.")
+@click.command(short_help="Requeue the jobs of dead workers and notify idle ones.")
 def requeue() -> None:
-    """Free expired leases and ring for every paper that waits unannounced."""
+    """Expire the leases of dead workers and notify workers of every waiting job."""
     from db import reconcile
     from dispatch.app import make_app
     from dispatch.broker import require
@@ -21,6 +21,6 @@ def requeue() -> None:
     due = reconcile.reconcile(ready_database(), max_attempts=settings.max_attempts)
     announce(app, due)
     for queue, n_due in sorted(due.items()):
-        click.echo(f"{queue}: {n_due} papers wait")
+        click.echo(f"{queue}: {n_due} papers waiting")
     if not due:
-        click.echo("Nothing waits.")
+        click.echo("Nothing is waiting.")

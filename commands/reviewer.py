@@ -14,7 +14,7 @@ from errors import UserError
 
 @click.group(short_help="List, show and add reviewers.")
 def reviewer() -> None:
-    """List, show and add reviewers: what writes reviews."""
+    """List, show and add reviewers, which write reviews."""
 
 
 @reviewer.command("list")
@@ -54,6 +54,6 @@ def add_reviewer(file: Path) -> None:
 
     config = load(file)
     if config.name in builtin():
-        raise UserError(f"{config.name} comes with Referee: give the reviewer another name.")
+        raise UserError(f"{config.name} comes with Referee: choose another name.")
     version = roster.register_version(ready_database(), config)
     click.echo(f"{version.name} version {version.version} (sha256 {version.sha256[:12]})")

@@ -12,7 +12,7 @@ from errors import UserError
 
 @click.command(short_help="Show the reviews of a paper.")
 @click.argument("id", metavar="ID")
-@click.option("--raw", is_flag=True, help="The model's answer as it came.")
+@click.option("--raw", is_flag=True, help="The model's answer, unparsed.")
 @json_option
 def show(id: str, raw: bool, as_json: bool) -> None:
     """Show the reviews of a paper by aspect.

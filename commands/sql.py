@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from db.readonly import QueryResult
 
 
-@click.command(short_help="Ask the database a read-only question.")
+@click.command(short_help="Run a read-only query on the database.")
 @click.argument("query")
 @click.option(
     "--format",

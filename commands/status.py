@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _WATCH_SECONDS = 2.0
 
 
-@click.command(short_help="Show how far batches are.")
+@click.command(short_help="Show the progress of batches.")
 @click.argument("batch", required=False)
 @click.option("--watch", is_flag=True, help="Keep showing until everything is done.")
 @json_option

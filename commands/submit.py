@@ -1,4 +1,4 @@
-"""`referee submit`: parse, call, print. No logic here."""
+"""`referee submit`: submit papers to be reviewed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from errors import UserError
 
 @click.command(short_help="Submit papers to be reviewed.")
 @click.argument("paths", nargs=-1, metavar="PATH...")
-@click.option("--batch", "batch_name", metavar="NAME", help="Name of the batch; needed to store.")
+@click.option(
+    "--batch", "batch_name", metavar="NAME", help="Name of the batch; required unless --dry-run."
+)
 @reviewer_option
 @click.option(
     "--manifest",
@@ -28,17 +30,21 @@ from errors import UserError
     type=click.Choice(["high", "normal", "low"]),
     default="normal",
     show_default=True,
-    help="Higher ones are reviewed first.",
+    help="Higher priorities are reviewed first.",
 )
-@click.option("--deadline", type=Duration(), help="Expire what is not done by then, e.g. 24h.")
+@click.option(
+    "--deadline", type=Duration(), help="Expire papers that are not done by then, e.g. 24h."
+)
 @click.option(
     "--samples",
     type=click.IntRange(1, 100),
     default=1,
     show_default=True,
-    help="Reviews a paper, each with its own seed.",
+    help="Reviews for each paper, each with its own seed.",
 )
-@click.option("--max-usd", type=click.FloatRange(min=0), help="Refuse what may cost more (API).")
+@click.option(
+    "--max-usd", type=click.FloatRange(min=0), help="Refuse API reviews that may cost more."
+)
 @click.option("--replace", is_flag=True, help="A custom_id with new content supersedes the old.")
 @click.option("--allow-external", is_flag=True, help="Papers may leave this site (API reviewers).")
 @click.option("--wait", is_flag=True, help="Return when every paper is done.")

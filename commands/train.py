@@ -24,15 +24,18 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Train an adapter.")
 @click.argument("config", type=click.Path(path_type=Path))
-@click.option("--resume", is_flag=True, help="Go on with the run where it was left.")
+@click.option("--resume", is_flag=True, help="Continue the run where it stopped.")
 @click.option("--name", metavar="NAME", help="Name of the run (default: the recipe's).")
 @click.option(
-    "--dataset", metavar="FOLDER", type=click.Path(path_type=Path), help="Instead of the recipe's."
+    "--dataset",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="Data set to use instead of the recipe's.",
 )
 @click.option(
     "--step",
     type=click.IntRange(min=1),
-    help="Take the adapter of this step instead of the one with the least validation loss.",
+    help="Take the adapter of this step instead of the one with the lowest validation loss.",
 )
 @click.option(
     "--every-checkpoint",
@@ -56,10 +59,10 @@ def train(
     memory_gib: float,
     as_json: bool,
 ) -> None:
-    """Train an adapter by a recipe: a YAML file, or the name of one that comes with Referee.
+    """Train an adapter from a recipe: a YAML file, or the name of a recipe that ships with Referee.
 
-    SIGTERM saves and ends; --resume goes on exactly there. With several GPUs start it by
-    `torchrun --nproc-per-node N --no-python referee train CONFIG`.
+    SIGTERM saves a checkpoint and ends the run; --resume continues exactly there. On several GPUs
+    use `torchrun --nproc-per-node N --no-python referee train CONFIG`.
     """
     from settings import get_settings
     from trainer.qlora import recipe as recipes
@@ -132,7 +135,7 @@ def _print(trained: TrainingResult, options: RunOptions, *, as_json: bool) -> No
         )
         return
     if trained.adapter is None:
-        click.echo(f"Stopped and saved at step {position.step}; --resume goes on there.")
+        click.echo(f"Stopped and saved at step {position.step}; --resume continues there.")
         return
     loss = "" if trained.validation_loss is None else f", loss {trained.validation_loss:.4f}"
     click.echo(f"Adapter {trained.adapter_sha256} of step {trained.step}{loss}: {trained.adapter}")

@@ -12,7 +12,11 @@ from commands.signals import interrupt_on_sigterm
 
 @click.command(short_help="Run everything on this machine: database, broker, workers.")
 @reviewer_option
-@click.option("--slots", type=click.IntRange(1), help="Papers in flight a worker (default: all).")
+@click.option(
+    "--slots",
+    type=click.IntRange(1),
+    help="Papers in flight in each worker (default: as many as fit).",
+)
 def up(reviewer_name: str | None, slots: int | None) -> None:
     """Run everything on this machine until Ctrl-C.
 

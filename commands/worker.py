@@ -14,7 +14,7 @@ from errors import UserError
 
 
 @click.command(short_help="Run a worker.")
-@click.option("--cpu", is_flag=True, help="Serve API reviewers; loads no model.")
+@click.option("--cpu", is_flag=True, help="Serve API reviewers; load no model.")
 @click.option("--gpus", metavar="0,1", help="One worker process for each of these GPUs.")
 @reviewer_option
 @click.option(
@@ -28,7 +28,7 @@ from errors import UserError
 @click.option(
     "--exit-when-idle",
     type=Duration(),
-    help="End, with exit code 0, when no paper has waited for this long, e.g. 10m.",
+    help="Exit with code 0 when the queue has been idle for this long, e.g. 10m.",
 )
 def worker(
     cpu: bool,
@@ -69,7 +69,7 @@ def _run_on_gpus(
     supervisor.start(gpu_specs(gpus, reviewer, slots, weights, exit_when_idle, settings))
     reported: set[str] = set()
     try:
-        # A card that fails does not take the others along.
+        # The workers of other GPUs go on when one fails.
         while True:
             for broken in supervisor.failed():
                 if broken.name not in reported:
@@ -89,7 +89,7 @@ def _slots(text: str) -> int | None:
     if text == "auto":
         return None
     if not text.isdigit() or int(text) < 1:
-        raise UserError(f"--slots is auto or a number from 1 on, not {text!r}.")
+        raise UserError(f"--slots is auto or a number from 1 up, not {text!r}.")
     return int(text)
 
 

@@ -1,4 +1,4 @@
-"""What an operator sees of workers and asks of them: parse, call, print."""
+"""`referee workers`: list, drain and resume workers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from errors import UserError
 @json_option
 @click.pass_context
 def workers(ctx: click.Context, as_json: bool) -> None:
-    """List the workers with their last sign of life, drain them or resume them."""
+    """List the workers with the time they were last seen, drain them or resume them."""
     from dataclasses import asdict
 
     from db import worker_nodes
@@ -30,7 +30,7 @@ def workers(ctx: click.Context, as_json: bool) -> None:
     for node in listed:
         click.echo(_line(node))
     if not listed:
-        click.echo("No worker has signed on.")
+        click.echo("No worker has registered.")
 
 
 def _line(node: Any) -> str:
@@ -38,7 +38,7 @@ def _line(node: Any) -> str:
 
     seen = f"last seen {_ago(node.age_s)}"
     if node.age_s > get_settings().lease_seconds:
-        seen += ": dead or cut off"
+        seen += ": dead or disconnected"
     papers = f"{node.running} of {node.slots} slots busy"
     line = f"{node.name}: {node.queue}, {papers}, {node.state}, {seen}"
     return line if node.complaint is None else f"{line}\n    {node.complaint}"
@@ -59,22 +59,22 @@ def _ago(seconds: float) -> str:
 @click.option(
     "--within",
     type=Duration(),
-    help="Give back what still runs after this time, e.g. 120s; it costs no attempt.",
+    help="Release jobs still running after this time, e.g. 120s; their attempt is not counted.",
 )
 def drain(name: str, within: float | None) -> None:
-    """Let a worker, or all of a host, take nothing new; running papers finish.
+    """Stop a worker, or all workers of a host, from taking new papers; running ones finish.
 
-    The worker stays, signed on as draining, until `referee workers resume`, also when its process
-    crashes and another takes its place. One that is stopped is forgotten: it starts active.
+    The worker stays registered as draining until `referee workers resume`, even if its process
+    crashes and is restarted. A worker that was stopped starts as active.
     """
     for node in _set_state(name, "draining", within):
-        click.echo(f"{node.name} drains; {node.running} papers still run.")
+        click.echo(f"{node.name} is draining; {node.running} papers still running.")
 
 
 @workers.command()
 @click.argument("name", metavar="NAME|HOST")
 def resume(name: str) -> None:
-    """Let a drained worker, or all of a host, take papers again."""
+    """Let a drained worker, or all workers of a host, take papers again."""
     for node in _set_state(name, "active", None):
         click.echo(f"{node.name} takes papers again.")
 

@@ -1,4 +1,4 @@
-"""Reviews by random models through transformers' own loop: senseless, so only the grammar helps."""
+"""Reviews by models with random weights: only the grammar makes them parse."""
 
 from __future__ import annotations
 

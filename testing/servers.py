@@ -1,4 +1,4 @@
-"""A broker and a PostgreSQL that measurements and the siege start, break and start again."""
+"""A Valkey and a PostgreSQL server that can be killed and restarted."""
 
 from __future__ import annotations
 

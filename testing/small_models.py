@@ -1,4 +1,4 @@
-"""Models that tests can afford: the real small one, and tiny random ones of each Llama family."""
+"""Small models: the real demo model, and tiny random ones of each Llama family."""
 
 from __future__ import annotations
 

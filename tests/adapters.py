@@ -1,4 +1,4 @@
-"""Small adapters as the trainer would leave them, for tests of everything around them."""
+"""Small adapters in the format that the trainer writes."""
 
 from __future__ import annotations
 

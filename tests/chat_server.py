@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server on loopback whose answers a test writes."""
+"""An OpenAI-compatible server on loopback with scripted answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs `referee` commands in processes that need not import everything anew.
+"""Run `referee` commands in forks of a process that has imported everything.
 
 A server process imports what commands need and then forks for each of them: the command has a
 process, an environment, streams and an exit code of its own, as from a shell, for a tenth of the

@@ -1,4 +1,4 @@
-"""A Celery worker process with Referee's own settings and a task that tells what happens to it.
+"""A Celery worker process with Referee's own settings and a task that reports its start and end.
 
 Each start is pushed to the list "starts" in the broker, each end to "ends"; the task runs until the
 key "release" is set. While the key "deaf" is set it does not listen. Arguments: broker URL,

@@ -1,6 +1,6 @@
-"""A Referee installation of its own for one test: the real command line, real processes, one home.
+"""A Referee installation for one test: the real command line and real processes on one home.
 
-Nothing here is a stand-in but the engine, and only where a test asks for the scripted one.
+Only the engine may be scripted, where a test chooses so.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Other systems on the same papers, for users to run; nothing is claimed that was not run."""
+"""Measurements of other systems on the same papers, for users to run."""

@@ -1,4 +1,4 @@
-"""TRL's SFTTrainer as it comes, on the samples that ours is measured on. Needs trl and datasets."""
+"""TRL's SFTTrainer with its defaults, on the samples of our trainer. Needs trl and datasets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A machine with two URLs and an empty home reviews with whatever adapter a batch is bound to."""
+"""Adapters reach a machine that has an empty home and the URLs of broker and database."""
 
 from __future__ import annotations
 

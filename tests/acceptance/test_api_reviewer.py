@@ -1,4 +1,4 @@
-"""An OpenAI-compatible endpoint reviews through the same queue, on the cpu worker."""
+"""API reviewers: an OpenAI-compatible endpoint, through the queue and the cpu worker."""
 
 from __future__ import annotations
 

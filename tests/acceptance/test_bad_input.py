@@ -1,4 +1,4 @@
-"""Bad input gets one clear sentence and loses nothing: the other papers go on."""
+"""Bad input: one clear sentence, and the other papers are reviewed."""
 
 from __future__ import annotations
 

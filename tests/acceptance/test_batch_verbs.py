@@ -1,4 +1,4 @@
-"""What an operator does to batches by the command line, before any worker runs."""
+"""The batch commands before any worker runs: cancel, retry, pause, resume, purge."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_repaired_files_replace_failed_papers_and_no_others(tmp_path: Path) -> N
     assert (done.code, done.out) == (
         0,
         "1 papers queued again, 0 still failed.\n"
-        "1 files belong to no failed paper of b: left alone.\n",
+        "1 files belong to no failed paper of b and were ignored.\n",
     )
     assert states(site) == dict.fromkeys(("paper-000", "paper-001", "torn"), "queued")
     titles = {line["custom_id"]: line["paper"]["title"] for line in site.exported("b")}

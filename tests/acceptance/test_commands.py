@@ -1,4 +1,4 @@
-"""The command line as its users and their scripts know it."""
+"""The command line: help, outputs, JSON documents and exit codes."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ def test_imported_reviews_stand_beside_generated_ones(reviewed: Site, tmp_path: 
     assert done.code == 1
     assert "unheard-of" in done.err
     assert "1 reviews imported" in done.out
-    assert "0 reviews imported, 1 known" in reviewed.run(*command).out
+    assert "0 reviews imported, 1 already stored" in reviewed.run(*command).out
     shown = reviewed.json("show", "paper-000")
     assert {review["reviewer"] for review in shown["reviews"]} == {"demo-7", "old-gpt"}
 

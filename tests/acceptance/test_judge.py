@@ -1,4 +1,4 @@
-"""The judge as its user meets it: the real command line, the real queue, the real matcher."""
+"""`referee judge` and `eval` with the real command line, queue and matcher."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a fleet tells its operators: metrics, logs, and workers that stop by themselves."""
+"""Observability: metrics, logs, and workers that exit by themselves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What operators ask of workers: drain, resume, end when idle."""
+"""Operating workers: drain, resume, exit when idle."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_drained_worker_finishes_90_papers_and_leaves_the_rest(
     before = node(site)
     # When the worker is drained
     done = site.run("workers", "drain", before.name, fresh=True)
-    assert (done.code, done.out) == (0, f"{before.name} drains; 90 papers still run.\n")
+    assert (done.code, done.out) == (0, f"{before.name} is draining; 90 papers still running.\n")
     log = site.home / "logs" / "worker-local.log"
     wait_until(lambda: "action='draining'" in log.read_text())
     assert "draining, last seen" in site.run("workers").out
@@ -182,7 +182,7 @@ def test_an_idle_worker_ends_with_0_and_a_busy_one_does_not(tmp_path: Path) -> N
         # Then it ends, having done both papers, and nobody is signed on
         assert worker.wait(timeout=90) == 0, site.output("worker")
     assert site.counts("night")["succeeded"] == 2
-    assert site.run("workers").out == "No worker has signed on.\n"
+    assert site.run("workers").out == "No worker has registered.\n"
 
 
 def test_workers_that_nobody_knows_are_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The same night on PostgreSQL, as several machines would have it."""
+"""Survival on PostgreSQL, with workers as on several machines."""
 
 from __future__ import annotations
 

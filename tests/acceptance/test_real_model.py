@@ -1,4 +1,4 @@
-"""The whole way with nothing replaced: CLI, Valkey, Celery worker, NF4 model, database."""
+"""End to end with the real small model: CLI, Valkey, Celery worker, NF4 model, database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A fleet as deploy/ sets it up: a broker behind TLS and access rules, and who is kept out."""
+"""A fleet set up as in deploy/: a broker with TLS and access rules."""
 
 from __future__ import annotations
 

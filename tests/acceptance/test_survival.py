@@ -1,4 +1,4 @@
-"""Whatever dies, every paper gets exactly one review."""
+"""Every paper gets exactly one review when workers, broker or commands are killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The wheel, installed outside the checkout and run in a folder full of files with our names."""
+"""The wheel, installed outside the checkout and run beside files with our modules' names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The API engine against a real HTTP server on loopback that answers as badly as real ones do."""
+"""The API engine against a real HTTP server on loopback that answers with real servers' errors."""
 
 from __future__ import annotations
 

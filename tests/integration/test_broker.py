@@ -1,4 +1,4 @@
-"""What Referee relies on in Celery, kombu and Valkey, pinned against the real ones."""
+"""Behaviour of Celery, kombu and Valkey that Referee relies on, tested on the real ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The product's engine on tiny random models: the same answers as the reference engine's."""
+"""ContinuousEngine on tiny random models: the same answers as GenerateEngine's."""
 
 from __future__ import annotations
 

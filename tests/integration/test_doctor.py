@@ -1,4 +1,4 @@
-"""The doctor finds each broken part, and finds it alone."""
+"""`referee doctor` reports each broken part, and no other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reference engine on tiny random models, and once on the real small one."""
+"""GenerateEngine, the reference, on tiny random models and once on the real small one."""
 
 from __future__ import annotations
 

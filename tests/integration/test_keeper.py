@@ -1,4 +1,4 @@
-"""The thread that keeps a worker's leases goes on, whatever a beat runs into."""
+"""The keeper thread renews leases after any error."""
 
 from __future__ import annotations
 

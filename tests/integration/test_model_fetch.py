@@ -1,4 +1,4 @@
-"""The small model is fetched once, whole and genuine, whatever goes on around it."""
+"""Fetching the small model: once, complete and verified, also by concurrent processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Adapters from a folder into the database, to a reviewer's version and to another machine."""
+"""The adapter registry: register, promote, roll back, and fetch on another machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker's slot does when a doorbell rings, with the real database and a scripted engine."""
+"""A worker's slot on a doorbell message, with the real database and a scripted engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A command that waits for reviews or verdicts does not wait for workers that take nothing."""
+"""Waiting commands give up when no worker takes jobs of their queue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An upgrade while workers of the version before run, and a database that comes from a backup."""
+"""An upgrade while workers of the previous version run, and a database restored from a backup."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much company a paper that was in crashes may have."""
+"""Crash isolation: how many jobs run beside one that was in flight when an engine crashed."""
 
 from __future__ import annotations
 

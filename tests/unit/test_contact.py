@@ -1,4 +1,4 @@
-"""A process that was cut off from the database does not judge others' leases at once."""
+"""A process that lost the database does not expire other workers' leases at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What deploy/ says of the program is so."""
+"""Files in deploy/ agree with the program."""
 
 from __future__ import annotations
 

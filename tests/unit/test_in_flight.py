@@ -1,4 +1,4 @@
-"""Who may take a paper, and when, beside those that are in the engine."""
+"""Admission of jobs beside those that are in flight."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Log lines say what the standard library's say, and what a paper's line is about."""
+"""Log records: the standard fields, and the job that a record is about."""
 
 from __future__ import annotations
 

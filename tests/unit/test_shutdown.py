@@ -1,4 +1,4 @@
-"""A worker that is told to stop drains, however often it is told."""
+"""A worker drains on a stop signal, also on repeated ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A supervisor outlives what starting a child runs into."""
+"""A supervisor survives errors while it starts a child process."""
 
 from __future__ import annotations
 

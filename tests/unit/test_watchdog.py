@@ -1,4 +1,4 @@
-"""A worker whose engine hangs ends itself, whatever its other threads wait for."""
+"""A worker whose engine hangs exits, even when other threads are blocked."""
 
 from __future__ import annotations
 
