@@ -1,4 +1,4 @@
 """From a file to a `Paper`: PDF, TeX, Markdown, text, JSONL.
 
-Start at `papers.reading`.
+The entry point is `papers.reading`.
 """

@@ -1,6 +1,6 @@
-"""From what a user names (files, folders, patterns, `-`, a manifest) to entries.
+"""Find the papers that a user names by files, folders, patterns, `-` or a manifest.
 
-Reads no paper; looks into JSONL files for their lines' names only.
+Papers are not read here; of JSONL files only the lines' names.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ SUFFIXES = {
     ".jsonl": Format.JSON,
     ".jsonl.gz": Format.JSON,
 }
-#: In a folder these lie beside the papers and are none.
+#: Files in a folder of papers that are not papers.
 COMPANION_STEMS = frozenset(
     {"readme", "license", "licence", "notice", "changelog", "authors", "citation"}
 )
-#: Culprits that one message names.
+#: Files that one message names.
 MAX_NAMED = 5
-#: Bytes in which a PDF's header stands (ISO 32000-1, implementation note 13).
+#: Bytes that contain a PDF's header (ISO 32000-1, implementation note 13).
 HEADER_BYTES = 1024
 
 
 def discover(
     paths: Sequence[str], manifest: Path | None = None, stdin: TextIO | None = None
 ) -> list[Entry]:
-    """All papers that are named, each once, in order. Raises UserError, naming the culprits."""
+    """All named papers, each once, in order. Raises UserError, naming the files at fault."""
     missing = [path for path in paths if not _exists(path)]
     if missing:
         raise UserError(f"There is no file or folder {_listed_names(missing)}.")
@@ -94,7 +94,7 @@ def _is_paper(path: Path, folder: Path) -> bool:
     form = _by_suffix(path)
     if hidden or form is None or not path.is_file() or path.stem.lower() in COMPANION_STEMS:
         return False
-    # A TeX paper is often many files, of which one is the paper.
+    # A TeX paper is often many files, one of which is the document.
     return form is not Format.TEX or b"\\documentclass" in path.read_bytes()
 
 
@@ -117,7 +117,7 @@ def _format(path: Path) -> Format:
             if b"%PDF-" in file.read(HEADER_BYTES):
                 return Format.PDF
     except OSError:
-        pass  # reading will say what is wrong with it
+        pass  # reading reports the error
     form = _by_suffix(path)
     if form is None:
         raise UserError(f"{path} is none of {', '.join(SUFFIXES)}, nor a PDF.")
@@ -125,7 +125,7 @@ def _format(path: Path) -> Format:
 
 
 def _entries(path: Path, name: str | None, title: str | None) -> Iterator[tuple[Entry, str]]:
-    """A file's entries, each with what tells equal content: a line's hash, or nothing."""
+    """A file's entries, each with a hash of a line's content, or an empty string for files."""
     form = _format(path)
     if form is not Format.JSON:
         yield Entry(name or _stem(path), str(path), path, form, title=title), ""
@@ -159,7 +159,7 @@ def _line_name(line: bytes) -> str | None:
 
 
 def _standard_input(stdin: TextIO) -> Iterator[tuple[Entry, str]]:
-    """Standard input is kept in a file until the process ends: it may be longer than memory."""
+    """Standard input, stored in a file until the process ends: it may not fit into memory."""
     with tempfile.NamedTemporaryFile(prefix="referee-stdin-", delete=False) as file:
         path = Path(file.name)
         atexit.register(path.unlink, missing_ok=True)
@@ -184,7 +184,7 @@ def _manifest(manifest: Path) -> list[tuple[Entry, str]]:
         raise UserError(f"{manifest} names {_listed_names(twice)} more than once.")
     missing = [path for _, path, _ in rows if not path.is_file()]
     if missing:
-        raise UserError(f"{manifest} names files that are not there: {_listed_names(missing)}.")
+        raise UserError(f"{manifest} names files that do not exist: {_listed_names(missing)}.")
     return [pair for name, path, title in rows for pair in _entries(path, name, title or None)]
 
 
@@ -206,7 +206,7 @@ def _rows(manifest: Path) -> list[tuple[str, Path, str]]:
 
 
 def _unique(entries: Iterable[tuple[Entry, str]]) -> list[Entry]:
-    """One entry a custom_id; equal lines count once, other clashes are the user's to solve."""
+    """One entry a custom_id; equal lines count once, other duplicates raise UserError."""
     found: dict[str, tuple[Entry, str]] = {}
     files: list[str] = []
     lines: list[str] = []
@@ -218,7 +218,7 @@ def _unique(entries: Iterable[tuple[Entry, str]]) -> list[Entry]:
         (lines if content and first_content else files).append(both)
     if files:
         raise UserError(
-            f"Two papers would get one name: {_listed_names(files)}; "
+            f"Two papers would have the same name: {_listed_names(files)}; "
             "rename one or give a --manifest."
         )
     if lines:

@@ -1,4 +1,4 @@
-"""From bytes to text."""
+"""Decode bytes as text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CONTROLS = bytes(code for code in range(32) if code not in b"\t\n\r\f\b\x1b")
 
 
 def decode(data: bytes) -> tuple[str, tuple[Flag, ...]]:
-    """UTF-8, UTF-16 with its mark, or else Windows-1252 with a flag.
+    """UTF-8, UTF-16 with its mark, otherwise Windows-1252 with a flag.
 
     Raises PaperUnreadable with kind too_large, empty or not_text.
     """

@@ -1,4 +1,4 @@
-"""One paper that someone submitted, before it is read."""
+"""A submitted paper before it is read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class Format(Enum):
-    """How a paper is written down."""
+    """The file format of a paper."""
 
     PDF = "pdf"
     TEX = "tex"
@@ -19,11 +19,11 @@ class Format(Enum):
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a paper is to be read from.
+    """Where a paper is read from.
 
-    `source` says it to the user: a path, or a path and a line. `offset` and `length` are the bytes
-    of a JSON line in the (unpacked) file. `title` comes from a manifest. `problem` is set when it
-    is already known that the entry cannot be read.
+    `source` is shown to the user: a path, or a path and a line. `offset` and `length` are the bytes
+    of a JSON line in the (decompressed) file. `title` comes from a manifest. `problem` is set if
+    the entry is known to be unreadable.
     """
 
     custom_id: str

@@ -1,4 +1,4 @@
-"""Reads one file that holds one paper, by its format."""
+"""Read a file with one paper by the reader of its format."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from papers.paper import Paper
 from papers.plain_text import read_text
 from papers.tex import read_tex
 
-#: Bytes; a paper with photographs seldom has more than 50 MB.
+#: Bytes; papers with photographs rarely exceed 50 MB.
 MAX_PDF_BYTES = 300 * 2**20
 
 
@@ -20,7 +20,7 @@ def read_file(path: Path, form: Format, max_pages: int) -> Paper:
     """Read a paper from its file. Raises PaperUnreadable."""
     _check_size(path, MAX_PDF_BYTES if form is Format.PDF else MAX_TEXT_BYTES)
     if form is Format.PDF:
-        from papers.pdf import read_pdf  # loads the PDF library: only in processes that need it
+        from papers.pdf import read_pdf  # only in processes that need the PDF library
 
         return read_pdf(path, max_pages)
     data = path.read_bytes()

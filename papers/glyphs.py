@@ -12,17 +12,17 @@ from dataclasses import dataclass, field
 
 import pypdfium2.raw as pdfium_c
 
-#: Sine of the angle: text that leans more is a margin stamp or an axis label, not prose.
+#: Sine of the angle: text at a larger angle is a margin stamp or an axis label, not prose.
 MAX_SLANT = 0.2
 #: Text rendering modes 3 and 7 of ISO 32000-1, 9.3.6: neither fill nor stroke.
 INVISIBLE_MODES = (pdfium_c.FPDF_TEXTRENDERMODE_INVISIBLE, pdfium_c.FPDF_TEXTRENDERMODE_CLIP)
-#: What pdfium puts between words and lines of its own accord: space, line feed, carriage return.
+#: Characters that pdfium inserts between words and lines: space, line feed, carriage return.
 _GENERATED = (32, 10, 13)
 
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """What all characters of one text object share.
+    """The style of all characters of one text object.
 
     `size` is in points as printed, `grey` the lightness of the fill from 0 (black) to 255.
     """
@@ -43,11 +43,11 @@ class Glyph:
     bottom: float
     style: Style
     object_id: bytes
-    #: Does a space stand before this character, whatever the distance?
+    #: Is there a space before this character, whatever the distance?
     after_space: bool = False
 
     def same_box(self, other: Glyph) -> bool:
-        """Do both stand for letters of one glyph?"""
+        """Are both letters of one glyph?"""
         return (
             self.x0 == other.x0
             and self.x1 == other.x1
@@ -64,7 +64,7 @@ class Frame:
     bottom: float
     right: float
     top: float
-    #: What is known of text objects and of fonts, by their addresses.
+    #: Cached properties of text objects and fonts, by their addresses.
     styles: dict[bytes, Style] = field(default_factory=dict)
     bold_fonts: dict[bytes, bool] = field(default_factory=dict)
 
@@ -96,7 +96,7 @@ def read_glyphs(textpage: object, frame: Frame) -> Iterator[Glyph]:
             frame.top - low,
             style,
             object_id,
-            # pdfium's guess at a space is good, but for a change of size ("I NTRODUCTION").
+            # pdfium's spaces are right, except at a change of size ("I NTRODUCTION").
             after_space=guessed and last is not None and last.style.size == style.size,
         )
         guessed = False

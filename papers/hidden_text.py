@@ -1,7 +1,7 @@
-"""Tells the text that a page shows from the text that it hides.
+"""Separate the visible text of a page from hidden text.
 
-Hidden is what a reader of the printed page cannot see: no ink, no contrast with what is behind it
-or painted over it, off the page, or smaller than print.
+Hidden text cannot be seen on the printed page: it has no ink, no contrast with what is behind it or
+painted over it, is off the page, or is smaller than print.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from papers.glyphs import Glyph
 
 #: Points; smaller text cannot be read on paper, nor on a screen at 100 %.
 TINY_PT = 1.5
-#: Grey levels of 255; a text box whose darkest and lightest pixel differ by less shows nothing.
+#: Grey levels of 255; a text box whose darkest and lightest pixels differ by less shows nothing.
 CONTRAST = 6
-#: Grey levels; lighter text is looked at twice: over dark text its box has contrast, not its own.
+#: Grey levels; lighter text is tested again: over dark text its box has contrast of other text.
 LIGHT, LIGHT_CONTRAST = 200, 24
 #: Pixels of the longer page side when a page is rendered to look for invisible text.
 RENDER_PX = 1600
@@ -28,7 +28,7 @@ SCAN_AREA = 0.6
 
 @dataclass(frozen=True)
 class Hidden:
-    """Text that the page does not show: why, and what it says."""
+    """Hidden text and the reason why it cannot be seen."""
 
     reason: str
     text: str
@@ -36,7 +36,7 @@ class Hidden:
 
 @dataclass
 class Raster:
-    """The page in grey levels, to see whether a box shows anything."""
+    """The page in grey levels, to test whether a box shows anything."""
 
     pixels: memoryview
     width: int
@@ -59,7 +59,7 @@ class Raster:
         return False
 
     def is_mostly(self, grey: float, x0: float, top: float, x1: float, bottom: float) -> bool:
-        """Have most pixels of the box this lightness?"""
+        """Do most pixels of the box have this lightness?"""
         left, right = max(0, int(x0 * self.scale)), min(self.width, math.ceil(x1 * self.scale) + 1)
         rows = range(max(0, int(top * self.scale)), min(self.height, int(bottom * self.scale) + 2))
         pixels = b"".join(
@@ -85,8 +85,8 @@ def is_scan(glyphs: list[Glyph], image_share: float) -> bool:
 def split_hidden(
     glyphs: list[Glyph], raster: Raster, size: tuple[float, float], scanned: bool
 ) -> tuple[list[Glyph], list[Hidden]]:
-    """The characters that the page shows, and the hidden text by its reason."""
-    """The characters that the page shows, and the hidden text by its reason."""
+    """The visible characters, and the hidden text by reason."""
+    """The visible characters, and the hidden text by reason."""
     shown: list[Glyph] = []
     texts: dict[str, list[str]] = {}
     for group in _objects(glyphs):

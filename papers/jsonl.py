@@ -1,4 +1,4 @@
-"""One JSON object to a `Paper`: Referee's own lines and OpenAI Batch lines.
+"""Read a `Paper` from a JSON object: Referee's own lines and OpenAI Batch lines.
 
 Referee's: `custom_id` or `id`, `title`, `abstract`, and `text`, or `sections` as a list of
 `{"heading", "text", "kind"}` where kind is body, references, acknowledgments or appendix.
@@ -32,7 +32,7 @@ def parse_line(line: bytes) -> dict[str, Any]:
 
 
 def custom_id(value: Mapping[str, Any]) -> str | None:
-    """The object's own name, if it has one."""
+    """The object's name, if it has one."""
     for key in ("custom_id", "id"):
         name = value.get(key)
         if isinstance(name, str | int) and not isinstance(name, bool) and str(name).strip():
@@ -68,7 +68,7 @@ def _read_any(text: str) -> Paper:
 
 
 def _without_title(text: str, title: str) -> str:
-    """The text less its first line, when that only repeats the title."""
+    """The text without a first line that repeats the title."""
     first, _, rest = text.lstrip().partition("\n")
     return rest if _alphanumeric(first) == _alphanumeric(title) else text
 
@@ -107,7 +107,7 @@ def _last_user_message(body: Mapping[str, Any]) -> str:
 
 
 def _content(content: object) -> str:
-    """A message's text: a string, or OpenAI's list of parts of which the text ones count."""
+    """A message's text: a string, or the text parts of OpenAI's list of parts."""
     if isinstance(content, str):
         return content
     if isinstance(content, list):

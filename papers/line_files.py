@@ -1,4 +1,4 @@
-"""Lines of JSONL files, plain or gzipped, found once and read again by position."""
+"""Scan lines of plain or gzipped JSONL files, and read them by position."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BROKEN = (EOFError, zlib.error, gzip.BadGzipFile)
 
 
 def open_lines(path: Path) -> IO[bytes]:
-    """The file's bytes, unpacked when it is gzipped. Raises OSError."""
+    """The file's bytes, decompressed if it is gzipped. Raises OSError."""
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
     return cast(IO[bytes], gzip.open(path, "rb") if packed else path.open("rb"))
@@ -24,8 +24,8 @@ def open_lines(path: Path) -> IO[bytes]:
 def scan(path: Path) -> Iterator[tuple[int, int, bytes]]:
     """Number (from 1), offset and bytes of each line that is not blank.
 
-    A line over the limit for texts is given cut. Raises PaperUnreadable (damaged) where a gzip
-    stream breaks off.
+    A line above the size limit is truncated. Raises PaperUnreadable (damaged) if a gzip stream is
+    truncated.
     """
     offset = number = 0
     with open_lines(path) as file:
@@ -45,7 +45,7 @@ def scan(path: Path) -> Iterator[tuple[int, int, bytes]]:
 
 
 class LineReader:
-    """Reads lines by position; quick when positions ascend, file after file."""
+    """Reads lines by position; fast for ascending positions within one file after another."""
 
     def __init__(self) -> None:
         self._path: Path | None = None
@@ -65,7 +65,7 @@ class LineReader:
             raise PaperUnreadable("The gzip file is cut short.", kind="damaged") from error
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._file is not None:
             self._file.close()
             self._file = None

@@ -1,6 +1,6 @@
-"""What each line of a printed paper is: title, heading, caption, note, part of a float, or body.
+"""Classify lines of a printed paper: title, heading, caption, note, part of a float, or body.
 
-Decided by size, weight, position and wording of lines in reading order.
+By size, weight, position and wording of lines in reading order.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from papers.sections import ABSTRACT, CAPTION, NUMBERED, is_named
 
 #: A heading is shorter than this many characters.
 HEADING_CHARS = 100
-#: Lines that a title takes at most.
+#: Maximum number of lines of a title.
 TITLE_LINES = 6
 #: In units of the body's size.
 LARGER_RATIO, SMALLER_RATIO = 1.08, 0.95
-#: Points to which two sizes count as the same.
+#: Points; sizes with a smaller difference count as equal.
 SIZE_SLACK = 0.6
 
 
 class Role(Enum):
-    """What a line is."""
+    """The role of a line."""
 
     TITLE = "title"
     HEADING = "heading"
@@ -73,7 +73,7 @@ def _mark_title(lines: Sequence[Line], found: list[Role], body: float) -> None:
         return
     size = max(line.size for line in upper)
     start = next(i for i, line in enumerate(lines) if line in upper and line.size == size)
-    # Set as large as all the rest, only the first line can be told to be the title.
+    # If all text has one size, only the first line can be identified as the title.
     most = TITLE_LINES if size > body + SIZE_SLACK else 1
     for index in range(start, min(start + most, len(lines))):
         line = lines[index]
@@ -93,7 +93,7 @@ def _mark_notes(
 
 
 def _columns(lines: Sequence[Line]) -> Iterator[tuple[int, int]]:
-    """Stretches of lines that follow one another down one column."""
+    """Runs of consecutive lines in one column."""
     start = 0
     for index in range(1, len(lines) + 1):
         if index == len(lines) or lines[index].column != lines[start].column:
@@ -148,12 +148,12 @@ def _caption_goes_on(before: Line, line: Line) -> bool:
 
 
 def _continues_prose(before: Line, line: Line) -> bool:
-    """Does "Table 2." merely happen to stand at the start of a line of body text?"""
+    """Is "Table 2." only by chance at the start of a line of body text?"""
     return same_block(before, line) and before.wide and not before.text.endswith((".", ":"))
 
 
 def same_block(before: Line, line: Line) -> bool:
-    """Do the two lines follow one another closely, in one size?"""
+    """Are the two lines close together and of one size?"""
     gap = line.top - before.bottom
     return (
         before.column == line.column
@@ -174,7 +174,7 @@ def _mark_headings(lines: Sequence[Line], found: list[Role], body: float) -> Non
 
 
 def same_heading(before: Line | None, line: Line) -> bool:
-    """Is this the next line of a heading that takes more than one?"""
+    """Is this the next line of a heading of several lines?"""
     return (
         before is not None
         and same_block(before, line)
@@ -217,12 +217,12 @@ def _mostly_words(text: str) -> bool:
 
 
 def _is_apart(before: Line | None, line: Line, body: float) -> bool:
-    """Is there more than a line's usual space above?"""
+    """Is there more than the usual line spacing above?"""
     return before is None or before.column != line.column or line.top - before.bottom > 0.45 * body
 
 
 def _mark_floats(lines: Sequence[Line], found: list[Role], body: float) -> None:
-    """Cells of tables and labels of figures: what is not prose next to a caption."""
+    """Mark cells of tables and labels of figures: text beside a caption that is not prose."""
     for index, line in enumerate(lines):
         caption = CAPTION.match(line.text) if found[index] is Role.CAPTION else None
         if caption is None or caption[1].lower().startswith(("alg", "list")):

@@ -1,4 +1,4 @@
-"""Markdown to a `Paper`: `#` headings, underlined headings, bold lines."""
+"""Read a `Paper` from Markdown: `#` headings, underlined headings, bold lines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from papers.paper import Flag, Paper, Section
 from papers.plain_text import blocks, plain_heading, read_text, remove_between, split_title
 from papers.sections import is_named
 
-#: A paper with fewer marked headings than this has unmarked ones.
+#: A paper with fewer marked headings is assumed to have unmarked ones.
 FEW_HEADINGS = 3
 _HEADING = re.compile(r" {0,3}#{1,6}\s+(.+?)\s*#*\s*")
 _BOLD = re.compile(r"(?:\*\*|__)([^*_]{3,80})(?:\*\*|__)")
@@ -47,7 +47,7 @@ def _plain(text: str) -> str:
 
 
 def _joined_underlines(lines: Sequence[str]) -> list[str]:
-    """Headings that are underlined with === or --- as headings with #."""
+    """Convert headings that are underlined with === or --- to headings with #."""
     joined: list[str] = []
     for line in lines:
         if _UNDERLINE.fullmatch(line) and joined and 0 < len(joined[-1].strip()) < 120:
@@ -70,12 +70,12 @@ def _heading(line: str, before: str) -> str | None:
 
 
 def _any_heading(line: str, before: str) -> str | None:
-    """PDF converters mark the title alone; then the text's own headings count as well."""
+    """Recognise plain headings too: PDF converters mark only the title."""
     return _heading(line, before) or plain_heading(line, before)
 
 
 def _title(found: list[Section]) -> tuple[str, list[Section]]:
-    """The first heading is the title, with the headings that go on from it without any text."""
+    """The first heading is the title, with headings that follow it without text between."""
     if found[0].text:
         title, rest = split_title(found[0].text)
         return title, [Section("", rest), *found[1:]]

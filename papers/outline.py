@@ -1,4 +1,4 @@
-"""From a title and headed blocks of text to a `Paper`."""
+"""Build a `Paper` from a title and blocks of text with headings."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def paper_from_blocks(
     captions: Sequence[str] = (),
     flags: Sequence[Flag] = (),
 ) -> Paper:
-    """Find abstract and captions among the blocks, cut the references and what follows them.
+    """Find abstract and captions among the blocks; drop the references and what follows them.
 
     The block before the first heading holds authors and addresses when an abstract follows it.
     Raises PaperUnreadable with kind empty.
@@ -56,7 +56,7 @@ def _before_references(blocks: Sequence[Section]) -> Sequence[Section]:
 
 
 def _inline_abstract(text: str) -> str:
-    """What follows "Abstract:" at the start of a line, to the end of the block."""
+    """The text after "Abstract:" at the start of a line, up to the end of the block."""
     lines = text.split("\n")
     for index, line in enumerate(lines):
         mark = ABSTRACT.match(line.strip())
@@ -77,7 +77,7 @@ def _without_captions(block: Section, captions: list[str]) -> Section:
             captions[-1] += " " + text
         else:
             kept.append(line)
-        # A caption goes on over wrapped lines to its full stop.
+        # A caption continues over wrapped lines up to its full stop.
         taken = bool(mark and len(text) > mark.end()) or (caption_open and bool(text))
         caption_open = taken and len(text) < WRAPPED_CHARS and not text.endswith(".")
     return Section(block.heading, "\n".join(kept))

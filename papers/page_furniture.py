@@ -1,6 +1,7 @@
-"""Takes off a PDF page what belongs to the page and not to the paper.
+"""Remove page furniture from PDF pages.
 
-Furniture: running heads and feet, page numbers, line numbers of review copies, first-page notices.
+Page furniture is what belongs to the page and not to the paper: running heads and feet, page
+numbers, line numbers of review copies, first-page notices.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ from itertools import pairwise
 from papers.pdf_page import Page
 from papers.text_runs import TextRun
 
-#: Share of the page's height, at its top and at its bottom, where running heads and feet stand.
+#: Share of the page's height, at its top and at its bottom, where running heads and feet can be.
 MARGIN = 0.12
 #: Rows from the top or the bottom that may be running heads or feet.
 MARGIN_ROWS = 4
-#: A head that stands on this share of the pages is a running head; odd and even pages may differ.
+#: A line on this share of the pages is a running head; odd and even pages may differ.
 REPEATED = 0.25
-#: Fewer numbers than this beside the text are not line numbers.
+#: Fewer numbers beside the text are not line numbers.
 MIN_LINE_NUMBERS = 8
-#: Characters from which a run counts as prose rather than a label, a number or a formula.
+#: A run with this many characters is prose, not a label, a number or a formula.
 PROSE_CHARS = 20
 
 _PAGE_NUMBER = re.compile(r"\W*(?:page\s+)?(\d{1,5})(?:\s*(?:/|of)\s*\d{1,5})?\W*", re.I)
@@ -53,7 +54,7 @@ def without_furniture(pages: Sequence[Page]) -> list[Page]:
 
 
 def is_notice(text: str) -> bool:
-    """Does this start a publisher's or an organiser's notice rather than a note of the authors?"""
+    """Does this start a notice of the publisher or organiser, not a note of the authors?"""
     return _NOTICE.match(text.lstrip("*∗†‡§¶ 0123456789")) is not None
 
 
@@ -81,7 +82,7 @@ def _text(row: list[TextRun]) -> str:
 
 
 def _key(row: list[TextRun]) -> tuple[str, int]:
-    """What the row says but for its numbers, and where it stands to within a few points."""
+    """The row's text without numbers, and its position to within a few points."""
     text = re.sub(r"\d+", "#", _text(row)).strip(" #|·-–").lower()
     return text, round(row[0].top / 6)
 
@@ -98,7 +99,7 @@ def _page_number(row: list[TextRun]) -> int | None:
 
 
 def _page_offset(pages: Sequence[Page], rows: Sequence[list[list[TextRun]]]) -> int:
-    """What most pages print as their number, less the page's place in the file."""
+    """The printed page number minus the page's index, as on most pages."""
     offsets = Counter(
         number - page.number
         for page, page_rows in zip(pages, rows, strict=True)
@@ -109,7 +110,7 @@ def _page_offset(pages: Sequence[Page], rows: Sequence[list[list[TextRun]]]) -> 
 
 
 def _notices(page: Page) -> list[TextRun]:
-    """The first page's notices at its foot, each with the lines below it."""
+    """Notices at the foot of the first page, each with the lines below it."""
     if page.number != 1:
         return []
     foot = [run for run in page.runs if run.top > (1 - MARGIN) * page.height]

@@ -1,7 +1,8 @@
-"""A paper as it has been read, and as the recipe's prompts show it.
+"""A paper, and its layout in prompts.
 
-The layout of the recipe's training data: `[TITLE]`, `[ABSTRACT]`, `[CAPTIONS]`, `[CONTENT]`, each
-mark on its own line, blocks apart by a blank line, sections opened by `Section Title: ...`.
+The layout is that of the recipe's training data: `[TITLE]`, `[ABSTRACT]`, `[CAPTIONS]` and
+`[CONTENT]`, each mark on its own line, blocks separated by a blank line, sections with
+`Section Title: ...`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Flag:
-    """Something that a reader of the reviews should know about the paper, e.g. hidden text."""
+    """A warning about the paper for readers of its reviews, e.g. hidden text."""
 
     kind: str
     detail: str
@@ -48,7 +49,7 @@ class Paper:
 
     @cached_property
     def text(self) -> str:
-        """The recipe's layout, [TITLE] [ABSTRACT] [CAPTIONS] [CONTENT]: what a model sees."""
+        """The recipe's layout, [TITLE] [ABSTRACT] [CAPTIONS] [CONTENT]: the text in a prompt."""
         return prompt_text(self)
 
     @cached_property
@@ -85,7 +86,7 @@ class Paper:
 
 
 def prompt_text(paper: Paper) -> str:
-    """The text that a model sees of a paper."""
+    """The paper's text in the recipe's layout."""
     blocks = (
         paper.title,
         paper.abstract,

@@ -1,7 +1,7 @@
-"""Puts the lines of a printed page together to paragraphs.
+"""Join the lines of a printed page into paragraphs.
 
-Words that were broken at a line's end are joined. Whether "state-of-the-" + "art" keeps its hyphen
-is decided by how the paper writes the word elsewhere.
+Words that were hyphenated at a line's end are joined. Whether "state-of-the-" + "art" keeps its
+hyphen depends on how the paper writes the word elsewhere.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from collections.abc import Iterable, Sequence
 _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 _BROKEN = re.compile(r"([^\W\d_]+(?:-[^\W\d_]+)*)[-‐\u00ad]$")
 _HYPHENS = ("-", "‐", "\u00ad")
-#: Characters; where a broken word may begin.
+#: Characters that can precede a hyphenated word.
 LONGEST_WORD = 60
 _HEAD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 
 
 class WordCounts:
-    """The words of one paper as they stand inside its lines, with how often."""
+    """Counts of the words of a paper inside its lines."""
 
     def __init__(self, lines: Iterable[str]) -> None:
         self._counts: Counter[str] = Counter()
@@ -59,7 +59,7 @@ class WordCounts:
 
 
 def paragraph(lines: Sequence[str], vocabulary: WordCounts) -> str:
-    """Lines of one paragraph as running text."""
+    """The lines of one paragraph as continuous text."""
     text = ""
     for line in lines:
         text = vocabulary.join(text, line) if text else line

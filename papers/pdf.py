@@ -1,6 +1,6 @@
-"""From a PDF file to a `Paper`: what a reader sees of title, abstract, sections and captions.
+"""Read a `Paper` from a PDF: visible title, abstract, sections and captions.
 
-`papers.sandbox` runs it, where a broken file can do no harm.
+It runs in `papers.sandbox`, since a broken file can hang or crash the PDF library.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from papers.sections import (
 )
 from papers.text_safety import safe_paper
 
-#: Letters; a file with fewer has no text layer to speak of.
+#: Letters; a file with fewer has no usable text layer.
 MIN_LETTERS = 30
-#: Bytes in which a PDF's header stands (ISO 32000-1, implementation note 13).
+#: Bytes that contain a PDF's header (ISO 32000-1, implementation note 13).
 HEADER_BYTES = 1024
-#: Letters of hidden text from which it is flagged; axis ticks under a plot are not.
+#: Letters; less hidden text, such as axis ticks under a plot, is not flagged.
 FLAGGED_LETTERS = 8
 #: Characters of hidden text that a flag quotes.
 QUOTED_CHARS = 80
@@ -48,7 +48,7 @@ _AFTER_ABSTRACT = re.compile(
 
 @dataclass
 class _Draft:
-    """Lines by where they go, in reading order."""
+    """Lines by their part of the paper, in reading order."""
 
     title: list[Line] = field(default_factory=list)
     abstract: list[Line] = field(default_factory=list)
@@ -60,7 +60,7 @@ class _Draft:
 class _DraftSection:
     heading: str
     body: list[Line] = field(default_factory=list)
-    #: Kept, but after the body and not in the middle of a sentence.
+    #: Notes come after the body, so that they do not interrupt a sentence.
     tables: list[Line] = field(default_factory=list)
     notes: list[Line] = field(default_factory=list)
 
@@ -85,7 +85,7 @@ def _open(path: Path) -> pdfium.PdfDocument:
         if error.err_code in (pdfium_c.FPDF_ERR_PASSWORD, pdfium_c.FPDF_ERR_SECURITY):
             sentence = "The PDF is encrypted and needs a password."
             raise PaperUnreadable(sentence, kind="encrypted") from error
-        if error.err_code == pdfium_c.FPDF_ERR_SUCCESS:  # it parsed, and there was nothing in it
+        if error.err_code == pdfium_c.FPDF_ERR_SUCCESS:  # it was parsed and is empty
             raise PaperUnreadable("The PDF has no pages.", kind="no_pages") from error
         with path.open("rb") as file:
             if b"%PDF-" not in file.read(HEADER_BYTES):
@@ -113,7 +113,7 @@ def _require_text(pages: Sequence[Page]) -> None:
 
 
 def paper_from_pages(pages: Sequence[Page]) -> Paper:
-    """Put the pages' text together to a paper; hidden text is left out and flagged."""
+    """Assemble a paper from its pages; hidden text is left out and flagged."""
     stripped = without_furniture(pages)
     lines = reading_order(stripped)
     vocabulary = WordCounts(line.text for page_lines in lines for line in page_lines)

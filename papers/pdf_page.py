@@ -1,4 +1,4 @@
-"""One PDF page as a reader sees it: runs of text, drawn rules, and what is hidden.
+"""Read one PDF page: runs of text, drawn rules and hidden text.
 
 Positions are in points from the top left corner, y growing downwards.
 """
@@ -22,7 +22,7 @@ RULE_HEIGHT, RULE_LENGTH = 2.0, 20.0
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A thin horizontal line that is drawn on the page."""
+    """A thin horizontal line drawn on the page."""
 
     x0: float
     x1: float
@@ -31,7 +31,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Page:
-    """What one page shows. `number` counts from 1."""
+    """The content of one page. `number` counts from 1."""
 
     number: int
     width: float
@@ -70,7 +70,7 @@ def _drawings(page: pdfium.PdfPage, frame: Frame) -> tuple[list[Rule], float]:
 
 
 def _bounds(page: pdfium.PdfPage) -> Iterator[tuple[int, tuple[float, float, float, float]]]:
-    # The library's own loop makes an object of each letter of some files.
+    # The library's own iterator creates an object for each letter of some files.
     edges = [ctypes.c_float() for _ in range(4)]
     for index in range(pdfium_c.FPDFPage_CountObjects(page)):
         item = pdfium_c.FPDFPage_GetObject(page, index)

@@ -1,4 +1,4 @@
-"""Plain text to a `Paper`: the first line is the title, headings are known by number or name."""
+"""Read a `Paper` from plain text: title on the first line, headings by number or name."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def read_text(text: str, flags: Sequence[Flag] = ()) -> Paper:
 
 
 def split_title(text: str) -> tuple[str, str]:
-    """The first line that says something, and the rest; no title when that line is too long."""
+    """The first non-empty line and the rest; no title if that line is too long."""
     first, _, rest = text.lstrip().partition("\n")
     if len(first) > TITLE_CHARS or not rest.strip():
         return "", text
@@ -39,7 +39,7 @@ def split_title(text: str) -> tuple[str, str]:
 
 
 def blocks(lines: Sequence[str], heading_of: Callable[[str, str], str | None]) -> list[Section]:
-    """Lines grouped under their headings; `heading_of(line, line before)` gives its words."""
+    """Lines grouped by heading; `heading_of(line, previous line)` returns a heading's text."""
     found: list[tuple[str, list[str]]] = [("", [])]
     before = ""
     for line in lines:
@@ -53,7 +53,7 @@ def blocks(lines: Sequence[str], heading_of: Callable[[str, str], str | None]) -
 
 
 def plain_heading(line: str, before: str) -> str | None:
-    """The line as a heading, when it is one by its number or its name."""
+    """The line as a heading, if its number or name makes it one."""
     text = line.strip()
     if not text or len(text) > HEADING_CHARS or line.startswith(("  ", "\t")):
         return None

@@ -1,4 +1,4 @@
-"""Reads many papers in order, each once, whatever is wrong with some of them."""
+"""Read many papers in order; an unreadable one does not stop the others."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ log = logging.getLogger(__name__)
 
 #: Formats whose readers may hang or crash on a bad file.
 SANDBOXED = frozenset({Format.PDF, Format.TEX})
-#: Formats whose text is all in the one file, so that the file's size and time tell of changes.
+#: Formats whose text is in a single file, so that its size and time show changes.
 CACHED = frozenset({Format.PDF, Format.TEXT, Format.MARKDOWN})
-#: Files that are read ahead of the one that is wanted next, for each process.
+#: Files that are read ahead, for each process.
 PREFETCH = 4
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What became of an entry: a paper, or the kind of error and a sentence."""
+    """The result for an entry: a paper, or the kind of error and a sentence."""
 
     custom_id: str
     source: str
@@ -51,9 +51,9 @@ def read_all(
     processes: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Reading]:
-    """Readings in the order of the entries, the next ones being read while one is looked at.
+    """Readings in the order of the entries; the next ones are read in the background.
 
-    `progress` is told how many are done and how many there are.
+    `progress` is called with the number done and the total.
     """
     intake = _Reader(cache, limits, processes)
     try:
@@ -88,7 +88,7 @@ class _Reader:
             self._sandbox.close()
 
     def _start(self, entry: Entry) -> Paper | Future[Paper] | None:
-        """The paper if it is known, a promise if a child reads it, else nothing yet."""
+        """The paper if it is cached, a future if a child process reads it, else None."""
         if self._cache is not None and entry.format in CACHED:
             paper = self._cache.get(entry.path)
             if paper is not None:
@@ -107,7 +107,7 @@ class _Reader:
         except OSError as error:
             sentence = f"The file cannot be opened: {error.strerror}."
             return Reading(entry.custom_id, entry.source, None, "missing", sentence)
-        except Exception as error:  # whatever a broken text does to its reader, the run goes on
+        except Exception as error:  # an error in one text must not end the run
             log.exception("reading %s", entry.source)
             sentence = f"The text broke its reader ({type(error).__name__})."
             return Reading(entry.custom_id, entry.source, None, "crashed", sentence)

@@ -1,4 +1,4 @@
-"""Remembers what files held when they were last read; a broken cache only costs time."""
+"""Cache of papers by file; a damaged cache only costs time."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from papers.paper import Paper
 
 log = logging.getLogger(__name__)
 
-#: Papers that one transaction writes.
+#: Papers in one transaction.
 BATCH = 32
-#: Seconds to wait for another process that writes; then the paper is simply not remembered.
+#: Seconds to wait for another process that writes; then the paper is not cached.
 BUSY_SECONDS = 2.0
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS reading (
@@ -29,7 +29,7 @@ CREATE TABLE IF NOT EXISTS reading (
 
 @lru_cache(maxsize=1)
 def reader_version() -> str:
-    """Changes with every change of the code that reads, so that no one has to remember to."""
+    """A hash of the reading code: any change of it invalidates the cache."""
     digest = hashlib.sha256(version("pypdfium2").encode())
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
@@ -39,7 +39,7 @@ def reader_version() -> str:
 class ReadingCache:
     """Papers by file (path, size, time of change) and reader version, in one SQLite file.
 
-    Not for use from several threads; several processes may share the folder.
+    Not thread-safe; several processes may share the folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -59,7 +59,7 @@ class ReadingCache:
         self.close()
 
     def get(self, path: Path) -> Paper | None:
-        """What the file held, if it is the same file and the same reader."""
+        """The cached paper, if file and reader are unchanged."""
         if self._connection is None:
             return None
         try:
@@ -74,7 +74,7 @@ class ReadingCache:
             return None
 
     def put(self, path: Path, paper: Paper) -> None:
-        """Remember what the file holds."""
+        """Store the file's paper."""
         if self._connection is None:
             return
         try:
@@ -89,7 +89,7 @@ class ReadingCache:
             log.warning("reading cache: %s", error)
 
     def forget(self, paths: Iterable[Path]) -> int:
-        """Delete what was remembered of the files, from the disk too; return how many."""
+        """Delete the papers of these files, also from the disk; return how many."""
         if self._connection is None:
             return 0
         keys = [(str(path.resolve()),) for path in paths]

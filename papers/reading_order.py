@@ -1,4 +1,4 @@
-"""Reading order: from a page's runs to its lines, down one column and then down the next."""
+"""Sort the runs of a page into lines in reading order, column by column."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from papers.pdf_page import Page
 from papers.sections import ABSTRACT
 from papers.text_runs import TextRun
 
-#: Share of the page's width in which the gap between two columns is looked for.
+#: Share of the page's width that is searched for the gap between two columns.
 GUTTER_RANGE = (0.22, 0.78)
-#: Points that a gutter has at least.
+#: Minimum width of a gutter in points.
 GUTTER_PT = 7
-#: Lines of prose on either side that make two columns.
+#: Minimum lines of prose on each side of a gutter.
 MIN_COLUMN_LINES = 4
 #: Share of the prose that may cross the gutter (title, wide captions) on a two-column page.
 MAX_CROSSING = 0.35
@@ -50,7 +50,7 @@ class Line:
 
 
 def reading_order(pages: Sequence[Page]) -> list[list[Line]]:
-    """Each page's lines in the order in which a reader takes them."""
+    """The lines of each page in reading order."""
     gutters = _gutters(pages)
     return [_page_lines(page, gutter) for page, gutter in zip(pages, gutters, strict=True)]
 
@@ -115,7 +115,7 @@ def _page_lines(page: Page, gutter: float | None) -> list[Line]:
 
 
 def _front_matter(page: Page) -> tuple[list[TextRun], list[TextRun]]:
-    """On the first page, what stands above the abstract's heading, and the rest."""
+    """The first page's runs above the abstract's heading, and the rest."""
     if page.number != 1:
         return [], page.runs
     headings = [run for run in page.runs if ABSTRACT.match(run.text) and len(run.text) < 200]
@@ -127,7 +127,7 @@ def _front_matter(page: Page) -> tuple[list[TextRun], list[TextRun]]:
 
 
 def _bands(runs: Sequence[TextRun], gutter: float) -> list[tuple[bool, list[TextRun]]]:
-    """Cut the page at each run that spans both columns: it is read after all that is above it."""
+    """Divide the page at each run that spans both columns: it is read after all above it."""
     bands: list[tuple[bool, list[TextRun]]] = []
     last: TextRun | None = None
     for run in sorted(runs, key=lambda run: ((run.top + run.bottom) / 2, run.x0)):
@@ -158,7 +158,7 @@ def _lines(
 
 
 def _rows(runs: Sequence[TextRun]) -> list[list[TextRun]]:
-    """Group runs that share a line; indices and exponents go with the line they touch."""
+    """Group runs that share a line; indices and exponents belong to the line that they touch."""
     rows: list[list[TextRun]] = []
     for run in sorted(runs, key=lambda run: ((run.top + run.bottom) / 2, run.x0)):
         if rows and _same_row(rows[-1], run):

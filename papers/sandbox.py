@@ -1,6 +1,6 @@
-"""Reads files in child processes: one that hangs or crashes its reader costs itself only.
+"""Read files in child processes, so that a hang or crash affects a single file.
 
-A child has a wall clock, an address space and nothing to lose.
+A child process has a time limit and a memory limit.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from papers.paper import Paper
 
 log = logging.getLogger(__name__)
 
-#: Seconds in which a child process must have started; the imports take about 0.3.
+#: Seconds for a child process to start; its imports take about 0.3.
 START_SECONDS = 60.0
-#: Seconds after the wall clock at which a child whose parent is gone ends itself.
+#: Seconds after the time limit at which a child process without a parent ends itself.
 ORPHAN_SECONDS = 5.0
 _READY = b"ready"
 
@@ -36,7 +36,7 @@ Read = Callable[[Path, Format, int], Paper]
 
 @dataclass(frozen=True)
 class PdfLimits:
-    """What one file may cost: wall-clock seconds, pages, and MiB of address space."""
+    """Limits for one file: wall-clock seconds, pages, and MiB of address space."""
 
     seconds: float = 60.0
     pages: int = 500
@@ -44,14 +44,14 @@ class PdfLimits:
 
 
 class Sandbox:
-    """A few child processes that read files one after another, started when first needed."""
+    """A few child processes that read files one after another, started on first use."""
 
     def __init__(self, limits: PdfLimits, processes: int, read: Read = read_file) -> None:
         self._children: queue.SimpleQueue[_Child] = queue.SimpleQueue()
         self._all = [_Child(limits, read) for _ in range(processes)]
         for child in self._all:
             self._children.put(child)
-        # A thread only waits for its child.
+        # Each thread only waits for its child process.
         self._threads = ThreadPoolExecutor(processes, thread_name_prefix="sandbox")
 
     def submit(self, path: Path, form: Format) -> Future[Paper]:
@@ -59,7 +59,7 @@ class Sandbox:
         return self._threads.submit(self._read, path, form)
 
     def close(self) -> None:
-        """End all children at once; what is being read is lost."""
+        """Kill all child processes; files being read are lost."""
         for child in self._all:
             child.close()
         self._threads.shutdown(wait=True, cancel_futures=True)
@@ -75,7 +75,7 @@ class Sandbox:
 
 
 class _Child:
-    """One child process; started again after it had to be killed."""
+    """One child process; restarted after it was killed."""
 
     def __init__(self, limits: PdfLimits, read: Read) -> None:
         self._limits = limits
@@ -102,7 +102,7 @@ class _Child:
         return Paper.from_json(answer[1:])
 
     def close(self) -> None:
-        """Let no reading start any more, and end the one that runs."""
+        """Start no more readings, and kill the running one."""
         self._closed = True
         if self._process is not None:
             self._process.kill()
@@ -135,7 +135,7 @@ class _Child:
 
 
 def _serve(pipe: Connection, limits: PdfLimits, read: Read) -> None:
-    """The child's life: read what it is told to, until its parent is gone."""
+    """Main loop of a child process: read files until the parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to handle
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     limit = limits.memory_mib * 2**20
@@ -160,7 +160,7 @@ def _answer(path: Path, form: Format, limits: PdfLimits, read: Read) -> bytes:
         failure = (error.kind, str(error))
     except MemoryError:
         failure = ("memory", f"Reading needed more than {limits.memory_mib} MiB of memory.")
-    except Exception as error:  # whatever a broken file does to its reader, the run goes on
+    except Exception as error:  # an error in one file must not end the run
         log.exception("reading %s", path)
         failure = ("crashed", f"The file broke its reader ({type(error).__name__}).")
     return b"E" + json.dumps(failure).encode()

@@ -1,4 +1,4 @@
-"""How papers name their parts: abstract, captions, and sections that a review does not look at."""
+"""Patterns of headings and captions, and sections that are not reviewed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CAPTION = re.compile(
     r"(?:[A-Z]?\d+(?:\.\d+)?|[IVX]+)(?:\s*[.:|—–]|\s*$)",
     re.I,
 )
-#: A heading that carries its number.
+#: A numbered heading.
 NUMBERED = re.compile(r"(?:\d{1,2}(?:\.\d{1,2}){0,3}\.?|[IVX]{1,4}\.|[A-Z](?:\.\d{1,2})*\.)\s+\S")
 _NAMED = re.compile(
     r"(introduction|background|related works?|preliminaries|methods?|methodology"
@@ -25,13 +25,13 @@ _NAMED = re.compile(
     r"|ethics statement|broader impact|reproducibility statement|summary|abstract)\W*",
     re.I,
 )
-#: Share of a paper before which a heading "References" belongs to a table of contents; small,
+#: A heading "References" before this share of a paper is part of a table of contents; small,
 #: because an appendix may be ten times as long as the paper.
 REFERENCES_AFTER = 0.08
 
 
 class SectionKind(Enum):
-    """What a section is to a review. Only BODY goes into the prompt."""
+    """The kind of a section. Only BODY is part of the prompt."""
 
     BODY = "body"
     REFERENCES = "references"
@@ -63,10 +63,10 @@ def heading_kind(heading: str) -> SectionKind:
 
 
 def is_named(heading: str) -> bool:
-    """Is this, but for its number, a heading that many papers share?"""
+    """Is this, without its number, a heading that many papers share?"""
     return _NAMED.fullmatch(re.sub(r"^(\d+(\.\d+)*|[IVX]+|[A-Z])[.)]?\s+", "", heading)) is not None
 
 
 def ends_paper(heading: str) -> bool:
-    """Does nothing that a review looks at come after this heading?"""
+    """Does the reviewed text end before this heading?"""
     return heading_kind(heading) in (SectionKind.REFERENCES, SectionKind.APPENDIX)

@@ -1,6 +1,6 @@
-"""TeX source to a `Paper`: macros are unwrapped as text, nothing is ever executed.
+"""Read a `Paper` from TeX source: macros are unwrapped as text, never executed.
 
-Reads `\\input` files from the paper's own folder only. Mathematics stays as it was written.
+Reads `\\input` files from the paper's own folder only. Mathematics is not changed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from papers.paper import Flag, Paper, Section
 from papers.plain_text import remove_between
 from papers.tex_macros import argument, expand, plain
 
-#: Files within files within files: deeper is a loop.
+#: Maximum depth of nested files: deeper is a loop.
 MAX_DEPTH = 6
 
 _COMMENT = re.compile(r"(?<!\\)((?:\\\\)*)%[^\n]*\n?[ \t]*")
@@ -67,7 +67,7 @@ def _uncommented(text: str) -> str:
 
 
 class _Inputs:
-    """Puts in the files that a paper names, each once."""
+    """Inserts the files that a paper names, each once."""
 
     def __init__(self, folder: Path | None) -> None:
         self.flags: list[Flag] = []

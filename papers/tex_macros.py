@@ -1,4 +1,4 @@
-"""TeX macros as text: arguments, simple definitions, unwrapping."""
+"""Unwrap TeX macros as text: arguments and simple definitions."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import re
 
 #: Characters; a longer definition is layout, not a name.
 MAX_DEFINITION = 200
-#: Definitions that use definitions that use definitions.
+#: Maximum depth of nested definitions.
 EXPANSIONS = 3
-#: Characters to which expansion may grow a text.
+#: Maximum characters of an expanded text.
 MAX_EXPANDED = 20 * 2**20
 
 _DEFINITION = re.compile(
     r"\\(?:(?:re)?newcommand|providecommand|def|DeclareRobustCommand)\*?\s*\{?\\([a-zA-Z]+)\}?\s*(?=\{)"
 )
-#: Bounded, so that openings that are never closed cost no quadratic time.
+#: Bounded: unclosed openings would take quadratic time.
 _MATH = re.compile(
     r"\$\$[^$]{1,4000}\$\$|(?<!\\)\$(?:[^$\\]|\\.){1,2000}\$|\\\(.{1,2000}?\\\)|\\\[.{1,4000}?\\\]"
     r"|\\begin\{(equation|align|gather|multline|eqnarray|displaymath|math)(\*?)\}"
@@ -39,7 +39,7 @@ _PLAIN = {"``": "“", "''": "”", "---": "—", "--": "–", "~": " ", "\\\\":
 
 
 def argument(text: str, start: int) -> tuple[str, int]:
-    """The braced argument at `start`, past optional ones in brackets, and where it ends."""
+    """The braced argument at `start`, after optional ones in brackets, and its end."""
     position = start
     while (optional := re.compile(r"\s*\[[^\]]{0,1000}\]").match(text, position)) is not None:
         position = optional.end()
@@ -55,7 +55,7 @@ def argument(text: str, start: int) -> tuple[str, int]:
 
 
 def expand(text: str, preamble: str) -> str:
-    """Put in the names that `\\newcommand{\\name}{...}` defines, when they take no argument."""
+    """Put in the names that `\\newcommand{\\name}{...}` defines, if they take no argument."""
     names: dict[str, str] = {}
     for found in _DEFINITION.finditer(preamble):
         definition, _ = argument(preamble, found.end())
@@ -75,7 +75,7 @@ def expand(text: str, preamble: str) -> str:
 
 
 def plain(text: str) -> str:
-    """TeX as readable text: commands unwrapped, mathematics as it stands."""
+    """TeX as readable text: commands unwrapped, mathematics unchanged."""
     parts: list[str] = []
     start = 0
     for found in _MATH.finditer(text):

@@ -1,4 +1,4 @@
-"""From characters to runs of words on one line."""
+"""Group characters into runs of words on one line."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from papers.glyphs import Glyph
 
 #: In units of the font size: a wider gap in a line separates words, or runs.
 WORD_GAP, RUN_GAP = 0.14, 1.0
-#: What pdfium gives for a glyph that the font maps to no character.
+#: pdfium's code for a glyph that the font maps to no character.
 _UNMAPPED = frozenset("\x00\ufffe\uffff")
-#: A raised one of these after a word points to a footnote; after a formula it is an exponent.
+#: One of these raised after a word refers to a footnote; after a formula it is an exponent.
 _NOTE_MARKS = frozenset("0123456789*∗†‡§¶")
 _BEFORE_NOTE = re.compile(r"([^\W\d_]{3}|[^\W\d_][.,;:!?)”\"'’]+)$")
 
@@ -36,7 +36,7 @@ class TextRun:
 
 
 def upright(glyphs: list[Glyph], width: float) -> list[Glyph]:
-    """Drop leaning text; on a page that is mostly turned by 90 degrees, turn it back instead."""
+    """Drop rotated text; turn back a page whose text is mostly rotated by 90 degrees."""
     slanted = [glyph for glyph in glyphs if glyph.style.slanted]
     if len(slanted) <= 0.8 * len(glyphs) or not slanted:
         return [glyph for glyph in glyphs if not glyph.style.slanted]
@@ -51,7 +51,7 @@ def upright(glyphs: list[Glyph], width: float) -> list[Glyph]:
 
 
 def to_runs(glyphs: list[Glyph]) -> Iterator[TextRun]:
-    """Neighbouring characters put together, in the order of the file."""
+    """Join neighbouring characters, in the order of the file."""
     line: list[Glyph] = []
     after_space = False
     for glyph in glyphs:
@@ -82,7 +82,7 @@ def _run(line: list[Glyph]) -> TextRun:
     main = [glyph for glyph in line if glyph.style.size == size]
     return TextRun(
         x0=min(glyph.x0 for glyph in line),
-        # The median: symbol fonts have boxes that reach far above and below their line.
+        # The median: boxes of symbol fonts extend far above and below their line.
         top=sorted(glyph.top for glyph in main)[len(main) // 2],
         x1=max(glyph.x1 for glyph in line),
         bottom=sorted(glyph.bottom for glyph in main)[len(main) // 2],

@@ -1,8 +1,8 @@
-"""Makes a paper's text safe to put in a prompt.
+"""Sanitise a paper's text for use in a prompt.
 
-Two steps. `normalise` takes out what a reader cannot see and repairs ligatures. `neutralise` breaks
-up what a tokenizer or the model's training would take for a part of the prompt itself, so that it
-stays readable but is no longer that string.
+There are two steps. `normalise` removes invisible characters and repairs ligatures. `neutralise`
+breaks up strings that a tokenizer or a trained model would take for part of the prompt itself; they
+stay readable.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _INVISIBLE = re.compile(
     "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U0001d173-\U0001d17a"
     "\U000e0000-\U000e0fff]"
 )
-#: Of these, the ones that typesetting leaves behind: no reason for a flag.
+#: Those of them that typesetting leaves: they are not flagged.
 _HARMLESS = frozenset("\u00ad\ufeff\ufe0e\ufe0f")
-#: Controls, lone surrogates, private use and non-characters: nothing that a text can say.
+#: Controls, lone surrogates, private use and non-characters: not text.
 _UNUSABLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ue000-\uf8ff\ufdd0-\ufdef\ufffe\uffff"
     "\U000f0000-\U0010ffff]"
@@ -53,7 +53,7 @@ _HEADINGS = (
 )
 #: The prompt's own marks: its layout, the aspects' headings, the empty marker.
 PROMPT_MARK = re.compile(rf"\[(?P<heading>(?i:{_HEADINGS}))\]|<(?P<empty>(?i:No related terms))>")
-#: The prompt's own sentences, and how a paper may write them instead.
+#: The prompt's own sentences, and their replacements in a paper.
 PROMPT_PHRASES = {
     "The given paper is as follows": "The given paper is: as follows",
     'Below is an "Instruction"': "Below is an “Instruction”",
@@ -65,7 +65,7 @@ PROMPT_PHRASES = {
 
 
 def normalise(text: str) -> tuple[str, bool]:
-    """The visible text in composed form, and whether invisible characters were taken out."""
+    """The visible text in composed form, and whether invisible characters were removed."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n")
     text = _UNUSABLE.sub("", text)
     if text.isascii():
@@ -77,7 +77,7 @@ def normalise(text: str) -> tuple[str, bool]:
 
 
 def neutralise(text: str) -> tuple[str, frozenset[str]]:
-    """The text without special tokens and prompt marks, and which kinds of them it held."""
+    """The text without special tokens and prompt marks, and the kinds that it contained."""
     text, tokens = SPECIAL_TOKEN.subn(_break_up, text)
     text, marks = PROMPT_MARK.subn(_break_up, text)
     for phrase, replacement in PROMPT_PHRASES.items():
@@ -88,13 +88,13 @@ def neutralise(text: str) -> tuple[str, frozenset[str]]:
 
 
 def _break_up(match: re.Match[str]) -> str:
-    """The same words, but no longer the same string."""
+    """Change the string but not the words."""
     inner = match[match.lastgroup or 0]
     return f"({inner})" if match[0].startswith("[") else f"< {inner} >"
 
 
 class _Cleaner:
-    """Cleans the parts of one paper and remembers what had to be taken out."""
+    """Cleans the parts of one paper and records what was removed."""
 
     def __init__(self) -> None:
         self.kinds: set[str] = set()
