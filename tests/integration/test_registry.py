@@ -238,7 +238,7 @@ def test_a_merged_model_gives_the_adapted_models_scores(
         found, expected = merged.float()(ids).logits, adapted.model.float()(ids).logits
     # Rounding of the merged weights to bf16 is all that tells them apart.
     assert (found - expected).abs().mean() < 0.02 * expected.abs().mean()
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="exists already"):
         adapter_registry.merge(site, adapter, tmp_path / "merged", tmp_path / "home")
 
 
