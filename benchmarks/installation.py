@@ -301,7 +301,7 @@ def _reviewer_file(site: Installation) -> Path:
 def _words(model: Path) -> Callable[[int, float], str]:
     """Text of paper `number`, of words that are one token each."""
     papers = Papers.of(load_tokenizer(model))
-    return lambda number, scale: papers.request(number, scale=scale).paper_text
+    return lambda number, scale: papers.request(number, scale=scale).text
 
 
 def _bytes(number: int, scale: float) -> str:

@@ -15,8 +15,9 @@ from tokenizers import Tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from models.text.aspects import SEVEN
-from models.text.generation import ReviewRequest, Suppression
+from models.text.generation import GenerationRequest, Message, Suppression
 from models.text.prompt import build_prompt
+from models.text.templates import LLAMA3
 
 #: As published in the model's config.json.
 LLAMA31_8B = {
@@ -82,24 +83,27 @@ class Papers:
         texts = (tokenizer.decode([token]) for token in range(1000, 30_000))
         return cls(tokenizer, [t for t in texts if t.startswith(" ") and t[1:].isalpha()])
 
-    def request(self, number: int, *, scale: float = 1.0) -> ReviewRequest:
+    def request(self, number: int, *, scale: float = 1.0) -> GenerationRequest:
         """Give a review request of paper `number`, greedy, guided and suppressed."""
         draw = random.Random(number)
         low, mode, high = (int(length * scale) for length in LENGTHS)
         length = int(draw.triangular(low, high, mode))
-        return ReviewRequest(
+        return GenerationRequest(
             id=str(number),
-            system=SEVEN.system_prompt,
-            paper_text="".join(draw.choices(self.words, k=length)),
-            aspects=SEVEN,
-            template="llama3",
+            messages=(
+                Message("system", SEVEN.system_prompt),
+                Message("user", "".join(draw.choices(self.words, k=length))),
+            ),
+            template=LLAMA3.name,
             max_prompt_tokens=length,
             max_new_tokens=ANSWER_TOKENS,
             temperature=0.0,
+            form=SEVEN,
+            guided=True,
             suppression=Suppression(),
         )
 
-    def steady(self, slots: int, n_papers: int, *, scale: float = 1.0) -> list[ReviewRequest]:
+    def steady(self, slots: int, n_papers: int, *, scale: float = 1.0) -> list[GenerationRequest]:
         """Requests that fill an engine's slots, and `n_papers` more.
 
         Those that come first have more and more to write, as if they were met in the middle of
@@ -111,6 +115,6 @@ class Papers:
             requests[place] = replace(requests[place], max_new_tokens=tokens, guided=False)
         return requests
 
-    def token_ids(self, request: ReviewRequest) -> list[int]:
+    def token_ids(self, request: GenerationRequest) -> list[int]:
         """Give the prompt as every engine reads it."""
-        return list(build_prompt(self.tokenizer, request).token_ids)
+        return list(build_prompt(self.tokenizer, request, LLAMA3).token_ids)

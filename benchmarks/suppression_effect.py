@@ -23,7 +23,7 @@ from models.grammar.token_tables import NODE, GrammarTables, advance, allowed_to
 from models.grammar.vocabulary import Vocabulary
 from models.text import reviewer
 from models.text.aspects import EMPTY_LINE, SEVEN
-from models.text.generation import ReviewRequest, Suppression
+from models.text.generation import GenerationRequest, Suppression
 from models.text.prompt import build_prompt
 from models.weights.loading import LoadedModel, load
 from testing.small_models import small_model_folder
@@ -44,10 +44,10 @@ ANSWER = "".join(
 
 
 def opening_scores(
-    loaded: LoadedModel, tables: GrammarTables, request: ReviewRequest, answer: Tokens
+    loaded: LoadedModel, tables: GrammarTables, request: GenerationRequest, answer: Tokens
 ) -> tuple[Tensor, Tensor]:
     """Raw scores [aspects, V] where suppression acts, and which of them the grammar allows."""
-    prompt = build_prompt(loaded.tokenizer, request).token_ids
+    prompt = build_prompt(loaded.tokenizer, request, loaded.template).token_ids
     ids = torch.tensor([[*prompt, *answer]], device=loaded.device)
     scores = loaded.model(ids).logits[0].float()
     rows, places, allowed = SamplingRows.of([request], tables), [], []
@@ -62,7 +62,7 @@ def opening_scores(
     return scores[places], torch.stack(allowed)
 
 
-def deviation(scores: Tensor, token: int, request: ReviewRequest) -> dict[str, float]:
+def deviation(scores: Tensor, token: int, request: GenerationRequest) -> dict[str, float]:
     """How far the sampled distribution is from the formula, and what became of the marker."""
     given = request.suppression or Suppression(coefficient=1.0)
     count = len(scores)

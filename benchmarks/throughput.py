@@ -34,7 +34,7 @@ from models.hashes import adapter_sha256
 from models.kernels.device_support import AttentionChoice, choose_attention
 from models.kernels.nf4_linear import Nf4Linear
 from models.kernels.paged_cache import CacheKind
-from models.text.generation import Generation, ReviewRequest
+from models.text.generation import Generation, GenerationRequest
 from models.text.reviewer import builtin
 from models.text.reviewer import load as load_reviewer
 from models.weights.loading import LoadedModel, Weights, load
@@ -190,7 +190,7 @@ class EngineRun:
     seconds: float
 
     @classmethod
-    def of(cls, engine: ContinuousEngine, requests: list[ReviewRequest]) -> EngineRun:
+    def of(cls, engine: ContinuousEngine, requests: list[GenerationRequest]) -> EngineRun:
         """Submit all and wait for the last."""
         begun, submitted, futures = time.monotonic(), [], []
         for request in requests:
@@ -271,7 +271,7 @@ def _engine_options(options: argparse.Namespace, kind: CacheKind) -> EngineOptio
     )
 
 
-def _prompt_seconds(engine: ContinuousEngine, requests: list[ReviewRequest]) -> float:
+def _prompt_seconds(engine: ContinuousEngine, requests: list[GenerationRequest]) -> float:
     """Read prompts one after the other and answer with a single token."""
     short = [replace(request, max_new_tokens=1, guided=False) for request in requests]
     return median(engine.submit(request).result().seconds_generating for request in short)

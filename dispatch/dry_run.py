@@ -93,10 +93,12 @@ class _TokenCounter:
 
     def __call__(self, text: str) -> tuple[int | None, int | None]:
         from models.text.prompt import count_tokens
+        from models.text.templates import TEMPLATES
 
-        if self._config is None or self._tokenizer is None:
+        if self._config is None or self._config.template is None or self._tokenizer is None:
             return None, None
-        return count_tokens(self._tokenizer, self._config.request("dry-run", text, 0))
+        request = self._config.request("dry-run", text, 0)
+        return count_tokens(self._tokenizer, request, TEMPLATES[self._config.template])
 
 
 def _local_tokenizer(config: ReviewerConfig | None, settings: Settings) -> Any:

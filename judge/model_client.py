@@ -15,8 +15,7 @@ from typing import Any, TypeVar
 
 from errors import GiveUp
 from models.engines.api import ApiEngine
-from models.text.aspects import FOUR
-from models.text.generation import Engine, Generation, ReviewRequest
+from models.text.generation import Engine, Generation, GenerationRequest, Message
 from models.text.reviewer import Endpoint
 
 T = TypeVar("T")
@@ -93,22 +92,23 @@ class ModelClient:
         raise Unreadable(f"{TRIES} answers could not be read: {reason}", kind="unreadable")
 
     def _submit(self, question: Question, seed: int, attempt: int) -> Future[Generation]:
-        return self._engine.submit(
-            ReviewRequest(
-                id=f"{question.id}.{attempt}",
-                system=question.instruction,
-                paper_text=question.material,
-                aspects=FOUR,
-                template="",
-                max_prompt_tokens=_MAX_PROMPT_TOKENS,
-                max_new_tokens=question.max_tokens,
-                temperature=_RETRY_TEMPERATURE if attempt else 0.0,
-                top_p=1.0,
-                seed=seed + attempt,
-                guided=False,
-                answer_schema=question.schema,
-            )
-        )
+        return self._engine.submit(request_of(question, seed, attempt))
+
+
+def request_of(
+    question: Question, seed: int, attempt: int, id: str | None = None
+) -> GenerationRequest:
+    """The request of a question's `attempt`, counted from 0; `id` replaces the question's own."""
+    return GenerationRequest(
+        id=f"{question.id}.{attempt}" if id is None else id,
+        messages=(Message("system", question.instruction), Message("user", question.material)),
+        max_prompt_tokens=_MAX_PROMPT_TOKENS,
+        max_new_tokens=question.max_tokens,
+        temperature=_RETRY_TEMPERATURE if attempt else 0.0,
+        top_p=1.0,
+        seed=seed + attempt,
+        json_schema=question.schema,
+    )
 
 
 def open_model_client(endpoint: Endpoint, api_key: str) -> ModelClient:

@@ -10,7 +10,8 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, Logits
 from models.grammar.logits_processors import ReviewProcessor, SamplingRows
 from models.grammar.token_tables import GrammarTables
 from models.text.aspects import FOUR, SEVEN
-from models.text.generation import ReviewRequest, Suppression
+from models.text.generation import GenerationRequest, Suppression
+from tests.generation_requests import chat
 
 PROMPT_TOKENS = 5
 BATCH = 10
@@ -31,7 +32,7 @@ def random_model(tables: GrammarTables) -> LlamaForCausalLM:
 
 
 def generate(
-    model: LlamaForCausalLM, tables: GrammarTables, requests: Sequence[ReviewRequest]
+    model: LlamaForCausalLM, tables: GrammarTables, requests: Sequence[GenerationRequest]
 ) -> list[list[int]]:
     """The answers of one batch, each padded with the end token."""
     generator = torch.Generator().manual_seed(0)
@@ -54,21 +55,21 @@ def generate(
     return answers
 
 
-def batches(tables: GrammarTables, answers: int) -> Iterator[list[ReviewRequest]]:
+def batches(tables: GrammarTables, answers: int) -> Iterator[list[GenerationRequest]]:
     """Requests of both aspect sets, greedy to hot, at the least limit and above, batch by batch."""
     requests = [_request(tables, number) for number in range(answers)]
     for first in range(0, answers, BATCH):
         yield requests[first : first + BATCH]
 
 
-def _request(tables: GrammarTables, number: int) -> ReviewRequest:
+def _request(tables: GrammarTables, number: int) -> GenerationRequest:
     batch = number // BATCH
     aspects = SEVEN if batch % 10 == 0 else FOUR
-    return ReviewRequest(
+    return GenerationRequest(
         id=str(number),
-        system="",
-        paper_text="",
-        aspects=aspects,
+        messages=chat(),
+        form=aspects,
+        guided=True,
         template="chatml",
         max_prompt_tokens=PROMPT_TOKENS,
         max_new_tokens=tables.starts[aspects.name].minimum + 10 * (number % 3),

@@ -27,7 +27,7 @@ from collections.abc import Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 
 from errors import EngineCrashed, EngineLost
-from models.text.generation import Generation, ReviewRequest
+from models.text.generation import Generation, GenerationRequest
 from models.text.parsing import render
 from models.text.review import Item
 
@@ -76,7 +76,7 @@ class ScriptedEngine:
     def versions(self) -> Mapping[str, str]:
         return {"engine": "scripted"}
 
-    def submit(self, request: ReviewRequest) -> Future[Generation]:
+    def submit(self, request: GenerationRequest) -> Future[Generation]:
         self._stops[request.id] = threading.Event()
         return self._pool.submit(self._generate, request)
 
@@ -92,7 +92,7 @@ class ScriptedEngine:
         if self._ledger is not None:
             self._ledger.close()
 
-    def _generate(self, request: ReviewRequest) -> Generation:
+    def _generate(self, request: GenerationRequest) -> Generation:
         self._note("start", request)
         try:
             return self._answer(request)
@@ -100,38 +100,38 @@ class ScriptedEngine:
             self._note("end", request)
             del self._stops[request.id]
 
-    def _note(self, what: str, request: ReviewRequest) -> None:
+    def _note(self, what: str, request: GenerationRequest) -> None:
         if self._ledger is not None:
             self._ledger.note(what, request.id)
 
-    def _answer(self, request: ReviewRequest) -> Generation:
-        seconds = _seconds(request.paper_text)
+    def _answer(self, request: GenerationRequest) -> Generation:
+        seconds = _seconds(request.text)
         if self._stopped(request, seconds):
             if request.id in self._crashed:
                 raise EngineCrashed("a step failed")
             raise EngineLost() if self._closed.is_set() else CancelledError()
-        if "SCRIPT: memory" in request.paper_text:
+        if "SCRIPT: memory" in request.text:
             raise MemoryError("scripted")
-        if "SCRIPT: poison" in request.paper_text:
+        if "SCRIPT: poison" in request.text:
             raise EngineLost("the paper cannot be generated")
-        if "SCRIPT: crash" in request.paper_text:
+        if "SCRIPT: crash" in request.text:
             self._crashed |= self._stops.keys()
             for stop in list(self._stops.values()):
                 stop.set()
             raise EngineCrashed("a step failed")
-        if "SCRIPT: lose" in request.paper_text:
+        if "SCRIPT: lose" in request.text:
             self.alive = False
             raise EngineLost()
-        if "SCRIPT: die" in request.paper_text:
+        if "SCRIPT: die" in request.text:
             os.kill(os.getpid(), signal.SIGKILL)
-        drifts = "SCRIPT: drift" in request.paper_text or "SCRIPTED_SICK" in os.environ
+        drifts = "SCRIPT: drift" in request.text or "SCRIPTED_SICK" in os.environ
         text = "Nothing of the sort." if drifts else _review(request)
         return Generation(text, (), "stop", 100, 50, 0, 0.0, max(seconds, 0.01))
 
-    def _stopped(self, request: ReviewRequest, seconds: float) -> bool:
+    def _stopped(self, request: GenerationRequest, seconds: float) -> bool:
         """Let the paper's time pass; True as soon as it is taken out of the engine."""
         stop = self._stops[request.id]
-        if "SCRIPT: wait" not in request.paper_text:
+        if "SCRIPT: wait" not in request.text:
             return stop.wait(seconds)
         while not os.path.exists(GATE):
             if stop.wait(0.1):
@@ -147,12 +147,13 @@ def _seconds(paper_text: str) -> float:
     return SLOW_SECONDS if "SCRIPT: slow" in paper_text else SECONDS
 
 
-def _review(request: ReviewRequest) -> str:
+def _review(request: GenerationRequest) -> str:
+    assert request.form is not None
     items = [
         Item(key, 0, f"Point on {key}", f"The baseline is weak; seed {request.seed}.")
-        for key in request.aspects.keys
+        for key in request.form.keys
     ]
-    return render(items, request.aspects)
+    return render(items, request.form)
 
 
 def make() -> ScriptedEngine:

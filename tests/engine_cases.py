@@ -17,18 +17,21 @@ from transformers import AutoModelForCausalLM
 from models.hashes import adapter_sha256
 from models.kernels.device_support import AttentionChoice, Precision
 from models.text.aspects import FOUR, SEVEN
-from models.text.generation import Engine, ReviewRequest, Suppression
+from models.text.generation import Engine, GenerationRequest, Suppression
 from models.weights.loading import LoadedModel, load
 from testing.small_models import FAMILIES
+from tests.generation_requests import chat
 
 #: Seconds after which a future that has not ended is a failure.
 DEADLINE = 120.0
 LLAMA31 = FAMILIES["llama31"]
-REQUEST = ReviewRequest(
+REQUEST = GenerationRequest(
     id="r1",
-    system=FOUR.system_prompt,
-    paper_text="[TITLE] Counting sheep [CONTENT] We count sheep and find that they are many.",
-    aspects=FOUR,
+    messages=chat(
+        FOUR.system_prompt,
+        "[TITLE] Counting sheep [CONTENT] We count sheep and find that they are many.",
+    ),
+    form=FOUR,
     template="llama3",
     max_prompt_tokens=1500,
     max_new_tokens=24,
@@ -77,7 +80,7 @@ def write_adapters(base_folder: Path, folder: Path) -> dict[str, Path]:
     return folders
 
 
-def mixed_requests(n: int, adapters: list[str]) -> list[ReviewRequest]:
+def mixed_requests(n: int, adapters: list[str]) -> list[GenerationRequest]:
     """Requests that differ in everything a request can differ in."""
     draw = random.Random(7)
     requests = []
@@ -87,8 +90,8 @@ def mixed_requests(n: int, adapters: list[str]) -> list[ReviewRequest]:
             replace(
                 REQUEST,
                 id=f"r{number}",
-                paper_text="We count sheep. " * draw.randint(1, 40),
-                aspects=SEVEN if number == 0 else FOUR,
+                messages=chat(FOUR.system_prompt, "We count sheep. " * draw.randint(1, 40)),
+                form=SEVEN if number == 0 else FOUR,
                 max_new_tokens=(560 if number == 0 else 240) if guided else draw.randint(1, 40),
                 temperature=draw.choice([0.0, 0.35, 1.0]),
                 top_p=draw.choice([0.9, 1.0]),
@@ -102,7 +105,7 @@ def mixed_requests(n: int, adapters: list[str]) -> list[ReviewRequest]:
 
 
 def compare_with_reference(
-    engine: Engine, reference: Engine, requests: Sequence[ReviewRequest]
+    engine: Engine, reference: Engine, requests: Sequence[GenerationRequest]
 ) -> None:
     """Both write the same tokens, though some requests come late and some are cancelled early."""
     some = len(requests) * 5 // 8

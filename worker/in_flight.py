@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from db.claims import Attempt, Claim, CrashFilter
-from models.text.generation import Engine, Generation, ReviewRequest
+from models.text.generation import Engine, Generation, GenerationRequest
 from worker.crash_isolation import CrashIsolation
 
 
@@ -148,7 +148,7 @@ class InFlight:
             del self._held[claim.key]
             self._changed.notify_all()
 
-    def wait(self, claim: Claim, engine: Engine, request: ReviewRequest) -> Generation:
+    def wait(self, claim: Claim, engine: Engine, request: GenerationRequest) -> Generation:
         """Submit a request and wait for it. Raises what the engine's future raises."""
         held = self._held[claim.key]
         if held.why is not None:

@@ -9,7 +9,7 @@ from db.claims import Claim
 from db.completion import NewItem, NewReview
 from errors import GiveUp
 from models.text import gate
-from models.text.generation import Generation, ReviewRequest
+from models.text.generation import Generation, GenerationRequest
 from models.text.parsing import parse
 from models.text.review import GateResult, Review
 from models.text.reviewer import ReviewerConfig
@@ -22,7 +22,7 @@ RESAMPLE_TEMPERATURE = 0.7
 class CheckedReview:
     """A generation, the review parsed from it, and what the gate says of it."""
 
-    request: ReviewRequest
+    request: GenerationRequest
     generation: Generation
     review: Review
     result: GateResult
@@ -53,7 +53,7 @@ class CheckedReview:
         )
 
 
-def request_for(config: ReviewerConfig, claim: Claim, sample: int) -> ReviewRequest:
+def request_for(config: ReviewerConfig, claim: Claim, sample: int) -> GenerationRequest:
     """The request of a job's `sample`-th try, from 0; each has a seed of its own.
 
     GiveUp for a paper without text: there is nothing to review.
@@ -74,7 +74,7 @@ def request_for(config: ReviewerConfig, claim: Claim, sample: int) -> ReviewRequ
 
 
 def read(
-    config: ReviewerConfig, claim: Claim, request: ReviewRequest, generation: Generation
+    config: ReviewerConfig, claim: Claim, request: GenerationRequest, generation: Generation
 ) -> CheckedReview:
     """Parse what was written, and let the gate check it."""
     review = parse(generation.text, config.aspect_set)

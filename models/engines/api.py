@@ -19,7 +19,7 @@ import httpx
 
 from errors import EngineLost, RequestRefused, RetryLater, UserError
 from models.engines.chat import ChatCompletion, RetryableError, chat_body, parse_response
-from models.text.generation import Generation, ReviewRequest
+from models.text.generation import Generation, GenerationRequest
 from models.text.reviewer import Endpoint
 
 #: Tries of one request, the first included; then the job goes back to its queue.
@@ -111,7 +111,7 @@ class ApiEngine:
         """Where reviews come from, with what the server last said that it is."""
         return {"endpoint": self._endpoint.url, "model": self._endpoint.model, **self._server}
 
-    def submit(self, request: ReviewRequest) -> Future[Generation]:
+    def submit(self, request: GenerationRequest) -> Future[Generation]:
         """Queue a request; returns at once."""
         future: Future[Generation] = Future()
         with self._lock:
@@ -141,7 +141,9 @@ class ApiEngine:
 
     # What follows runs on the loop's thread.
 
-    def _start(self, request: ReviewRequest, future: Future[Generation], submitted: float) -> None:
+    def _start(
+        self, request: GenerationRequest, future: Future[Generation], submitted: float
+    ) -> None:
         task = self._loop.create_task(self._generate(request, submitted))
         self._tasks[request.id] = task
         task.add_done_callback(partial(self._finish, request.id, future))
@@ -173,7 +175,7 @@ class ApiEngine:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._client.aclose()
 
-    async def _generate(self, request: ReviewRequest, submitted: float) -> Generation:
+    async def _generate(self, request: GenerationRequest, submitted: float) -> Generation:
         _check(request)
         async with self._free:
             started = time.monotonic()
@@ -190,7 +192,7 @@ class ApiEngine:
             seconds_generating=time.monotonic() - started,
         )
 
-    async def _post_with_retries(self, request: ReviewRequest) -> ChatCompletion:
+    async def _post_with_retries(self, request: GenerationRequest) -> ChatCompletion:
         body = chat_body(request, self._endpoint.model)
         for n_attempts in range(1, _MAX_ATTEMPTS + 1):
             await self._limit_rate()
@@ -237,9 +239,9 @@ class ApiEngine:
         return parse_response(response)
 
 
-def _check(request: ReviewRequest) -> None:
-    if request.guided or request.suppression or request.adapter_sha256:
+def _check(request: GenerationRequest) -> None:
+    if request.guided or request.suppression or request.adapter_sha256 or request.token_ids:
         raise RequestRefused(
-            "a server can neither be guided nor suppress, and has no adapters of ours",
+            "an endpoint supports no guidance, suppression, adapter or tokenised prompt",
             kind="unsupported",
         )

@@ -11,8 +11,7 @@ from typing import Any
 import httpx
 
 from errors import RequestRefused, RetryLater
-from models.text.generation import ReviewRequest
-from models.text.prompt import prompt_messages
+from models.text.generation import GenerationRequest
 
 #: Kinds under which refusals by the server are recorded.
 _REFUSALS = {400: "bad_request", 401: "unauthorised", 403: "forbidden", 404: "not_found"}
@@ -46,18 +45,18 @@ class ChatCompletion:
     server: Mapping[str, str]
 
 
-def chat_body(request: ReviewRequest, model: str) -> dict[str, Any]:
+def chat_body(request: GenerationRequest, model: str) -> dict[str, Any]:
     """The body of a POST to /chat/completions."""
     body: dict[str, Any] = {
         "model": model,
-        "messages": prompt_messages(request),
+        "messages": [message._asdict() for message in request.messages],
         "temperature": request.temperature,
         "top_p": request.top_p,
         "max_tokens": request.max_new_tokens,
         "seed": request.seed,
     }
-    if request.answer_schema is not None:
-        schema = {"name": "answer", "strict": True, "schema": request.answer_schema}
+    if request.json_schema is not None:
+        schema = {"name": "answer", "strict": True, "schema": request.json_schema}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
     return body
 

@@ -30,7 +30,7 @@ from models.grammar.token_tables import GrammarTables
 from models.kernels.paged_attention import ATTENTION, kernel_for
 from models.kernels.paged_cache import CacheShape, PagedCache
 from models.text.aspects import ASPECT_SETS
-from models.text.generation import Generation, ReviewRequest
+from models.text.generation import Generation, GenerationRequest
 from models.weights.loading import LoadedModel
 
 #: Gives the folder of an adapter by its SHA-256, or raises MissingPart.
@@ -112,7 +112,7 @@ class ContinuousEngine:
             return 0.0
         return time.monotonic() - max(self._progress_at, self._queue.busy_since)
 
-    def submit(self, request: ReviewRequest) -> Future[Generation]:
+    def submit(self, request: GenerationRequest) -> Future[Generation]:
         """Queue a request; returns at once."""
         return self._queue.submit(request)
 

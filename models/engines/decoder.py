@@ -28,7 +28,7 @@ from models.kernels.paged_attention import (
 )
 from models.kernels.paged_cache import PagedCache
 from models.kernels.transfer import set_entry, side_stream, upload
-from models.text.generation import ReviewRequest
+from models.text.generation import GenerationRequest
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Decoder:
         self._sampling_modes = [SamplingMode.GREEDY] * slots
 
     def prefill(
-        self, slot: int, request: ReviewRequest, prompt: tuple[int, ...], adapter: str | None
+        self, slot: int, request: GenerationRequest, prompt: tuple[int, ...], adapter: str | None
     ) -> None:
         """Read a prompt into the slot's cache, for which blocks are reserved.
 

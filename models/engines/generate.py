@@ -27,7 +27,7 @@ from models.engines.admission import admit
 from models.engines.request_queue import QueuedRequest, RequestQueue
 from models.grammar.logits_processors import GrammarTables, build_processors
 from models.text.aspects import ASPECT_SETS
-from models.text.generation import Generation, ReviewRequest
+from models.text.generation import Generation, GenerationRequest
 from models.weights.loading import LoadedModel
 
 #: Gives the folder of an adapter by its SHA-256, or raises MissingPart.
@@ -69,7 +69,7 @@ class GenerateEngine:
         """False once the device is lost or the engine closed: only a new process helps."""
         return self._queue.shutdown_reason is None
 
-    def submit(self, request: ReviewRequest) -> Future[Generation]:
+    def submit(self, request: GenerationRequest) -> Future[Generation]:
         """Queue a request; returns at once."""
         return self._queue.submit(request)
 

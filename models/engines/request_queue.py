@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from threading import Condition, Event
 
 from errors import NeverStarted, RequestRefused
-from models.text.generation import Generation, ReviewRequest
+from models.text.generation import Generation, GenerationRequest
 from models.text.prompt import Prompt
 
 
@@ -18,7 +18,7 @@ from models.text.prompt import Prompt
 class QueuedRequest:
     """A request that was admitted, from its submission to its future's end."""
 
-    request: ReviewRequest
+    request: GenerationRequest
     prompt: Prompt
     future: Future[Generation] = field(default_factory=Future)
     #: Set from any thread when the answer is no longer wanted.
@@ -34,7 +34,7 @@ class QueuedRequest:
 class RequestQueue:
     """Between the threads that submit and the one that owns the model."""
 
-    def __init__(self, admit: Callable[[ReviewRequest], Prompt]) -> None:
+    def __init__(self, admit: Callable[[GenerationRequest], Prompt]) -> None:
         """`admit` gives a request's prompt, or raises RequestRefused."""
         self._admit = admit
         self._changed = Condition()
@@ -55,7 +55,7 @@ class RequestQueue:
         """Is any request waiting or in the works?"""
         return bool(self._unfinished)
 
-    def submit(self, request: ReviewRequest) -> Future[Generation]:
+    def submit(self, request: GenerationRequest) -> Future[Generation]:
         """Queue a request; returns at once."""
         try:
             work = QueuedRequest(request, self._admit(request))

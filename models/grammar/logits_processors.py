@@ -36,7 +36,7 @@ from models.grammar.token_tables import (
     initial_state,
 )
 from models.kernels.transfer import upload
-from models.text.generation import ReviewRequest, Suppression
+from models.text.generation import GenerationRequest, Suppression
 
 __all__ = [
     "GrammarTables",
@@ -71,9 +71,9 @@ class SamplingRows:
     seed: Tensor
 
     @classmethod
-    def of(cls, requests: Sequence[ReviewRequest], tables: GrammarTables) -> SamplingRows:
+    def of(cls, requests: Sequence[GenerationRequest], tables: GrammarTables) -> SamplingRows:
         """RequestRefused when a guided review cannot be written in its max_new_tokens."""
-        starts = [tables.starts[request.aspects.name] for request in requests]
+        starts = [_start(request, tables) for request in requests]
         pairs = list(zip(requests, starts, strict=True))
         suppressions = [request.suppression or _OFF for request in requests]
         columns = {
@@ -113,7 +113,14 @@ class SamplingRows:
         return SamplingRows(**{name: column[:n_rows] for name, column in vars(self).items()})
 
 
-def _share(request: ReviewRequest, start: StartNodes) -> int:
+def _start(request: GenerationRequest, tables: GrammarTables) -> StartNodes:
+    if request.form is None:
+        # Without a form there is neither guidance nor suppression: every free node allows all.
+        return next(iter(tables.starts.values()))
+    return tables.starts[request.form.name]
+
+
+def _share(request: GenerationRequest, start: StartNodes) -> int:
     """Tokens beyond the minimum that each later aspect keeps."""
     spare = request.max_new_tokens - start.minimum
     if request.guided and spare < 0:
@@ -136,7 +143,7 @@ class SamplingMode(IntEnum):
     FULL = 2
 
     @classmethod
-    def of(cls, request: ReviewRequest) -> SamplingMode:
+    def of(cls, request: GenerationRequest) -> SamplingMode:
         """As the device will see it, in float32."""
         if np.float32(request.temperature) <= 0:
             return cls.GREEDY
@@ -210,7 +217,7 @@ class ReviewProcessor(LogitsProcessor):  # type: ignore[misc]  # transformers ha
 
 
 def build_processors(
-    request: ReviewRequest, tables: GrammarTables, *, prompt_length: int
+    request: GenerationRequest, tables: GrammarTables, *, prompt_length: int
 ) -> LogitsProcessorList:
     """Processors for one request.
 

@@ -1,11 +1,11 @@
-"""The seam between a review and what generates it."""
+"""What an engine is asked for and what it returns."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from models.text.aspects import AspectSet
 
@@ -24,30 +24,59 @@ class Suppression:
     coefficient: float = 0.95
 
 
-@dataclass(frozen=True)
-class ReviewRequest:
-    """One review to generate. Token limits count tokens of the engine's own tokenizer."""
+class Message(NamedTuple):
+    """One message of a chat."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationRequest:
+    """A text to generate: a prompt, the form of the answer, sampling and limits.
+
+    Token limits count tokens of the engine's own tokenizer. ValueError for a request that
+    contradicts itself.
+    """
 
     id: str
-    system: str
-    paper_text: str
-    aspects: AspectSet
-    template: str
+    messages: tuple[Message, ...] = ()
+    #: A tokenised prompt in place of messages. It is used unchanged and never cut.
+    token_ids: tuple[int, ...] = ()
+    #: Chat format that a local engine must have loaded; None: whichever it has.
+    template: str | None = None
+    #: Limit of the whole prompt. Only the tail of the last message is cut to fit.
     max_prompt_tokens: int
     max_new_tokens: int
+    #: Headings that the answer should have. Suppression acts on the empty marker below them.
+    form: AspectSet | None = None
+    #: Constrain decoding to the grammar of `form`.
+    guided: bool = False
+    #: JSON schema that the answer must follow, for servers that support structured output.
+    json_schema: Mapping[str, Any] | None = None
     adapter_sha256: str | None = None
     temperature: float = 0.35
     top_p: float = 0.9
     seed: int = 0
     suppression: Suppression | None = None
-    guided: bool = True
-    #: JSON schema that the answer must follow, for servers that can promise it (judges ask so).
-    answer_schema: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if bool(self.messages) == bool(self.token_ids):
+            raise ValueError("a request has either messages or token ids")
+        if self.form is None and (self.guided or self.suppression is not None):
+            raise ValueError("guidance and suppression need the form of the answer")
+        if self.form is not None and self.json_schema is not None:
+            raise ValueError("an answer has a form or a JSON schema, not both")
+
+    @property
+    def text(self) -> str:
+        """The last message; empty for a tokenised prompt."""
+        return self.messages[-1].content if self.messages else ""
 
 
 @dataclass(frozen=True)
 class Generation:
-    """What came out. `token_ids` are the output's; times are wall-clock seconds."""
+    """The result of a request. `token_ids` are the output's; times are wall-clock seconds."""
 
     text: str
     token_ids: tuple[int, ...]
@@ -61,7 +90,7 @@ class Generation:
 
 
 class Engine(Protocol):
-    """Generates reviews. Futures fail with EngineLost, RequestRefused or CancelledError only."""
+    """Generates texts. Futures fail with EngineLost, RequestRefused or CancelledError only."""
 
     @property
     def slots(self) -> int:
@@ -71,7 +100,7 @@ class Engine(Protocol):
     def versions(self) -> Mapping[str, str]:
         """What a review must record to be reproducible: libraries, weights hash, attention."""
 
-    def submit(self, request: ReviewRequest) -> Future[Generation]:
+    def submit(self, request: GenerationRequest) -> Future[Generation]:
         """Queue a request; returns at once."""
 
     def cancel(self, request_id: str) -> None:

@@ -21,7 +21,7 @@ from errors import UserError
 from models.text.aspects import ASPECT_SETS, AspectSet
 from models.text.bases import BaseModel, with_base
 from models.text.gate import CHECKS, ON_DEMAND, GateConfig
-from models.text.generation import ReviewRequest, Suppression
+from models.text.generation import GenerationRequest, Message, Suppression
 from models.text.merging_prompt import STRUCTURED, merging_prompt
 from models.text.templates import TEMPLATES
 from resources import package_folder
@@ -122,14 +122,12 @@ class ReviewerConfig:
 
     def request(
         self, id: str, paper_text: str, seed: int, *, temperature: float | None = None
-    ) -> ReviewRequest:
+    ) -> GenerationRequest:
         """The request for one review of one paper; `temperature` is the gate's second try."""
-        return ReviewRequest(
+        return GenerationRequest(
             id=id,
-            system=self.system_prompt,
-            paper_text=paper_text,
-            aspects=self.aspect_set,
-            template=self.template or "",
+            messages=(Message("system", self.system_prompt), Message("user", paper_text)),
+            template=self.template,
             max_prompt_tokens=self.max_prompt_tokens,
             max_new_tokens=self.max_new_tokens,
             adapter_sha256=self.adapter_sha256,
@@ -137,6 +135,7 @@ class ReviewerConfig:
             top_p=self.top_p,
             seed=seed,
             suppression=self.suppression,
+            form=self.aspect_set,
             guided=self.guided,
         )
 

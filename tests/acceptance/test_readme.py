@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from testing.small_models import small_model_folder
 from tests.site import FAST, ROOT, SCRIPTED, Site
-from tests.small_models import small_model_folder
 
 README = (ROOT / "README.md").read_text()
 

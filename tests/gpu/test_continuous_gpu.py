@@ -29,7 +29,7 @@ from models.kernels.device_support import AttentionChoice, Precision
 from models.kernels.paged_attention import ATTENTION, DecodePlan, kernel_for
 from models.kernels.paged_cache import FP8, CacheKind, CacheShape, PagedCache
 from models.text.aspects import FOUR, SEVEN
-from models.text.generation import ReviewRequest
+from models.text.generation import GenerationRequest
 from models.weights.loading import LoadedModel, load
 from testing.small_models import small_base, small_model_folder, write_tiny_llama
 from tests.engine_cases import (
@@ -384,7 +384,7 @@ def test_a_prompt_without_numbers_fails_alone(
     embed = loaded.model.get_input_embeddings()
     embed.register_forward_hook(lambda module, ids, embedded: embedded * factor[0])
 
-    def spoil(slot: int, request: ReviewRequest, *rest: Any) -> None:
+    def spoil(slot: int, request: GenerationRequest, *rest: Any) -> None:
         factor[0] = float("nan") if request.id == "bad" else 1.0
         prefill(slot, request, *rest)
 
@@ -430,7 +430,7 @@ def test_steps_ahead_and_graphs_change_no_token(
     kernel: str, folder: Path, adapters: dict[str, Path]
 ) -> None:
     requests = [
-        replace(request, adapter_sha256=None, aspects=FOUR)
+        replace(request, adapter_sha256=None, form=FOUR)
         for request in mixed_requests(12, list(adapters))
     ]
     answers = []

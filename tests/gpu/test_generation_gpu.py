@@ -14,8 +14,9 @@ from models.grammar.logits_processors import (
 from models.grammar.sampling import gumbel
 from models.grammar.token_tables import GrammarTables, advance, initial_state
 from models.text.aspects import FOUR, SEVEN
-from models.text.generation import ReviewRequest, Suppression
+from models.text.generation import GenerationRequest, Suppression
 from testing.tokenizers import sentencepiece
+from tests.generation_requests import chat
 from tests.unit.generation.decoding import decode
 
 pytestmark = [
@@ -24,11 +25,10 @@ pytestmark = [
 ]
 
 REQUESTS = [
-    ReviewRequest(
+    GenerationRequest(
         id=str(seed),
-        system="",
-        paper_text="",
-        aspects=(SEVEN, FOUR)[seed % 2],
+        messages=chat(),
+        form=(SEVEN, FOUR)[seed % 2],
         template="llama2",
         max_prompt_tokens=1,
         max_new_tokens=560,

@@ -18,18 +18,17 @@ import pytest
 from errors import EngineLost, RequestRefused, RetryLater, UserError
 from models.engines.api import ApiEngine, endpoint_allowed
 from models.text.aspects import FOUR
-from models.text.generation import ReviewRequest, Suppression
+from models.text.generation import GenerationRequest, Suppression
 from models.text.reviewer import Endpoint
+from tests.generation_requests import chat
 
 #: Seconds after which a test that waits has failed.
 DEADLINE_S = 20.0
 
-REQUEST = ReviewRequest(
+REQUEST = GenerationRequest(
     id="r1",
-    system=FOUR.system_prompt,
-    paper_text="[TITLE]\nA paper",
-    aspects=FOUR,
-    template="",
+    messages=chat(FOUR.system_prompt, "[TITLE]\nA paper"),
+    form=FOUR,
     max_prompt_tokens=11_138,
     max_new_tokens=1_150,
     seed=7,
@@ -418,9 +417,10 @@ def test_proxy_of_the_environment_does_not_see_loopback(monkeypatch: pytest.Monk
         replace(REQUEST, guided=True),
         replace(REQUEST, suppression=Suppression()),
         replace(REQUEST, adapter_sha256="0" * 64),
+        replace(REQUEST, messages=(), token_ids=(1, 2, 3)),
     ],
 )
-def test_what_a_server_cannot_do_is_refused_and_not_ignored(asked: ReviewRequest) -> None:
+def test_what_a_server_cannot_do_is_refused_and_not_ignored(asked: GenerationRequest) -> None:
     with serving(GOOD) as server, engine_for(server) as engine:
         error = engine.submit(asked).exception(DEADLINE_S)
 

@@ -22,7 +22,7 @@ from models.engines.generate import GenerateEngine
 from models.engines.options import EngineOptions
 from models.kernels.paged_cache import CacheKind
 from models.text.aspects import FOUR
-from models.text.generation import ReviewRequest, Suppression
+from models.text.generation import GenerationRequest, Suppression
 from models.text.parsing import parse
 from models.weights.loading import LoadedModel
 from testing.small_models import write_tiny_llama
@@ -89,7 +89,7 @@ def test_a_failure_of_one_prompt_costs_one_request(
 ) -> None:
     prefill = engine._decoder.prefill
 
-    def fail_on_bad(slot: int, request: ReviewRequest, *rest: Any) -> None:
+    def fail_on_bad(slot: int, request: GenerationRequest, *rest: Any) -> None:
         if request.id == "bad":
             raise RuntimeError("the kernel failed")
         prefill(slot, request, *rest)
@@ -147,7 +147,7 @@ def test_what_breaks_down_in_a_prefill_is_not_seated_again(
     # Given a prompt for which the memory is too small, and others in the slots
     prefill = engine._decoder.prefill
 
-    def fail_on_bad(slot: int, request: ReviewRequest, *rest: Any) -> None:
+    def fail_on_bad(slot: int, request: GenerationRequest, *rest: Any) -> None:
         if request.id == "bad":
             raise torch.OutOfMemoryError("out of memory")
         prefill(slot, request, *rest)
@@ -237,7 +237,7 @@ def test_a_row_without_numbers_fails_alone(
 ) -> None:
     prefill = engine._decoder.prefill
 
-    def spoil(slot: int, request: ReviewRequest, *rest: Any) -> None:
+    def spoil(slot: int, request: GenerationRequest, *rest: Any) -> None:
         prefill(slot, request, *rest)
         if request.id == "bad":
             engine._cache.keys[:, engine._cache.block_of(slot)] = float("nan")

@@ -19,21 +19,24 @@ from errors import EngineLost, MissingPart, RequestRefused
 from models.engines.generate import GenerateEngine
 from models.hashes import adapter_sha256
 from models.text.aspects import FOUR
-from models.text.generation import ReviewRequest, Suppression
+from models.text.generation import GenerationRequest, Suppression
 from models.text.parsing import parse
 from models.text.prompt import build_prompt
 from models.weights.loading import LoadedModel, load
 from testing.small_models import FAMILIES, write_tiny_llama
+from tests.generation_requests import chat
 from tests.site import wait_until
 
 #: Seconds after which a future that has not ended is a failure.
 DEADLINE = 120.0
 CPU = torch.device("cpu")
-REQUEST = ReviewRequest(
+REQUEST = GenerationRequest(
     id="r1",
-    system=FOUR.system_prompt,
-    paper_text="[TITLE] Counting sheep [CONTENT] We count sheep and find that they are many.",
-    aspects=FOUR,
+    messages=chat(
+        FOUR.system_prompt,
+        "[TITLE] Counting sheep [CONTENT] We count sheep and find that they are many.",
+    ),
+    form=FOUR,
     template="llama3",
     max_prompt_tokens=1200,
     max_new_tokens=24,
@@ -121,7 +124,7 @@ def test_greedy_and_unguided_equals_plain_argmax(
     engine: GenerateEngine, loaded: LoadedModel
 ) -> None:
     generation = engine.submit(GREEDY).result(DEADLINE)
-    prompt = build_prompt(loaded.tokenizer, GREEDY)
+    prompt = build_prompt(loaded.tokenizer, GREEDY, loaded.template)
     # After every token of its answer, the next one is the model's likeliest
     ids = torch.tensor([[*prompt.token_ids, *generation.token_ids[:-1]]])
     with torch.no_grad():

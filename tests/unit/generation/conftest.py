@@ -11,8 +11,9 @@ import torch
 
 from models.grammar.token_tables import GrammarTables
 from models.text.aspects import FOUR, SEVEN
-from models.text.generation import ReviewRequest
+from models.text.generation import GenerationRequest
 from testing.tokenizers import TOKENIZERS
+from tests.generation_requests import chat
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -32,19 +33,19 @@ def tables_of(name: str) -> GrammarTables:
 
 
 @pytest.fixture
-def make_request() -> Callable[..., ReviewRequest]:
+def make_request() -> Callable[..., GenerationRequest]:
     """A request with what a test cares about."""
 
-    def make(**given: Any) -> ReviewRequest:
+    def make(**given: Any) -> GenerationRequest:
         defaults: dict[str, Any] = {
             "id": "r",
-            "system": "",
-            "paper_text": "",
-            "aspects": SEVEN,
+            "messages": chat(),
+            "form": SEVEN,
+            "guided": True,
             "template": "chatml",
             "max_prompt_tokens": 100,
             "max_new_tokens": 600,
         }
-        return ReviewRequest(**(defaults | given))
+        return GenerationRequest(**(defaults | given))
 
     return make

@@ -9,14 +9,14 @@ from torch import Tensor
 
 from models.grammar.logits_processors import SamplingRows, process_scores
 from models.grammar.token_tables import GrammarTables, advance, initial_state
-from models.text.generation import ReviewRequest
+from models.text.generation import GenerationRequest
 
 #: Gives the raw scores [B, V] of a step, from the step's number.
 Scores = Callable[[int], Tensor]
 
 
 def decode(
-    tables: GrammarTables, requests: Sequence[ReviewRequest], scores: Scores
+    tables: GrammarTables, requests: Sequence[GenerationRequest], scores: Scores
 ) -> list[list[int]]:
     """The tokens of each request, up to its limit or with its end token."""
     rows = SamplingRows.of(requests, tables)

@@ -26,7 +26,7 @@ from models.grammar.token_tables import (
 )
 from models.grammar.vocabulary import Vocabulary
 from models.text.aspects import FOUR, SEVEN
-from models.text.generation import ReviewRequest
+from models.text.generation import GenerationRequest
 from models.text.parsing import parse
 from testing.tokenizers import TOKENIZERS
 from tests.unit.generation.conftest import tables_of
@@ -35,7 +35,7 @@ from tests.unit.generation.decoding import decode
 NAMES = sorted(TOKENIZERS)
 LINES = LineAutomaton()
 USELESS = [float("nan"), float("inf"), float("-inf"), -3e38]
-Make = Callable[..., ReviewRequest]
+Make = Callable[..., GenerationRequest]
 
 # The grammar once more, as plain regular expressions on the body of one aspect.
 _TITLE = r"[^<>\s](?:[^<>\n]*[^<>\s])?"
@@ -179,7 +179,7 @@ def test_answers_are_complete_whatever_the_scores(name: str, make_request: Make)
     scores[len(favourites) :] = torch.tensor(USELESS)[:, None]
     limit = tables.starts["4"].minimum
     requests = [
-        make_request(aspects=FOUR, max_new_tokens=limit + 20 * (row % 3), seed=row, top_p=1.0)
+        make_request(form=FOUR, max_new_tokens=limit + 20 * (row % 3), seed=row, top_p=1.0)
         for row in range(len(scores))
     ]
     # When they decode
@@ -194,7 +194,7 @@ def test_top_p_keeps_useless_scores_legal(make_request: Make) -> None:
     scores = torch.tensor(USELESS)[:, None].repeat(1, len(tables.class_of))
     scores[:, 5:] = 0.0
     limit = tables.starts["4"].minimum
-    request = make_request(aspects=FOUR, max_new_tokens=limit, top_p=0.5)
+    request = make_request(form=FOUR, max_new_tokens=limit, top_p=0.5)
     for answer in decode(tables, [request] * len(USELESS), lambda step: scores):
         assert_complete("smollm2", answer)
 
@@ -211,10 +211,10 @@ def test_a_limit_below_the_minimum_is_refused(name: str, make_request: Make) -> 
     tables = tables_of(name)
     for aspects in (SEVEN, FOUR):
         least = tables.starts[aspects.name].minimum
-        SamplingRows.of([make_request(aspects=aspects, max_new_tokens=least)], tables)
+        SamplingRows.of([make_request(form=aspects, max_new_tokens=least)], tables)
         with pytest.raises(RequestRefused, match=f"at least {least} tokens"):
-            SamplingRows.of([make_request(aspects=aspects, max_new_tokens=least - 1)], tables)
-        SamplingRows.of([make_request(aspects=aspects, max_new_tokens=1, guided=False)], tables)
+            SamplingRows.of([make_request(form=aspects, max_new_tokens=least - 1)], tables)
+        SamplingRows.of([make_request(form=aspects, max_new_tokens=1, guided=False)], tables)
 
 
 def test_an_aspect_holds_at_most_eight_items(make_request: Make) -> None:

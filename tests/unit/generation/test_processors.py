@@ -18,14 +18,14 @@ from models.grammar.logits_processors import (
 )
 from models.grammar.token_tables import GrammarTables, advance, initial_state
 from models.text.aspects import FOUR
-from models.text.generation import ReviewRequest, Suppression
+from models.text.generation import GenerationRequest, Suppression
 from models.text.parsing import parse
 from testing.random_reviews import batches, generate, random_model
 from testing.tokenizers import TOKENIZERS
 from tests.unit.generation.conftest import tables_of
 from tests.unit.generation.decoding import decode
 
-Make = Callable[..., ReviewRequest]
+Make = Callable[..., GenerationRequest]
 
 
 @pytest.mark.parametrize(("name", "answers"), [("smollm2", 6), ("llama3", 3)])
@@ -37,7 +37,7 @@ def test_every_answer_of_a_random_model_parses_strictly(name: str, answers: int)
         for request, answer in zip(requests, generate(model, tables, requests), strict=True):
             assert each.end_token_id in answer[: request.max_new_tokens]
             text = each.tokenizer.decode(answer, skip_special_tokens=True)
-            assert parse(text, request.aspects).strict, text
+            assert parse(text, request.form).strict, text
             texts.add(text)
     assert len(texts) > 0.7 * answers
 
@@ -48,7 +48,7 @@ def test_rows_in_a_batch_answer_as_they_do_alone(make_request: Make) -> None:
     base = make_request(max_new_tokens=600, suppression=Suppression("probability", 0.5))
     requests = [
         base,
-        replace(base, aspects=FOUR, max_new_tokens=300, seed=5),
+        replace(base, form=FOUR, max_new_tokens=300, seed=5),
         replace(base, guided=False, max_new_tokens=200, seed=6),
         replace(base, temperature=0.0, max_new_tokens=520),
         replace(base, temperature=2.0, top_p=0.5, suppression=None, seed=(1 << 62) + 1),
@@ -93,7 +93,7 @@ def test_a_top_p_that_is_one_on_the_device_needs_the_whole_vocabulary(make_reque
 
 def test_the_same_seed_gives_the_same_answer_and_another_seed_another(make_request: Make) -> None:
     tables = tables_of("sentencepiece")
-    request = make_request(aspects=FOUR, max_new_tokens=300, temperature=5.0, seed=1)
+    request = make_request(form=FOUR, max_new_tokens=300, temperature=5.0, seed=1)
     requests = [request, replace(request, seed=2), request]
     first, other, again = generate(random_model(tables), tables, requests)
     assert first == again

@@ -14,11 +14,11 @@ from models.grammar.suppression import collateral, suppress
 from models.grammar.token_tables import NODE, GrammarTables, advance, initial_state
 from models.grammar.vocabulary import Vocabulary
 from models.text.aspects import FOUR, SEVEN, AspectSet
-from models.text.generation import ReviewRequest, Suppression
+from models.text.generation import GenerationRequest, Suppression
 from testing.tokenizers import TOKENIZERS
 from tests.unit.generation.conftest import tables_of
 
-Make = Callable[..., ReviewRequest]
+Make = Callable[..., GenerationRequest]
 COEFFICIENTS = (1.0, 0.95, 0.8, 0.5)
 TOKEN = 7
 
@@ -74,7 +74,7 @@ def test_no_other_score_changes_and_one_changes_nothing(coefficient: float, mode
 
 
 def opening_steps(
-    tables: GrammarTables, request: ReviewRequest, tokens: tuple[int, ...]
+    tables: GrammarTables, request: GenerationRequest, tokens: tuple[int, ...]
 ) -> list[int]:
     """At which steps of `tokens` suppression acts."""
     state = initial_state(SamplingRows.of([request], tables).node)
@@ -101,7 +101,7 @@ def test_it_acts_once_an_aspect_on_the_marker_and_on_titles_alike(
     )
     tokens = vocabulary.encode(answer)
     # When it is read token by token
-    request = make_request(aspects=aspects, guided=guided, max_new_tokens=5000)
+    request = make_request(form=aspects, guided=guided, max_new_tokens=5000)
     steps = opening_steps(tables, request, tokens)
     # Then the steps are those right after each aspect's first "<", or at a token that merges it
     assert len(steps) == len(aspects.aspects)
@@ -120,7 +120,7 @@ def test_the_empty_marker_cannot_be_spelled_past_the_suppressed_token(make_reque
         Vocabulary.read(TOKENIZERS["smollm2"]().tokenizer),
     )
     spelled = [vocabulary.pieces.index(bytes([byte])) for byte in b"<No related terms"]
-    request = make_request(aspects=FOUR)
+    request = make_request(form=FOUR)
     # When a guided row has taken all but the closing bracket
     state = initial_state(SamplingRows.of([request], tables).node)
     for token in (*vocabulary.encode(f"[{FOUR.aspects[0].heading}]\n"), *spelled):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -10,13 +11,26 @@ from typing import Any
 import pytest
 
 from db.points import ReviewText
-from judge.model_client import TRIES, ModelClient, Unreadable, choice, json_value, whole_number
+from judge.model_client import (
+    TRIES,
+    ModelClient,
+    Question,
+    Unreadable,
+    choice,
+    json_value,
+    request_of,
+    whole_number,
+)
 from judge.model_matchers import LiangMatcher, MargMatcher
 from judge.model_points import ModelPoints
 from judge.pairwise import ReviewPair, judge
-from models.text.generation import Generation, ReviewRequest
+from models.engines.chat import chat_body
+from models.text.generation import Generation, GenerationRequest
 
-Answering = Callable[[ReviewRequest], str]
+#: Of an answer.
+SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}}
+
+Answering = Callable[[GenerationRequest], str]
 
 
 class Scripted:
@@ -27,9 +41,9 @@ class Scripted:
 
     def __init__(self, answer: Answering) -> None:
         self._answer = answer
-        self.asked: list[ReviewRequest] = []
+        self.asked: list[GenerationRequest] = []
 
-    def submit(self, request: ReviewRequest) -> Future[Generation]:
+    def submit(self, request: GenerationRequest) -> Future[Generation]:
         self.asked.append(request)
         future: Future[Generation] = Future()
         future.set_result(Generation(self._answer(request), (), "stop", 1, 1, 0, 0.0, 0.0))
@@ -106,8 +120,8 @@ def test_ten_is_ten() -> None:
 
 def test_both_orders_give_the_same_outcome_for_the_same_winner() -> None:
     # Given a judge that prefers one review wherever it stands
-    def prefers_ours(request: ReviewRequest) -> str:
-        slot = "A" if "Review A\nOurs." in request.paper_text else "B"
+    def prefers_ours(request: GenerationRequest) -> str:
+        slot = "A" if "Review A\nOurs." in request.text else "B"
         return verdict(slot, idea="Tie")
 
     # Then both orders say that reviewer a wins
@@ -115,9 +129,22 @@ def test_both_orders_give_the_same_outcome_for_the_same_winner() -> None:
     expected = [(None, "win"), ("idea", "tie")]
     assert judged(engine, "a") == judged(engine, "b") == expected
     # And the answer's shape was demanded of the server
-    schema = engine.asked[0].answer_schema
+    schema = engine.asked[0].json_schema
     assert schema is not None
     assert schema["properties"]["verdict"]["enum"] == ["A", "B", "Tie"]
+
+
+def test_the_body_of_a_question_is_unchanged() -> None:
+    question = Question("q", "Judge this.", "Some material.", SCHEMA)
+
+    bodies = [chat_body(request_of(question, 3, attempt), "m") for attempt in (0, 1)]
+
+    assert [hashlib.sha256(json.dumps(body).encode()).hexdigest() for body in bodies] == [
+        "ae21237b0b3d6c476e87b9c3982b34d309d80a609c8c7ba72505a57cd47a4186",
+        "4651e33b9331846a53e1b48d9bdfc024885b26d8ddebea48949e850c4d036659",
+    ]
+    assert request_of(question, 3, 1).id == "q.1"
+    assert request_of(question, 3, 1, "77.1.1").id == "77.1.1"
 
 
 def test_a_judge_that_prefers_a_position_contradicts_itself() -> None:
@@ -171,15 +198,15 @@ def test_a_pair_that_cannot_be_is_not_guessed_at(match: Any) -> None:
 
 def test_margs_form_votes_rates_and_drops_the_vaguer_point() -> None:
     # Given a model that finds r1-g1 always, r2-g2 always, r1-g2 in the first trial only
-    def answer(request: ReviewRequest) -> str:
+    def answer(request: GenerationRequest) -> str:
         if request.id.startswith("rate."):
-            vague = "g2" in request.paper_text
+            vague = "g2" in request.text
             specificity = "less" if vague else "same"
             rating = {"reason": "", "relatedness": "high", "specificity": specificity}
             return json.dumps(rating)
         names = {
             line.split(": ")[1]: line.split(": ")[0]
-            for line in request.paper_text.split("\n")
+            for line in request.text.split("\n")
             if ": " in line
         }
         pairs = [("r1", "g1"), ("r2", "g2")]
@@ -202,9 +229,7 @@ def test_margs_form_votes_rates_and_drops_the_vaguer_point() -> None:
     assert (found[0, 1].votes, found[0, 1].matched, found[0, 1].relatedness) == (1, False, None)
     # And the lists came in both orders
     firsts = {
-        r.paper_text.split("\n")[1].split(": ")[1][0]
-        for r in engine.asked
-        if r.id.startswith("marg")
+        r.text.split("\n")[1].split(": ")[1][0] for r in engine.asked if r.id.startswith("marg")
     }
     assert firsts == {"r", "g"}
 

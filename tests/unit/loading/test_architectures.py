@@ -14,7 +14,7 @@ from transformers.configuration_utils import PreTrainedConfig
 from errors import MissingPart, UserError
 from models.text.bases import BaseModel
 from models.weights.loading import load
-from tests.small_models import FAMILIES, write_tiny_llama
+from testing.small_models import FAMILIES, write_tiny_llama
 
 CPU = torch.device("cpu")
 BASE = BaseModel("tiny", "/nowhere", "", 512)

@@ -168,8 +168,9 @@ def test_request_carries_the_reviewers_settings() -> None:
 
     request = config.request("r1", "[TITLE]\nA paper", 7)
 
-    assert (request.id, request.paper_text, request.seed) == ("r1", "[TITLE]\nA paper", 7)
-    assert request.system == SEVEN.system_prompt
+    assert (request.id, request.seed) == ("r1", 7)
+    assert request.messages == (("system", SEVEN.system_prompt), ("user", "[TITLE]\nA paper"))
+    assert request.form is SEVEN
     assert (request.template, request.max_prompt_tokens) == ("chatml", 3_072)
     assert (request.guided, request.suppression) == (True, Suppression("logit", 0.95))
     assert request.temperature == 0.35
