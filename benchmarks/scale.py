@@ -136,7 +136,9 @@ def _command(running: ScriptedFleet, *arguments: str) -> None:
 
 def _export(running: ScriptedFleet) -> None:
     def as_text(review: Any) -> str:
-        return review_text("", review.items, review.empty_aspects, review.unplaced)
+        return review_text(
+            *("", review.items, review.empty_aspects, review.unplaced), aspects=review.aspects
+        )
 
     write(running.database, BATCH, layout("jsonl", as_text), running.home / "reviews.jsonl")
 

@@ -54,7 +54,9 @@ def _review_or_error(line: ExportLine) -> str:
         return f"{line.custom_id} has no review: {line.error or line.state}"
     review = line.review
     caption = f"{line.custom_id}, reviewed by {review.reviewer} in {review.seconds:.0f} s"
-    return review_text(caption, review.items, review.empty_aspects, review.unplaced)
+    return review_text(
+        caption, review.items, review.empty_aspects, review.unplaced, aspects=review.aspects
+    )
 
 
 def _print_next_steps(batch: str, counts: Mapping[str, int]) -> None:

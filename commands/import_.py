@@ -32,10 +32,10 @@ def import_() -> None:
 )
 @click.option(
     "--aspects",
-    type=click.Choice(["7", "4"]),
+    metavar="NAME",
     default="7",
     show_default=True,
-    help="Aspect set of the texts.",
+    help="Aspect set of the texts: 7, 4 or one of your own.",
 )
 def import_reviews(file: Path, reviewer_name: str, file_format: str, aspects: str) -> None:
     """Import reviews of papers that are in the database already, matched by custom_id."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from db.reviews import ReviewView
-from models.text.aspects import ASPECT_SETS, EMPTY_LINE, Aspect
+from models.text.aspects import EMPTY_LINE, find_aspect_set
 
 _WIDTH = 100
 
@@ -26,27 +26,39 @@ class ItemLike(Protocol):
 def stored_review_text(review: ReviewView) -> str:
     """A review of the database with its reviewer, version and id as caption."""
     caption = f"{review.reviewer}, version {review.version}, review {review.id}"
-    return review_text(caption, review.items, review.empty_aspects, review.unplaced)
+    # A text that was never parsed, such as a human review, belongs to no aspect.
+    parsed = review.items or review.empty_aspects or review.unplaced
+    unplaced = review.unplaced if parsed else review.raw
+    return review_text(
+        caption, review.items, review.empty_aspects, unplaced, aspects=review.aspects
+    )
 
 
 def review_text(
-    caption: str, items: Sequence[ItemLike], empty_aspects: Iterable[str], unplaced: str
+    caption: str,
+    items: Sequence[ItemLike],
+    empty_aspects: Iterable[str],
+    unplaced: str,
+    *,
+    aspects: str | None,
 ) -> str:
-    """A review by aspect, wrapped; what belongs to no aspect comes last."""
-    aspects = _aspects({item.aspect for item in items} | set(empty_aspects))
-    blocks = [f"— {caption} —", *(_aspect_text(aspect, items) for aspect in aspects)]
+    """A review by aspect, wrapped; text outside of all aspects comes last.
+
+    `aspects` names the set that its reviewer writes in. A review without any aspect, such as a
+    human one, has no headings, and an aspect that the set does not have stands under its key.
+    """
+    known = find_aspect_set(aspects)
+    used = dict.fromkeys([*(item.aspect for item in items), *empty_aspects])
+    headings = dict(known.headings) if known and used else {}
+    headings |= {key: key for key in sorted(used) if key not in headings}
+    blocks = [f"— {caption} —"]
+    blocks += [_aspect_text(key, heading, items) for key, heading in headings.items()]
     if unplaced:
         blocks.append(f"(belongs to no aspect)\n{textwrap.fill(unplaced, _WIDTH)}")
     return "\n\n".join(blocks) + "\n"
 
 
-def _aspects(keys: set[str]) -> Sequence[Aspect]:
-    """The aspect set that holds all keys; keys of no set stand for themselves."""
-    fitting = [known for known in ASPECT_SETS.values() if keys <= set(known.keys)]
-    return fitting[0].aspects if fitting else [Aspect(key, key) for key in sorted(keys)]
-
-
-def _aspect_text(aspect: Aspect, items: Sequence[ItemLike]) -> str:
+def _aspect_text(key: str, heading: str, items: Sequence[ItemLike]) -> str:
     lines = [
         textwrap.fill(
             f"{item.title}. {item.text}" if item.title else item.text,
@@ -55,7 +67,6 @@ def _aspect_text(aspect: Aspect, items: Sequence[ItemLike]) -> str:
             subsequent_indent="    ",
         )
         for item in items
-        if item.aspect == aspect.key
+        if item.aspect == key
     ]
-    heading = textwrap.fill(f"[{aspect.heading}]", _WIDTH)
-    return "\n".join([heading, *(lines or [f"  {EMPTY_LINE}"])])
+    return "\n".join([textwrap.fill(f"[{heading}]", _WIDTH), *(lines or [f"  {EMPTY_LINE}"])])

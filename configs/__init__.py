@@ -1,1 +1,1 @@
-"""Reviewers, training recipes, review forms and subjects as YAML files."""
+"""Reviewers, aspect sets, training recipes, review forms and subjects as YAML files."""

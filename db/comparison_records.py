@@ -11,6 +11,7 @@ from sqlalchemy.orm import aliased
 
 from db.column_types import among
 from db.points import StoredPoint
+from db.reviewers import aspects_of
 from db.reviews import ReviewView, count_items, reviews_of
 from db.schema import PaperRow, ReviewerRow, ReviewRow
 from db.schema_judging import (
@@ -120,6 +121,8 @@ class ComparisonRecord:
     counts: tuple[CountRecord, ...]
     sizes: Mapping[int, ReviewSize]
     split_uses: Mapping[str, int]
+    #: Names of the aspect sets of a, b and the reference.
+    aspect_sets: tuple[str | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,7 @@ class _Head:
     reference: ComparedReviewer
     config: Mapping[str, Any]
     created_at: float
+    aspect_sets: tuple[str | None, ...]
 
 
 def read_comparison(database: Database, comparison_id: int) -> ComparisonRecord:
@@ -182,6 +186,7 @@ def _heads(on: Connection) -> list[_Head]:
                 for side in (a, b, reference)
                 for column in (side.name, side.version, side.kind)
             ),
+            *(aspects_of(side) for side in (a, b, reference)),
         )
         .join(a, a.id == ComparisonRow.a_id)
         .join(b, b.id == ComparisonRow.b_id)
@@ -196,6 +201,7 @@ def _heads(on: Connection) -> list[_Head]:
             reference=ComparedReviewer(*row[9:12]),
             config=row.config,
             created_at=row.created_at,
+            aspect_sets=tuple(row[12:15]),
         )
         for row in on.execute(query)
     ]

@@ -26,7 +26,8 @@ def paper_document(paper: PaperView) -> dict[str, Any]:
 def review_document(review: ReviewView) -> dict[str, Any]:
     """A review, as `show --json` and the JSONL export have it."""
     # `asdict` copies nested values, which takes longer than the rest of an export.
-    return {**vars(review), "items": [vars(item) for item in review.items]}
+    fields = {name: value for name, value in vars(review).items() if name != "aspects"}
+    return {**fields, "items": [vars(item) for item in review.items]}
 
 
 def export_document(line: ExportLine) -> dict[str, Any]:

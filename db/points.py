@@ -10,7 +10,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, select
 
 from db.column_types import in_lists, insert_or_ignore
-from db.schema import ItemRow, ReviewRow
+from db.reviewers import aspects_of
+from db.schema import ItemRow, ReviewerRow, ReviewRow
 from db.schema_judging import PointRow
 from db.session import Database
 
@@ -26,6 +27,8 @@ class ReviewText:
     items: tuple[tuple[str, str, str], ...]
     unplaced: str
     raw: str
+    #: Name of the aspect set that its reviewer writes in.
+    aspects: str | None = None
 
 
 @dataclass(frozen=True)
@@ -51,10 +54,17 @@ def read_reviews(database: Database, review_ids: Sequence[int]) -> list[ReviewTe
     """The texts of reviews, in the order of the ids."""
     items: dict[int, list[tuple[str, str, str]]] = defaultdict(list)
     rows: dict[int, Row[Any]] = {}
-    columns = (ReviewRow.id, ReviewRow.unplaced, ReviewRow.raw, ReviewRow.empty_aspects)
+    columns = (
+        *(ReviewRow.id, ReviewRow.unplaced, ReviewRow.raw, ReviewRow.empty_aspects),
+        aspects_of(),
+    )
     with database.read() as on:
         for some in in_lists(sorted(set(review_ids))):
-            reviews = select(*columns).where(ReviewRow.id.in_(some))
+            reviews = (
+                select(*columns)
+                .join(ReviewerRow, ReviewerRow.id == ReviewRow.reviewer_id)
+                .where(ReviewRow.id.in_(some))
+            )
             rows |= {row.id: row for row in on.execute(reviews)}
             found = (
                 select(ItemRow.review_id, ItemRow.aspect, ItemRow.title, ItemRow.text)
@@ -68,7 +78,10 @@ def read_reviews(database: Database, review_ids: Sequence[int]) -> list[ReviewTe
 
 def _review(row: Row[Any], items: Sequence[tuple[str, str, str]]) -> ReviewText:
     unparsed = not (items or row.empty_aspects or row.unplaced)
-    return ReviewText(row.id, tuple(items), row.raw if unparsed else row.unplaced, row.raw)
+    return ReviewText(
+        *(row.id, tuple(items), row.raw if unparsed else row.unplaced, row.raw),
+        aspects=row.aspects,
+    )
 
 
 def store_points(

@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from sqlalchemy import (
+    JSON,
+    ColumnElement,
     Connection,
     RowMapping,
     ScalarSelect,
@@ -16,6 +18,7 @@ from sqlalchemy import (
     insert,
     or_,
     select,
+    type_coerce,
     update,
 )
 from sqlalchemy.exc import IntegrityError
@@ -43,6 +46,12 @@ COLUMNS = tuple(
     getattr(ReviewerRow, part.name).label(f"reviewer_{part.name}")
     for part in fields(ReviewerVersion)
 )
+
+
+def aspects_of(reviewer: type[ReviewerRow] = ReviewerRow) -> ColumnElement[str | None]:
+    """Name of the aspect set in a reviewer's configuration, as a column "aspects"."""
+    name: ColumnElement[str | None] = type_coerce(reviewer.config, JSON)["aspects"].as_string()
+    return name.label("aspects")
 
 
 def register(

@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Result, Select, func, null, se
 from db.batch_records import require_batch
 from db.column_types import among, at_most, storable
 from db.completion import NewItem
+from db.reviewers import aspects_of
 from db.schema import BatchRow, ItemRow, Job, PaperRow, ReviewerRow, ReviewRow
 from db.schema_data import JobInput
 from db.session import Database
@@ -30,6 +31,8 @@ class ReviewView:
     id: int
     reviewer: str
     version: int
+    #: Name of the aspect set that its reviewer writes in.
+    aspects: str | None
     adapter_sha256: str | None
     items: tuple[NewItem, ...]
     empty_aspects: tuple[str, ...]
@@ -105,6 +108,7 @@ _REVIEW_COLUMNS = (
         ReviewRow.id,
         ReviewerRow.name.label("reviewer"),
         ReviewerRow.version,
+        aspects_of(),
         ReviewRow.adapter_sha256,
     ),
     *(

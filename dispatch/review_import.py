@@ -13,7 +13,7 @@ from db.imports import FrozenReview, import_reviews
 from db.paper_contents import contents_named
 from db.session import Database
 from dispatch import roster
-from models.text.aspects import ASPECT_SETS
+from models.text.aspects import aspect_sets
 from models.text.parsing import parse
 from models.text.reviewer import from_json
 
@@ -55,7 +55,7 @@ def _frozen(
     if len(papers) != 1:
         raise LookupError(f"{len(papers)} papers in the database have the custom_id {custom_id!r}")
     raw = text_of(line)
-    review = parse(raw, ASPECT_SETS[aspects])
+    review = parse(raw, aspect_sets()[aspects])
     return FrozenReview(
         external_id=f"{custom_id}#{line.get('sample', 0)}",
         paper=papers[0],

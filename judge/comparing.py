@@ -22,7 +22,7 @@ from judge.matchers import Matcher
 from judge.paper_matching import MatchingInput, match_paper
 from judge.point_extraction import PARSED, Extractor
 from judge.statistics import MIN_PAPERS
-from models.text.aspects import ASPECT_SETS
+from models.text.aspects import find_aspect_set
 
 T = TypeVar("T")
 
@@ -197,8 +197,8 @@ def _match_chunk(
 def shared_aspects(plan: ComparisonPlan) -> tuple[str, ...]:
     """The aspects of both rivals; none when they differ."""
     names = {str(side.reviewer.config.get("aspects")) for side in (plan.a, plan.b)}
-    name = names.pop() if len(names) == 1 else ""
-    return ASPECT_SETS[name].keys if name in ASPECT_SETS else ()
+    aspects = find_aspect_set(names.pop()) if len(names) == 1 else None
+    return aspects.keys if aspects else ()
 
 
 def _matching_inputs(

@@ -23,7 +23,7 @@ from judge.model_client import ModelClient, open_model_client
 from judge.pairwise import Order, ReviewPair, judge, method_of
 from judge.point_extraction import equal_cut
 from models.engines.api import endpoint_allowed
-from models.text.aspects import ASPECT_SETS
+from models.text.aspects import find_aspect_set
 from models.text.reviewer import Endpoint
 from settings import Settings
 
@@ -184,7 +184,8 @@ def _listed(chosen: Sequence[StoredPoint]) -> str:
 def _as_written(review: ReviewText) -> str:
     if not review.items:
         return review.raw.strip()
-    headings = {a.key: a.heading for known in ASPECT_SETS.values() for a in known.aspects}
+    aspects = find_aspect_set(review.aspects)
+    headings = aspects.headings if aspects else {}
     lines: list[str] = []
     last = None
     for aspect, title, text in review.items:
@@ -197,5 +198,5 @@ def _as_written(review: ReviewText) -> str:
 
 def _shared_aspects(comparison: Comparison) -> tuple[str, ...]:
     names = {str(version.config.get("aspects")) for version in (comparison.a, comparison.b)}
-    name = names.pop() if len(names) == 1 else ""
-    return ASPECT_SETS[name].keys if name in ASPECT_SETS else ()
+    aspects = find_aspect_set(names.pop()) if len(names) == 1 else None
+    return aspects.keys if aspects else ()

@@ -72,7 +72,7 @@ def _request(tables: GrammarTables, number: int) -> GenerationRequest:
         guided=True,
         template="chatml",
         max_prompt_tokens=PROMPT_TOKENS,
-        max_new_tokens=tables.starts[aspects.name].minimum + 10 * (number % 3),
+        max_new_tokens=tables.start_of(aspects).minimum + 10 * (number % 3),
         temperature=(0.0, 0.35, 1.0, 5.0, 50.0)[number % 5],
         top_p=(1.0, 0.9, 0.5)[number % 3],
         seed=number,

@@ -11,7 +11,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from models.adapters.adapter_package import PROVENANCE, prompt_sha256
-from models.text.aspects import ASPECT_SETS
+from models.text.aspects import FOUR
 from models.text.templates import TEMPLATES
 
 
@@ -29,7 +29,7 @@ def write_adapter(base_folder: Path, folder: Path, base: str, seed: int = 0) -> 
         "aspects": "4",
         "template": "llama3",
         "template_sha256": TEMPLATES["llama3"].sha256,
-        "prompt_sha256": prompt_sha256(ASPECT_SETS["4"].system_prompt),
+        "prompt_sha256": prompt_sha256(FOUR.system_prompt),
         "dataset_sha256": "d" * 64,
         "metrics": {"eval_loss": 1.5},
         "papers": ["a" * 64, "b" * 64],

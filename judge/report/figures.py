@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from db.comparison_records import ComparisonRecord, CountRecord, PaperRecord, VerdictRecord
 from db.schema_judging import HEADLINE, MATCH
@@ -26,7 +27,7 @@ from judge.win_rates import (
     decide,
     position,
 )
-from models.text.aspects import ASPECT_SETS
+from models.text.aspects import find_aspect_set
 
 #: Order of the methods in tables; those of language models come after these.
 _METHODS = (HEADLINE, MATCH)
@@ -108,8 +109,20 @@ class ComparisonFigures:
     def aspect_keys(self) -> tuple[str, ...]:
         """All aspects of any side's reviews, in the order of the aspect sets."""
         met = dict.fromkeys(key for size in self.sizes for key in size.aspects)
-        known = [key for chosen in ASPECT_SETS.values() for key in chosen.keys]
+        known = list(self.aspect_labels)
         return tuple(sorted(met, key=lambda key: known.index(key) if key in known else len(known)))
+
+    @cached_property
+    def aspect_labels(self) -> Mapping[str, str]:
+        """Short name by key of every aspect in the sets of a, b and the reference, in that order.
+
+        Where two of them have the same key, the first one's name is used.
+        """
+        labels: dict[str, str] = {}
+        for aspects in filter(None, map(find_aspect_set, self.record.aspect_sets)):
+            for key, label in aspects.labels.items():
+                labels.setdefault(key, label)
+        return labels
 
     @property
     def headline(self) -> MethodFigures | None:

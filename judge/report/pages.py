@@ -62,13 +62,13 @@ def chart_file(comparison: ComparisonFigures, method: MethodFigures) -> str:
     )
     palette = _own_text("style.css").partition("* {")[0] + _own_text("drawing.css")
     drawing: Any = module.drawing  # type: ignore[attr-defined]  # a macro of the template
-    markup = drawing(bars(method, WIDE), title, "file", Markup(palette))
+    markup = drawing(bars(method, comparison, WIDE), title, "file", Markup(palette))
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{markup}\n'
 
 
-def bars(method: MethodFigures, layout: ChartLayout) -> Chart:
+def bars(method: MethodFigures, comparison: ComparisonFigures, layout: ChartLayout) -> Chart:
     """Lay out a method's aspects, and the total below them."""
-    rows = [(words.aspect_name(key), each) for key, each in method.aspects.items()]
+    rows = [(words.aspect_name(key, comparison), each) for key, each in method.aspects.items()]
     return chart([*rows, ("Whole review", method.total)], layout)
 
 
@@ -118,8 +118,8 @@ def _environment() -> Environment:
         finalize=_printable,
     )
     environment.filters |= {filter.__name__: filter for filter in _FILTERS}
-    environment.filters["wide"] = lambda method: bars(method, WIDE)
-    environment.filters["narrow"] = lambda method: bars(method, NARROW)
+    environment.filters["wide"] = lambda method, comparison: bars(method, comparison, WIDE)
+    environment.filters["narrow"] = lambda method, comparison: bars(method, comparison, NARROW)
     environment.globals["style"] = Markup(_own_text("style.css") + _own_text("drawing.css"))
     return environment
 

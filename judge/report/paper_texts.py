@@ -14,9 +14,7 @@ from db.comparison_records import (
 from db.points import StoredPoint
 from db.reviews import ReviewView
 from db.session import Database
-from models.text.aspects import ASPECT_SETS
-
-_HEADINGS = {a.key: a.heading for chosen in ASPECT_SETS.values() for a in chosen.aspects}
+from models.text.aspects import find_aspect_set
 
 
 @dataclass(frozen=True)
@@ -102,25 +100,25 @@ def _review(view: ReviewView, points: Sequence[StoredPoint], numbered: int) -> D
         (point.aspect, PointText(point.id, numbered + place, *_split_title(point, titles)))
         for place, point in enumerate(points, 1)
     ]
-    order = dict.fromkeys([aspect for aspect, _ in texts] + list(view.empty_aspects))
+    aspects = find_aspect_set(view.aspects)
+    headings = aspects.headings if aspects else {}
+    keys = list(headings)
+    found = dict.fromkeys([aspect for aspect, _ in texts] + list(view.empty_aspects))
+    # Free text and aspects that the set no longer has come last.
+    order = sorted(found, key=lambda key: keys.index(key) if key in headings else len(keys))
     return DisplayedReview(
         id=view.id,
         name=view.external_id or f"{view.reviewer} v{view.version}",
         rating=view.rating,
         sections=tuple(
             PointSection(
-                aspect and _HEADINGS.get(aspect, aspect),
+                aspect and headings.get(aspect, aspect),
                 tuple(text for its_aspect, text in texts if its_aspect == aspect),
             )
-            for aspect in sorted(order, key=_aspect_order)
+            for aspect in order
         ),
         raw=view.raw,
     )
-
-
-def _aspect_order(aspect: str | None) -> int:
-    keys = list(_HEADINGS)
-    return keys.index(aspect) if aspect in keys else len(keys)
 
 
 def _split_title(point: StoredPoint, titles: Iterable[tuple[str, str]]) -> tuple[str, str]:

@@ -32,7 +32,7 @@ def markdown(comparisons: Sequence[ComparisonFigures], decided: Mapping[int, Dec
             _cell(words.verdict(each, decided.get(record.id))),
             *_notes(each),
             _methods_table(each),
-            *(_aspects_table(method) for method in each.methods if method.aspects),
+            *(_aspects_table(each, method) for method in each.methods if method.aspects),
             _agreement_table(each),
             *_overlap_tables(each),
             _sizes_table(each),
@@ -107,10 +107,10 @@ def _methods_table(each: ComparisonFigures) -> str:
     return _table((*head, "Hits a/b", "Invalid", "Inconsistent", "Same in both orders"), rows)
 
 
-def _aspects_table(method: MethodFigures) -> str:
+def _aspects_table(each: ComparisonFigures, method: MethodFigures) -> str:
     rows = [
         (
-            *(words.aspect_name(key), s.win, s.tie, s.lose),
+            *(words.aspect_name(key, each), s.win, s.tie, s.lose),
             *(words.percent(s.score.value), words.interval(s.score)),
         )
         for key, s in method.aspects.items()
@@ -159,7 +159,7 @@ def _sizes_table(each: ComparisonFigures) -> str:
         )
         for size in each.sizes
     ]
-    head = ("Reviews by", "Items", "Variance", *map(words.aspect_name, keys))
+    head = ("Reviews by", "Items", "Variance", *(words.aspect_name(key, each) for key in keys))
     return f"### Items and empty aspects\n\n{_table(head, rows)}" if rows else ""
 
 

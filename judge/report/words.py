@@ -9,16 +9,6 @@ from judge.report.figures import ComparisonFigures
 from judge.statistics import MIN_PAPERS, Estimate
 from judge.win_rates import Decision, WinRates, papers_needed
 
-_ASPECTS = {
-    "idea": "Idea",
-    "novelty": "Difference from earlier work",
-    "experiments": "Experimental results",
-    "significance": "Significance and novelty",
-    "acceptance": "Reasons for acceptance",
-    "rejection": "Reasons for rejection",
-    "suggestions": "Suggestions",
-    "other": "Other comments",
-}
 _METRICS = {
     "recall": "Recall",
     "precision": "Precision (hit rate)",
@@ -35,9 +25,9 @@ _EXCLUDED = {
 }
 
 
-def aspect_name(key: str) -> str:
-    """Short name of an aspect."""
-    return _ASPECTS.get(key, key)
+def aspect_name(key: str, comparison: ComparisonFigures) -> str:
+    """Short name of an aspect; the key itself when none of the sides' sets has it any more."""
+    return comparison.aspect_labels.get(key, key)
 
 
 def metric_name(key: str) -> str:

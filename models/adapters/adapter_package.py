@@ -19,7 +19,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from safetensors import SafetensorError, deserialize
 
 from errors import UserError
-from models.text.aspects import ASPECT_SETS
+from models.text.aspects import aspect_sets
 from models.text.templates import TEMPLATES
 
 CONFIG = "adapter_config.json"
@@ -61,7 +61,7 @@ class Provenance:
 
     def check(self) -> None:
         """UserError unless the current template and prompt are those that it was trained with."""
-        template, aspects = TEMPLATES.get(self.template), ASPECT_SETS.get(self.aspects)
+        template, aspects = TEMPLATES.get(self.template), aspect_sets().get(self.aspects)
         if template is None or template.sha256 != self.template_sha256:
             raise UserError(
                 f"{self.name} was trained with another {self.template} template than this "

@@ -29,7 +29,7 @@ from models.engines.sizing import measure
 from models.grammar.token_tables import GrammarTables
 from models.kernels.paged_attention import ATTENTION, kernel_for
 from models.kernels.paged_cache import CacheShape, PagedCache
-from models.text.aspects import ASPECT_SETS
+from models.text.aspects import aspect_sets
 from models.text.generation import Generation, GenerationRequest
 from models.weights.loading import LoadedModel
 
@@ -156,7 +156,7 @@ class ContinuousEngine:
         loaded = self._loaded
         loaded.model.set_attn_implementation(ATTENTION)
         self._tables = GrammarTables.build(
-            loaded.tokenizer, tuple(ASPECT_SETS.values()), self._end_id, loaded.device
+            loaded.tokenizer, tuple(aspect_sets().values()), self._end_id, loaded.device
         )
         self._capacity = measure(
             loaded,

@@ -26,7 +26,7 @@ from errors import EngineLost, MissingPart, RequestRefused
 from models.engines.admission import admit
 from models.engines.request_queue import QueuedRequest, RequestQueue
 from models.grammar.logits_processors import GrammarTables, build_processors
-from models.text.aspects import ASPECT_SETS
+from models.text.aspects import aspect_sets
 from models.text.generation import Generation, GenerationRequest
 from models.weights.loading import LoadedModel
 
@@ -53,7 +53,7 @@ class GenerateEngine:
         self._find_adapter = find_adapter
         self._end_id = loaded.template.end_of_turn_id(loaded.tokenizer)
         self._tables = GrammarTables.build(
-            loaded.tokenizer, tuple(ASPECT_SETS.values()), self._end_id, loaded.device
+            loaded.tokenizer, tuple(aspect_sets().values()), self._end_id, loaded.device
         )
         self._queue = RequestQueue(lambda request: admit(loaded, request, loaded.max_context))
         self._thread = Thread(target=self._run, args=(threads,), name="generate", daemon=True)

@@ -73,7 +73,7 @@ class SamplingRows:
     @classmethod
     def of(cls, requests: Sequence[GenerationRequest], tables: GrammarTables) -> SamplingRows:
         """RequestRefused when a guided review cannot be written in its max_new_tokens."""
-        starts = [_start(request, tables) for request in requests]
+        starts = [tables.start_of(request.form) for request in requests]
         pairs = list(zip(requests, starts, strict=True))
         suppressions = [request.suppression or _OFF for request in requests]
         columns = {
@@ -111,13 +111,6 @@ class SamplingRows:
     def first(self, n_rows: int) -> SamplingRows:
         """Views of the first rows."""
         return SamplingRows(**{name: column[:n_rows] for name, column in vars(self).items()})
-
-
-def _start(request: GenerationRequest, tables: GrammarTables) -> StartNodes:
-    if request.form is None:
-        # Without a form there is neither guidance nor suppression: every free node allows all.
-        return next(iter(tables.starts.values()))
-    return tables.starts[request.form.name]
 
 
 def _share(request: GenerationRequest, start: StartNodes) -> int:

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from errors import RequestRefused
 from models.grammar.aspect_automaton import AspectAutomaton, TokenClasses
 from models.grammar.line_automaton import LineAutomaton
 from models.grammar.node_layout import NodeTables, StartNodes
@@ -60,7 +61,7 @@ class GrammarTables:
     marker_next: Tensor  # [S] 1 where the next token may be the marker's first
     marker_token: int  # the one token that suppression acts on
     end_token_id: int
-    starts: Mapping[str, StartNodes]  # by the aspect set's name
+    starts: Mapping[tuple[str, ...], StartNodes]  # by the headings of an aspect set
 
     @classmethod
     def build(
@@ -80,13 +81,32 @@ class GrammarTables:
         classes = TokenClasses.of(vocabulary, LineAutomaton(), singletons)
         body = AspectAutomaton.compile(classes, phrases.marker, phrases.suppressed)
         node_tables = NodeTables(classes, body, classes[end_token_id])
-        starts = {each.name: node_tables.add_aspect_set(each.name, phrases) for each in aspect_sets}
+        starts = {
+            tuple(each.headings.values()): node_tables.add_aspect_set(each.name, phrases)
+            for each in aspect_sets
+        }
         return cls(
             **{name: _tensor(column, device) for name, column in _columns(node_tables).items()},
             marker_token=phrases.marker[phrases.suppressed],
             end_token_id=end_token_id,
             starts=starts,
         )
+
+    def start_of(self, form: AspectSet | None) -> StartNodes:
+        """Where rows of this form begin. RequestRefused (kind `form`) for one that is not here.
+
+        Without a form there is neither guidance nor suppression, and any free node allows all.
+        """
+        if form is None:
+            return next(iter(self.starts.values()))
+        try:
+            return self.starts[tuple(form.headings.values())]
+        except KeyError:
+            raise RequestRefused(
+                f"the aspect set {form.name} was added or changed after this worker started: "
+                "start the worker again",
+                kind="form",
+            ) from None
 
 
 def _columns(nodes: NodeTables) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from models.text.aspects import AspectSet
+from models.text.aspects import AspectSet, normalise
 
 #: Names that answers use instead of the headings, normalised, and the aspect that each stands for.
 #: An aspect that a set does not have, and None, mean unplaced. Taken from conference review forms,
@@ -58,7 +58,6 @@ _HEADING_ALIASES: dict[str, str | None] = {
 #: Characters: longer than the longest heading (136) with any decoration.
 _LONGEST = 250
 _PREFIX = re.compile(r"[#>\s]*((?:[-*•+–]|\(?\d{1,2}[.)])\s+)?")
-_NOT_WORD = re.compile(r"[\W_]+")
 _NUMBER = re.compile(r"\d{1,2} ")
 _AFTER = re.compile(r"\s*:?")
 
@@ -72,11 +71,6 @@ class Heading:
 
     aspect: str | None
     length: int
-
-
-def normalise(text: str) -> str:
-    """Words in lower case with single spaces, without decoration or punctuation."""
-    return _NOT_WORD.sub(" ", text).strip().casefold()
 
 
 @lru_cache

@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from models.text.aspects import EMPTY_LINE, EMPTY_MARKER, AspectSet
-from models.text.headings import find_heading, heading_names, normalise
+from models.text.aspects import EMPTY_LINE, EMPTY_MARKER, AspectSet, normalise
+from models.text.headings import find_heading, heading_names
 from models.text.review import Item, Review, Span, SpanKind
 
 _ITEM_LINE = re.compile(r"<([^<>\n]+)> ([^\n]+)")

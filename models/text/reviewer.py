@@ -18,7 +18,7 @@ import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from errors import UserError
-from models.text.aspects import ASPECT_SETS, AspectSet
+from models.text.aspects import SHIPPED, AspectSet, aspect_sets
 from models.text.bases import BaseModel, with_base
 from models.text.gate import CHECKS, ON_DEMAND, GateConfig
 from models.text.generation import GenerationRequest, Message, Suppression
@@ -81,7 +81,7 @@ class ReviewerConfig:
     @property
     def aspect_set(self) -> AspectSet:
         """The criteria of this reviewer's reviews."""
-        return ASPECT_SETS[self.aspects]
+        return aspect_sets()[self.aspects]
 
     @property
     def system_prompt(self) -> str:
@@ -107,6 +107,9 @@ class ReviewerConfig:
             "headings": [aspect.heading for aspect in aspects.aspects],
             "template_sha256": template,
         }
+        if aspects.name not in SHIPPED:
+            # Hashes of the recipe's sets were fixed before a set had keys and rules of its own.
+            fields["aspects_sha256"] = aspects.sha256
         canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -201,10 +204,11 @@ def _problems(config: ReviewerConfig) -> list[tuple[str, str]]:
     n_tokens = config.max_prompt_tokens + config.max_new_tokens
     coefficient = config.suppression.coefficient if config.suppression else 1.0
     unknown_checks = sorted(set(config.gate.fatal) - {*CHECKS, *ON_DEMAND})
+    known = aspect_sets()
     local = config.kind == "local" or (config.kind == "merged" and config.base is not None)
     rules = [
         ("name", bool(config.name.strip()), "a reviewer needs a name"),
-        ("aspects", config.aspects in ASPECT_SETS, f"must be one of {', '.join(ASPECT_SETS)}"),
+        ("aspects", config.aspects in known, f"must be one of {', '.join(known)}"),
         ("base", not local or config.base is not None, "a local reviewer needs a base model"),
         (
             "template",

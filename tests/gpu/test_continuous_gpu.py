@@ -388,7 +388,7 @@ def test_a_prompt_without_numbers_fails_alone(
         factor[0] = float("nan") if request.id == "bad" else 1.0
         prefill(slot, request, *rest)
 
-    monkeypatch.setattr(engine._decoder, "enter", spoil)
+    monkeypatch.setattr(engine._decoder, "prefill", spoil)
     try:
         before = engine.submit(REQUEST).result(120)
         with pytest.raises(EngineLost, match="not finite"):

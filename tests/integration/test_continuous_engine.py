@@ -94,7 +94,7 @@ def test_a_failure_of_one_prompt_costs_one_request(
             raise RuntimeError("the kernel failed")
         prefill(slot, request, *rest)
 
-    monkeypatch.setattr(engine._decoder, "enter", fail_on_bad)
+    monkeypatch.setattr(engine._decoder, "prefill", fail_on_bad)
     good, bad = engine.submit(GREEDY), engine.submit(replace(GREEDY, id="bad"))
     with pytest.raises(EngineLost, match="the kernel failed"):
         bad.result(DEADLINE)
@@ -134,7 +134,7 @@ def test_a_failed_steps_cache_is_gone_before_the_next_is_made(
         still_there.append(held() is not None)
         build()
 
-    monkeypatch.setattr(Decoder, "_take", fail)
+    monkeypatch.setattr(Decoder, "_sample", fail)
     with pytest.raises(EngineCrashed, match="out of memory"):
         engine.submit(GREEDY).result(DEADLINE)
     # Then there is room for the next one: a card has none for two
@@ -152,7 +152,7 @@ def test_what_breaks_down_in_a_prefill_is_not_seated_again(
             raise torch.OutOfMemoryError("out of memory")
         prefill(slot, request, *rest)
 
-    monkeypatch.setattr(engine._decoder, "enter", fail_on_bad)
+    monkeypatch.setattr(engine._decoder, "prefill", fail_on_bad)
     long = [engine.submit(replace(REQUEST, id=str(n), max_new_tokens=400)) for n in range(2)]
     bad = engine.submit(replace(GREEDY, id="bad"))
     # Then all that were in fail together, and the rest of the queue is served
@@ -163,7 +163,7 @@ def test_what_breaks_down_in_a_prefill_is_not_seated_again(
     assert {future.result(DEADLINE).n_output_tokens for future in after} == {24}
 
 
-@pytest.mark.parametrize("where", ["reserve", "leave"])
+@pytest.mark.parametrize("where", ["reserve", "clear_slot"])
 def test_a_request_whose_seat_fails_ends_with_the_others(
     where: str, engine: ContinuousEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,7 +242,7 @@ def test_a_row_without_numbers_fails_alone(
         if request.id == "bad":
             engine._cache.keys[:, engine._cache.block_of(slot)] = float("nan")
 
-    monkeypatch.setattr(engine._decoder, "enter", spoil)
+    monkeypatch.setattr(engine._decoder, "prefill", spoil)
     good, bad = engine.submit(GREEDY), engine.submit(replace(GREEDY, id="bad"))
     with pytest.raises(EngineLost, match="not finite"):
         bad.result(DEADLINE)

@@ -13,7 +13,6 @@ from db.corpus import CorpusPaper, MergedReview, NewFlag
 from db.reviewers import ReviewerVersion
 from db.session import Database
 from errors import UserError
-from models.text.aspects import ASPECT_SETS
 from models.text.review import Item
 from models.text.reviewer import ReviewerConfig
 from models.text.templates import TEMPLATES, AnyTokenizer
@@ -192,7 +191,7 @@ def _build_pair(
     """The pair of one paper, or the rule that excludes it."""
     if not review.items:
         return "empty_merge"
-    aspects = ASPECT_SETS[target.config.aspects]
+    aspects = target.config.aspect_set
     limits = limits_of(target.config)
     items = [Item(aspect, 0, title, text) for aspect, title, text in review.items]
     fitted = shorten(

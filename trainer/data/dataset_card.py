@@ -38,7 +38,7 @@ class Card:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     name: str
-    #: Key of models.text.aspects.ASPECT_SETS.
+    #: Name of an aspect set.
     aspects: str
     #: The merged reviewer whose reviews these are, "name vN".
     reviewer: str

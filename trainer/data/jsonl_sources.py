@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from errors import PaperUnreadable, UserError
-from models.text.aspects import ASPECT_SETS
+from models.text.aspects import aspect_sets
 from models.text.parsing import is_strict
 from papers.jsonl import read_json
 from trainer.data.json_lines import json_lines, score_of, text_of
@@ -105,7 +105,7 @@ def _pair(place: str, document: Mapping[str, Any], number: int) -> SourcePaper |
         read = read_json({"text": paper})
     except PaperUnreadable as error:
         return Problem(f"{place}: {error}")
-    merged_review = any(is_strict(review, aspects) for aspects in ASPECT_SETS.values())
+    merged_review = any(is_strict(review, aspects) for aspects in aspect_sets().values())
     name = text_of(document.get("id")) or str(document.get("id") or f"pair-{number}")
     notes = () if merged_review else (Note(f"{name}_r1", "review", {"review": review.strip()}),)
     return SourcePaper(

@@ -18,7 +18,7 @@ from dispatch import roster
 from dispatch.progress import Progress
 from errors import UserError
 from models.text import gate
-from models.text.aspects import ASPECT_SETS, AspectSet
+from models.text.aspects import AspectSet, aspect_sets
 from models.text.gate import GateConfig
 from models.text.merging_prompt import STRUCTURED
 from models.text.parsing import parse, render
@@ -88,7 +88,7 @@ def _imported_review(
     groups: Sequence[PointGroup],
     result: Merged,
 ) -> FrozenReview | None:
-    aspects = ASPECT_SETS[result.aspects]
+    aspects = aspect_sets()[result.aspects]
     raw = render(assign_to_aspects(groups, aspects), aspects)
     review = parse(raw, aspects)
     checked = _check(raw, aspects)
@@ -134,7 +134,7 @@ def tables(done: Sequence[Merged]) -> list[Table]:
         (m.reviewer, key, f"{m.items[key] / n:.2f}", f"{m.empty[key] / n:.0%}")
         for m in done
         if (n := m.total)
-        for key in ASPECT_SETS[m.aspects].keys
+        for key in aspect_sets()[m.aspects].keys
     ]
     return [
         Table(("merged by", "papers", "new", "known", "rejected"), merges),

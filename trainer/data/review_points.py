@@ -10,15 +10,13 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, cast
+from typing import cast
 
+from models.text.aspects import PartKind
 from papers.text_safety import neutralise, normalise
 from trainer.data.sentences import sentences
 from trainer.data.stance import Stance, stance_of
 from trainer.data.topics import Subject, own_title, subject_of, title_of
-
-#: Where in its review a text stands.
-PartKind = Literal["summary", "praise", "criticism", "request", "limits", "minor", "free"]
 
 _PART_KINDS: Mapping[str, PartKind] = {
     "summary": "summary",

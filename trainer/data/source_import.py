@@ -15,7 +15,7 @@ from db.paper_contents import PaperContent
 from db.session import Database
 from dispatch.progress import Progress
 from errors import UserError
-from models.text.aspects import ASPECT_SETS
+from models.text.aspects import aspect_sets
 from models.text.parsing import is_strict, parse
 from models.text.reviewer import ReviewerConfig, from_json
 from papers.entry import Entry
@@ -74,7 +74,7 @@ def import_source(
     human = register_version(database, human_config(source.name))
     rows = [_imported_review(each, note) for each in found for note in each.notes]
     done.new_reviews = import_reviews(database, human, rows).new
-    for aspects in ASPECT_SETS.values():
+    for aspects in aspect_sets().values():
         merged_review = [
             each for each in found if each.merged_review and is_strict(each.merged_review, aspects)
         ]
@@ -230,7 +230,7 @@ def _imported_review(each: SourcePaper, note: Note) -> FrozenReview:
 
 def _imported_merged_review(each: SourcePaper, aspects: str) -> FrozenReview:
     raw = each.merged_review or ""
-    review = parse(raw, ASPECT_SETS[aspects])
+    review = parse(raw, aspect_sets()[aspects])
     return FrozenReview(
         external_id=each.id,
         paper=PaperContent.of(each.paper),

@@ -7,17 +7,15 @@ of a disagreement are kept, and an aspect about which nobody said anything is le
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from models.text.aspects import AspectSet
+from errors import UserError
+from models.text.aspects import AspectSet, MergeRule
 from models.text.review import Item
 from trainer.data.review_points import ReviewPoint, points_of
 from trainer.data.stance import weight_of
 
-#: Items of an aspect. Most aspects of the line's public data hold two.
-MAX_ITEMS: Mapping[str, int] = {"acceptance": 3, "rejection": 3, "suggestions": 3}
-FEW_ITEMS = 2
 #: Share of the shorter point's words that two points share when they say the same.
 SAME_POINT_SIMILARITY = 0.5
 
@@ -45,51 +43,34 @@ class PointGroup:
         return (-len(self.reviewers), -weight, -int(known), -int(fits), self.point.position)
 
 
-PointFilter = Callable[[ReviewPoint], bool]
-
-#: An aspect's key -> what belongs there, in the order in which aspects choose. What the special
-#: aspects leave over goes to acceptance and rejection.
-_ASPECT_FILTERS_7: tuple[tuple[str, PointFilter], ...] = (
-    ("idea", lambda p: p.subject.topic == "idea" and p.stance in ("praise", "criticism")),
-    ("novelty", lambda p: p.subject.topic == "novelty" and p.stance in ("praise", "criticism")),
-    (
-        "experiments",
-        lambda p: p.subject.topic == "experiments" and p.stance in ("praise", "criticism"),
-    ),
-    (
-        "other",
-        lambda p: p.part_kind in ("limits", "minor") or p.subject.topic in ("minor", "limits"),
-    ),
-    ("acceptance", lambda p: p.stance == "praise"),
-    ("rejection", lambda p: p.stance == "criticism"),
-    ("suggestions", lambda p: p.stance == "request"),
-)
-_ASPECT_FILTERS_4: tuple[tuple[str, PointFilter], ...] = (
-    (
-        "significance",
-        lambda p: p.subject.topic in ("idea", "novelty") and p.stance in ("praise", "criticism"),
-    ),
-    ("acceptance", lambda p: p.stance == "praise"),
-    ("rejection", lambda p: p.stance == "criticism" and p.part_kind not in ("limits", "minor")),
-    ("suggestions", lambda p: p.stance == "request" or p.part_kind in ("limits", "minor")),
-)
-_ASPECT_FILTERS = {"7": _ASPECT_FILTERS_7, "4": _ASPECT_FILTERS_4}
-
-
 def merge(reviews: Sequence[Mapping[str, str]], aspects: AspectSet) -> tuple[Item, ...]:
     """One review from many, each given by its parts; items in the order of the aspects."""
     return assign_to_aspects(group([points_of(parts) for parts in reviews]), aspects)
 
 
 def assign_to_aspects(groups: Sequence[PointGroup], aspects: AspectSet) -> tuple[Item, ...]:
-    """The items of a review from what its reviewers say; each group is used once at most."""
+    """The items of a review from what its reviewers say; each group is used once at most.
+
+    UserError when the aspect set has no rules for it.
+    """
+    if not aspects.merging:
+        raise UserError(
+            f"The aspect set {aspects.name} has no rules for merging without a model: add "
+            "`merging` to its file, or merge with `--engine api`."
+        )
     left = list(groups)
     chosen: dict[str, list[PointGroup]] = {}
-    for key, wanted in _ASPECT_FILTERS[aspects.name]:
-        fitting = sorted((g for g in left if wanted(g.point)), key=lambda g: g.rank)
-        chosen[key] = _choose(fitting, MAX_ITEMS.get(key, FEW_ITEMS))
-        left = [each for each in left if each not in chosen[key]]
+    for rule in aspects.merging:
+        fitting = sorted((g for g in left if _belongs(g.point, rule)), key=lambda g: g.rank)
+        chosen[rule.aspect] = _choose(fitting, rule.max_items)
+        left = [each for each in left if each not in chosen[rule.aspect]]
     return tuple(item for key in aspects.keys for item in _items(key, chosen.get(key, ())))
+
+
+def _belongs(point: ReviewPoint, rule: MergeRule) -> bool:
+    return any(
+        each.accepts(point.subject.topic, point.stance, point.part_kind) for each in rule.any
+    )
 
 
 def group(reviews: Sequence[Sequence[ReviewPoint]]) -> list[PointGroup]:

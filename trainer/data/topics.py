@@ -9,16 +9,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
 
 import yaml
 
+from models.text.aspects import Topic
 from resources import package_folder
 from trainer.data.stance import Stance
-
-Topic = Literal[
-    "idea", "novelty", "experiments", "clarity", "soundness", "minor", "limits", "other"
-]
 
 _TABLE = package_folder("configs") / "merging" / "subjects.yaml"
 

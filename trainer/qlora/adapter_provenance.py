@@ -10,7 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from models.text.aspects import ASPECT_SETS
 from models.text.templates import TEMPLATES
 from trainer.data.dataset import Dataset, TrainingPair
 from trainer.qlora.recipe import Recipe
@@ -45,7 +44,7 @@ def provenance(
         "aspects": config.aspects,
         "template": template,
         "template_sha256": TEMPLATES[template].sha256,
-        "prompt_sha256": _sha256(ASPECT_SETS[config.aspects].system_prompt),
+        "prompt_sha256": _sha256(config.aspect_set.system_prompt),
         "dataset": dataset.card.name,
         "dataset_sha256": dataset.card.sha256,
         "licences": sorted({source.licence for source in dataset.card.sources}),

@@ -177,7 +177,7 @@ def test_answers_are_complete_whatever_the_scores(name: str, make_request: Make)
     for row, tokens in enumerate(favourites):
         scores[row, tokens] = 50.0
     scores[len(favourites) :] = torch.tensor(USELESS)[:, None]
-    limit = tables.starts["4"].minimum
+    limit = tables.start_of(FOUR).minimum
     requests = [
         make_request(form=FOUR, max_new_tokens=limit + 20 * (row % 3), seed=row, top_p=1.0)
         for row in range(len(scores))
@@ -193,7 +193,7 @@ def test_top_p_keeps_useless_scores_legal(make_request: Make) -> None:
     tables = tables_of("smollm2")
     scores = torch.tensor(USELESS)[:, None].repeat(1, len(tables.class_of))
     scores[:, 5:] = 0.0
-    limit = tables.starts["4"].minimum
+    limit = tables.start_of(FOUR).minimum
     request = make_request(form=FOUR, max_new_tokens=limit, top_p=0.5)
     for answer in decode(tables, [request] * len(USELESS), lambda step: scores):
         assert_complete("smollm2", answer)
@@ -210,7 +210,7 @@ def assert_complete(name: str, answer: list[int]) -> None:
 def test_a_limit_below_the_minimum_is_refused(name: str, make_request: Make) -> None:
     tables = tables_of(name)
     for aspects in (SEVEN, FOUR):
-        least = tables.starts[aspects.name].minimum
+        least = tables.start_of(aspects).minimum
         SamplingRows.of([make_request(form=aspects, max_new_tokens=least)], tables)
         with pytest.raises(RequestRefused, match=f"at least {least} tokens"):
             SamplingRows.of([make_request(form=aspects, max_new_tokens=least - 1)], tables)

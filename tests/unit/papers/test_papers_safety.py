@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.text.aspects import ASPECT_SETS, EMPTY_MARKER
+from models.text.aspects import EMPTY_MARKER, SHIPPED
 from papers.paper import MARKS, Paper, Section, parse_prompt_text, prompt_text
 from papers.text_safety import neutralise, normalise, safe_paper
 
@@ -41,7 +41,7 @@ TOKENS = [
 ]
 PROMPT = [
     *(f"[{mark}]" for mark in MARKS),
-    *(f"[{aspect.heading}]" for aspects in ASPECT_SETS.values() for aspect in aspects.aspects),
+    *(f"[{aspect.heading}]" for aspects in SHIPPED.values() for aspect in aspects.aspects),
     EMPTY_MARKER,
     "The given paper is as follows.",
     'Below is an "Instruction" that describes a task',

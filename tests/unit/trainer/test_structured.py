@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.text.aspects import ASPECT_SETS, FOUR, SEVEN
+from models.text.aspects import FOUR, SEVEN, SHIPPED
 from models.text.parsing import is_strict, parse, render
 from trainer.data.shortening import shorten
 from trainer.data.source_records import PARTS
@@ -85,11 +85,11 @@ def test_an_aspect_of_which_nobody_speaks_is_marked_empty() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(_REVIEWS, st.sampled_from(sorted(ASPECT_SETS)))
+@given(_REVIEWS, st.sampled_from(sorted(SHIPPED)))
 def test_whatever_reviews_hold_the_merge_is_in_the_grammar_and_in_their_words(
     reviews: list[dict[str, str]], name: str
 ) -> None:
-    aspects = ASPECT_SETS[name]
+    aspects = SHIPPED[name]
 
     items = merge(reviews, aspects)
 

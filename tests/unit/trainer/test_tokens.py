@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from models.grammar.token_tables import NODE, advance, allowed_tokens, initial_state
-from models.text.aspects import ASPECT_SETS
+from models.text.aspects import SHIPPED
 from models.text.parsing import render
 from models.text.review import Item
 from models.text.templates import CHATML, LLAMA2, LLAMA3, Template, encode_text
@@ -23,15 +23,15 @@ ITEMS = [
 ]
 
 
-@pytest.mark.parametrize("aspects", ASPECT_SETS)
+@pytest.mark.parametrize("aspects", SHIPPED)
 @pytest.mark.parametrize("name", sorted(TOKENIZERS))
 def test_a_review_becomes_tokens_that_the_grammar_allows(name: str, aspects: str) -> None:
     tables, each = tables_of(name), TOKENIZERS[name]()
-    review = render(ITEMS, ASPECT_SETS[aspects])
+    review = render(ITEMS, SHIPPED[aspects])
 
     tokens = [*review_tokens(each.tokenizer, review), each.end_token_id]
 
-    state = initial_state(torch.tensor([tables.starts[aspects].guided_node]))
+    state = initial_state(torch.tensor([tables.start_of(SHIPPED[aspects]).guided_node]))
     limit, share = torch.tensor([10_000]), torch.tensor([0])
     for position, token in enumerate(tokens):
         allowed = allowed_tokens(tables, state, limit, share, len(tables.class_of))
@@ -46,7 +46,7 @@ def test_only_tails_are_cut_and_a_short_review_leaves_room_for_the_paper(
     name: str, template: Template
 ) -> None:
     tokenizer = TOKENIZERS[name]().tokenizer
-    aspects = ASPECT_SETS["4"]
+    aspects = SHIPPED["4"]
     frame = len(template.encode_prefix(tokenizer, aspects.system_prompt))
     limits = Limits(max_prompt_tokens=frame + 100, max_response_tokens=60)
     encoder = PairEncoder(tokenizer, template, aspects, limits)
