@@ -28,7 +28,8 @@ from errors import UserError
 @click.option(
     "--exit-when-idle",
     type=Duration(),
-    help="Exit with code 0 when the queue has been idle for this long, e.g. 10m.",
+    help="Exit with code 0 when the queue has had no job, queued or running, for this long, "
+    "e.g. 10m.",
 )
 def worker(
     cpu: bool,

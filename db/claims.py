@@ -13,7 +13,9 @@ from sqlalchemy import (
     Double,
     Select,
     bindparam,
+    exists,
     func,
+    or_,
     select,
     text,
     update,
@@ -59,6 +61,8 @@ class Claim:
     crashes: int
     #: Nothing else is in its engine as long as this worker holds it.
     alone: bool
+    #: What kind of work it is, a key of `dispatch.kinds.KINDS`.
+    kind: str = "review"
 
     @property
     def key(self) -> Attempt:
@@ -135,13 +139,16 @@ def queued_on(queue: ColumnElement[str] | str) -> Select[int]:
     return _claimable(CLAIMABLE_ON_QUEUE).where(Job.queue == queue)
 
 
-def has_work(database: Database, queue: str) -> bool:
-    """Whether a job of the queue could be claimed, now or when its wait after a failure is over."""
-    some = select(Job.id).where(
-        text(CLAIMABLE_ON_QUEUE), Job.queue == queue, Job.deadline_at > now()
-    )
+def has_live_jobs(database: Database, queue: str) -> bool:
+    """Whether a job of the queue waits or runs, under any worker's lease.
+
+    A job that waits out a delay after a failure counts, and so does one whose lease ran out: it
+    may have to be done again. Queued jobs of a paused batch, and those past their deadline, do not.
+    """
+    waiting = exists().where(text(CLAIMABLE_ON_QUEUE), Job.queue == queue, Job.deadline_at > now())
+    running = exists().where(text("state = 'running'"), Job.queue == queue)
     with database.read() as on:
-        return on.scalar(some.limit(at_most(1))) is not None
+        return bool(on.scalar(select(or_(waiting, running))))
 
 
 def _claimable(predicate: str) -> Select[int]:

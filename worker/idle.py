@@ -1,4 +1,4 @@
-"""How long a worker has had nothing to do, by the database's word."""
+"""How long a worker's queue has been empty, as the database shows it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from worker.in_flight import InFlight
 
 
 class IdleWatch:
-    """Counts the time in which no work waited on a queue and none was in flight here.
+    """Counts the time in which no job of a queue waited or ran, on this worker or any other.
 
-    From the first look that found none: a single one proves nothing, since a paper that is being
-    claimed is for an instant neither waiting nor in flight, and looks may be far apart.
+    Only the database knows of every job: a claim that has just been committed is not yet in this
+    process's register, and a job that another worker holds may be given back.
     """
 
     def __init__(
@@ -27,10 +27,12 @@ class IdleWatch:
         self._since: float | None = None
 
     def over(self) -> bool:
-        """Look for work; True when there has been none for as long as the limit."""
+        """Check for work; True when there has been none for as long as the limit.
+
+        The time counts from the first check that found none, since checks may be far apart.
+        """
         taken, self._taken = self._taken, self._in_flight.taken
-        busy = self._in_flight.attempts() or taken != self._taken
-        if busy or claims.has_work(self._database, self._queue):
+        if taken != self._taken or self.has_live_jobs():
             self.reset()
             return False
         now = time.monotonic()
@@ -39,6 +41,10 @@ class IdleWatch:
             return False
         return now - self._since >= self._limit_seconds
 
+    def has_live_jobs(self) -> bool:
+        """Whether a job of the queue waits or runs at this moment."""
+        return claims.has_live_jobs(self._database, self._queue)
+
     def reset(self) -> None:
-        """Count anew: there was work, or nobody can say that there was none."""
+        """Start counting again: there was work, or the database could not be asked."""
         self._since = None

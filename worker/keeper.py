@@ -84,7 +84,7 @@ class Keeper(threading.Thread):
         self._give_back_at = math.inf
         #: Set when the engine can do no more; the process then ends non-zero.
         self.engine_lost = threading.Event()
-        #: Set when there was no work for as long as the idle watch allows.
+        #: Set when there was no work for as long as the idle watch allows; nothing is claimed then.
         self.idle = threading.Event()
 
     def run(self) -> None:
@@ -141,7 +141,7 @@ class Keeper(threading.Thread):
             log.info("%s", desired.state, extra={"about": about})
         self._state = desired.state
         self._subscription.listen(not draining)
-        self._in_flight.pause(draining)
+        self._in_flight.pause(draining or self.idle.is_set())
         left = math.inf if desired.give_back_in_s is None else desired.give_back_in_s
         self._give_back_at = time.monotonic() + left
         if left <= 0:
@@ -178,8 +178,15 @@ class Keeper(threading.Thread):
         self._in_flight.stop(renewal.lost, StopReason.LOST)
 
     def _check_idle(self) -> None:
-        if self._idle_watch is not None and self._idle_watch.over():
-            self.idle.set()
+        if self._idle_watch is None or not self._idle_watch.over():
+            return
+        # From here on nothing is claimed, so that a second check is final.
+        self._in_flight.pause(True)
+        if self._idle_watch.has_live_jobs():
+            self._in_flight.pause(self._state == "draining")
+            self._idle_watch.reset()
+            return
+        self.idle.set()
 
     def _reconcile_if_due(self) -> None:
         if time.monotonic() < self._next_reconcile:

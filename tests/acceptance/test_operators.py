@@ -5,17 +5,23 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 
 from db.worker_nodes import WorkerNode, listing
 from dispatch.broker import serve
+from models.text.aspects import SEVEN
+from models.text.parsing import render
+from models.text.review import Item
 from settings import Settings
+from tests.chat_server import serve_chat
 from tests.conftest import PostgresServer
 from tests.site import FAST, SCRIPTED, Process, Site, wait_until, write_papers
 
@@ -183,6 +189,47 @@ def test_an_idle_worker_ends_with_0_and_a_busy_one_does_not(tmp_path: Path) -> N
         assert worker.wait(timeout=90) == 0, site.output("worker")
     assert site.counts("night")["succeeded"] == 2
     assert site.run("workers").out == "No worker has registered.\n"
+
+
+API_REVIEWER = """\
+name: local-server
+kind: api
+aspects: "7"
+endpoint: {{url: "{url}", model: some-model, requests_per_minute: 6000}}
+"""
+
+
+def test_a_cpu_worker_waits_for_an_answer_before_it_ends(tmp_path: Path) -> None:
+    # Given a server that holds its one answer back
+    site = Site(tmp_path / "home", FAST)
+    asked, may_answer = threading.Event(), threading.Event()
+
+    def answer(_: dict[str, Any]) -> str:
+        asked.set()
+        assert may_answer.wait(90)
+        items = [Item(key, 0, f"On {key}", f"What matters is its {key}.") for key in SEVEN.keys]
+        return render(items, SEVEN)
+
+    with serve_chat(answer) as server, serve(Settings(home=site.home, broker_url="")) as served:
+        site.environment["REFEREE_BROKER_URL"] = served.url
+        (tmp_path / "local-server.yaml").write_text(API_REVIEWER.format(url=server.url))
+        assert site.run("db", "upgrade").code == 0
+        assert site.run("reviewer", "add", str(tmp_path / "local-server.yaml")).code == 0
+        papers = write_papers(tmp_path / "papers", 1)
+        command = ("submit", str(papers), "--batch", "api", "--reviewer", "local-server")
+        assert site.run(*command).code == 0
+        worker = site.start("worker", "--cpu", "--exit-when-idle", "0.5s")
+        assert asked.wait(90)
+        # When it beats on for several times as long as it may idle
+        with site.database() as database:
+            seen: set[float] = set()
+            wait_until(lambda: seen.update(n.seen_at for n in listing(database)) or len(seen) > 5)
+        # Then it still waits, and ends when the answer has come
+        assert worker.poll() is None
+        may_answer.set()
+        assert worker.wait(timeout=90) == 0, site.output("worker")
+    assert site.counts("api")["succeeded"] == 1
+    assert len(server.bodies) == 1
 
 
 def test_workers_that_nobody_knows_are_refused(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from tests.integration.db.content import QUEUE, claim_one, paper, submit
 from tests.site import wait_until
 from worker.database_liveness import DatabaseLiveness
 from worker.engines import LocalEngines
+from worker.idle import IdleWatch
 from worker.in_flight import InFlight
 from worker.keeper import Identity, Keeper
 from worker.metrics import Metrics
@@ -30,7 +31,12 @@ from worker.subscription import Subscription
 
 
 def keeper_of(
-    database: Database, folder: Path, *, in_flight: InFlight, announce: Callable[..., object]
+    database: Database,
+    folder: Path,
+    *,
+    in_flight: InFlight,
+    announce: Callable[..., object] = lambda _: None,
+    idle_watch: IdleWatch | None = None,
 ) -> Keeper:
     """The keeper of a worker w1 with a lease of a second."""
     settings = Settings(home=folder, lease_seconds=1.0, reconcile_seconds=0.2)
@@ -45,6 +51,7 @@ def keeper_of(
         settings=settings,
         metrics=Metrics(settings, "cpu"),
         self_check=SelfCheck(),
+        idle_watch=idle_watch,
     )
 
 
@@ -54,7 +61,7 @@ def test_a_beat_that_fails_is_followed_by_the_next(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    keeper = keeper_of(database, tmp_path, in_flight=InFlight(), announce=lambda _: None)
+    keeper = keeper_of(database, tmp_path, in_flight=InFlight())
     beats = []
 
     def sign(*_: object, **__: object) -> worker_nodes.DesiredState:
@@ -94,6 +101,40 @@ def test_leases_are_renewed_while_the_broker_is_frozen(database: Database, tmp_p
         keeper.stop()
         valkey.stop()
         app.close()
+
+
+class LateSubmit(IdleWatch):
+    """Finds its queue idle at a first check, after which a paper is submitted."""
+
+    def over(self) -> bool:
+        over = super().over()
+        submit(self._database, "late", paper("a"))
+        return over
+
+
+def test_a_paper_that_comes_between_the_check_and_the_stop_keeps_the_worker(
+    database: Database, tmp_path: Path
+) -> None:
+    in_flight = InFlight()
+    watch = LateSubmit(database, QUEUE, in_flight, limit_seconds=0.0)
+    keeper = keeper_of(database, tmp_path, in_flight=in_flight, idle_watch=watch)
+    watch._since = 0.0  # so that the first check is the last
+    keeper.beat()
+    assert not keeper.idle.is_set()
+    assert not in_flight.paused
+
+
+def test_an_idle_worker_takes_nothing_more(database: Database, tmp_path: Path) -> None:
+    in_flight = InFlight()
+    watch = IdleWatch(database, QUEUE, in_flight, limit_seconds=0.0)
+    keeper = keeper_of(database, tmp_path, in_flight=in_flight, idle_watch=watch)
+    keeper.beat()
+    assert not keeper.idle.is_set()
+    keeper.beat()
+    assert keeper.idle.is_set()
+    # And a beat between this and the end of the process changes nothing
+    keeper.beat()
+    assert in_flight.paused
 
 
 def lease_until(database: Database) -> float:

@@ -206,11 +206,11 @@ def _plan(database: Database, statement: Any, parameters: dict[str, Any] | None 
 
 def test_a_paper_in_back_off_keeps_a_worker_from_ending(database: Database) -> None:
     submit(database, "b", paper("p1"))
-    assert claims.has_work(database, QUEUE)
+    assert claims.has_live_jobs(database, QUEUE)
     held = claim_one(database)
-    assert not claims.has_work(database, QUEUE)
+    assert claims.has_live_jobs(database, QUEUE)
     completion.release(database, held, reason="later", delay_seconds=60.0)
     assert claim(database) is None
-    assert claims.has_work(database, QUEUE)
+    assert claims.has_live_jobs(database, QUEUE)
     batch_control.pause(database, "b")
-    assert not claims.has_work(database, QUEUE)
+    assert not claims.has_live_jobs(database, QUEUE)

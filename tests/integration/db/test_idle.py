@@ -1,11 +1,15 @@
-"""When a worker that ends by itself has had nothing to do for long enough."""
+"""When a worker's queue has been empty for long enough for the worker to end."""
 
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import update
 
+from db import batch_control, completion, reconcile
+from db.column_types import now
+from db.schema import Job
 from db.session import Database
-from tests.integration.db.content import QUEUE, claim_one, paper, submit
+from tests.integration.db.content import QUEUE, a_review, a_reviewer, claim_one, paper, submit
 from worker import idle
 from worker.idle import IdleWatch
 from worker.in_flight import InFlight
@@ -40,28 +44,82 @@ def test_it_is_over_when_no_work_was_seen_for_the_whole_time(
     assert watch.over()
 
 
-def test_a_paper_that_is_just_being_claimed_keeps_a_worker_whose_looks_are_far_apart(
+def looks(watch: IdleWatch, clock: FakeClock, times: int = 3) -> list[bool]:
+    """What several checks say, each a limit after the one before."""
+    said = []
+    for _ in range(times):
+        said.append(watch.over())
+        clock.now += LIMIT
+    return said
+
+
+def test_a_claim_that_is_committed_but_not_yet_registered_keeps_the_worker(
     database: Database, clock: FakeClock
 ) -> None:
-    # Given a worker that last looked, and saw work, longer ago than the limit
     submit(database, "b", paper("a"), paper("b"))
     in_flight = InFlight()
     watch = IdleWatch(database, QUEUE, in_flight, LIMIT)
-    assert not watch.over()
-    clock.now += 5 * LIMIT
-    # When all papers are claimed, but not yet in its register
+    # When all papers are claimed, and the register learns of it much later
     claims = [claim_one(database), claim_one(database)]
-    # Then one look that finds nothing does not end it, nor do later ones while it reviews
-    assert not watch.over()
+    assert looks(watch, clock) == [False] * 3
     in_flight.hold(claims)
-    clock.now += 5 * LIMIT
-    assert not watch.over()
-    # And what it did between two looks counts as work
+    assert looks(watch, clock) == [False] * 3
+    # And when they have ended, what was taken between two checks counts as work
     for claim in claims:
         in_flight.leave(claim)
-    assert not watch.over()
-    clock.now += LIMIT
-    assert watch.over()
+        assert completion.commit_review(database, claim, a_review())
+    assert looks(watch, clock) == [False, True, True]
+
+
+def test_what_another_worker_holds_keeps_the_worker_until_it_has_ended(
+    database: Database, clock: FakeClock
+) -> None:
+    submit(database, "b", paper("a"))
+    watch = IdleWatch(database, QUEUE, InFlight(), LIMIT)
+    held = claim_one(database, "other")
+    assert looks(watch, clock) == [False] * 3
+    # It may come back, at once or later
+    completion.release(database, held, reason="draining", delay_seconds=3600, keep_attempt=True)
+    assert looks(watch, clock) == [False] * 3
+    with database.write() as on:
+        on.execute(update(Job).values(not_before=0.0))
+    assert completion.commit_review(database, claim_one(database), a_review())
+    assert looks(watch, clock) == [False, True, True]
+
+
+def test_what_a_dead_worker_held_keeps_the_worker(database: Database, clock: FakeClock) -> None:
+    submit(database, "b", paper("a"))
+    claim_one(database, "other")
+    watch = IdleWatch(database, QUEUE, InFlight(), LIMIT)
+    with database.write() as on:
+        on.execute(update(Job).values(lease_until=now() - 1))
+    assert looks(watch, clock) == [False] * 3
+    reconcile.reconcile(database, max_attempts=3)
+    assert looks(watch, clock) == [False] * 3
+    assert completion.commit_review(database, claim_one(database), a_review())
+    assert looks(watch, clock) == [False, True, True]
+
+
+def test_what_cannot_be_claimed_keeps_no_worker(database: Database, clock: FakeClock) -> None:
+    # Given a queue's only jobs in a paused batch, past their deadline, or on another queue
+    submit(database, "paused", paper("a"))
+    batch_control.pause(database, "paused")
+    submit(database, "late", paper("b"), deadline_seconds=0.0)
+    submit(database, "other", paper("c"), reviewer=a_reviewer(database, "other-7", "reviews.other"))
+    watch = IdleWatch(database, QUEUE, InFlight(), LIMIT)
+    assert looks(watch, clock) == [False, True, True]
+
+
+def test_a_running_job_of_a_paused_batch_keeps_the_worker(
+    database: Database, clock: FakeClock
+) -> None:
+    submit(database, "b", paper("a"))
+    held = claim_one(database)
+    batch_control.pause(database, "b")
+    watch = IdleWatch(database, QUEUE, InFlight(), LIMIT)
+    assert looks(watch, clock) == [False] * 3
+    assert completion.release(database, held, reason="draining", keep_attempt=True)
+    assert looks(watch, clock) == [False, True, True]
 
 
 def test_time_in_which_nobody_could_look_does_not_count(
