@@ -1,12 +1,12 @@
-"""How a job leaves a worker: with a review, an error, or back to the queue.
+"""How a job leaves a worker: with a result, an error, or back to the queue.
 
 Every write is fenced: it changes nothing unless the job still runs under this worker and attempt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -30,6 +30,16 @@ from db.duplicates import close_finished, resolve_duplicates
 from db.job_events import Change, record
 from db.schema import ItemRow, Job, ReviewRow
 from db.session import Database
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a job's result took: tokens by the engine's tokenizer, and seconds of generation."""
+
+    n_prompt_tokens: int = 0
+    n_output_tokens: int = 0
+    truncated_tokens: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,11 @@ class NewReview:
     gate: Sequence[Mapping[str, Any]]
     versions: Mapping[str, str]
 
+    @property
+    def cost(self) -> Cost:
+        """What the review took, repeated on its job."""
+        return Cost(self.n_prompt_tokens, self.n_output_tokens, self.truncated_tokens, self.seconds)
+
 
 class _RemainingJobs(NamedTuple):
     """What a job that has changed leaves behind."""
@@ -70,19 +85,27 @@ class _RemainingJobs(NamedTuple):
     queued: bool
 
 
-def commit_review(database: Database, claim: Claim, review: NewReview) -> bool:
-    """Store the review with its items and end the job, in one transaction.
+def commit(
+    database: Database, claim: Claim, cost: Cost, store: Callable[[Connection], None]
+) -> bool:
+    """Store a job's result and end the job, in one transaction.
 
-    False: the job was lost before, and nothing is written.
+    `store` writes the result on the transaction's connection. False: the job was lost before, and
+    nothing is written.
     """
-    cost = {f"new_{name}": getattr(review, name) for name in _COST}
     with database.write() as on:
-        left = _end(on, claim, "succeeded", _SUCCEED, cost)
+        values = {f"new_{name}": value for name, value in vars(cost).items()}
+        left = _end(on, claim, "succeeded", _SUCCEED, values)
         if left is None:
             return False
-        _store(on, claim, review)
+        store(on)
     _close(database, claim, left)
     return True
+
+
+def commit_review(database: Database, claim: Claim, review: NewReview) -> bool:
+    """Store the review with its items and end the job. False: the job was lost before."""
+    return commit(database, claim, review.cost, lambda on: _store(on, claim, review))
 
 
 def release(
@@ -137,7 +160,7 @@ def fail(database: Database, claim: Claim, *, kind: str, sentence: str) -> bool:
 
 
 def _used_up(max_attempts: int, reason: str) -> str:
-    return f"{max_attempts} attempts ended without a review; the last: {reason}"
+    return f"{max_attempts} attempts ended without a result; the last: {reason}"
 
 
 def cancelled(database: Database, claim: Claim) -> bool:
@@ -238,12 +261,13 @@ def _fenced(
     )
 
 
-#: What a review cost, repeated on its job.
-_COST = ("n_prompt_tokens", "n_output_tokens", "truncated_tokens", "seconds")
-
 # Built once: putting such a statement together takes longer than running it.
 _SUCCEED = _fenced(
-    {"state": "succeeded", "finished_at": now(), **{c: bindparam(f"new_{c}") for c in _COST}}
+    {
+        "state": "succeeded",
+        "finished_at": now(),
+        **{part.name: bindparam(f"new_{part.name}") for part in fields(Cost)},
+    }
 )
 _FAIL = _fenced(
     {

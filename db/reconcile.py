@@ -71,7 +71,7 @@ def _requeue_lost(
     failed = {**ended, "state": "failed"}
     cause = {**failed, "error_kind": CRASH, "error": Job.custom_id + CAUSE_SENTENCE}
     sentence = (
-        f"{max_attempts} attempts ended without a review; the last: its worker died or froze."
+        f"{max_attempts} attempts ended without a result; the last: its worker died or froze."
     )
     used_up = {**failed, "error_kind": "attempts", "error": sentence}
     queued = {"state": "queued", "lease_until": None, "queued_at": now(), **crash_values()}

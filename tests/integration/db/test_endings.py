@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, select, text
+from sqlalchemy.exc import IntegrityError
 
 from db import batch_control, batch_progress, claims, completion, job_events, reconcile
+from db.completion import Cost
+from db.job_events import Change
 from db.reviews import export, find
+from db.schema import Job
 from db.session import Database
 from errors import UserError
 from tests.integration.db.content import (
@@ -279,3 +283,32 @@ def test_a_commit_that_breaks_halfway_leaves_nothing(database: Database) -> None
     with database.read() as on:
         assert on.scalar(text("SELECT count(*) FROM review")) == 0
     assert find(database, "a")[0].reviews == ()
+
+
+def test_any_result_is_stored_with_the_end_of_its_job(database: Database) -> None:
+    submit(database, "b", paper("a"))
+    stale = claim_one(database, lease_seconds=-1.0)
+    taken = claim_one(database)
+
+    def store(on: Connection) -> None:
+        job_events.record(on, "stored", [Change(*taken.key)])
+
+    # A worker that lost the job writes nothing, and a result is stored once
+    results = [completion.commit(database, claim, Cost(1, 2), store) for claim in (stale, taken)]
+    assert [*results, completion.commit(database, taken, Cost(), store)] == [False, True, False]
+    kinds = [event.kind for event in job_events.events(database, taken.job_id)]
+    assert kinds[-2:] == ["succeeded", "stored"]
+    with database.read() as on:
+        cost = on.execute(select(Job.n_prompt_tokens, Job.n_output_tokens, Job.seconds)).one()
+    assert tuple(cost) == (1, 2, 0.0)
+
+
+def test_a_result_that_cannot_be_stored_leaves_the_job_running(database: Database) -> None:
+    submit(database, "b", paper("a"))
+
+    def store(on: Connection) -> None:
+        on.execute(text("INSERT INTO job_event (job_id) VALUES (NULL)"))
+
+    with pytest.raises(IntegrityError):
+        completion.commit(database, claim_one(database), Cost(), store)
+    assert states(database, "b") == {"a": "running"}
