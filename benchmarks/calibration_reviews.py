@@ -84,12 +84,13 @@ def _config(options: argparse.Namespace) -> ReviewerConfig:
 
 def _engine(config: ReviewerConfig, options: argparse.Namespace) -> Engine:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    from dispatch.kinds import ModelUse
     from settings import Settings
     from worker.engines import load_local
 
     home = {"home": options.home} if options.home else {}
     pool = load_local(config, Settings(**home), options.weights, options.slots)
-    return pool.engine_for(config.sha256, config, False)
+    return pool.engine_for(ModelUse.of(config.sha256, config), False)
 
 
 def _write_setting(

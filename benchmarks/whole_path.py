@@ -116,6 +116,7 @@ def engine_alone(batch: str, slots: int | None) -> dict[str, Any]:
 
     from db.session import open_database
     from dispatch import roster
+    from dispatch.kinds import ModelUse
     from models.text import reviewer
     from models.text.generation import Generation
     from settings import get_settings
@@ -135,7 +136,7 @@ def engine_alone(batch: str, slots: int | None) -> dict[str, Any]:
         ).all()
     config = reviewer.from_json(config.to_json())
     pool = load_local(config, settings, lambda sha256: Path(), config.weights, slots)
-    engine = pool.engine_for("", config, False)
+    engine = pool.engine_for(ModelUse.of(config.sha256, config), False)
     started = time.monotonic()
     futures: list[Future[Generation]] = [
         engine.submit(config.request(name, body, seed)) for name, seed, body in papers

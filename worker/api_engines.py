@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 
+from dispatch.kinds import ModelUse
 from errors import RequestRefused, UserError
 from models.engines.api import ApiEngine, endpoint_allowed
 from models.text.generation import Engine
-from models.text.reviewer import ReviewerConfig
 from settings import Settings
 
 
@@ -37,18 +37,18 @@ class ApiEngines:
         """Its requests have time-outs of their own."""
         return 0.0
 
-    def engine_for(self, sha256: str, config: ReviewerConfig, allow_external: bool) -> Engine:
+    def engine_for(self, use: ModelUse, allow_external: bool) -> Engine:
         """The engine for one endpoint; refused when papers may not go there."""
-        if config.endpoint is None:
+        if use.endpoint is None:
             raise RequestRefused(
                 "This reviewer has no endpoint to send papers to.", kind="no_endpoint"
             )
-        self._check_allowed(config.endpoint.url, allow_external)
+        self._check_allowed(use.endpoint.url, allow_external)
         with self._lock:
-            if sha256 not in self._engines:
+            if use.sha256 not in self._engines:
                 key = self._settings.api_key.get_secret_value()
-                self._engines[sha256] = ApiEngine(config.endpoint, api_key=key)
-            return self._engines[sha256]
+                self._engines[use.sha256] = ApiEngine(use.endpoint, api_key=key)
+            return self._engines[use.sha256]
 
     def _check_allowed(self, url: str, allow_external: bool) -> None:
         allowed = allow_external or self._settings.allow_external

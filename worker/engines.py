@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, Protocol
 
+from dispatch.kinds import ModelUse
 from errors import MissingPart, RequestRefused, UserError
 from models.text.bases import BaseModel
 from models.text.generation import Engine
@@ -35,8 +36,8 @@ class EnginePool(Protocol):
     def silent_seconds(self) -> float:
         """How long an engine with work to do has written nothing; 0 when all is well."""
 
-    def engine_for(self, sha256: str, config: ReviewerConfig, allow_external: bool) -> Engine:
-        """The engine for a reviewer version, by its sha256."""
+    def engine_for(self, use: ModelUse, allow_external: bool) -> Engine:
+        """The engine for the model that a job uses."""
 
     def close(self) -> None:
         """Stop all engines."""
@@ -66,16 +67,16 @@ class LocalEngines:
         """The engine says so itself; one that cannot hang needs not say it."""
         return float(getattr(self._engine, "seconds_without_progress", 0.0))
 
-    def engine_for(self, sha256: str, config: ReviewerConfig, allow_external: bool) -> Engine:
+    def engine_for(self, use: ModelUse, allow_external: bool) -> Engine:
         """The one engine, for reviewers of its base; their adapter is fetched if need be.
 
         That is done here, in the thread of the one paper that waits for it, and not in the
         engine's, where all would.
         """
-        if config.base is None or config.base.name != self._base:
+        if use.base != self._base:
             raise RequestRefused(f"This worker serves {self._base} only.", kind="wrong_base")
-        if config.adapter_sha256 is not None:
-            self._have(config.adapter_sha256)
+        if use.adapter_sha256 is not None:
+            self._have(use.adapter_sha256)
         return self._engine
 
     def _have(self, sha256: str) -> None:

@@ -12,8 +12,8 @@ from dataclasses import fields
 from db import reviewers
 from db.reviewers import Pins, ReviewerVersion
 from db.session import Database
+from dispatch.kinds import ModelUse
 from errors import RetryLater
-from models.text.reviewer import ReviewerConfig
 from models.text.templates import TEMPLATES
 
 
@@ -29,12 +29,12 @@ class HashCheck:
         self._same: set[int] = set()
 
     def require(
-        self, reviewer: ReviewerVersion, config: ReviewerConfig, versions: Mapping[str, str]
+        self, reviewer: ReviewerVersion, use: ModelUse, versions: Mapping[str, str]
     ) -> None:
-        """Raise OtherHashes unless the reviewer's hashes are this process's own."""
-        if reviewer.id in self._same or config.kind != "local":
+        """Raise HashMismatch unless the reviewer's hashes are this process's own."""
+        if reviewer.id in self._same or not use.pinned:
             return
-        template = TEMPLATES[config.template].sha256 if config.template else None
+        template = TEMPLATES[use.template].sha256 if use.template else None
         mine = Pins(template, versions.get("weights_sha256"))
         pinned = reviewers.pin(self._database, reviewer.id, mine)
         for part in fields(Pins):

@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 
+from db.completion import Cost
 from settings import Settings
 
 #: Where prometheus_client, when it is first imported, looks whether several processes count.
@@ -47,10 +48,10 @@ class Metrics:
             "queue_wait_seconds", "From queued to claimed.", _WAIT_BUCKETS
         )
         self._generation = self._histogram(
-            "generation_seconds", "One review's generation.", _GENERATION_BUCKETS
+            "generation_seconds", "Generation of one result.", _GENERATION_BUCKETS
         )
-        self._tokens = self._counter("tokens", "Tokens of committed reviews.", "kind")
-        self._attempts = self._counter("attempts", "Claims by how they ended.", "outcome")
+        self._tokens = self._counter("tokens", "Tokens of committed results.", "kind")
+        self._attempts = self._counter("attempts", "Claims by how they ended.", "kind", "outcome")
         self._gate_failures = self._counter("gate_failures", "Answers that the gate rejected.")
         self._lease_losses = self._counter("lease_losses", "Papers lost to another worker.")
         self._slots = self._gauge("slots", "Papers that fit in flight.")
@@ -62,17 +63,17 @@ class Metrics:
         """A paper was taken after it had waited."""
         self._queue_wait.labels(self._gpu).observe(max(waited_seconds, 0.0))
 
-    def ended(self, outcome: str) -> None:
-        """A claim ended: committed, failed, given back, cancelled or lost."""
-        self._attempts.labels(self._gpu, outcome).inc()
+    def ended(self, kind: str, outcome: str) -> None:
+        """A claim ended: committed, failed, given back, cancelled, lost or refused."""
+        self._attempts.labels(self._gpu, kind, outcome).inc()
         if outcome == "lost":
             self._lease_losses.labels(self._gpu).inc()
 
-    def reviewed(self, seconds: float, n_prompt_tokens: int, n_output_tokens: int) -> None:
-        """A review was committed."""
-        self._generation.labels(self._gpu).observe(seconds)
-        self._tokens.labels(self._gpu, "prompt").inc(n_prompt_tokens)
-        self._tokens.labels(self._gpu, "output").inc(n_output_tokens)
+    def committed(self, cost: Cost) -> None:
+        """A job's result was committed."""
+        self._generation.labels(self._gpu).observe(cost.seconds)
+        self._tokens.labels(self._gpu, "prompt").inc(cost.n_prompt_tokens)
+        self._tokens.labels(self._gpu, "output").inc(cost.n_output_tokens)
 
     def rejected(self) -> None:
         """An answer failed the gate."""

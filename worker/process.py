@@ -1,6 +1,6 @@
 """One worker process: load the engine, sign on, consume doorbells, drain on SIGTERM.
 
-Knows how a process lives and dies; what a review is, it leaves to `worker.reviewing`.
+Jobs themselves are run by `worker.job_runner`.
 """
 
 from __future__ import annotations
@@ -30,16 +30,17 @@ from dispatch.adapter_cache import AdapterCache
 from dispatch.app import CPU_QUEUE, REVIEW_TASK, make_app
 from dispatch.broker import require
 from dispatch.doorbell import Announcer, QueueDoorbell
+from dispatch.kinds import ModelUse
 from models.text.reviewer import ReviewerConfig
 from settings import Settings
 from worker.database_liveness import DatabaseLiveness
 from worker.engines import EnginePool, Weights, load_local
 from worker.idle import IdleWatch
 from worker.in_flight import InFlight
+from worker.job_runner import JobRunner
 from worker.keeper import Identity, Keeper
 from worker.logs import identify
 from worker.metrics import Metrics
-from worker.reviewing import JobRunner
 from worker.self_check import SelfCheck
 from worker.single_host import require_single_host
 from worker.subscription import Subscription
@@ -108,7 +109,7 @@ def _consume(
     metrics, self_check = Metrics(settings, identity.gpu), SelfCheck()
     in_flight = InFlight()
     liveness = DatabaseLiveness(settings.lease_seconds)
-    reviewer = JobRunner(
+    runner = JobRunner(
         database=database,
         engines=engines,
         in_flight=in_flight,
@@ -118,7 +119,7 @@ def _consume(
         metrics=metrics,
         self_check=self_check,
         ring=QueueDoorbell(app, identity.queue).ring,
-        on_review=_mark_healthy,
+        on_result=_mark_healthy,
     )
     keeper = Keeper(
         identity=identity,
@@ -136,7 +137,7 @@ def _consume(
 
     @app.task(name=REVIEW_TASK)  # type: ignore[untyped-decorator] # celery has no types
     def review(batch: str | None = None) -> None:
-        if not reviewer.run_waiting_jobs():
+        if not runner.run_waiting_jobs():
             raise Reject("draining", requeue=True)
 
     keeper.beat()
@@ -252,7 +253,8 @@ def _identity(options: WorkerOptions, slots: int, engines: EnginePool) -> Identi
 def _weights_sha256(config: ReviewerConfig | None, engines: EnginePool) -> str | None:
     if config is None:
         return None
-    return engines.engine_for(config.sha256, config, False).versions.get("weights_sha256")
+    use = ModelUse.of(config.sha256, config)
+    return engines.engine_for(use, False).versions.get("weights_sha256")
 
 
 def _code_version() -> str:

@@ -9,10 +9,10 @@ import pytest
 
 from models.text.aspects import AspectSet, load_aspect_set
 from models.text.parsing import is_strict
+from testing.small_models import install_embedding_model, small_model_folder
 from tests.acceptance.test_training_data import SUBJECTS, write_source
 from tests.aspect_sets import FIVE
 from tests.site import FAST, ROOT, SCRIPTED, Site
-from tests.small_models import install_embedding_model, small_model_folder
 from trainer.data.dataset import read
 
 MERGER = "name: merged-structured-five\nkind: merged\naspects: five\n"

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from prometheus_client import REGISTRY
 
+from db.completion import Cost
 from settings import Settings
 from testing import ROOT
 from worker.metrics import Metrics
@@ -21,8 +22,8 @@ def names(tmp_path: Path) -> set[str]:
     """Every series that a worker's endpoint has."""
     metrics = Metrics(Settings(home=tmp_path), "0")
     metrics.claimed(1.0)
-    metrics.ended("lost")
-    metrics.reviewed(1.0, 1, 1)
+    metrics.ended("review", "lost")
+    metrics.committed(Cost(1, 1, 0, 1.0))
     metrics.rejected()
     metrics.state(slots=1, in_use=0, draining=False)
     return {sample.name for family in metrics.registry.collect() for sample in family.samples}

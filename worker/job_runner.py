@@ -1,7 +1,8 @@
-"""The one review task: claim, generate, parse, gate, commit.
+"""Runs jobs of every kind: claim, generate, read, commit.
 
-Its promise: whatever is raised, the claimed job ends in a state that the database agrees to, and
-the thread that ran it is free again.
+Whatever is raised meanwhile, the claimed job ends in a state that the database agrees to, and the
+thread that ran it is free again. What a job asks for, and how its answer is read and stored, is its
+kind's (`dispatch.kinds`).
 """
 
 from __future__ import annotations
@@ -16,21 +17,17 @@ from concurrent.futures import CancelledError
 from db import claims, completion, job_events, reviewers, worker_nodes
 from db.claims import Claim, CrashFilter
 from db.session import Database, DatabaseUnavailable
+from dispatch.kinds import Accepted, Handler, Rejected, load_handler
 from errors import EngineCrashed, EngineLost, GiveUp, NeverStarted, RetryLater
-from models.text.reviewer import ReviewerConfig, from_json
 from settings import Settings
-from worker import review_answers
 from worker.engines import EnginePool
 from worker.hash_check import HashCheck, HashMismatch
 from worker.in_flight import InFlight, StopReason
 from worker.metrics import Metrics
-from worker.review_answers import CheckedReview
 from worker.self_check import SelfCheck
 
 log = logging.getLogger("referee.worker")
 
-#: A rejected review is generated again at most this often.
-MAX_RESAMPLES = 2
 #: Jobs that one doorbell is good for: a message costs about as much as a claim.
 JOBS_A_DOORBELL = 20
 #: Longest wait between two attempts at a job, in seconds.
@@ -56,7 +53,7 @@ class JobRunner:
         metrics: Metrics,
         self_check: SelfCheck,
         ring: Callable[[], bool],
-        on_review: Callable[[], None] = lambda: None,
+        on_result: Callable[[], None] = lambda: None,
     ) -> None:
         self._database = database
         self._engines = engines
@@ -67,9 +64,9 @@ class JobRunner:
         self._metrics = metrics
         self._self_check = self_check
         self._ring = ring
-        self._on_review = on_review
+        self._on_result = on_result
         self._hashes = HashCheck(database)
-        self._configs: dict[int, ReviewerConfig] = {}
+        self._handlers: dict[str, Handler] = {}
 
     def run_waiting_jobs(self) -> bool:
         """Bring job after job of the queue to an end, the best first, until none waits.
@@ -92,7 +89,7 @@ class JobRunner:
         try:
             self._log("claim", claim)
             self._metrics.claimed(claim.waited)
-            self._metrics.ended(self._run_job(claim))
+            self._metrics.ended(claim.kind, self._run_job(claim))
         finally:
             self._in_flight.leave(claim)
         return True
@@ -134,7 +131,7 @@ class JobRunner:
     def _run_job(self, claim: Claim) -> str:
         """Carry a job out and turn whatever happened into its next state; say how it ended."""
         try:
-            return self._commit(claim, self._write_review(claim))
+            return self._commit(claim, self._generate(claim))
         except CancelledError:
             return self._stopped(claim)
         except GiveUp as error:
@@ -158,46 +155,47 @@ class JobRunner:
             log.error("%s", traceback.format_exc())
             return self._unanswered(claim, f"{type(error).__name__}: {error}")
 
-    def _write_review(self, claim: Claim) -> completion.NewReview:
-        """Generate until the gate passes, at most MAX_RESAMPLES times again."""
-        config = self._config(claim)
-        engine = self._engines.engine_for(claim.reviewer.sha256, config, claim.allow_external)
-        self._hashes.require(claim.reviewer, config, engine.versions)
-        for sample in range(1 + MAX_RESAMPLES):
-            request = review_answers.request_for(config, claim, sample)
+    def _generate(self, claim: Claim) -> Accepted:
+        """Generate until the kind's handler accepts an answer, as often as it allows."""
+        task = self._handler(claim.kind).open(claim)
+        if isinstance(task, Accepted):
+            return task
+        engine = self._engines.engine_for(task.model, claim.allow_external)
+        self._hashes.require(claim.reviewer, task.model, engine.versions)
+        rejected: list[Rejected] = []
+        for number in range(task.tries):
+            request = task.request(number)
             generation = self._in_flight.wait(claim, engine, request)
-            answer = review_answers.read(config, claim, request, generation)
-            if sample == 0:
-                self._self_check.note_answer(passed=answer.result.passed)
-            if answer.result.passed:
-                return answer.to_store(engine.versions)
-            self._reject(claim, answer)
-        raise GiveUp(f"{1 + MAX_RESAMPLES} answers failed the gate: {answer.failed}.", kind="gate")
+            # An API client learns its server's version from the answer.
+            outcome = task.read(request, generation, engine.versions)
+            if number == 0:
+                self._self_check.note_answer(passed=isinstance(outcome, Accepted))
+            if isinstance(outcome, Accepted):
+                return outcome
+            self._reject(claim, outcome)
+            rejected.append(outcome)
+        return task.exhausted(rejected)
 
-    def _config(self, claim: Claim) -> ReviewerConfig:
-        """A version's configuration, which never changes, read once."""
-        version = claim.reviewer
-        if version.id not in self._configs:
-            self._configs[version.id] = from_json(version.config)
-        return self._configs[version.id]
+    def _handler(self, kind: str) -> Handler:
+        if kind not in self._handlers:
+            self._handlers[kind] = load_handler(kind, self._database)
+        return self._handlers[kind]
 
-    def _reject(self, claim: Claim, answer: CheckedReview) -> None:
-        detail = {"failed": answer.failed, "text": answer.generation.text}
-        job, attempt = claim.job_id, claim.attempt
+    def _reject(self, claim: Claim, rejected: Rejected) -> None:
+        job, attempt, detail = claim.job_id, claim.attempt, rejected.detail
         self._persist(
             claim, lambda: job_events.record_event(self._database, job, attempt, "rejected", detail)
         )
         self._metrics.rejected()
-        self._log("reject", claim, reason=answer.failed)
+        self._log("reject", claim, reason=rejected.reason)
 
-    def _commit(self, claim: Claim, review: completion.NewReview) -> str:
-        committed = self._persist(
-            claim, lambda: completion.commit_review(self._database, claim, review)
-        )
-        self._on_review()
-        self._log("commit" if committed else "lost", claim, seconds=round(review.seconds, 2))
+    def _commit(self, claim: Claim, accepted: Accepted) -> str:
+        committed = self._persist(claim, accepted.commit)
+        self._on_result()
+        seconds = round(accepted.cost.seconds, 2)
+        self._log("commit" if committed else "lost", claim, seconds=seconds)
         if committed:
-            self._metrics.reviewed(review.seconds, review.n_prompt_tokens, review.n_output_tokens)
+            self._metrics.committed(accepted.cost)
         return "committed" if committed else "lost"
 
     def _fail(self, claim: Claim, error: GiveUp) -> str:

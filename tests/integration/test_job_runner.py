@@ -15,6 +15,7 @@ from sqlalchemy import select, update
 
 from db import batch_papers, batch_progress, batch_records, worker_nodes
 from db.batch_records import BatchOptions
+from db.claims import Claim
 from db.column_types import now
 from db.schema import Job, PaperRow
 from db.session import Database, DatabaseUnavailable, open_database
@@ -24,11 +25,13 @@ from errors import NeverStarted, RetryLater
 from settings import Settings
 from testing.scripted_engine import ScriptedEngine
 from tests.integration.db.content import paper
+from tests.integration.test_keeper import keeper_of
 from worker.engines import FetchAdapter, LocalEngines
+from worker.idle import IdleWatch
 from worker.in_flight import InFlight
+from worker.job_runner import JOBS_A_DOORBELL, JobRunner
 from worker.keeper import Identity
 from worker.metrics import Metrics
-from worker.reviewing import JOBS_A_DOORBELL, JobRunner
 from worker.self_check import SelfCheck
 
 MORE = 5
@@ -146,7 +149,7 @@ def test_only_a_failure_uses_up_an_attempt(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(reviewer, "_write_review", fail)
+    monkeypatch.setattr(reviewer, "_generate", fail)
     assert reviewer._run_next_job()
     assert given_back(database) == (attempts_used, pytest.approx(delay_s, abs=5))
 
@@ -230,6 +233,41 @@ def test_papers_of_a_reviewer_that_never_wrote_a_review_stop_no_worker(
     assert complaint(database) is None
 
 
+def test_a_worker_whose_claims_are_registered_late_is_not_idle(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a slot that waits for a core between a claim's commit and its registration
+    in_flight = InFlight()
+    committed, registered = threading.Event(), threading.Event()
+    hold = in_flight.hold
+
+    def hold_late(claims: Sequence[Claim]) -> None:
+        committed.set()
+        assert registered.wait(60)
+        hold(claims)
+
+    monkeypatch.setattr(in_flight, "hold", hold_late)
+    with reviewing(database, tmp_path, ["text"], in_flight=in_flight) as reviewer:
+        watch = IdleWatch(database, reviewer._queue, in_flight, limit_seconds=0.0)
+        keeper = keeper_of(database, tmp_path, in_flight=in_flight, idle_watch=watch)
+        slot = threading.Thread(target=reviewer._run_next_job)
+        slot.start()
+        try:
+            assert committed.wait(60)
+            # When the keeper beats meanwhile, with a limit of no time at all
+            for _ in range(5):
+                keeper.beat()
+            assert not keeper.idle.is_set()
+        finally:
+            registered.set()
+            slot.join(60)
+    # Then the paper is reviewed and not given back, and the worker is idle afterwards
+    assert n_succeeded(database) == 1
+    for _ in range(3):
+        keeper.beat()
+    assert keeper.idle.is_set()
+
+
 def test_a_crash_of_all_slots_is_not_held_against_the_worker(
     database: Database, in_flight: InFlight, tmp_path: Path
 ) -> None:
@@ -263,7 +301,7 @@ def test_papers_that_a_server_fails_together_count_once(
         ThreadPoolExecutor(8) as threads,
     ):
         assert reviewer._run_next_job()
-        monkeypatch.setattr(reviewer, "_write_review", fail)
+        monkeypatch.setattr(reviewer, "_generate", fail)
         for _ in range(4):
             assert all(threads.map(lambda _: reviewer._run_next_job(), range(8)))
         # Then the worker goes on while that may pass

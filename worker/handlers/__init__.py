@@ -1,0 +1,1 @@
+"""Handlers of the kinds of jobs that write reviews."""
