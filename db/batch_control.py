@@ -8,6 +8,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Select,
+    and_,
     case,
     exists,
     func,
@@ -31,10 +32,13 @@ _MAX_NAMED = 5
 
 _RETRIABLE = ("failed", "cancelled", "expired")
 
-_WITHOUT_TEXT = or_(
-    Job.paper_id.is_(None),
-    exists().where(PurgedPaper.paper_id == Job.paper_id).correlate(Job),
-    exists().where(JobInput.job_id == Job.id, JobInput.text == "").correlate(Job),
+_WITHOUT_TEXT = and_(
+    Job.about.is_(None),
+    or_(
+        Job.paper_id.is_(None),
+        exists().where(PurgedPaper.paper_id == Job.paper_id).correlate(Job),
+        exists().where(JobInput.job_id == Job.id, JobInput.text == "").correlate(Job),
+    ),
 )
 
 

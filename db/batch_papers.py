@@ -83,9 +83,14 @@ class ClassifiedPapers:
 
 
 def add_papers(
-    database: Database, batch: Batch, papers: Sequence[NewPaper], *, replace: bool = False
+    database: Database,
+    batch: Batch,
+    papers: Sequence[NewPaper],
+    *,
+    kind: str = "review",
+    replace: bool = False,
 ) -> AddResult:
-    """Store at most MOST_PAPERS papers and their jobs in one transaction.
+    """Store at most MAX_PAPERS papers and their jobs in one transaction.
 
     A custom_id that the batch has with other content is a conflict, or with `replace` gets the new
     content: its job is queued again and a review of the old content is kept. A paper that could
@@ -104,11 +109,30 @@ def add_papers(
         supersede(
             on, [job.job_id for paper in classified.superseding for job in stored[paper.custom_id]]
         )
-        add_failed_jobs(on, batch, batch_columns, _failure_rows(batch, classified.unreadable))
-        tasks = _new_jobs(batch, classified.superseding + classified.readable, stored, paper_ids)
+        failures = _failure_rows(batch, classified.unreadable, kind)
+        add_failed_jobs(on, batch, batch_columns, failures)
+        readable = classified.superseding + classified.readable
+        tasks = _new_jobs(batch, readable, stored, paper_ids, kind)
         queued = enqueue(on, batch, batch_columns, tasks)
         _store_inputs(on, batch, chunk)
     return _added(batch, classified, queued)
+
+
+def add_jobs(database: Database, batch: Batch, jobs: Sequence[NewJob]) -> int:
+    """Queue at most MAX_PAPERS jobs about stored papers; return how many may be claimed now.
+
+    Those that the batch already has, by custom_id and sample, stay as they are. Raises UserError
+    when the batch was cancelled meanwhile, ValueError for too many jobs.
+    """
+    if len(jobs) > MAX_PAPERS:
+        raise ValueError(f"{len(jobs)} jobs in one chunk, at most {MAX_PAPERS} are allowed")
+    with database.write() as on:
+        batch_columns = lock_batch(on, batch)
+        names = {job.custom_id for job in jobs}
+        rows = on.execute(select_named_jobs(on, batch.id, names)).all()
+        known = {(row.custom_id, row.sample) for row in rows}
+        new = [job for job in jobs if (job.custom_id, job.sample) not in known]
+        return len(enqueue(on, batch, batch_columns, new).originals)
 
 
 def _store_inputs(on: Connection, batch: Batch, chunk: Sequence[NewPaper]) -> None:
@@ -193,6 +217,7 @@ def _new_jobs(
     papers: Sequence[NewPaper],
     stored: Mapping[str, Sequence[StoredJob]],
     paper_ids: Mapping[str, int],
+    kind: str,
 ) -> list[NewJob]:
     jobs = {(name, job.sample): job for name, found in stored.items() for job in found}
     tasks = []
@@ -208,14 +233,16 @@ def _new_jobs(
                     paper_ids[paper.content.sha256],
                     None if job is None else job.job_id,
                     0 if job is None else job.attempt,
+                    kind,
                 )
             )
     return tasks
 
 
-def _failure_rows(batch: Batch, papers: Sequence[NewPaper]) -> list[dict[str, object]]:
+def _failure_rows(batch: Batch, papers: Sequence[NewPaper], kind: str) -> list[dict[str, object]]:
     return [
         {
+            "kind": kind,
             "custom_id": paper.custom_id,
             "sample": sample,
             "source": paper.source,

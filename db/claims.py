@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -13,11 +13,13 @@ from sqlalchemy import (
     Double,
     Select,
     bindparam,
+    case,
     exists,
     func,
     or_,
     select,
     text,
+    union_all,
     update,
 )
 from sqlalchemy.sql.dml import ReturningUpdate
@@ -38,10 +40,14 @@ Attempt = tuple[int, int]
 class Claim:
     """A job that a worker holds until its lease ends. `attempt` is the fencing number.
 
-    `body` is what the model reads: the job's own input if it has one, else the paper's text.
+    `text` is what the model reads: the job's own input if it has one, else the paper's text. It is
+    empty for a job that is `about` something else.
     """
 
     job_id: int
+    #: Which handler does it, a key of `dispatch.kinds.KINDS`.
+    kind: str
+    about: Mapping[str, Any] | None
     attempt: int
     batch_name: str
     custom_id: str
@@ -50,7 +56,7 @@ class Claim:
     paper_id: int
     paper_sha256: str
     title: str
-    body: str
+    text: str
     reviewer: ReviewerVersion
     allow_external: bool
     #: Seconds between queued and claimed.
@@ -61,8 +67,6 @@ class Claim:
     crashes: int
     #: Nothing else is in its engine as long as this worker holds it.
     alone: bool
-    #: What kind of work it is, a key of `dispatch.kinds.KINDS`.
-    kind: str = "review"
 
     @property
     def key(self) -> Attempt:
@@ -103,23 +107,28 @@ def claim(
     database: Database,
     most: int,
     *,
-    queue: str,
+    queues: Sequence[str],
+    kinds: Iterable[str],
     worker: str,
     lease_seconds: float,
     max_attempts: int,
     crash_filter: CrashFilter = ONE_AT_A_TIME,
 ) -> list[Claim]:
-    """Take the next jobs of the queue, `most` or fewer: by priority, then deadline, then age.
+    """Take the next jobs of the queues, `most` or fewer: by priority, then deadline, then age.
+
+    Jobs of other kinds stay where they are.
 
     `crash_filter` says which of the jobs that were in crashes the worker may take now. Only with a
     first that was in none come others, and these were in none either. Empty: there is no work.
     """
-    parameters = {"on_queue": queue, "by_worker": worker, "lease": lease_seconds}
+    parameters = {"by_worker": worker, "lease": lease_seconds, "kinds": list(kinds)}
+    parameters |= {_queue_parameter(index): queue for index, queue in enumerate(queues)}
     with database.write() as on:
-        taken = _taken(on, 1, parameters, crash_filter)
+        taken = _taken(on, 1, len(queues), parameters, crash_filter)
         n_more = min(most, MAX_CLAIMS) - 1
         if n_more > 0 and any(crashes == 0 for crashes in taken.values()):
-            taken |= _taken(on, n_more, parameters, replace(crash_filter, max_crashes=0))
+            no_crashes = replace(crash_filter, max_crashes=0)
+            taken |= _taken(on, n_more, len(queues), parameters, no_crashes)
         if not taken:
             return []
         record(on, "claimed", taken, worker=worker)
@@ -127,10 +136,14 @@ def claim(
 
 
 def _taken(
-    on: Connection, most: int, parameters: Mapping[str, Any], crash_filter: CrashFilter
+    on: Connection,
+    most: int,
+    n_queues: int,
+    parameters: Mapping[str, Any],
+    crash_filter: CrashFilter,
 ) -> dict[Change, int]:
     """Take up to so many jobs; give them with the crashes that they were in."""
-    rows = on.execute(_take_queued(most), {**parameters, **vars(crash_filter)})
+    rows = on.execute(_take_queued(most, n_queues), {**parameters, **vars(crash_filter)})
     return {Change(job_id, attempt): crashes for job_id, attempt, crashes in rows}
 
 
@@ -139,14 +152,15 @@ def queued_on(queue: ColumnElement[str] | str) -> Select[int]:
     return _claimable(CLAIMABLE_ON_QUEUE).where(Job.queue == queue)
 
 
-def has_live_jobs(database: Database, queue: str) -> bool:
-    """Whether a job of the queue waits or runs, under any worker's lease.
+def has_live_jobs(database: Database, queues: Sequence[str], kinds: Iterable[str]) -> bool:
+    """Whether a job of these queues and kinds waits or runs, under any worker's lease.
 
     A job that waits out a delay after a failure counts, and so does one whose lease ran out: it
     may have to be done again. Queued jobs of a paused batch, and those past their deadline, do not.
     """
-    waiting = exists().where(text(CLAIMABLE_ON_QUEUE), Job.queue == queue, Job.deadline_at > now())
-    running = exists().where(text("state = 'running'"), Job.queue == queue)
+    wanted = (Job.queue.in_(queues), Job.kind.in_(list(kinds)))
+    waiting = exists().where(text(CLAIMABLE_ON_QUEUE), *wanted, Job.deadline_at > now())
+    running = exists().where(text("state = 'running'"), *wanted)
     with database.read() as on:
         return bool(on.scalar(select(or_(waiting, running))))
 
@@ -156,13 +170,13 @@ def _claimable(predicate: str) -> Select[int]:
 
 
 @cache
-def _take_queued(most: int) -> ReturningUpdate[int, int, int]:
-    """Take the first candidates that nobody else is taking.
+def _take_queued(most: int, n_queues: int = 1) -> ReturningUpdate[int, int, int]:
+    """Take the first candidates that no other worker is taking.
 
     Built once for each number: putting such a statement together takes longer than running it.
     """
     # As an expression of its own, it is evaluated once on PostgreSQL.
-    best = _queued().limit(at_most(most)).with_for_update(skip_locked=True).cte("best")
+    best = _best(most, n_queues).cte("best")
     return (
         update(Job)
         .where(Job.id.in_(select(best.c.id)))
@@ -178,10 +192,38 @@ def _take_queued(most: int) -> ReturningUpdate[int, int, int]:
     )
 
 
-def _queued() -> Select[int]:
+def _best(most: int, n_queues: int) -> Select[int]:
+    """Select the best candidates of one queue or several, each locked.
+
+    Each queue's come from the index in order; the best of several are found among them. `queue IN`
+    would sort all that the queues hold. A candidate that is not taken stays locked until the claim
+    is committed; other workers pass over it.
+    """
+    each = [_queued(index).limit(at_most(most)) for index in range(n_queues)]
+    locked = [part.with_for_update(skip_locked=True) for part in each]
+    if n_queues == 1:
+        return locked[0].with_only_columns(Job.id)
+    parts = [part.subquery() for part in locked]
+    candidates = union_all(
+        *(select(part.c.id, part.c.priority, part.c.deadline_at) for part in parts)
+    ).subquery()
+    return (
+        select(candidates.c.id)
+        .order_by(candidates.c.priority, candidates.c.deadline_at, candidates.c.id)
+        .limit(at_most(most))
+    )
+
+
+def _queued(index: int) -> Select[int, int, float]:
     fits = Job.crashes.between(bindparam("min_crashes"), bindparam("max_crashes"))
-    on_queue = queued_on(bindparam("on_queue")).where(fits)
-    return on_queue.order_by(Job.priority, Job.deadline_at, Job.id)
+    known = Job.kind.in_(bindparam("kinds", expanding=True))
+    on_queue = queued_on(bindparam(_queue_parameter(index))).where(fits, known)
+    columns = (Job.id, Job.priority, Job.deadline_at)
+    return on_queue.with_only_columns(*columns).order_by(Job.priority, Job.deadline_at, Job.id)
+
+
+def _queue_parameter(index: int) -> str:
+    return f"queue_{index}"
 
 
 _DETAILS = (
@@ -189,9 +231,12 @@ _DETAILS = (
         Job.id.label("job_id"),
         Job.attempt,
         BatchRow.name.label("batch_name"),
+        *(Job.kind, Job.about),
         *(Job.custom_id, Job.sample, Job.seed, Job.paper_id, Job.crashes, Job.alone),
         *(BatchRow.allow_external, PaperRow.sha256.label("paper_sha256"), PaperRow.title),
-        func.coalesce(JobInput.text, PaperRow.body).label("body"),
+        case((Job.about.is_(None), func.coalesce(JobInput.text, PaperRow.body)), else_="").label(
+            "text"
+        ),
         (Job.started_at - Job.queued_at).label("waited"),
         *REVIEWER_COLUMNS,
     )

@@ -145,7 +145,7 @@ def crashed(database: Database, claim: Claim, *, reason: str) -> bool:
         return True
     cause = f"{claim.custom_id}{CAUSE_SENTENCE} The last time: {reason}"
     detail = {"kind": CRASH, "error": cause}
-    cause_parameters = {"kind": CRASH, "sentence": cause}
+    cause_parameters = {"with_kind": CRASH, "sentence": cause}
     if _end_alone(database, claim, "failed", _FAIL_AS_CAUSE, cause_parameters, detail):
         return True
     return fail(database, claim, kind="attempts", sentence=_used_up(claim.max_attempts, reason))
@@ -153,7 +153,7 @@ def crashed(database: Database, claim: Claim, *, reason: str) -> bool:
 
 def fail(database: Database, claim: Claim, *, kind: str, sentence: str) -> bool:
     """Put the job among the dead letters, with its duplicates. False: the job was lost before."""
-    parameters = {"kind": kind, "sentence": sentence}
+    parameters = {"with_kind": kind, "sentence": sentence}
     return _end_alone(
         database, claim, "failed", _FAIL, parameters, {"kind": kind, "error": sentence}
     )
@@ -273,7 +273,7 @@ _FAIL = _fenced(
     {
         "state": "failed",
         "finished_at": now(),
-        "error_kind": bindparam("kind"),
+        "error_kind": bindparam("with_kind"),
         "error": bindparam("sentence"),
     }
 )

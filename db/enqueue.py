@@ -39,6 +39,9 @@ class NewJob:
     paper_id: int
     job_id: int | None = None
     attempt: int = 0
+    kind: str = "review"
+    #: What it is about where that is not the paper's text.
+    about: Mapping[str, Any] | None = None
 
 
 class EnqueuedJobs(NamedTuple):
@@ -247,7 +250,13 @@ def _queue(
 
 
 def _columns(task: NewJob, original: int | None) -> dict[str, Any]:
-    return {"source": task.source, "paper_id": task.paper_id, "duplicate_of": original}
+    return {
+        "kind": task.kind,
+        "about": task.about,
+        "source": task.source,
+        "paper_id": task.paper_id,
+        "duplicate_of": original,
+    }
 
 
 def _insert(on: Connection, rows: Sequence[Mapping[str, Any]], **shared: Any) -> list[Change]:

@@ -102,10 +102,12 @@ def _purge(
     _refuse_live(on, Job.id.in_(jobs))
     shared = {
         paper_id
-        for job_id, paper_id, state in on.execute(
-            select(Job.id, Job.paper_id, Job.state).where(Job.paper_id.in_(papers))
+        for job_id, paper_id, state, reads_text in on.execute(
+            select(Job.id, Job.paper_id, Job.state, Job.about.is_(None)).where(
+                Job.paper_id.in_(papers)
+            )
         )
-        if job_id not in chosen or state in LIVE
+        if (job_id not in chosen and reads_text) or state in LIVE
     }
     gone = [paper_id for paper_id in papers if paper_id not in shared]
     reviews = [] if keep_reviews else _reviews(on, jobs, gone)

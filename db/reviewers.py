@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from db.column_types import now
-from db.schema import ReviewerRow, ReviewRow
+from db.schema import JUDGE_QUEUE, BatchRow, Job, ReviewerRow, ReviewRow
 from db.session import Database
 
 
@@ -46,6 +46,10 @@ COLUMNS = tuple(
     getattr(ReviewerRow, part.name).label(f"reviewer_{part.name}")
     for part in fields(ReviewerVersion)
 )
+
+
+#: A judge is stored as a version too, but writes no reviews.
+_IS_REVIEWER = ReviewerRow.queue != JUDGE_QUEUE
 
 
 def aspects_of(reviewer: type[ReviewerRow] = ReviewerRow) -> ColumnElement[str | None]:
@@ -88,8 +92,9 @@ def _add(on: Connection, values: dict[str, Any]) -> ReviewerVersion:
 
 def newest(database: Database, name: str) -> ReviewerVersion | None:
     """Give the name's version in force: the newest, unless another was put in force later."""
+    query = select(*COLUMNS).where(ReviewerRow.id == _in_force(name), _IS_REVIEWER)
     with database.read() as on:
-        return _first(on, select(*COLUMNS).where(ReviewerRow.id == _in_force(name)))
+        return _first(on, query)
 
 
 def put_in_force(database: Database, reviewer_id: int) -> None:
@@ -136,15 +141,18 @@ def get(database: Database, reviewer_id: int) -> ReviewerVersion | None:
         return _first(on, select(*COLUMNS).where(ReviewerRow.id == reviewer_id))
 
 
-def has_written(database: Database, reviewer_id: int) -> bool:
-    """Whether any worker has ever had a review by this version."""
+def has_succeeded(database: Database, reviewer_id: int) -> bool:
+    """Whether a job of this version has ever succeeded on any worker."""
+    batches = select(BatchRow.id).where(BatchRow.reviewer_id == reviewer_id)
+    done = exists().where(Job.batch_id.in_(batches), Job.state == "succeeded")
+    written = exists().where(ReviewRow.reviewer_id == reviewer_id)
     with database.read() as on:
-        return bool(on.scalar(select(exists().where(ReviewRow.reviewer_id == reviewer_id))))
+        return bool(on.scalar(select(or_(written, done))))
 
 
 def listing(database: Database) -> list[ReviewerVersion]:
-    """Give all versions, by name and version."""
-    query = select(*COLUMNS).order_by(ReviewerRow.name, ReviewerRow.version)
+    """Give all versions, by name and version; judges are no reviewers."""
+    query = select(*COLUMNS).where(_IS_REVIEWER).order_by(ReviewerRow.name, ReviewerRow.version)
     with database.read() as on:
         return [version_of(row) for row in on.execute(query).mappings()]
 

@@ -168,7 +168,8 @@ def export(database: Database, batch_name: str, *, with_text: bool = False) -> I
 
 def _meanings(identifier: str) -> Iterator[ColumnElement[bool]]:
     custom_id = storable(identifier)
-    yield PaperRow.id.in_(select(Job.paper_id).where(Job.custom_id == custom_id))
+    named = (Job.custom_id == custom_id, Job.about.is_(None))
+    yield PaperRow.id.in_(select(Job.paper_id).where(*named))
     if re.fullmatch(rf"[0-9a-f]{{{SHORTEST_HASH},64}}", identifier):
         # A range, not LIKE: it is what an index on text serves on both databases.
         yield PaperRow.sha256.between(identifier, identifier + "g")
@@ -200,7 +201,7 @@ def _jobs(on: Connection, paper_id: int) -> list[JobView]:
             *(Job.state, Job.error_kind, Job.error),
         )
         .join(BatchRow, BatchRow.id == Job.batch_id)
-        .where(Job.paper_id == paper_id)
+        .where(Job.paper_id == paper_id, Job.about.is_(None))
         .order_by(Job.id)
     )
     return [JobView(**row) for row in on.execute(query).mappings()]

@@ -24,7 +24,7 @@ from db.column_types import (
 )
 
 #: The last migration, which makes this schema; a test compares it with the migrations.
-REVISION = "0009"
+REVISION = "0010"
 
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled", "expired"]
 BatchState = Literal[
@@ -39,6 +39,10 @@ BatchState = Literal[
 ]
 ReviewerKind = Literal["local", "api", "human", "merged", "imported"]
 NodeState = Literal["active", "draining"]
+
+#: Queue of a judge's questions, beside that of other work without a local model. Workers of a
+#: version that knew one queue only do not claim from it.
+JUDGE_QUEUE = "cpu.judge"
 
 #: Which jobs a worker may claim: duplicates follow their original and are never claimed.
 _CLAIMABLE = "state = 'queued' AND duplicate_of IS NULL AND NOT held"
@@ -186,6 +190,11 @@ class Job(Base):
     )
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
+    #: Which handler does it, a key of `dispatch.kinds.KINDS`.
+    kind: Mapped[str] = mapped_column(default="review", server_default="review")
+    #: What it is about where that is not its paper's text: ids and plain words, never a text, an
+    #: address or a permission. NULL for jobs that read the paper's text.
+    about: Mapped[Any] = mapped_column(CleanJson, nullable=True)
     batch_id: Mapped[int] = mapped_column(ForeignKey("batch.id"))
     custom_id: Mapped[str] = mapped_column(SortedText)
     sample: Mapped[int]
@@ -303,7 +312,10 @@ class WorkerNodeRow(Base):
     host: Mapped[str]
     pid: Mapped[int]
     gpu: Mapped[str]
+    #: The first of its queues, by which the worker is named.
     queue: Mapped[str]
+    #: All queues that it claims from; NULL for a worker of a version that knew one queue only.
+    queues: Mapped[Any] = mapped_column(CleanJson, nullable=True)
     base: Mapped[str]
     weights_sha256: Mapped[str | None]
     slots: Mapped[int]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -22,6 +23,7 @@ class WorkerNode:
     pid: int
     gpu: str
     queue: str
+    queues: tuple[str, ...]
     base: str
     slots: int
     reviewer: str
@@ -59,7 +61,7 @@ def register_worker(
     host: str,
     pid: int,
     gpu: str,
-    queue: str,
+    queues: Sequence[str],
     base: str,
     slots: int,
     code_version: str,
@@ -76,7 +78,8 @@ def register_worker(
         "host": host,
         "pid": pid,
         "gpu": gpu,
-        "queue": queue,
+        "queue": queues[0],
+        "queues": list(queues),
         "base": base,
         "slots": slots,
         "code_version": code_version,
@@ -164,11 +167,14 @@ _RUNNING = (
 def listing(database: Database) -> list[WorkerNode]:
     """Give all workers that signed on and not off, by name; dead ones show by their age."""
     columns = (
-        *(Row.name, Row.host, Row.pid, Row.gpu, Row.queue, Row.base, Row.slots, Row.reviewer),
+        *(Row.name, Row.host, Row.pid, Row.gpu, Row.queue, Row.queues),
+        *(Row.base, Row.slots, Row.reviewer),
         *(Row.code_version, Row.state, Row.seen_at, Row.complaint),
         func.round(now() - Row.seen_at).label("age_s"),
         _RUNNING.label("running"),
     )
     with database.read() as on:
         rows = on.execute(select(*columns).order_by(Row.name)).mappings()
-        return [WorkerNode(**row) for row in rows]
+        return [
+            WorkerNode(**{**row, "queues": tuple(row["queues"] or [row["queue"]])}) for row in rows
+        ]

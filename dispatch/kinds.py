@@ -25,11 +25,19 @@ class Kind:
 
     #: "module:class" of its handler, imported by a worker on the first claim of the kind.
     handler: str
+    #: Queue of all its jobs, which cpu workers serve; None: each reviewer's own.
+    queue: str | None = None
 
 
 KINDS: dict[str, Kind] = {
     "review": Kind("worker.handlers.review:ReviewHandler"),
+    "merge": Kind("worker.handlers.merge:MergeHandler"),
 }
+
+
+def fixed_queues() -> tuple[str, ...]:
+    """The queues of kinds that have one of their own; a cpu worker serves them all."""
+    return tuple(dict.fromkeys(kind.queue for kind in KINDS.values() if kind.queue is not None))
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def _n_terminal(status: BatchStatus) -> int:
 def _served(database: Database, queue: str, stall_seconds: float) -> bool:
     """Whether a worker lives that takes papers, or drains but still has some."""
     return any(
-        node.queue == queue
+        queue in node.queues
         and node.age_s < stall_seconds
         and (node.state == "active" or node.running)
         for node in worker_nodes.listing(database)
@@ -61,7 +61,7 @@ def _served(database: Database, queue: str, stall_seconds: float) -> bool:
 
 def _nobody(database: Database, queue: str, batch: str) -> str:
     listed = worker_nodes.listing(database)
-    drain = any(node.queue == queue and node.state == "draining" for node in listed)
+    drain = any(queue in node.queues and node.state == "draining" for node in listed)
     remedy = (
         "those there are drain, `referee workers` says why and `referee workers resume` ends it"
         if drain

@@ -59,6 +59,6 @@ def follow_subscription(subscription: Subscription) -> None:
 
 if __name__ == "__main__":
     threading.Thread(
-        target=follow_subscription, args=(Subscription("reviews.test"),), daemon=True
+        target=follow_subscription, args=(Subscription(["reviews.test"]),), daemon=True
     ).start()
-    run_celery(app, "test@here", "reviews.test", SLOTS)
+    run_celery(app, "test@here", ["reviews.test"], SLOTS)

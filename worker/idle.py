@@ -1,26 +1,32 @@
-"""How long a worker's queue has been empty, as the database shows it."""
+"""How long a worker's queues have been empty, as the database shows it."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from db import claims
 from db.session import Database
+from dispatch.kinds import KINDS
 from worker.in_flight import InFlight
 
 
 class IdleWatch:
-    """Counts the time in which no job of a queue waited or ran, on this worker or any other.
+    """Counts the time in which no job of its queues waited or ran, on this worker or any other.
 
     Only the database knows of every job: a claim that has just been committed is not yet in this
     process's register, and a job that another worker holds may be given back.
     """
 
     def __init__(
-        self, database: Database, queue: str, in_flight: InFlight, limit_seconds: float
+        self,
+        database: Database,
+        queues: Sequence[str],
+        in_flight: InFlight,
+        limit_seconds: float,
     ) -> None:
         self._database = database
-        self._queue = queue
+        self._queues = queues
         self._in_flight = in_flight
         self._limit_seconds = limit_seconds
         self._taken = 0
@@ -42,8 +48,8 @@ class IdleWatch:
         return now - self._since >= self._limit_seconds
 
     def has_live_jobs(self) -> bool:
-        """Whether a job of the queue waits or runs at this moment."""
-        return claims.has_live_jobs(self._database, self._queue)
+        """Whether a job of the queues, of a kind known here, waits or runs at this moment."""
+        return claims.has_live_jobs(self._database, self._queues, KINDS)
 
     def reset(self) -> None:
         """Start counting again: there was work, or the database could not be asked."""

@@ -11,13 +11,13 @@ import logging
 import math
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 
 from db import claims, completion, job_events, reviewers, worker_nodes
 from db.claims import Claim, CrashFilter
 from db.session import Database, DatabaseUnavailable
-from dispatch.kinds import Accepted, Handler, Rejected, load_handler
+from dispatch.kinds import KINDS, Accepted, Handler, Rejected, load_handler
 from errors import EngineCrashed, EngineLost, GiveUp, NeverStarted, RetryLater
 from settings import Settings
 from worker.engines import EnginePool
@@ -48,7 +48,7 @@ class JobRunner:
         engines: EnginePool,
         in_flight: InFlight,
         worker: str,
-        queue: str,
+        queues: Sequence[str],
         settings: Settings,
         metrics: Metrics,
         self_check: SelfCheck,
@@ -59,7 +59,7 @@ class JobRunner:
         self._engines = engines
         self._in_flight = in_flight
         self._worker = worker
-        self._queue = queue
+        self._queues = queues
         self._settings = settings
         self._metrics = metrics
         self._self_check = self_check
@@ -69,9 +69,9 @@ class JobRunner:
         self._handlers: dict[str, Handler] = {}
 
     def run_waiting_jobs(self) -> bool:
-        """Bring job after job of the queue to an end, the best first, until none waits.
+        """Bring job after job of the queues to an end, the best first, until none waits.
 
-        After some it rings again and ends, so that the queue's other messages have their turn.
+        After some it rings again and ends, so that other messages have their turn.
         False: this worker takes nothing more, and the doorbell should ring for another.
         """
         if self._in_flight.paused:
@@ -117,7 +117,8 @@ class JobRunner:
             return claims.claim(
                 self._database,
                 most,
-                queue=self._queue,
+                queues=self._queues,
+                kinds=KINDS,
                 worker=self._worker,
                 lease_seconds=self._settings.lease_seconds,
                 max_attempts=self._settings.max_attempts,
@@ -269,12 +270,12 @@ class JobRunner:
             self._drain_with_complaint(claim, "sick", complaint)
 
     def _is_proven(self, claim: Claim) -> bool:
-        """Whether any worker has had a review by this paper's reviewer.
+        """Whether any worker has had a result by this job's reviewer.
 
         Else that may be the cause, and one worker after the other would stop because of it.
         """
         version = claim.reviewer.id
-        return self._persist(claim, lambda: reviewers.has_written(self._database, version))
+        return self._persist(claim, lambda: reviewers.has_succeeded(self._database, version))
 
     def _backoff(self, claim: Claim) -> float:
         return min(self._settings.retry_seconds * 2.0 ** (claim.attempt - 1), MAX_BACKOFF_SECONDS)

@@ -39,12 +39,17 @@ class Identity:
     host: str
     pid: int
     gpu: str
-    queue: str
+    queues: tuple[str, ...]
     base: str
     slots: int
     reviewer: str
     code_version: str
     weights_sha256: str | None = None
+
+    @property
+    def queue(self) -> str:
+        """The first queue, by which the worker is named and compared with others."""
+        return self.queues[0]
 
 
 class Keeper(threading.Thread):

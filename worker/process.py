@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -30,7 +31,7 @@ from dispatch.adapter_cache import AdapterCache
 from dispatch.app import CPU_QUEUE, REVIEW_TASK, make_app
 from dispatch.broker import require
 from dispatch.doorbell import Announcer, QueueDoorbell
-from dispatch.kinds import ModelUse
+from dispatch.kinds import ModelUse, fixed_queues
 from models.text.reviewer import ReviewerConfig
 from settings import Settings
 from worker.database_liveness import DatabaseLiveness
@@ -114,7 +115,7 @@ def _consume(
         engines=engines,
         in_flight=in_flight,
         worker=identity.name,
-        queue=identity.queue,
+        queues=identity.queues,
         settings=settings,
         metrics=metrics,
         self_check=self_check,
@@ -125,14 +126,14 @@ def _consume(
         identity=identity,
         database=database,
         announce=Announcer(app).announce,
-        subscription=Subscription(identity.queue),
+        subscription=Subscription(identity.queues),
         in_flight=in_flight,
         engines=engines,
         liveness=liveness,
         settings=settings,
         metrics=metrics,
         self_check=self_check,
-        idle_watch=_idle_watch(options, database, identity.queue, in_flight),
+        idle_watch=_idle_watch(options, database, identity.queues, in_flight),
     )
 
     @app.task(name=REVIEW_TASK)  # type: ignore[untyped-decorator] # celery has no types
@@ -147,7 +148,7 @@ def _consume(
     _stop_on(keeper.idle, "idle", logging.INFO)
     watch(lambda: engines.silent_seconds, settings.watchdog_seconds, EXIT_ENGINE_LOST)
     try:
-        run_celery(app, identity.name, identity.queue, identity.slots)
+        run_celery(app, identity.name, identity.queues, identity.slots)
     finally:
         keeper.stop()
     if keeper.engine_lost.is_set():
@@ -157,11 +158,11 @@ def _consume(
     return 0
 
 
-def run_celery(app: Celery, name: str, queue: str, slots: int) -> None:
+def run_celery(app: Celery, name: str, queues: Sequence[str], slots: int) -> None:
     """Consume until a signal. Returns after every running task has ended."""
     worker: Any = app.Worker(
         hostname=name,
-        queues=[queue],
+        queues=list(queues),
         pool="threads",
         concurrency=slots,
         loglevel="WARNING",
@@ -201,11 +202,11 @@ def _drain_on_shutdown(in_flight: InFlight, seconds: float) -> None:
 
 
 def _idle_watch(
-    options: WorkerOptions, database: Database, queue: str, in_flight: InFlight
+    options: WorkerOptions, database: Database, queues: Sequence[str], in_flight: InFlight
 ) -> IdleWatch | None:
     if options.exit_when_idle_seconds is None:
         return None
-    return IdleWatch(database, queue, in_flight, options.exit_when_idle_seconds)
+    return IdleWatch(database, queues, in_flight, options.exit_when_idle_seconds)
 
 
 def _recover(database: Database, name: str, max_attempts: int) -> None:
@@ -233,15 +234,15 @@ def _stop_on(event: threading.Event, action: str, level: int) -> None:
 
 def _identity(options: WorkerOptions, slots: int, engines: EnginePool) -> Identity:
     config = options.reviewer
-    queue = config.queue if config else CPU_QUEUE
+    queues = (config.queue,) if config else (CPU_QUEUE, *fixed_queues())
     host = socket.gethostname()
     gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "") if config else ""
     return Identity(
-        name=f"{queue.removeprefix('reviews.')}{f'-gpu{gpu}' if gpu else ''}@{host}",
+        name=f"{queues[0].removeprefix('reviews.')}{f'-gpu{gpu}' if gpu else ''}@{host}",
         host=host,
         pid=os.getpid(),
         gpu=gpu,
-        queue=queue,
+        queues=queues,
         base=config.base.name if config and config.base else "",
         slots=slots,
         reviewer=config.name if config else "",

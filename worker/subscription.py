@@ -1,26 +1,27 @@
-"""Whether a worker takes doorbells from its queue: stopped and started while its tasks run.
+"""Whether a worker takes doorbells from its queues: stopped and started while its tasks run.
 
 A draining worker that still listened would take the doorbells of others.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from celery import signals
 
 
 class Subscription:
-    """A worker's queue, which it consumes unless told otherwise; any thread may tell it."""
+    """A worker's queues, consumed until `listen` says otherwise; any thread may call that."""
 
-    def __init__(self, queue: str) -> None:
-        self._queue = queue
+    def __init__(self, queues: Sequence[str]) -> None:
+        self._queues = queues
         self._wanted = True
         self._consumer: Any = None
         signals.worker_ready.connect(self._ready, weak=False)
 
     def listen(self, wanted: bool) -> None:
-        """Consume the queue or not; said at every beat, since a reconnect may swallow one."""
+        """Consume the queues or not; said at every beat, since a reconnect may swallow one."""
         self._wanted = wanted
         if self._consumer is not None:
             # Celery's loop owns the channel.
@@ -34,10 +35,11 @@ class Subscription:
         consumer = self._consumer
         if consumer.task_consumer is None:
             return  # the broker is away
-        listens = consumer.task_consumer.consuming_from(self._queue)
-        if listens and not self._wanted:
-            consumer.cancel_task_queue(self._queue)
-        elif self._wanted and not listens:
-            # Cancelling also forgets the queue for the next reconnect; adding does not undo that.
-            consumer.app.amqp.queues.select([self._queue])
-            consumer.add_task_queue(self._queue)
+        for queue in self._queues:
+            listens = consumer.task_consumer.consuming_from(queue)
+            if listens and not self._wanted:
+                consumer.cancel_task_queue(queue)
+            elif self._wanted and not listens:
+                # Cancelling also forgets a queue for the next reconnect; adding does not undo it.
+                consumer.app.amqp.queues.select(self._queues)
+                consumer.add_task_queue(queue)

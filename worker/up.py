@@ -46,7 +46,7 @@ class Stack:
         """Block until a worker that serves a queue has signed on."""
         own = set(self.supervisor.pids().values())
         while not any(
-            n.queue == queue and n.pid in own for n in worker_nodes.listing(self.database)
+            queue in n.queues and n.pid in own for n in worker_nodes.listing(self.database)
         ):
             self.check()
             time.sleep(_POLL_SECONDS)

@@ -30,7 +30,7 @@ def settings(migrated_sqlite: Path, tmp_path: Path) -> Iterator[Settings]:
     shutil.copy(migrated_sqlite, tmp_path / "referee.db")
     settings = Settings(home=tmp_path, database_url="", broker_url="")
     database = open_database(settings.database)
-    about: dict[str, Any] = {"host": "h", "pid": 1, "gpu": "", "queue": "cpu", "base": ""}
+    about: dict[str, Any] = {"host": "h", "pid": 1, "gpu": "", "queues": ["cpu"], "base": ""}
     worker_nodes.register_worker(database, name="w1", slots=1, code_version="1", **about)
     database.close()
     with serve(settings) as served:

@@ -67,17 +67,17 @@ def reviewing(
     in_flight: InFlight,
     ring: Callable[[], bool] = lambda: True,
     slots: int = 1,
+    kind: str = "review",
     fetch_adapter: FetchAdapter = lambda _: Path(),
 ) -> Iterator[JobRunner]:
     """A worker, signed on, that has these papers before it."""
     version, config = roster.resolve(database, "demo-7")
     assert config.base is not None
     batch = batch_records.open_batch(database, "b", version, BatchOptions())
-    batch_papers.add_papers(
-        database, batch, [paper(f"{n:02}", text) for n, text in enumerate(texts)]
-    )
+    papers = [paper(f"{n:02}", text) for n, text in enumerate(texts)]
+    batch_papers.add_papers(database, batch, papers, kind=kind)
     batch_records.finish_submit(database, batch)
-    identity = Identity("w1", "h", 1, "", version.queue, "", slots, "", "v")
+    identity = Identity("w1", "h", 1, "", (version.queue,), "", slots, "", "v")
     worker_nodes.register_worker(database, **asdict(identity))
     settings = Settings(home=home)
     engines = LocalEngines(config.base.name, ScriptedEngine(slots), fetch_adapter)
@@ -86,7 +86,7 @@ def reviewing(
         engines=engines,
         in_flight=in_flight,
         worker="w1",
-        queue=version.queue,
+        queues=[version.queue],
         settings=settings,
         metrics=Metrics(settings, "cpu"),
         self_check=SelfCheck(),
@@ -248,7 +248,7 @@ def test_a_worker_whose_claims_are_registered_late_is_not_idle(
 
     monkeypatch.setattr(in_flight, "hold", hold_late)
     with reviewing(database, tmp_path, ["text"], in_flight=in_flight) as reviewer:
-        watch = IdleWatch(database, reviewer._queue, in_flight, limit_seconds=0.0)
+        watch = IdleWatch(database, reviewer._queues, in_flight, limit_seconds=0.0)
         keeper = keeper_of(database, tmp_path, in_flight=in_flight, idle_watch=watch)
         slot = threading.Thread(target=reviewer._run_next_job)
         slot.start()

@@ -41,10 +41,10 @@ def keeper_of(
     """The keeper of a worker w1 with a lease of a second."""
     settings = Settings(home=folder, lease_seconds=1.0, reconcile_seconds=0.2)
     return Keeper(
-        identity=Identity("w1", "h", 1, "", QUEUE, "", 2, "", "v"),
+        identity=Identity("w1", "h", 1, "", (QUEUE,), "", 2, "", "v"),
         database=database,
         announce=announce,
-        subscription=Subscription(QUEUE),
+        subscription=Subscription([QUEUE]),
         in_flight=in_flight,
         engines=LocalEngines("x", ScriptedEngine(2), lambda _: folder),
         liveness=DatabaseLiveness(60),
@@ -116,7 +116,7 @@ def test_a_paper_that_comes_between_the_check_and_the_stop_keeps_the_worker(
     database: Database, tmp_path: Path
 ) -> None:
     in_flight = InFlight()
-    watch = LateSubmit(database, QUEUE, in_flight, limit_seconds=0.0)
+    watch = LateSubmit(database, [QUEUE], in_flight, limit_seconds=0.0)
     keeper = keeper_of(database, tmp_path, in_flight=in_flight, idle_watch=watch)
     watch._since = 0.0  # so that the first check is the last
     keeper.beat()
@@ -126,7 +126,7 @@ def test_a_paper_that_comes_between_the_check_and_the_stop_keeps_the_worker(
 
 def test_an_idle_worker_takes_nothing_more(database: Database, tmp_path: Path) -> None:
     in_flight = InFlight()
-    watch = IdleWatch(database, QUEUE, in_flight, limit_seconds=0.0)
+    watch = IdleWatch(database, [QUEUE], in_flight, limit_seconds=0.0)
     keeper = keeper_of(database, tmp_path, in_flight=in_flight, idle_watch=watch)
     keeper.beat()
     assert not keeper.idle.is_set()

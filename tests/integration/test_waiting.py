@@ -8,8 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from sqlalchemy import null, update
 
 from db import completion, worker_nodes
+from db.schema import WorkerNodeRow
 from db.session import Database
 from dispatch.app import CPU_QUEUE
 from dispatch.broker import Broker
@@ -17,7 +19,7 @@ from dispatch.waiting import wait_for_batch
 from errors import MissingPart
 from judge import question_queue
 from settings import Settings
-from tests.integration.db.content import QUEUE, a_review, claim_one, paper, submit
+from tests.integration.db.content import QUEUE, a_review, a_reviewer, claim_one, paper, submit
 from worker.keeper import Identity
 
 PATIENCE = 60.0
@@ -25,12 +27,16 @@ PATIENCE = 60.0
 
 def register_worker(database: Database, queue: str) -> None:
     worker_nodes.register_worker(
-        database, **asdict(Identity("w1", "h", 1, "", queue, "", 1, "", "v"))
+        database, **asdict(Identity("w1", "h", 1, "", (queue,), "", 1, "", "v"))
     )
 
 
 def wait(
-    database: Database, monkeypatch: pytest.MonkeyPatch, end: Callable[[], object] = lambda: None
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    end: Callable[[], object] = lambda: None,
+    *,
+    queue: str = QUEUE,
 ) -> str:
     """Wait for the batch, whose worker lives; `end` is called at the third look."""
     looks = 0
@@ -46,7 +52,7 @@ def wait(
     monkeypatch.setattr(time, "sleep", look)
     monkeypatch.setattr(time, "monotonic", lambda: 2 * PATIENCE * looks)
     status = wait_for_batch(
-        database, "b", queue=QUEUE, progress=lambda *_: None, stall_seconds=PATIENCE
+        database, "b", queue=queue, progress=lambda *_: None, stall_seconds=PATIENCE
     )
     return status.state
 
@@ -72,6 +78,19 @@ def test_what_a_draining_worker_still_has_is_waited_for(
         database, monkeypatch, lambda: completion.commit_review(database, claim, a_review())
     )
     assert state == "completed"
+
+
+def test_a_worker_of_a_version_with_one_queue_serves_that_one(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit(database, "b", paper("a"), reviewer=a_reviewer(database, "other-7", "cpu.other"))
+    register_worker(database, QUEUE)
+    with database.write() as on:
+        on.execute(update(WorkerNodeRow).values(queues=null()))
+    (node,) = worker_nodes.listing(database)
+    assert node.queues == (QUEUE,)
+    with pytest.raises(MissingPart, match=r"No worker serves the queue cpu\.other"):
+        wait(database, monkeypatch, queue="cpu.other")
 
 
 def test_a_judge_answers_here_while_the_cpu_worker_drains(

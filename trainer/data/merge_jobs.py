@@ -121,7 +121,7 @@ def submit(
     announce, announced = doorbell_for(settings, batch), True
     for start in range(0, len(planned.todo), CHUNK):
         chunk = planned.todo[start : start + CHUNK]
-        added = batch_papers.add_papers(database, batch, _jobs(database, chunk))
+        added = batch_papers.add_papers(database, batch, _jobs(database, chunk), kind="merge")
         announced = announce(len(added.job_ids)) and announced
     batch_records.finish_submit(database, batch)
     return announced

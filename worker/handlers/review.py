@@ -31,7 +31,7 @@ class ReviewHandler:
 
     def open(self, claim: Claim) -> ReviewTask:
         """The job's task. GiveUp for a paper without text: there is nothing to review."""
-        if not claim.body.strip():
+        if not claim.text.strip():
             raise GiveUp(self.sentence_on_missing_text(claim), kind="no_text")
         return ReviewTask(self._database, claim, self._config(claim))
 
@@ -74,7 +74,7 @@ class ReviewTask:
         temperature = max(config.temperature, RESAMPLE_TEMPERATURE) if number else None
         return config.request(
             f"{claim.job_id}.{claim.attempt}.{number}",
-            claim.body,
+            claim.text,
             claim.seed + number,
             temperature=temperature,
         )
@@ -89,7 +89,7 @@ class ReviewTask:
             aspects=self.config.aspect_set,
             raw=generation.text,
             system=self.config.system_prompt,
-            paper_text=self.claim.body,
+            paper_text=self.claim.text,
             finish=generation.finish,
             n_output_tokens=generation.n_output_tokens,
             config=self.config.gate,

@@ -14,6 +14,7 @@ from db.paper_contents import PaperContent
 from db.reviewers import ReviewerVersion
 from db.reviews import export
 from db.session import Database
+from dispatch.kinds import KINDS
 
 QUEUE = "reviews.tiny"
 
@@ -71,7 +72,13 @@ def claim(database: Database, worker: str = "w1", **options: Any) -> Claim | Non
 
 def claim_several(database: Database, most: int, worker: str = "w1", **options: Any) -> list[Claim]:
     """Claim the next jobs with a long lease."""
-    parameters = {"queue": QUEUE, "lease_seconds": 60.0, "max_attempts": 3, **options}
+    parameters = {
+        "queues": [QUEUE],
+        "kinds": KINDS,
+        "lease_seconds": 60.0,
+        "max_attempts": 3,
+        **options,
+    }
     return claims.claim(database, most, worker=worker, **parameters)
 
 

@@ -11,6 +11,7 @@ from db import batch_control, batch_progress, claims, completion, enqueue
 from db.claims import CrashFilter
 from db.schema import Job
 from db.session import Database
+from dispatch.kinds import KINDS
 from tests.integration.db.content import (
     QUEUE,
     a_review,
@@ -47,8 +48,8 @@ def test_reviewers_of_one_base_share_its_queue_by_age(database: Database) -> Non
 def test_a_worker_sees_its_own_queue_only(database: Database) -> None:
     submit(database, "gpu", paper("g"))
     submit(database, "cpu", paper("c"), reviewer=a_reviewer(database, "api", queue="cpu"))
-    assert claim_one(database, queue="cpu").custom_id == "c"
-    assert claim(database, queue="cpu") is None
+    assert claim_one(database, queues=["cpu"]).custom_id == "c"
+    assert claim(database, queues=["cpu"]) is None
     assert claim_one(database).custom_id == "g"
 
 
@@ -129,10 +130,53 @@ def test_two_holders_of_one_worker_name_are_told_apart_by_attempt(database: Data
     assert completion.commit_review(database, new, a_review())
 
 
+def test_two_queues_are_served_in_one_order(database: Database) -> None:
+    # Given three jobs of normal priority, an urgent one on the other queue and one due soon
+    other = a_reviewer(database, "other-7", "cpu.other")
+    submit(database, "b", paper("1"), paper("2"))
+    submit(database, "later", paper("3"), reviewer=other)
+    submit(database, "due", paper("4"), reviewer=other, deadline_seconds=3600.0)
+    submit(database, "urgent", paper("5"), reviewer=other, priority=0)
+    both = [QUEUE, "cpu.other"]
+    # Then priority, deadline and age hold over both, for one job and for several
+    taken = [claim_one(database, queues=both).custom_id for _ in range(2)]
+    more = [one.custom_id for one in claim_several(database, 3, queues=both)]
+    assert (taken, more) == (["5", "4"], ["1", "2", "3"])
+    assert claim_several(database, 1, queues=both) == []
+
+
+def test_jobs_of_an_unknown_kind_stay_in_the_queue(database: Database) -> None:
+    submit(database, "b", paper("a"))
+    assert claim_several(database, 1, kinds=["judge"]) == []
+    assert not claims.has_live_jobs(database, [QUEUE], ["judge"])
+    assert claim_one(database).kind == "review"
+    assert not claims.has_live_jobs(database, [QUEUE], ["judge"])
+
+
+@pytest.mark.parametrize("most", [1, 16])
+def test_an_index_serves_each_queue_of_a_claim(database: Database, most: int) -> None:
+    submit(database, "b", *(paper(str(n)) for n in range(50)))
+    parameters = {"queue_0": QUEUE, "queue_1": "cpu.other", "kinds": ["review"]}
+    parameters |= {"by_worker": "w", "lease": 1.0, **vars(claims.ONE_AT_A_TIME)}
+
+    plan = _plan(database, claims._take_queued(most, 2), parameters)
+
+    # Then both parts come from the index in the claim's order; only the candidates are sorted
+    assert plan.count("ix_job_claim") == 2
+    assert "Seq Scan on job" not in plan
+    assert "SCAN job" not in plan
+
+
 @pytest.mark.parametrize("most", [1, 16])
 def test_an_index_serves_the_claim(database: Database, most: int) -> None:
     submit(database, "b", *(paper(str(n)) for n in range(50)))
-    parameters = {"on_queue": QUEUE, "by_worker": "w", "lease": 1.0, **vars(claims.ONE_AT_A_TIME)}
+    parameters = {
+        "queue_0": QUEUE,
+        "kinds": ["review"],
+        "by_worker": "w",
+        "lease": 1.0,
+        **vars(claims.ONE_AT_A_TIME),
+    }
 
     plan = _plan(database, claims._take_queued(most), parameters)
 
@@ -192,25 +236,25 @@ def test_a_paper_that_was_in_a_crash_comes_alone_and_in_its_turn(database: Datab
 
 
 def _plan(database: Database, statement: Any, parameters: dict[str, Any] | None = None) -> str:
-    compiled = statement.compile(database.engine, compile_kwargs={"render_postcompile": True})
-    values: Any = compiled.construct_params(parameters)
-    if compiled.positional:
-        values = tuple(values[name] for name in compiled.positiontup)
+    compiled = statement.compile(database.engine)
+    state = compiled.construct_expanded_state(parameters)
+    values: Any = state.positional_parameters if compiled.positional else state.parameters
     with database.write() as on:
         how = "EXPLAIN QUERY PLAN"
         if database.dialect == "postgresql":
             how = "EXPLAIN"
             on.execute(text("SET LOCAL enable_bitmapscan = off"))
-        return "\n".join(str(tuple(row)) for row in on.exec_driver_sql(f"{how} {compiled}", values))
+        rows = on.exec_driver_sql(f"{how} {state.statement}", values)
+        return "\n".join(str(tuple(row)) for row in rows)
 
 
 def test_a_paper_in_back_off_keeps_a_worker_from_ending(database: Database) -> None:
     submit(database, "b", paper("p1"))
-    assert claims.has_live_jobs(database, QUEUE)
+    assert claims.has_live_jobs(database, [QUEUE], KINDS)
     held = claim_one(database)
-    assert claims.has_live_jobs(database, QUEUE)
+    assert claims.has_live_jobs(database, [QUEUE], KINDS)
     completion.release(database, held, reason="later", delay_seconds=60.0)
     assert claim(database) is None
-    assert claims.has_live_jobs(database, QUEUE)
+    assert claims.has_live_jobs(database, [QUEUE], KINDS)
     batch_control.pause(database, "b")
-    assert not claims.has_live_jobs(database, QUEUE)
+    assert not claims.has_live_jobs(database, [QUEUE], KINDS)

@@ -80,7 +80,7 @@ def test_a_job_reads_its_own_input_and_the_input_is_known_as_merged(database: Da
     batch_records.finish_submit(database, batch)
 
     first, second = claim_one(database), claim_one(database)
-    assert (first.body, second.body) == ("=== Review 1 ===\nGood.", "b")
+    assert (first.text, second.text) == ("=== Review 1 ===\nGood.", "b")
     assert corpus.merged_inputs(database, merger.id) == set()
     assert completion.commit_review(database, first, a_review())
     assert corpus.merged_inputs(database, merger.id) == {digest}

@@ -31,7 +31,8 @@ class SimulatedWorker:
             taken = claims.claim(
                 self.database,
                 self.isolation.slots - len(self.held),
-                queue=QUEUE,
+                queues=[QUEUE],
+                kinds=["review"],
                 worker="w",
                 lease_seconds=60.0,
                 max_attempts=3,

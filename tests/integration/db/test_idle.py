@@ -36,7 +36,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
 def test_it_is_over_when_no_work_was_seen_for_the_whole_time(
     database: Database, clock: FakeClock
 ) -> None:
-    watch = IdleWatch(database, QUEUE, InFlight(), LIMIT)
+    watch = IdleWatch(database, [QUEUE], InFlight(), LIMIT)
     assert not watch.over()
     clock.now += LIMIT - 1
     assert not watch.over()
@@ -58,7 +58,7 @@ def test_a_claim_that_is_committed_but_not_yet_registered_keeps_the_worker(
 ) -> None:
     submit(database, "b", paper("a"), paper("b"))
     in_flight = InFlight()
-    watch = IdleWatch(database, QUEUE, in_flight, LIMIT)
+    watch = IdleWatch(database, [QUEUE], in_flight, LIMIT)
     # When all papers are claimed, and the register learns of it much later
     claims = [claim_one(database), claim_one(database)]
     assert looks(watch, clock) == [False] * 3
@@ -75,7 +75,7 @@ def test_what_another_worker_holds_keeps_the_worker_until_it_has_ended(
     database: Database, clock: FakeClock
 ) -> None:
     submit(database, "b", paper("a"))
-    watch = IdleWatch(database, QUEUE, InFlight(), LIMIT)
+    watch = IdleWatch(database, [QUEUE], InFlight(), LIMIT)
     held = claim_one(database, "other")
     assert looks(watch, clock) == [False] * 3
     # It may come back, at once or later
@@ -90,7 +90,7 @@ def test_what_another_worker_holds_keeps_the_worker_until_it_has_ended(
 def test_what_a_dead_worker_held_keeps_the_worker(database: Database, clock: FakeClock) -> None:
     submit(database, "b", paper("a"))
     claim_one(database, "other")
-    watch = IdleWatch(database, QUEUE, InFlight(), LIMIT)
+    watch = IdleWatch(database, [QUEUE], InFlight(), LIMIT)
     with database.write() as on:
         on.execute(update(Job).values(lease_until=now() - 1))
     assert looks(watch, clock) == [False] * 3
@@ -106,7 +106,7 @@ def test_what_cannot_be_claimed_keeps_no_worker(database: Database, clock: FakeC
     batch_control.pause(database, "paused")
     submit(database, "late", paper("b"), deadline_seconds=0.0)
     submit(database, "other", paper("c"), reviewer=a_reviewer(database, "other-7", "reviews.other"))
-    watch = IdleWatch(database, QUEUE, InFlight(), LIMIT)
+    watch = IdleWatch(database, [QUEUE], InFlight(), LIMIT)
     assert looks(watch, clock) == [False, True, True]
 
 
@@ -116,7 +116,7 @@ def test_a_running_job_of_a_paused_batch_keeps_the_worker(
     submit(database, "b", paper("a"))
     held = claim_one(database)
     batch_control.pause(database, "b")
-    watch = IdleWatch(database, QUEUE, InFlight(), LIMIT)
+    watch = IdleWatch(database, [QUEUE], InFlight(), LIMIT)
     assert looks(watch, clock) == [False] * 3
     assert completion.release(database, held, reason="draining", keep_attempt=True)
     assert looks(watch, clock) == [False, True, True]
@@ -125,7 +125,7 @@ def test_a_running_job_of_a_paused_batch_keeps_the_worker(
 def test_time_in_which_nobody_could_look_does_not_count(
     database: Database, clock: FakeClock
 ) -> None:
-    watch = IdleWatch(database, QUEUE, InFlight(), LIMIT)
+    watch = IdleWatch(database, [QUEUE], InFlight(), LIMIT)
     assert not watch.over()
     watch.reset()
     clock.now += 5 * LIMIT

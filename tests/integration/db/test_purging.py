@@ -100,7 +100,7 @@ def test_papers_of_other_batches_keep_their_text(database: Database) -> None:
     submit(database, "other", paper("x", WORDS))
     found = purging.purge(database, "b")
     assert (found.papers, found.shared) == (1, 1)
-    assert claim_one(database).body == WORDS
+    assert claim_one(database).text == WORDS
 
 
 def test_single_papers_are_purged_and_may_keep_their_reviews(database: Database) -> None:
@@ -130,7 +130,7 @@ def test_purged_papers_wait_for_their_text_and_get_it_from_a_submit(database: Da
     # When the file is submitted again
     submit(database, "again", paper("a", WORDS))
     # Then the paper has its text, for both batches
-    assert claim_one(database).body == WORDS
+    assert claim_one(database).text == WORDS
     assert [p.title for p in find(database, "a")] == [f"On {WORDS}"]
     assert batch_control.retry(database, "b") == 1
 
@@ -188,7 +188,7 @@ def test_a_purge_waits_for_a_retry_and_leaves_its_text(database: Database) -> No
         assert retry.result() == 1
         with pytest.raises(UserError, match="still wait or run"):
             purge.result()
-    assert claim_one(database).body == WORDS
+    assert claim_one(database).text == WORDS
 
 
 def test_a_sample_that_is_retried_between_two_chunks_keeps_its_text(
@@ -212,7 +212,7 @@ def test_a_sample_that_is_retried_between_two_chunks_keeps_its_text(
     with pytest.raises(UserError, match="still wait or run"):
         purging.purge(database, "b")
     # Then the second sample is still read
-    assert claim_one(database).body == WORDS
+    assert claim_one(database).text == WORDS
 
 
 def test_all_batches_are_paused_and_resumed_at_once(database: Database) -> None:

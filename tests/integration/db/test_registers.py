@@ -63,7 +63,7 @@ def register_worker(
         host=host,
         pid=pid,
         gpu="0",
-        queue="reviews.tiny",
+        queues=["reviews.tiny"],
         base="tiny",
         slots=4,
         code_version="1",

@@ -56,7 +56,7 @@ def test_a_claim_carries_what_a_worker_needs(database: Database) -> None:
     submit(database, "b", paper("a", "quarks"), allow_external=True)
     taken = claim_one(database)
     assert (taken.batch_name, taken.custom_id, taken.sample) == ("b", "a", 0)
-    assert (taken.title, taken.body, taken.attempt) == ("On quarks", "quarks", 1)
+    assert (taken.title, taken.text, taken.attempt) == ("On quarks", "quarks", 1)
     assert taken.reviewer == reviewer
     assert taken.allow_external
 
@@ -74,7 +74,7 @@ def test_other_content_under_a_known_id_is_a_conflict(database: Database) -> Non
     added = batch_papers.add_papers(database, batch, [paper("a", "new")])
     assert added.conflicts == ("a",)
     assert (added.new, added.known) == (0, 0)
-    assert claim_one(database).body == "old"
+    assert claim_one(database).text == "old"
 
 
 def test_two_contents_under_one_id_in_one_chunk_are_a_conflict(database: Database) -> None:
@@ -96,7 +96,7 @@ def test_replace_queues_the_new_content_and_keeps_the_old_review(database: Datab
     # Then the job is queued again, with all its attempts, and the old review is still there
     assert added.new == 1
     assert states(database, "b") == {"a": "queued"}
-    assert claim_one(database).body == "new"
+    assert claim_one(database).text == "new"
     assert len(find(database, content("old").sha256)[0].reviews) == 1
 
 
@@ -106,7 +106,7 @@ def test_replace_takes_the_paper_from_a_running_worker(database: Database) -> No
     submit(database, "b", paper("a", "new"), replace=True)
     assert not completion.commit_review(database, stale, a_review())
     fresh = claim_one(database, "w2")
-    assert fresh.body == "new"
+    assert fresh.text == "new"
     assert fresh.attempt > stale.attempt
 
 
@@ -116,7 +116,7 @@ def test_replace_can_swap_two_papers_in_one_chunk(database: Database) -> None:
         database, batch, [paper("a", "y"), paper("b", "x")], replace=True
     )
     assert added.new == 2
-    found = {taken.custom_id: taken.body for taken in (claim_one(database), claim_one(database))}
+    found = {taken.custom_id: taken.text for taken in (claim_one(database), claim_one(database))}
     assert found == {"a": "y", "b": "x"}
 
 
@@ -152,7 +152,7 @@ def test_names_and_texts_that_postgresql_cannot_store_are_cleaned(database: Data
     batch = submit(database, "b", paper(name, "nul \x00 in text"))
     again = batch_papers.add_papers(database, batch, [paper(name, "nul \x00 in text")])
     assert again.known == 1
-    assert claim_one(database).body == "nul \ufffd in text"
+    assert claim_one(database).text == "nul \ufffd in text"
 
 
 def test_a_resumed_batch_keeps_its_reviewer_version(database: Database) -> None:
