@@ -62,7 +62,7 @@ def match_command(as_json: bool, **options: Any) -> None:
 def pairwise_command(as_json: bool, equal: bool, **options: Any) -> None:
     """Let a model judge A against B given R's reviews, in both orders.
 
-    Questions go through the queue if a cpu worker is alive; otherwise this process asks them.
+    Each question is a job for cpu workers; if none is alive, this process asks the questions.
     """
     _compare(options, judge_options(options, equal=equal), judged=True, as_json=as_json)
 

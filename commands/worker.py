@@ -14,7 +14,7 @@ from errors import UserError
 
 
 @click.command(short_help="Run a worker.")
-@click.option("--cpu", is_flag=True, help="Serve API reviewers; load no model.")
+@click.option("--cpu", is_flag=True, help="Serve API reviewers and judges; load no model.")
 @click.option("--gpus", metavar="0,1", help="One worker process for each of these GPUs.")
 @reviewer_option
 @click.option(

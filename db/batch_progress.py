@@ -61,6 +61,41 @@ def statuses(database: Database) -> list[BatchStatus]:
         ]
 
 
+@dataclass(frozen=True)
+class FailedJob:
+    """A job that failed, with its sentence."""
+
+    paper_id: int | None
+    sample: int
+    error: str
+
+
+def failures(database: Database, name: str) -> list[FailedJob]:
+    """The failed jobs of the batch of that name."""
+    query = (
+        select(Job.paper_id, Job.sample, Job.error)
+        .join(BatchRow, BatchRow.id == Job.batch_id)
+        .where(BatchRow.name == name, Job.state == "failed")
+        .order_by(Job.id)
+    )
+    with database.read() as on:
+        return [
+            FailedJob(paper_id, sample, error or "")
+            for paper_id, sample, error in on.execute(query)
+        ]
+
+
+def n_live(database: Database, name: str) -> int:
+    """Count the jobs of the batch of that name that wait or run; 0 when there is no such batch."""
+    live = (
+        select(func.count())
+        .join_from(Job, BatchRow, BatchRow.id == Job.batch_id)
+        .where(BatchRow.name == name, Job.state.in_(LIVE))
+    )
+    with database.read() as on:
+        return on.scalar(live) or 0
+
+
 def _status(on: Connection, batch_id: int) -> BatchStatus:
     row = on.execute(_progress(batch_id)).mappings().one()
     counts = {name: row[name] for name in ("total", *get_args(JobState))}

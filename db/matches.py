@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, exists, insert, select
 
+from db.claims import Claim
 from db.column_types import insert_or_ignore
 from db.comparisons import finish_paper
+from db.completion import Cost, commit
 from db.schema_judging import MatchCount, PointMatch, Verdict
 from db.session import Database
 
@@ -96,8 +98,30 @@ def store_verdicts(
     database: Database, comparison_id: int, paper_id: int, verdicts: Sequence[NewVerdict]
 ) -> None:
     """Store verdicts; those that are there already stay as they are."""
-    head = {"comparison_id": comparison_id, "paper_id": paper_id}
     with database.write() as on:
+        _store_verdicts(on, comparison_id, paper_id, verdicts)
+
+
+def commit_verdicts(
+    database: Database, claim: Claim, comparison_id: int, verdicts: Sequence[NewVerdict], cost: Cost
+) -> bool:
+    """Store the verdicts of a judge's job and end the job, in one transaction.
+
+    False: the job was lost before, and nothing is written.
+    """
+    return commit(
+        database,
+        claim,
+        cost,
+        lambda on: _store_verdicts(on, comparison_id, claim.paper_id, verdicts),
+    )
+
+
+def _store_verdicts(
+    on: Connection, comparison_id: int, paper_id: int, verdicts: Sequence[NewVerdict]
+) -> None:
+    if verdicts:
+        head = {"comparison_id": comparison_id, "paper_id": paper_id}
         on.execute(insert_or_ignore(on, Verdict), [{**head, **vars(v)} for v in verdicts])
 
 
@@ -108,3 +132,20 @@ def judged_orders(database: Database, comparison_id: int, method: str) -> set[tu
     )
     with database.read() as on:
         return {(row.paper_id, row.shown_first, row.repetition) for row in on.execute(query)}
+
+
+def is_judged(
+    database: Database, comparison_id: int, method: str, question: tuple[int, str, int]
+) -> bool:
+    """Whether a method has given the whole-review verdict on (paper, shown first, repetition)."""
+    paper_id, shown_first, repetition = question
+    found = exists().where(
+        Verdict.comparison_id == comparison_id,
+        Verdict.paper_id == paper_id,
+        Verdict.method == method,
+        Verdict.aspect.is_(None),
+        Verdict.shown_first == shown_first,
+        Verdict.repetition == repetition,
+    )
+    with database.read() as on:
+        return bool(on.scalar(select(found)))

@@ -7,20 +7,16 @@ lost, doubled or late message costs one statement.
 
 from __future__ import annotations
 
-from typing import Any
-
 from celery import Celery
-from celery.loaders.app import AppLoader
 
 from dispatch.message_lease import RenewMessageLeases
 from dispatch.one_client import KeepOneClient
 from settings import Settings
 
 REVIEW_TASK = "referee.review"
-#: Queue of everything that needs no local model: API reviewers, merging, judging.
+#: Queue of API reviewers and of merging by an API; cpu workers also serve the queues of kinds of
+#: jobs that have one (`dispatch.kinds`).
 CPU_QUEUE = "cpu"
-#: Modules whose tasks workers also carry out. By name: workers do not depend on them.
-_OTHERS_TASKS = ("judge.tasks",)
 
 #: Seconds without an answer after which a socket to the broker counts as dead.
 _HEALTH_CHECK_SECONDS = 10
@@ -30,16 +26,9 @@ _HEALTH_CHECK_SECONDS = 10
 _ANSWER_SECONDS: float = 5
 
 
-class _Loader(AppLoader):  # type: ignore[misc]  # celery has no types
-    """Celery's own imports what `imports` names from the working directory first."""
-
-    def import_from_cwd(self, module: str, imp: Any = None, package: str | None = None) -> Any:
-        return self.import_module(module, package=package)
-
-
 def make_app(broker_url: str, settings: Settings) -> Celery:
     """Build the application for one broker."""
-    app = Celery("referee", broker=broker_url, loader=_Loader, set_as_current=False)
+    app = Celery("referee", broker=broker_url, set_as_current=False)
     app.conf.update(
         task_acks_late=True,
         task_ignore_result=True,
@@ -48,7 +37,6 @@ def make_app(broker_url: str, settings: Settings) -> Celery:
         task_serializer="json",
         accept_content=["json"],
         task_default_queue=CPU_QUEUE,
-        imports=_OTHERS_TASKS,
         worker_prefetch_multiplier=1,
         worker_pool="threads",
         worker_send_task_events=False,

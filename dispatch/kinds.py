@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from db.claims import Claim
 from db.completion import Cost
+from db.schema import JUDGE_QUEUE
 from db.session import Database
 from models.text.generation import Generation, GenerationRequest
 from models.text.reviewer import Endpoint, ReviewerConfig
@@ -32,6 +33,7 @@ class Kind:
 KINDS: dict[str, Kind] = {
     "review": Kind("worker.handlers.review:ReviewHandler"),
     "merge": Kind("worker.handlers.merge:MergeHandler"),
+    "judge": Kind("judge.handler:JudgeHandler", queue=JUDGE_QUEUE),
 }
 
 

@@ -62,10 +62,11 @@ def _served(database: Database, queue: str, stall_seconds: float) -> bool:
 def _nobody(database: Database, queue: str, batch: str) -> str:
     listed = worker_nodes.listing(database)
     drain = any(queue in node.queues and node.state == "draining" for node in listed)
+    command = "referee worker --cpu" if queue.startswith("cpu") else "referee worker"
     remedy = (
         "those there are drain, `referee workers` says why and `referee workers resume` ends it"
         if drain
-        else "start one with `referee up` or `referee worker`"
+        else f"start one with `referee up` or `{command}`"
     )
     return (
         f"No worker serves the queue {queue}: {remedy}. "

@@ -1,15 +1,14 @@
-"""Judge-PK over a stored comparison: what is left to ask, and one question at a time.
+"""Judge-PK over a stored comparison: what is left to ask, and asking it from this process.
 
-Each verdict is committed under its unique key before the next is asked for: a killed run repeats
-none.
+Each verdict is committed under its unique key as soon as it is there: a killed run repeats none.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, replace
 from typing import Any
 
 from db import comparisons, points
@@ -19,8 +18,9 @@ from db.points import ReviewText, StoredPoint
 from db.session import Database
 from dispatch.progress import Progress
 from errors import GiveUp, RetryLater, UserError
+from judge.judges import JudgeConfig
 from judge.model_client import ModelClient, open_model_client
-from judge.pairwise import Order, ReviewPair, judge, method_of
+from judge.pairwise import PROMPT_VERSION, Order, ReviewPair, judge
 from judge.point_extraction import equal_cut
 from models.engines.api import endpoint_allowed
 from models.text.aspects import find_aspect_set
@@ -51,40 +51,53 @@ class JudgeOptions:
         )
 
     @property
+    def config(self) -> JudgeConfig:
+        """The judge as it is stored."""
+        return JudgeConfig(self.endpoint, self.equal, PROMPT_VERSION)
+
+    @property
     def method(self) -> str:
         """The name under which its verdicts are stored."""
-        return method_of(self.model, equal=self.equal)
+        return self.config.method
 
 
 @dataclass(frozen=True)
 class JudgeQuestion:
-    """One question: a paper of a comparison, in one order. Travels as a message."""
+    """One question: a paper of a comparison, in one order."""
 
     comparison_id: int
     paper_id: int
     shown_first: Order
     repetition: int
-    options: JudgeOptions
 
-    def to_json(self) -> dict[str, Any]:
-        """As JSON types; `question_from_json` is the inverse."""
-        return asdict(self)
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a job stores of it, beside its paper."""
+        return {
+            "comparison": self.comparison_id,
+            "shown_first": self.shown_first,
+            "repetition": self.repetition,
+        }
 
-
-def question_from_json(document: dict[str, Any]) -> JudgeQuestion:
-    """Read a message. ValueError when it is none."""
-    try:
-        options = JudgeOptions(**document["options"])
-        return JudgeQuestion(**{**document, "options": options})
-    except (KeyError, TypeError) as error:
-        names = ", ".join(part.name for part in fields(JudgeQuestion))
-        raise ValueError(f"a question has {names}") from error
+    @classmethod
+    def of_job(cls, paper_id: int, about: Mapping[str, Any]) -> JudgeQuestion:
+        """Read what `about` wrote."""
+        return cls(about["comparison"], paper_id, about["shown_first"], about["repetition"])
 
 
 def check_may_send(options: JudgeOptions, settings: Settings) -> None:
     """Refuse a judge that reviews may not be sent to. UserError."""
     allowed = options.allow_external or settings.allow_external
     endpoint_allowed(options.url, allowed, settings.allowed_hosts)
+
+
+def allowed_without_asking(options: JudgeOptions, settings: Settings) -> bool:
+    """Whether reviews may be sent to the judge without the command's `--allow-external`."""
+    try:
+        check_may_send(replace(options, allow_external=False), settings)
+    except UserError:
+        return False
+    return True
 
 
 def pending(
@@ -94,7 +107,7 @@ def pending(
     done = judged_orders(database, comparison.id, options.method)
     orders: tuple[Order, Order] = ("a", "b")
     return [
-        JudgeQuestion(comparison.id, paper.paper_id, order, repetition, options)
+        JudgeQuestion(comparison.id, paper.paper_id, order, repetition)
         for paper, _ in comparisons.papers_of(database, comparison.id)
         if paper.excluded is None
         for repetition in ((0, 1) if repeat and _is_repeated(paper) else (0,))
@@ -124,13 +137,13 @@ class Judge:
         """Ask and store. Raises RetryLater or GiveUp when the judge cannot be asked."""
         comparison = comparisons.find_comparison(self._database, ask.comparison_id)
         review_pair = read_review_pair(
-            self._database, comparison, ask.paper_id, equal=ask.options.equal
+            self._database, comparison, ask.paper_id, equal=self._options.equal
         )
         verdicts = judge(
             review_pair,
             self._model_client,
             ask.shown_first,
-            equal=ask.options.equal,
+            equal=self._options.equal,
             repetition=ask.repetition,
         )
         store_verdicts(self._database, ask.comparison_id, ask.paper_id, verdicts)
@@ -157,7 +170,10 @@ class Judge:
 def read_review_pair(
     database: Database, comparison: Comparison, paper_id: int, *, equal: bool
 ) -> ReviewPair:
-    """What the judge reads of a paper. UserError when the comparison has no such paper."""
+    """What the judge reads of a paper.
+
+    UserError when the comparison has no such paper, GiveUp when a review was purged.
+    """
     listed = comparisons.papers_of(database, comparison.id, paper_id)
     if not listed:
         raise UserError(f"Comparison {comparison.id} has no paper {paper_id}.")
@@ -166,6 +182,8 @@ def read_review_pair(
     ids = [paper.a_review, paper.b_review, *paper.reference_reviews]
     found = points.read_points(database, extractor, ids)
     texts = points.read_reviews(database, ids)
+    if not (_has_words(texts[0]) and _has_words(texts[1])):
+        raise GiveUp("A review has no text any more, it was purged.", kind="no_text")
     of_a, of_b = found.get(paper.a_review, ()), found.get(paper.b_review, ())
     n = min(len(of_a), len(of_b))
     if equal:
@@ -175,6 +193,10 @@ def read_review_pair(
     sizes = (n, n) if equal else (len(of_a), len(of_b))
     aspects = () if equal else _shared_aspects(comparison)
     return ReviewPair(paper_id, [_as_written(text) for text in texts[2:]], a, b, *sizes, aspects)
+
+
+def _has_words(review: ReviewText) -> bool:
+    return bool(review.raw.strip()) or any(title or text for _, title, text in review.items)
 
 
 def _listed(chosen: Sequence[StoredPoint]) -> str:

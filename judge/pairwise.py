@@ -6,7 +6,7 @@ read is asked for again and then `invalid`, never a tie.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -39,16 +39,14 @@ class ReviewPair:
     aspects: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Answer:
-    verdict: str
-    aspects: Mapping[str, str]
-    reasoning: str
-
-
 def method_of(model: str, *, equal: bool) -> str:
     """The name of this way of judging: model, prompt, and whether lengths are made equal."""
-    return f"judge{'_equal' * equal}:{model}:{version_of(_INSTRUCTION, _schema(()))}"
+    return method_name(model, equal=equal, prompt=PROMPT_VERSION)
+
+
+def method_name(model: str, *, equal: bool, prompt: str) -> str:
+    """The name of a way of judging whose prompt has this hash."""
+    return f"judge{'_equal' * equal}:{model}:{prompt}"
 
 
 def judge(
@@ -63,34 +61,66 @@ def judge(
 
     One `invalid` verdict when the answers cannot be read. Raises what the engine raises.
     """
-    blank = NewVerdict(
-        method=method_of(model_client.model, equal=equal),
-        aspect=None,
-        outcome="invalid",
-        shown_first=order,
-        repetition=repetition,
-    )
-    whole = replace(blank, a_items=review_pair.a_items, b_items=review_pair.b_items)
+    method = method_of(model_client.model, equal=equal)
     try:
-        answer = model_client.ask(
-            _question(review_pair, order),
-            lambda value: _read(value, review_pair.aspects),
-            # Another seed, so that asking again can come out differently.
-            seed=1000 * repetition,
+        return model_client.ask(
+            question_of(review_pair, order),
+            lambda value: verdicts_of(
+                review_pair, value, order, method=method, repetition=repetition
+            ),
+            seed=request_seed(repetition),
         )
     except Unreadable as error:
-        return [replace(whole, rationale=str(error))]
-    outcome = _outcome(answer.verdict, order)
+        invalid = invalid_verdict(
+            review_pair, order, method=method, repetition=repetition, reason=str(error)
+        )
+        return [invalid]
+
+
+def request_seed(repetition: int) -> int:
+    """Seed of a question's first request: another one lets asking again come out differently."""
+    return 1000 * repetition
+
+
+def verdicts_of(
+    review_pair: ReviewPair, value: Any, order: Order, *, method: str, repetition: int
+) -> list[NewVerdict]:
+    """Read an answer, the whole-review verdict first. ValueError when it does not fit."""
+    whole = choice(field(value, "verdict"), _SLOTS)
+    by_aspect = field(value, "aspects") if review_pair.aspects else {}
+    aspects = {name: choice(field(by_aspect, name), _SLOTS) for name in review_pair.aspects}
+    blank = NewVerdict(method, None, _outcome(whole, order), order, repetition)
     return [
-        replace(whole, outcome=outcome, rationale=answer.reasoning),
+        replace(
+            blank,
+            a_items=review_pair.a_items,
+            b_items=review_pair.b_items,
+            rationale=str(value.get("reasoning", "")),
+        ),
         *(
             replace(blank, aspect=aspect, outcome=_outcome(slot, order))
-            for aspect, slot in answer.aspects.items()
+            for aspect, slot in aspects.items()
         ),
     ]
 
 
-def _question(review_pair: ReviewPair, order: Order) -> Question:
+def invalid_verdict(
+    review_pair: ReviewPair, order: Order, *, method: str, repetition: int, reason: str
+) -> NewVerdict:
+    """What is stored of a question whose answers could not be read."""
+    return NewVerdict(
+        method=method,
+        aspect=None,
+        outcome="invalid",
+        shown_first=order,
+        repetition=repetition,
+        a_items=review_pair.a_items,
+        b_items=review_pair.b_items,
+        rationale=reason,
+    )
+
+
+def question_of(review_pair: ReviewPair, order: Order) -> Question:
     first, second = (
         (review_pair.a, review_pair.b) if order == "a" else (review_pair.b, review_pair.a)
     )
@@ -123,17 +153,12 @@ def _schema(aspects: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _read(value: Any, aspects: Sequence[str]) -> _Answer:
-    by_aspect = field(value, "aspects") if aspects else {}
-    return _Answer(
-        verdict=choice(field(value, "verdict"), _SLOTS),
-        aspects={aspect: choice(field(by_aspect, aspect), _SLOTS) for aspect in aspects},
-        reasoning=str(value.get("reasoning", "")),
-    )
-
-
 def _outcome(slot: str, order: Order) -> str:
     """From the slot that won to the outcome for reviewer a."""
     if slot == "Tie":
         return "tie"
     return "win" if (slot == "A") == (order == "a") else "lose"
+
+
+#: Hash of the prompt, stored with each verdict as part of its method's name.
+PROMPT_VERSION = version_of(_INSTRUCTION, _schema(()))

@@ -1,33 +1,45 @@
-"""Questions to a judge by way of the queue, or here when no cpu worker takes them.
+"""Judging through the queue: a job for each question, or asked here when no worker takes them.
 
-The message is only a way to have work done elsewhere: the database says what is left, and what has
-no verdict after a while is sent again.
+The jobs of one comparison and one judge are a batch. Run again, the command finds its batch, adds
+what is missing and waits; verdicts are stored by the workers.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from celery import Celery
-from kombu.exceptions import OperationalError
-
-from db import worker_nodes
+from db import (
+    batch_control,
+    batch_papers,
+    batch_progress,
+    batch_records,
+    comparisons,
+    worker_nodes,
+)
+from db.batch_progress import FailedJob
+from db.batch_records import BatchOptions
 from db.comparisons import Comparison
+from db.enqueue import NewJob
+from db.reviewers import ReviewerVersion
+from db.schema import JUDGE_QUEUE
 from db.session import Database
 from dispatch import broker
-from dispatch.app import CPU_QUEUE, make_app
 from dispatch.progress import Progress
-from judge.judging import Judge, JudgeOptions, JudgeQuestion, check_may_send, pending
-from judge.tasks import JUDGE_TASK
+from dispatch.submission import doorbell_for
+from dispatch.waiting import wait_for_batch
+from judge.judges import register_judge
+from judge.judging import (
+    Judge,
+    JudgeOptions,
+    JudgeQuestion,
+    allowed_without_asking,
+    check_may_send,
+    pending,
+)
 from settings import Settings
 
-#: How often the database is looked at, in seconds.
-_POLL_SECONDS = 0.5
-#: Times that a question is sent before it is given up.
-_ROUNDS = 3
-#: Seconds without a verdict after which what is left is sent again, beyond one answer's time-out.
-_STALL_SECONDS = 30.0
+#: Digits of a paper's hash by which its jobs are named.
+_HASH_DIGITS = 16
 
 
 def judge_all(
@@ -39,69 +51,98 @@ def judge_all(
 ) -> list[str]:
     """Have every question answered; a sentence for each that could not be.
 
-    Raises UserError when reviews may not be sent to the judge's endpoint.
+    Raises UserError when reviews may not be sent to the judge's endpoint, or when the batch of
+    questions was cancelled; MissingPart when its jobs wait and no worker takes them.
     """
     check_may_send(options, settings)
     questions = pending(database, comparison, options)
     if not questions:
         return []
-    app = _app_with_worker(database, settings)
-    if app is None:
-        judge = Judge(database, settings, options)
-        try:
-            return judge.answer_all(questions, progress)
-        finally:
-            judge.close()
-    return _by_queue(app, lambda: pending(database, comparison, options), len(questions), progress)
+    version = register_judge(database, options.config)
+    name = batch_name(comparison, version)
+    # Questions that are queued are the workers', even if none is there at the moment.
+    if batch_progress.n_live(database, name) or _is_served(database, settings):
+        queue_questions(database, settings, comparison, version, options, questions)
+        wait_for_batch(
+            database,
+            name,
+            queue=version.queue,
+            progress=progress,
+            stall_seconds=settings.lease_seconds,
+        )
+        left = pending(database, comparison, options)
+        return _problems(left, batch_progress.failures(database, name))
+    judge = Judge(database, settings, options)
+    try:
+        return judge.answer_all(questions, progress)
+    finally:
+        judge.close()
 
 
-def _app_with_worker(database: Database, settings: Settings) -> Celery | None:
-    """The application, if a broker answers and a cpu worker lives that takes questions."""
-    found = broker.find(settings)
-    listens = any(
-        node.queue == CPU_QUEUE and node.state == "active" and node.age_s < settings.lease_seconds
+def batch_name(comparison: Comparison, judge: ReviewerVersion) -> str:
+    """The batch of a comparison's questions to one judge."""
+    return f"judge-{comparison.id}-r{judge.id}"
+
+
+def _is_served(database: Database, settings: Settings) -> bool:
+    """Whether a broker answers and a worker lives that takes questions."""
+    serves = any(
+        JUDGE_QUEUE in node.queues
+        and node.state == "active"
+        and node.age_s < settings.lease_seconds
         for node in worker_nodes.listing(database)
     )
-    if found is None or not listens or not found.answers():
-        return None
-    return make_app(found.url, settings)
+    found = broker.find(settings) if serves else None
+    return found is not None and found.answers()
 
 
-def _by_queue(
-    app: Celery, left: Callable[[], Sequence[JudgeQuestion]], total: int, progress: Progress
-) -> list[str]:
-    questions = left()
-    for _ in range(_ROUNDS):
-        if not send(app, questions):
-            return ["the broker does not answer; run the command again"]
-        questions = _wait(left, total, progress, questions[0].options.timeout_s + _STALL_SECONDS)
-        if not questions:
-            return []
-    return [f"paper {ask.paper_id}: no verdict; the workers' logs say why" for ask in questions]
+def queue_questions(
+    database: Database,
+    settings: Settings,
+    comparison: Comparison,
+    version: ReviewerVersion,
+    options: JudgeOptions,
+    questions: Sequence[JudgeQuestion],
+) -> str:
+    """Queue what is not queued yet and what failed before; give the batch's name."""
+    name = batch_name(comparison, version)
+    # As needed: the batch can then be resumed without the option where none is needed.
+    allow_external = options.allow_external and not allowed_without_asking(options, settings)
+    batch = batch_records.open_batch(
+        database, name, version, BatchOptions(allow_external=allow_external)
+    )
+    announce = doorbell_for(settings, batch)
+    papers = comparisons.papers_of(database, comparison.id)
+    hashes = {paper.paper_id: paper.sha256 for paper, _ in papers}
+    jobs = [_job(ask, hashes[ask.paper_id]) for ask in questions]
+    for start in range(0, len(jobs), batch_papers.MAX_PAPERS):
+        chunk = jobs[start : start + batch_papers.MAX_PAPERS]
+        announce(batch_papers.add_jobs(database, batch, chunk))
+    announce(batch_control.retry(database, name))
+    batch_records.finish_submit(database, batch)
+    return name
 
 
-def _wait(
-    left: Callable[[], Sequence[JudgeQuestion]], total: int, progress: Progress, idle_seconds: float
-) -> Sequence[JudgeQuestion]:
-    """Wait until nothing is left, or nothing has come for `idle_seconds` seconds."""
-    questions, since = left(), time.monotonic()
-    while questions and time.monotonic() - since < idle_seconds:
-        time.sleep(_POLL_SECONDS)
-        before, questions = len(questions), left()
-        progress(total - len(questions), total)
-        if len(questions) < before:
-            since = time.monotonic()
-    return questions
+def _sample(ask: JudgeQuestion) -> int:
+    """Both orders and repetitions of a paper are samples of it."""
+    return 2 * ask.repetition + (ask.shown_first == "b")
 
 
-def send(app: Celery, questions: Sequence[JudgeQuestion]) -> bool:
-    """Put questions on the cpu queue; False when the broker cannot be reached."""
-    try:
-        with app.producer_pool.acquire(block=True, timeout=10) as producer:
-            for ask in questions:
-                app.send_task(
-                    JUDGE_TASK, kwargs={"ask": ask.to_json()}, queue=CPU_QUEUE, producer=producer
-                )
-    except (OperationalError, OSError):
-        return False
-    return True
+def _job(ask: JudgeQuestion, paper_sha256: str) -> NewJob:
+    return NewJob(
+        custom_id=paper_sha256[:_HASH_DIGITS],
+        sample=_sample(ask),
+        source=f"comparison {ask.comparison_id}",
+        paper_id=ask.paper_id,
+        kind="judge",
+        about=ask.about,
+    )
+
+
+def _problems(left: Sequence[JudgeQuestion], failed: Sequence[FailedJob]) -> list[str]:
+    reasons = {(job.paper_id, job.sample): job.error for job in failed}
+    missing = "its job was cancelled or has expired; `referee retry` queues it again"
+    return [
+        f"paper {ask.paper_id}: {reasons.get((ask.paper_id, _sample(ask)), missing)}"
+        for ask in left
+    ]

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import null, update
 
 from db import completion, worker_nodes
-from db.schema import WorkerNodeRow
+from db.schema import JUDGE_QUEUE, WorkerNodeRow
 from db.session import Database
 from dispatch.app import CPU_QUEUE
 from dispatch.broker import Broker
@@ -99,7 +99,11 @@ def test_a_judge_answers_here_while_the_cpu_worker_drains(
     settings = Settings(home=tmp_path)
     monkeypatch.setattr(question_queue.broker, "find", lambda _: Broker("redis://127.0.0.1:1/0"))
     monkeypatch.setattr(Broker, "answers", lambda _: True)
+    # A worker that serves cpu alone is of a version that does not know questions
     register_worker(database, CPU_QUEUE)
-    assert question_queue._app_with_worker(database, settings) is not None
+    assert not question_queue._is_served(database, settings)
+    worker_nodes.unregister_worker(database, "w1")
+    register_worker(database, JUDGE_QUEUE)
+    assert question_queue._is_served(database, settings)
     worker_nodes.drain_with_complaint(database, "w1", "five papers in a row had no answer")
-    assert question_queue._app_with_worker(database, settings) is None
+    assert not question_queue._is_served(database, settings)
