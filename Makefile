@@ -52,9 +52,10 @@ fix: setup
 	$(BIN)/ruff check --fix $(FILES)
 	$(BIN)/ruff format $(FILES)
 
-## make siege        fault injection into workers, broker and database during 1,000 papers; three seeds per database
+## make siege        fault injection while 1,000 papers, then a judge's questions run; three seeds per database
 siege: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.siege --seeds 1,2,3 --json benchmarks/results/siege.json
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.siege --seeds 1,2,3 --work judge --json benchmarks/results/siege_judge.json
 
 ## make siege-short  the same with one seed and 300 papers on SQLite, as in CI
 siege-short: setup

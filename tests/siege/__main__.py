@@ -12,7 +12,8 @@ import shutil
 import sys
 import tempfile
 import time
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from sqlalchemy import func, select
 
 from db.schema import BatchRow, Job, ReviewerRow, ReviewRow
 from db.session import DatabaseUnavailable
-from tests.siege import books, plan
+from settings import Settings
+from tests.siege import books, judging, plan
 from tests.siege.cluster import Cluster, prepare
 
 BATCH = "siege"
@@ -33,11 +35,11 @@ _OVER = ("completed", "expired", "cancelled", "failed")
 
 
 def run_siege(seed: int, size: plan.Size, dialect: str, folder: Path) -> dict[str, Any]:
-    """Hold one siege; returns its document."""
+    """Hold one siege of reviews; returns its document."""
     started = time.monotonic()
     scripted = plan.scripts(seed, size)
     papers = plan.write(scripted, folder / "papers")
-    with prepare(folder, dialect, seed) as cluster:
+    with prepare(folder, dialect, seed, ("worker", "--reviewer", "demo-7")) as cluster:
         cluster.fleet.start()
         done = cluster.site.run("submit", str(papers), "--batch", BATCH, "--reviewer", "demo-7")
         assert done.code == 0, done
@@ -45,11 +47,50 @@ def run_siege(seed: int, size: plan.Size, dialect: str, folder: Path) -> dict[st
         errors = [*cluster.wait(), *_open_batch(cluster), *_unexpected_exits(cluster, size)]
         errors += _other_versions(cluster)
         seconds = time.monotonic() - started
-        balance = books.balance(_read(cluster, scripted))
-        codes = cluster.fleet.stop(60)
-    errors += [f"a worker ended with {code} when told to stop" for code in codes if code]
+        balance = books.check_invariants(_read(cluster, scripted))
+        errors += _stop(cluster)
+    return _document("review", seed, size, dialect, seconds, balance, errors, faults, cluster)
+
+
+def run_judge_siege(seed: int, size: plan.Size, dialect: str, folder: Path) -> dict[str, Any]:
+    """Hold one siege of a judge's questions; returns its document."""
+    started = time.monotonic()
+    with (
+        judging.slow_judge(seed) as (judge, server),
+        prepare(folder, dialect, seed, ("worker", "--cpu")) as cluster,
+    ):
+        settings = Settings(home=cluster.site.home, broker_url=cluster.broker.url)
+        cluster.batch, n_jobs = judging.submit(cluster.database, settings, server.url, size)
+        cluster.fleet.start()
+        # Strikes are due when so many jobs have ended.
+        faults = _inject_faults(cluster, plan.faults(seed, replace(size, papers=n_jobs)))
+        errors = [*cluster.wait(), *_open_batch(cluster), *_unexpected_exits(cluster, size)]
+        seconds = time.monotonic() - started
+        record = judging.read_record(cluster.database, n_jobs, judge.asked, cluster.interrupted)
+        balance = judging.check_verdicts(record)
+        errors += _stop(cluster)
+    return _document("judge", seed, size, dialect, seconds, balance, errors, faults, cluster)
+
+
+def _stop(cluster: Cluster) -> list[str]:
+    codes = cluster.fleet.stop(60)
+    return [f"a worker ended with {code} when told to stop" for code in codes if code]
+
+
+def _document(
+    work: str,
+    seed: int,
+    size: plan.Size,
+    dialect: str,
+    seconds: float,
+    balance: books.InvariantReport,
+    errors: list[str],
+    faults: list[dict[str, Any]],
+    cluster: Cluster,
+) -> dict[str, Any]:
     violations = [*balance.violations, *errors]
     return {
+        "work": work,
         "seed": seed,
         "database": dialect,
         "kept": not violations,
@@ -84,8 +125,8 @@ def _inject_faults(cluster: Cluster, faults: list[plan.Fault]) -> list[dict[str,
     return told
 
 
-def _say(inject: dict[str, Any]) -> None:
-    print("{at:7.1f} s  {ended:5} ended  {kind:9} {what}".format(**inject), file=sys.stderr)
+def _say(fault: dict[str, Any]) -> None:
+    print("{at:7.1f} s  {ended:5} ended  {kind:9} {what}".format(**fault), file=sys.stderr)
 
 
 def _progress(cluster: Cluster) -> tuple[int, bool]:
@@ -142,15 +183,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.siege", description=__doc__)
     parser.add_argument("--seeds", default="1", metavar="1,2,3")
     parser.add_argument("--databases", default="sqlite,postgresql")
-    parser.add_argument("--short", action="store_true", help="300 papers instead of 1,000")
+    parser.add_argument("--work", choices=["review", "judge"], default="review")
+    parser.add_argument(
+        "--short",
+        action="store_true",
+        help="300 papers instead of 1,000, or a judge's 40 instead of 150",
+    )
     parser.add_argument("--json", type=Path, help="write the documents here")
     parser.add_argument("--keep", action="store_true", help="keep logs and data of each siege")
     asked = parser.parse_args()
-    size = plan.SHORT if asked.short else plan.FULL
+    sizes = judging if asked.work == "judge" else plan
+    size = sizes.SHORT if asked.short else sizes.FULL
+    hold = run_judge_siege if asked.work == "judge" else run_siege
     sieges = []
     for dialect in asked.databases.split(","):
         for seed in map(int, asked.seeds.split(",")):
-            sieges.append(_one(seed, size, dialect, keep=asked.keep))
+            sieges.append(_one(hold, seed, size, dialect, keep=asked.keep))
             _summary(sieges[-1])
     document = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "sieges": sieges}
     if asked.json:
@@ -159,10 +207,17 @@ def main() -> int:
     return 0 if all(siege["kept"] for siege in sieges) else 1
 
 
-def _one(seed: int, size: plan.Size, dialect: str, *, keep: bool) -> dict[str, Any]:
+def _one(
+    hold: Callable[[int, plan.Size, str, Path], dict[str, Any]],
+    seed: int,
+    size: plan.Size,
+    dialect: str,
+    *,
+    keep: bool,
+) -> dict[str, Any]:
     print(f"siege: seed {seed}, {dialect}, {size.papers} papers", file=sys.stderr)
     folder = Path(tempfile.mkdtemp(prefix=f"referee-siege-{dialect}-{seed}-"))
-    document = run_siege(seed, size, dialect, folder)
+    document = hold(seed, size, dialect, folder)
     if keep or not document["kept"]:
         print(f"logs and data are in {folder}", file=sys.stderr)
     else:
@@ -172,6 +227,7 @@ def _one(seed: int, size: plan.Size, dialect: str, *, keep: bool) -> dict[str, A
 
 def _summary(siege: dict[str, Any]) -> None:
     keys: tuple[str, ...] = (
+        "work",
         "seed",
         "database",
         "kept",

@@ -57,6 +57,8 @@ class WorkerFleet:
     hosts: Mapping[str, Mapping[str, str]]
     workers_a_host: int
     logs: Path
+    #: What each of them runs, after `referee`.
+    command: tuple[str, ...] = ("worker", "--reviewer", "demo-7")
     exits: list[WorkerExit] = field(default_factory=list)
     _workers: list[WorkerProcess] = field(default_factory=list)
     _lock: threading.RLock = field(default_factory=threading.RLock)
@@ -128,7 +130,7 @@ class WorkerFleet:
         clean = {k: v for k, v in os.environ.items() if not k.startswith("REFEREE_")}
         with (self.logs / f"worker-{host}.log").open("ab") as log:
             process = subprocess.Popen(
-                python_command("cli", "worker", "--reviewer", "demo-7"),
+                python_command("cli", *self.command),
                 env={**clean, "PYTHONPATH": str(ROOT), **self.hosts[host]},
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,

@@ -98,7 +98,7 @@ def scripts(seed: int, size: Size) -> dict[str, str]:
     names = [f"p{i:05}" for i in range(size.papers)]
     special = rng.sample(names, size.poison + size.deadly)
     deadly = set(special[: size.deadly])
-    scripted = {name: f"SCRIPT: takes {_seconds(rng):.2f}" for name in names}
+    scripted = {name: f"SCRIPT: takes {answer_seconds(rng):.2f}" for name in names}
     for name in special:
         scripted[name] += "\nSCRIPT: die" if name in deadly else "\nSCRIPT: poison"
     return scripted
@@ -118,5 +118,6 @@ def write(scripted: dict[str, str], folder: Path) -> Path:
     return folder
 
 
-def _seconds(rng: random.Random) -> float:
+def answer_seconds(rng: random.Random) -> float:
+    """How long one generation takes."""
     return min(max(rng.lognormvariate(0, 0.5) * MEDIAN_SECONDS, SHORTEST_SECONDS), LONGEST_SECONDS)

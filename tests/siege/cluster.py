@@ -57,6 +57,8 @@ class Cluster:
     fleet: WorkerFleet
     database: Database
     ledger: Path
+    #: The batch that is worked on, whose papers are cancelled.
+    batch: str = "siege"
     interrupted: list[frozenset[Attempt]] = field(default_factory=list)
     _accounted: int = 0
     _running: list[threading.Thread] = field(default_factory=list)
@@ -165,7 +167,7 @@ class Cluster:
         waiting = self._surely(live)
         chosen = self.rng.sample(waiting, min(CANCELLED_AT_ONCE, len(waiting)))
         ids = [word for name in chosen for word in ("--id", name)]
-        self._later(0.0, lambda: self._run("cancel", "siege", *ids))
+        self._later(0.0, lambda: self._run("cancel", self.batch, *ids))
         return f"papers {chosen}"
 
     def _promote(self) -> str:
@@ -231,19 +233,24 @@ class Cluster:
 
 
 @contextmanager
-def prepare(folder: Path, dialect: str, seed: int) -> Iterator[Cluster]:
+def prepare(folder: Path, dialect: str, seed: int, command: tuple[str, ...]) -> Iterator[Cluster]:
     """Servers, proxies and a migrated database; no worker runs yet."""
     loop = Loop()
     broker = Valkey(folder / "broker")
     if dialect == "sqlite":
-        yield from _cluster(folder, seed, loop, broker, None)
+        yield from _cluster(folder, seed, loop, broker, None, command)
         return
     with postgres() as server:
-        yield from _cluster(folder, seed, loop, broker, server)
+        yield from _cluster(folder, seed, loop, broker, server, command)
 
 
 def _cluster(
-    folder: Path, seed: int, loop: Loop, broker: Valkey, server: Postgres | None
+    folder: Path,
+    seed: int,
+    loop: Loop,
+    broker: Valkey,
+    server: Postgres | None,
+    command: tuple[str, ...],
 ) -> Iterator[Cluster]:
     ledger = folder / "ledger"
     direct = {"REFEREE_BROKER_URL": broker.url} | _TIMES | SCRIPTED
@@ -260,7 +267,7 @@ def _cluster(
     database = open_database(
         direct.get("REFEREE_DATABASE_URL", f"sqlite:///{site.home}/referee.db")
     )
-    fleet = WorkerFleet(hosts, WORKERS_A_HOST, folder / "logs")
+    fleet = WorkerFleet(hosts, WORKERS_A_HOST, folder / "logs", command)
     try:
         rng = random.Random(f"{seed} targets")
         yield Cluster(site, rng, broker, server, proxies, fleet, database, ledger)
