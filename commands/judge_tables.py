@@ -31,7 +31,7 @@ def comparison_rows(found: ComparisonFigures, **more: Any) -> list[dict[str, Any
             **head,
             "method": method.method,
             "aspect": aspect,
-            **standing_row(win_rates),
+            **win_rate_columns(win_rates),
             **_item_columns(method, aspect),
             **more,
         }
@@ -41,11 +41,11 @@ def comparison_rows(found: ComparisonFigures, **more: Any) -> list[dict[str, Any
 
 
 def finite(value: float) -> float | None:
-    """The number; None for what is none, as when every paper is invalid: JSON has no NaN."""
+    """The number, or None for NaN and infinity, which JSON does not have."""
     return value if math.isfinite(value) else None
 
 
-def standing_row(win_rates: WinRates) -> dict[str, Any]:
+def win_rate_columns(win_rates: WinRates) -> dict[str, Any]:
     """Counts, score and test as columns."""
     return {
         "n": win_rates.n,
@@ -73,7 +73,7 @@ def _item_columns(method: MethodFigures, aspect: str | None) -> dict[str, Any]:
 
 
 def comparison_sentences(found: ComparisonFigures) -> list[str]:
-    """The outcome in plain lines: who, each method's total, what must be known of it."""
+    """The outcome in lines of text: the sides, each method's total, and remarks."""
     record = found.record
     lines = [
         f"Comparison {record.id}: {record.a.label} against {record.b.label}, reference "
@@ -111,7 +111,7 @@ def method_line(method: MethodFigures) -> str:
 
 
 def checkpoint_rows(found: CheckpointChoice) -> list[dict[str, Any]]:
-    """A row a checkpoint; the one of the least validation loss, the first, has no standing."""
+    """A row for each checkpoint; the first has the lowest validation loss and no comparison."""
     rivals = {id(rival.checkpoint): rival for rival in found.rivals}
     checkpoints = [found.incumbent, *(rival.checkpoint for rival in found.rivals)]
     return [
@@ -121,25 +121,25 @@ def checkpoint_rows(found: CheckpointChoice) -> list[dict[str, Any]]:
             "adapter_sha256": each.adapter_sha256,
             "reviewer": each.version.name,
             "chosen": each is found.best,
-            **_standing(rivals.get(id(each))),
+            **_comparison_columns(rivals.get(id(each))),
         }
         for each in checkpoints
     ]
 
 
-def _standing(rival: CheckpointComparison | None) -> dict[str, Any]:
+def _comparison_columns(rival: CheckpointComparison | None) -> dict[str, Any]:
     if rival is None or rival.figures is None:
         return {"comparison": rival and rival.comparison}
-    told = rival.figures
-    hits = {"hits": told.a_hits, "incumbents_hits": told.b_hits}
-    return {"comparison": rival.comparison, **standing_row(told.total), **hits}
+    figures = rival.figures
+    hits = {"hits": figures.a_hits, "incumbents_hits": figures.b_hits}
+    return {"comparison": rival.comparison, **win_rate_columns(figures.total), **hits}
 
 
 def checkpoint_sentences(found: CheckpointChoice, name: str) -> list[str]:
-    """A line a checkpoint, and how reviewer `name` gets the one that is chosen."""
+    """A line for each checkpoint, and the command that promotes the chosen one for `name`."""
     best = found.best
     return [
-        f"{_named(found.incumbent)}  the least validation loss; the others against it:",
+        f"{_named(found.incumbent)}  the lowest validation loss; the others against it:",
         *(f"{_named(rival.checkpoint)}  {_against(rival)}" for rival in found.rivals),
         f"Chosen: step {best.step}. Use it: referee adapter promote {best.adapter_sha256[:12]} "
         f"--reviewer {name}",
@@ -156,7 +156,7 @@ def _against(rival: CheckpointComparison) -> str:
 
 
 def calibration_rows(found: Calibration) -> list[dict[str, Any]]:
-    """A row a setting, the reference first."""
+    """A row for each setting, after the reference's."""
     best = found.best
     head = {"mode": None, "coefficient": None, "distance": 0.0, "f1_equal": None, "best": False}
     return [
@@ -186,7 +186,7 @@ def _shape(shape: FillStatistics) -> dict[str, Any]:
 
 
 def calibration_table(found: Calibration) -> str:
-    """A Markdown table, a line a setting."""
+    """A Markdown table with a line for each setting."""
     keys = list(found.reference.empty)
     head = ["setting", *keys, "last three", "items", "variance", "distance", "F1 at equal counts"]
     lines = [head, ["---"] * len(head), _table_cells(found.reference, "", "")]
@@ -222,7 +222,7 @@ def calibration_plot(found: Calibration) -> str:
 
 
 def evaluation_line(finding: EvaluationResult, gate: float) -> str:
-    """One rival in one line."""
+    """The result against one reviewer, in one line."""
     if finding.method is None:
         return f"undecided against {finding.rival}: no paper could be matched"
     text = (
@@ -242,7 +242,7 @@ def evaluation_line(finding: EvaluationResult, gate: float) -> str:
 
 
 def evaluation_rows(found: Sequence[EvaluationResult], gate: float) -> list[dict[str, Any]]:
-    """A row a rival, with every method's rows under `methods`."""
+    """A row for each reviewer compared with; every method's rows are under `methods`."""
     return [
         {
             "rival": f.rival,

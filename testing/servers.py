@@ -57,7 +57,7 @@ class Valkey:
 
 @contextmanager
 def frozen(url: str) -> Iterator[None]:
-    """Let a broker stand still: connections and bytes are taken for it, but nobody answers."""
+    """Suspend a broker: the kernel still accepts connections and data, but nothing answers."""
     with redis.Redis.from_url(url) as client:
         process = int(client.info("server")["process_id"])
     os.kill(process, signal.SIGSTOP)
