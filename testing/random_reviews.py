@@ -11,7 +11,7 @@ from models.grammar.logits_processors import ReviewProcessor, SamplingRows
 from models.grammar.token_tables import GrammarTables
 from models.text.aspects import FOUR, SEVEN
 from models.text.generation import GenerationRequest, Suppression
-from tests.generation_requests import chat
+from testing.generation_requests import chat
 
 PROMPT_TOKENS = 5
 BATCH = 10

@@ -19,8 +19,8 @@ from models.kernels.device_support import AttentionChoice, Precision
 from models.text.aspects import FOUR, SEVEN
 from models.text.generation import Engine, GenerationRequest, Suppression
 from models.weights.loading import LoadedModel, load
+from testing.generation_requests import chat
 from testing.small_models import FAMILIES
-from tests.generation_requests import chat
 
 #: Seconds after which a future that has not ended is a failure.
 DEADLINE = 120.0

@@ -15,8 +15,8 @@ from models.grammar.sampling import gumbel
 from models.grammar.token_tables import GrammarTables, advance, initial_state
 from models.text.aspects import FOUR, SEVEN
 from models.text.generation import GenerationRequest, Suppression
+from testing.generation_requests import chat
 from testing.tokenizers import sentencepiece
-from tests.generation_requests import chat
 from tests.unit.generation.decoding import decode
 
 pytestmark = [

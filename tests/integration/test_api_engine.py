@@ -20,7 +20,7 @@ from models.engines.api import ApiEngine, endpoint_allowed
 from models.text.aspects import FOUR
 from models.text.generation import GenerationRequest, Suppression
 from models.text.reviewer import Endpoint
-from tests.generation_requests import chat
+from testing.generation_requests import chat
 
 #: Seconds after which a test that waits has failed.
 DEADLINE_S = 20.0

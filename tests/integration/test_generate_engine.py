@@ -23,8 +23,8 @@ from models.text.generation import GenerationRequest, Suppression
 from models.text.parsing import parse
 from models.text.prompt import build_prompt
 from models.weights.loading import LoadedModel, load
+from testing.generation_requests import chat
 from testing.small_models import FAMILIES, write_tiny_llama
-from tests.generation_requests import chat
 from tests.site import wait_until
 
 #: Seconds after which a future that has not ended is a failure.

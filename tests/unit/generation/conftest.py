@@ -12,8 +12,8 @@ import torch
 from models.grammar.token_tables import GrammarTables
 from models.text.aspects import FOUR, SEVEN
 from models.text.generation import GenerationRequest
+from testing.generation_requests import chat
 from testing.tokenizers import TOKENIZERS
-from tests.generation_requests import chat
 
 
 @pytest.fixture(scope="module", autouse=True)

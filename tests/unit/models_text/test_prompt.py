@@ -19,8 +19,8 @@ from models.text.generation import GenerationRequest, Message, Suppression
 from models.text.prompt import Prompt, build_prompt, count_tokens
 from models.text.reviewer import builtin, load
 from models.text.templates import LLAMA3, TEMPLATES, Template, encode_text
+from testing.generation_requests import chat, with_text
 from testing.tokenizers import llama3, sentencepiece, smollm2
-from tests.generation_requests import chat, with_text
 
 TOKENIZERS = {"llama3": llama3, "chatml": smollm2, "llama2": sentencepiece}
 PAPER = "[TITLE]\nThe paper\n\n[CONTENT]\n" + "the text of the paper. " * 200
