@@ -23,8 +23,7 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.llama_shape import Papers
 from benchmarks.measured import report
 from benchmarks.throughput import Variant, load_model, random_model
-from models.engines.continuous import ContinuousEngine
-from models.engines.options import EngineOptions
+from models.engines.continuous import ContinuousEngine, EngineOptions
 from models.weights.loading import LoadedModel
 
 #: Answers that have ended before the recording begins, and papers that no card does in a second.

@@ -28,8 +28,7 @@ from benchmarks.adapters import write_adapter
 from benchmarks.llama_shape import ANSWER_TOKENS, LLAMA31_8B, TINY, Papers, write_random_llama
 from benchmarks.measured import report, save
 from models.engines.capacity import limit_gpu_memory
-from models.engines.continuous import ContinuousEngine
-from models.engines.options import EngineOptions
+from models.engines.continuous import ContinuousEngine, EngineOptions
 from models.hashes import adapter_sha256
 from models.kernels.device_support import AttentionChoice, choose_attention
 from models.kernels.nf4_linear import Nf4Linear

@@ -112,7 +112,7 @@ def request_of(
 
 
 def open_model_client(endpoint: Endpoint, api_key: str) -> ModelClient:
-    """An asker for an endpoint that papers may be sent to."""
+    """A client for an endpoint that papers may be sent to."""
     return ModelClient(ApiEngine(endpoint, api_key=api_key), endpoint.model)
 
 

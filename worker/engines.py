@@ -114,8 +114,7 @@ def _continuous(
     config: ReviewerConfig, base: BaseModel, settings: Settings, weights: Weights, slots: int | None
 ) -> Engine:
     from models.engines.capacity import limit_gpu_memory, missing_part_on_out_of_memory
-    from models.engines.continuous import ContinuousEngine
-    from models.engines.options import EngineOptions
+    from models.engines.continuous import ContinuousEngine, EngineOptions
     from models.weights.loading import default_device, load
     from models.weights.quantised_cache import WeightsCache
 

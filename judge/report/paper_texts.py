@@ -122,7 +122,7 @@ def _review(view: ReviewView, points: Sequence[StoredPoint], numbered: int) -> D
 
 
 def _split_title(point: StoredPoint, titles: Iterable[tuple[str, str]]) -> tuple[str, str]:
-    """Tell an item's title from its text, where the point is an item's."""
+    """Split a point into title and text, if it is an item."""
     fitting = [t for aspect, t in titles if aspect == point.aspect and point.text.startswith(t)]
     title = max(fitting, key=len, default="")
     return title, point.text[len(title) :].lstrip(" :.\n") if title else point.text

@@ -1,7 +1,7 @@
 """How many requests a device holds at once.
 
 The cache gets what weights and the longest prefill leave. Requests differ in length, so there are
-more slots than longest requests: whoever finds no blocks waits, nobody is ever evicted.
+more slots than longest requests: one that finds no free blocks waits, and none is ever evicted.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from math import ceil
 import torch
 
 from errors import MissingPart
-from models.kernels.paged_cache import CacheShape
+from models.engines.decoder import CausalModel
+from models.kernels.paged_attention import AttentionKernel, PrefillPlan
+from models.kernels.paged_cache import CacheShape, PagedCache
+from models.weights.loading import LoadedModel
 
 #: Requests on a CPU: a step's cost is mostly the weights', and four share it.
 CPU_SLOTS = 4
@@ -55,6 +58,56 @@ class Capacity:
     def longest_blocks(self) -> int:
         """Blocks of the longest request."""
         return ceil(self.max_tokens / self.block_tokens)
+
+
+def measure(
+    loaded: LoadedModel,
+    shape: CacheShape,
+    kernel: AttentionKernel,
+    *,
+    max_tokens: int,
+    slots: int | None,
+    memory_limit: int | None,
+) -> Capacity:
+    """Size the cache for requests of up to `max_tokens` tokens on the model's device.
+
+    `memory_limit` is what PyTorch is held to on a GPU, in bytes. MissingPart when not even one
+    longest request fits.
+    """
+    if loaded.device.type == "cpu":
+        return cpu_capacity(max_tokens, kernel.block_tokens, slots)
+    return gpu_capacity(
+        shape,
+        max_tokens=max_tokens,
+        block_tokens=kernel.block_tokens,
+        prefill_bytes=_prefill_bytes(loaded, shape, kernel, max_tokens),
+        vocabulary=loaded.model.config.vocab_size,
+        slots=slots,
+        memory_limit=memory_limit,
+    )
+
+
+def _prefill_bytes(
+    loaded: LoadedModel, shape: CacheShape, kernel: AttentionKernel, n_tokens: int
+) -> int:
+    """Run the longest prefill once and see what it takes beside the weights and the cache."""
+    device = loaded.device
+    cache = PagedCache(
+        shape,
+        n_blocks=-(-n_tokens // (kernel.block_tokens or n_tokens)),
+        block_tokens=kernel.block_tokens or n_tokens,
+        slots=1,
+        max_tokens=n_tokens,
+    )
+    cache.reserve(0, n_tokens)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    ids = torch.zeros(n_tokens, dtype=torch.long, device=device)
+    non_finite = torch.zeros((), dtype=torch.bool, device=device)
+    plan = PrefillPlan(kernel, cache, 0, cache.slot_mapping(0, n_tokens), non_finite)
+    CausalModel(loaded.model).read(ids, plan)
+    torch.cuda.synchronize(device)
+    return torch.cuda.max_memory_allocated(device) - before
 
 
 def cpu_capacity(max_tokens: int, block_tokens: int | None, slots: int | None) -> Capacity:

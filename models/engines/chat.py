@@ -16,14 +16,14 @@ from models.text.generation import GenerationRequest
 #: Kinds under which refusals by the server are recorded.
 _REFUSALS = {400: "bad_request", 401: "unauthorised", 403: "forbidden", 404: "not_found"}
 
-#: Answers of a server, or of what stands before it, that has no time for anybody.
+#: Statuses of a server, or of a proxy, that takes no requests at the moment.
 _UNAVAILABLE_CODES = (429, 502, 503, 504)
 
 
 class RetryableError(Exception):
-    """One try failed in a way that may pass; `wait_s` is the server's wish.
+    """One attempt failed for a reason that may pass; `wait_s` is how long the server asks to wait.
 
-    `unavailable`: the server takes no request at all now, whatever it asks for.
+    `unavailable`: the server takes no requests at all at the moment.
     """
 
     def __init__(
@@ -64,8 +64,8 @@ def chat_body(request: GenerationRequest, model: str) -> dict[str, Any]:
 def parse_response(response: httpx.Response) -> ChatCompletion:
     """The answer in `response`.
 
-    TryAgain when the server or the way to it failed, RequestRefused when it will not do it ever,
-    RetryLater when it answered with nothing.
+    RetryableError when the server or the connection failed, RequestRefused when the server will
+    never accept the request, RetryLater when the answer is empty.
     """
     if not response.is_success:
         raise _failure(response)

@@ -8,33 +8,76 @@ mixed into a step: a prefill is bound by arithmetic and a step by memory.
 from __future__ import annotations
 
 import gc
+import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
+from traceback import format_exception
 
 import torch
 
-from errors import EngineCrashed, EngineLost, MissingPart, RequestRefused
+from errors import EngineCrashed, EngineLost, MissingPart, RefereeError, RequestRefused
 from models.adapters.adapter_bank import AdapterBank
-from models.engines.admission import admit
-from models.engines.capacity import missing_part_on_out_of_memory
+from models.engines.capacity import measure, missing_part_on_out_of_memory
 from models.engines.decoder import CausalModel, Decoder, StepResult
-from models.engines.failure import StepFailure, describe_error, request_failure
-from models.engines.options import EngineOptions
-from models.engines.request_queue import QueuedRequest, RequestQueue
-from models.engines.sizing import measure
+from models.engines.request_queue import QueuedRequest, RequestQueue, admit, describe_error
 from models.grammar.token_tables import GrammarTables
 from models.kernels.paged_attention import ATTENTION, kernel_for
-from models.kernels.paged_cache import CacheShape, PagedCache
+from models.kernels.paged_cache import CacheKind, CacheShape, PagedCache
 from models.text.aspects import aspect_sets
 from models.text.generation import Generation, GenerationRequest
 from models.weights.loading import LoadedModel
 
 #: Gives the folder of an adapter by its SHA-256, or raises MissingPart.
 FindAdapter = Callable[[str], Path]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How an engine uses its device. None and 0 leave the choice to the engine."""
+
+    #: The longest request that can be admitted, prompt and answer together, in tokens.
+    max_tokens: int | None = None
+    slots: int | None = None
+    #: Bytes of the GPU that PyTorch is held to, see models.engines.capacity.limit_gpu_memory.
+    memory_limit: int | None = None
+    #: CPU threads of torch.
+    threads: int = 0
+    #: Keys and values in eight bits take half the memory and a little of the exactness.
+    kv_cache: CacheKind = "bf16"
+    graphs: bool = True
+    #: Start a step before the last one's result is known.
+    async_steps: bool = True
+
+
+@dataclass(frozen=True)
+class StepFailure:
+    """An error of a step in words: an exception would keep the tensors of its frames alive."""
+
+    reason: str
+    device_lost: bool
+    out_of_memory: bool
+
+    @classmethod
+    def of(cls, error: Exception) -> StepFailure:
+        """Log the error as text, since a log handler may keep an exception, and describe it."""
+        _log.warning("a step failed\n%s", "".join(format_exception(error)))
+        return cls(
+            describe_error(error),
+            device_lost=isinstance(error, torch.AcceleratorError),
+            out_of_memory=isinstance(error, torch.OutOfMemoryError),
+        )
+
+
+def request_failure(work: QueuedRequest, error: Exception) -> RefereeError:
+    """Log an error of one request, and return the failure of its future."""
+    _log.warning("request %s failed\n%s", work.request.id, "".join(format_exception(error)))
+    return EngineLost(f"generation failed: {describe_error(error)}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +90,7 @@ class _RunningRequest:
 
 @dataclass(frozen=True)
 class _StartedStep:
-    """A step that was started, and who sat in the slots then."""
+    """A step that was started, and the requests that were running then."""
 
     result: StepResult
     running: Mapping[int, _RunningRequest]
@@ -56,10 +99,9 @@ class _StartedStep:
 class ContinuousEngine:
     """Implements `models.text.generation.Engine` on one loaded model.
 
-    A failure that is one request's own fails that request alone, with EngineLost. One of a whole
-    step fails all that are in a slot, with EngineCrashed, and the cache is built anew, with fewer
-    slots after an out-of-memory error. Once the device is lost the engine is not `alive` and its
-    process must be replaced.
+    An error in one request fails only that request, with EngineLost. An error in a step fails all
+    running requests, with EngineCrashed, and the cache is rebuilt, with fewer slots after an
+    out-of-memory error. When the device is lost, `alive` is False and the process must be replaced.
     """
 
     def __init__(
@@ -197,7 +239,7 @@ class ContinuousEngine:
         return self.alive
 
     def _run_step(self, pending: _StartedStep | None) -> _StartedStep | None:
-        """Let requests in, start a step, and see to those that the step before has ended."""
+        """Admit requests, start a step, and finish those that ended in the previous step."""
         self._cancel_stopped()
         self._admit_waiting()
         started = self._step() if self._running else None
@@ -215,7 +257,7 @@ class ContinuousEngine:
     def _admit_waiting(self) -> None:
         while len(self._running) < self._capacity.slots:
             work = self._next or self._queue.next_request(wait=False)
-            # Not kept while it is seated: what a failure ends there must not be seated again.
+            # Cleared first: a request that a failure has ended must not be admitted again.
             self._next = None
             if work is None:
                 return
@@ -229,7 +271,7 @@ class ContinuousEngine:
             self._queue.end(work, CancelledError())
             return True
         slot = next(n for n in range(self._capacity.slots) if n not in self._running)
-        # In its seat before the device is asked for anything: a failure ends all who sit.
+        # Registered before any work on the device: a failure ends all registered requests.
         self._running[slot] = _RunningRequest(work, time.monotonic())
         if not self._cache.reserve(slot, work.n_tokens):
             del self._running[slot]
@@ -263,7 +305,7 @@ class ContinuousEngine:
         return _StartedStep(self._decoder.step(1 + max(self._running)), dict(self._running))
 
     def _collect(self, pending: _StartedStep) -> None:
-        """End the requests whose rows ended in a step; those seated since are not meant."""
+        """Finish the requests that ended in a step; slots that were reused since are skipped."""
         live, non_finite = pending.result.read()
         self._progress_at = time.monotonic()
         for slot, running_request in pending.running.items():
@@ -292,7 +334,7 @@ class ContinuousEngine:
         self._queue.end(self._running.pop(slot).work, outcome)
 
     def _recover(self, failure: StepFailure) -> None:
-        """Fail whatever was in a slot and build the slots anew, or give the engine up."""
+        """Fail all running requests and rebuild the slots, or shut the engine down."""
         try:
             if failure.device_lost:
                 self._queue.shut_down(f"the engine is lost: {failure.reason}")
@@ -308,7 +350,7 @@ class ContinuousEngine:
                 )
 
     def _rebuild(self, *, shrink: bool) -> None:
-        # The old tensors go first, or there is no room for the new ones.
+        # Free the old tensors first, or the new ones do not fit.
         del self._decoder, self._cache
         gc.collect()
         if self._loaded.device.type == "cuda":

@@ -33,7 +33,7 @@ from models.text.generation import GenerationRequest
 
 @dataclass(frozen=True)
 class CausalModel:
-    """What prefills and steps ask of transformers' causal language model."""
+    """Forward passes of a transformers causal language model."""
 
     causal: Any
 
@@ -62,7 +62,7 @@ class CausalModel:
 
 
 class StepResult:
-    """What a step says about its rows, on its way to the host."""
+    """State of the rows after a step, copied to the host asynchronously."""
 
     def __init__(self, live: Tensor, non_finite: Tensor) -> None:
         flags = torch.stack([live, non_finite])
@@ -155,7 +155,7 @@ class Decoder:
         self._host_lengths[slot] = length
 
     def clear_slot(self, slot: int) -> None:
-        """Let the slot's row rest, without an adapter."""
+        """Deactivate the slot's row and its adapter."""
         self._bank.select(slot, None)
         set_entry(self._live, slot, False)
         set_entry(self._length, slot, 0)
@@ -186,7 +186,7 @@ class Decoder:
             report(size)
 
     def _replay(self, step: _Step) -> None:
-        """Do a step, from its graph if there are graphs; the first of its kind records it."""
+        """Run a step, from its graph if graphs are used; the first of its kind captures it."""
         with self._bank.for_rows(step.size):
             if self._graphs is None:
                 self._forward(step)
@@ -202,7 +202,7 @@ class Decoder:
                 self._graphs[step].replay()
 
     def _captured(self, step: _Step) -> torch.cuda.CUDAGraph:
-        """Do a step as it is, for libraries that prepare themselves, then record it undone."""
+        """Run a step eagerly, so that libraries initialise, then capture it without running it."""
         self._forward(step)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
@@ -222,7 +222,7 @@ class Decoder:
         self._sample(step, self._model.scores(self._token[:size], position, plan))
 
     def _sample(self, step: _Step, scores: Tensor) -> None:
-        """Choose each row's token and write it down; rows that rest keep what they have."""
+        """Sample each row's token and store it; inactive rows do not change."""
         size = step.size
         live, state = self._live[:size].clone(), self._state[:size]
         rows = self._rows.first(size)

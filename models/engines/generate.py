@@ -23,8 +23,7 @@ from transformers import (
 )
 
 from errors import EngineLost, MissingPart, RequestRefused
-from models.engines.admission import admit
-from models.engines.request_queue import QueuedRequest, RequestQueue
+from models.engines.request_queue import QueuedRequest, RequestQueue, admit, describe_error
 from models.grammar.logits_processors import GrammarTables, build_processors
 from models.text.aspects import aspect_sets
 from models.text.generation import Generation, GenerationRequest
@@ -99,9 +98,9 @@ class GenerateEngine:
             self._queue.end(work, EngineLost(self._recover(error)))
 
     def _recover(self, error: Exception) -> str:
-        """Bring the engine in order again, or give it up; returns the reason as a sentence."""
+        """Recover the engine, or shut it down; return the reason as a sentence."""
         _log.warning("generation failed", exc_info=error)
-        reason = f"generation failed: {type(error).__name__}: {error}".split("\n", 1)[0]
+        reason = f"generation failed: {describe_error(error)}"
         if isinstance(error, torch.AcceleratorError):
             self._queue.shut_down(f"the device is lost: {error}".split("\n", 1)[0])
         elif isinstance(error, torch.OutOfMemoryError):

@@ -1,4 +1,4 @@
-"""Takes requests in for an engine and ends their futures."""
+"""The queue of a local engine: admits requests and completes their futures."""
 
 from __future__ import annotations
 
@@ -8,10 +8,37 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from threading import Condition, Event
+from typing import TYPE_CHECKING
 
 from errors import NeverStarted, RequestRefused
 from models.text.generation import Generation, GenerationRequest
-from models.text.prompt import Prompt
+from models.text.prompt import Prompt, build_prompt
+
+if TYPE_CHECKING:
+    from models.weights.loading import LoadedModel
+
+
+def admit(loaded: LoadedModel, request: GenerationRequest, max_tokens: int) -> Prompt:
+    """Build the request's prompt.
+
+    RequestRefused when it needs another template (kind `template`) or a JSON answer (kind
+    `unsupported`), or when prompt and answer may take more than `max_tokens` (kind `too_long`).
+    """
+    if request.template not in (None, loaded.template.name):
+        raise RequestRefused(
+            f"the request wants template {request.template}, the engine has {loaded.template.name}",
+            kind="template",
+        )
+    if request.json_schema is not None:
+        raise RequestRefused("a local model cannot follow a JSON schema", kind="unsupported")
+    prompt = build_prompt(loaded.tokenizer, request, loaded.template)
+    n_tokens = prompt.n_prompt_tokens + request.max_new_tokens
+    if n_tokens > max_tokens:
+        raise RequestRefused(
+            f"prompt and answer may take {n_tokens} tokens, but the context holds {max_tokens}",
+            kind="too_long",
+        )
+    return prompt
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +59,7 @@ class QueuedRequest:
 
 
 class RequestQueue:
-    """Between the threads that submit and the one that owns the model."""
+    """Requests between the threads that submit them and the one that owns the model."""
 
     def __init__(self, admit: Callable[[GenerationRequest], Prompt]) -> None:
         """`admit` gives a request's prompt, or raises RequestRefused."""
@@ -47,12 +74,12 @@ class RequestQueue:
 
     @property
     def shutdown_reason(self) -> str | None:
-        """Why nothing more can be generated; None while all is well."""
+        """Why nothing more can be generated; None while the engine works."""
         return self._shutdown_reason
 
     @property
     def busy(self) -> bool:
-        """Is any request waiting or in the works?"""
+        """Is any request waiting or running?"""
         return bool(self._unfinished)
 
     def submit(self, request: GenerationRequest) -> Future[Generation]:
@@ -72,7 +99,7 @@ class RequestQueue:
         return work.future
 
     def cancel(self, request_id: str) -> None:
-        """End a request that waits, and mark one that is in the works; unknown ids are ignored."""
+        """End a waiting request, and mark a running one to stop; unknown ids are ignored."""
         with self._changed:
             requests = [work for work in self._unfinished if work.request.id == request_id]
         for work in requests:
@@ -80,7 +107,7 @@ class RequestQueue:
             work.stopped.set()
 
     def next_request(self, *, wait: bool) -> QueuedRequest | None:
-        """Give the request that waits longest; None when none does, or once all is lost."""
+        """The request that has waited longest; None if there is none, or after `shut_down`."""
         while True:
             with self._changed:
                 if wait:
@@ -95,7 +122,7 @@ class RequestQueue:
             self._discard(work)
 
     def end(self, work: QueuedRequest, outcome: Generation | Exception) -> None:
-        """Give a request that was taken its outcome."""
+        """Complete a running request with its outcome."""
         if isinstance(outcome, Generation):
             work.future.set_result(outcome)
         else:
@@ -103,7 +130,7 @@ class RequestQueue:
         self._discard(work)
 
     def shut_down(self, reason: str) -> None:
-        """Take no more requests; those in the works are marked to stop."""
+        """Accept no more requests; running ones are marked to stop."""
         with self._changed:
             self._shutdown_reason = self._shutdown_reason or reason
             for work in self._unfinished:
@@ -127,3 +154,8 @@ def _failed(error: Exception) -> Future[Generation]:
     future: Future[Generation] = Future()
     future.set_exception(error)
     return future
+
+
+def describe_error(error: Exception) -> str:
+    """The type of an error and the first line of its message."""
+    return f"{type(error).__name__}: {error}".split("\n", 1)[0]

@@ -1,9 +1,9 @@
 """Guidance, suppression and sampling as one step on a batch.
 
 Rows of one batch may differ in everything: aspect set, guided or not, suppression, sampling, seed
-and limit. An engine keeps a state [B, 3] of small integers: `initial_state`, then for each step
-`process_scores`
-scores and `advance` by the token taken. All are pure functions of tensors with fixed shapes.
+and limit. An engine keeps a state [B, 3] of small integers: `initial_state`, then in each step
+`process_scores`, and `advance` by the sampled token. All are pure functions of tensors with fixed
+shapes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from errors import RequestRefused
-from models.grammar.node_layout import StartNodes
 from models.grammar.sampling import (
     SEED_MASK,
     add_gumbel_noise,
@@ -31,6 +30,7 @@ from models.grammar.token_tables import (
     NODE,
     POSITION,
     GrammarTables,
+    StartNodes,
     advance,
     allowed_tokens,
     initial_state,
@@ -93,7 +93,7 @@ class SamplingRows:
 
     @classmethod
     def idle(cls, n_rows: int, tables: GrammarTables) -> SamplingRows:
-        """Rows that nobody uses yet: whatever they would write is legal."""
+        """Rows that are not in use; every token is legal in them."""
         start = next(iter(tables.starts.values()))
         columns: dict[str, float] = {
             "node": start.free_node,

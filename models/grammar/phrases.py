@@ -1,4 +1,4 @@
-"""What the grammar spells out itself, in a tokenizer's own tokens."""
+"""The fixed texts of the grammar, headings and empty marker, as tokens of a tokenizer."""
 
 from __future__ import annotations
 

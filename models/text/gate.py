@@ -145,9 +145,9 @@ def _echo(raw: str, source: str, n_words: int) -> str:
 
 
 def _may_copy(words: list[str], folded: str, n_words: int) -> bool:
-    """Whether a run of `n_words` could be a copy; quick, since nearly every review's answer is no.
+    """Whether a run of `n_words` could be a copy; a quick test, since nearly always it is not.
 
-    However such a run lies, it covers a whole block of half its length.
+    Wherever such a run starts, it covers a whole block of half its length.
     """
     size = max(1, n_words // 2)
     blocks = (words[start : start + size] for start in range(0, len(words) - size + 1, size))

@@ -1,4 +1,4 @@
-"""How a model is told to merge a paper's human reviews into one.
+"""The prompt with which a model merges the human reviews of a paper into one.
 
 The prompt is ours. Its text is part of a reviewer's hash, so a change makes a new reviewer version
 and merges of two prompts are never mixed up.
@@ -58,7 +58,7 @@ class HumanReviewText:
 
 
 def merging_input(title: str, reviews: Sequence[HumanReviewText]) -> str:
-    """What stands in the paper's place: the title, for orientation, and the reviews."""
+    """The text that a merger reads in place of a paper: its title and the reviews."""
     blocks = [f"Paper: {title}"]
     for number, review in enumerate(reviews, start=1):
         lines = [f"{name.capitalize()}: {text}" for name, text in review.parts]

@@ -85,7 +85,7 @@ class ReviewerConfig:
 
     @property
     def system_prompt(self) -> str:
-        """What the model is told to do; a merger without a model is known by its method's name."""
+        """The system prompt; for a merger without a model, the name of its method."""
         if self.kind != "merged":
             return self.aspect_set.system_prompt
         has_model = self.base is not None or self.endpoint is not None
@@ -199,7 +199,7 @@ def _with_limits(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _problems(config: ReviewerConfig) -> list[tuple[str, str]]:
-    """What types alone cannot say, as (key, sentence)."""
+    """What types alone cannot express, as (key, sentence)."""
     n_context = config.base.max_context if config.base else None
     n_tokens = config.max_prompt_tokens + config.max_new_tokens
     coefficient = config.suppression.coefficient if config.suppression else 1.0

@@ -19,10 +19,9 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 from errors import EngineLost
 from models.adapters.adapter_bank import AdapterBank
 from models.engines.capacity import limit_gpu_memory
-from models.engines.continuous import ContinuousEngine
+from models.engines.continuous import ContinuousEngine, EngineOptions
 from models.engines.decoder import CausalModel, Decoder
 from models.engines.generate import GenerateEngine
-from models.engines.options import EngineOptions
 from models.grammar.token_tables import GrammarTables
 from models.hashes import adapter_sha256
 from models.kernels.device_support import AttentionChoice, Precision

@@ -16,10 +16,9 @@ import pytest
 import torch
 
 from errors import EngineCrashed, EngineLost, MissingPart, NeverStarted, RequestRefused
-from models.engines.continuous import ContinuousEngine
+from models.engines.continuous import ContinuousEngine, EngineOptions
 from models.engines.decoder import Decoder
 from models.engines.generate import GenerateEngine
-from models.engines.options import EngineOptions
 from models.kernels.paged_cache import CacheKind
 from models.text.aspects import FOUR
 from models.text.generation import GenerationRequest, Suppression
@@ -240,7 +239,7 @@ def test_a_row_without_numbers_fails_alone(
     def spoil(slot: int, request: GenerationRequest, *rest: Any) -> None:
         prefill(slot, request, *rest)
         if request.id == "bad":
-            engine._cache.keys[:, engine._cache.block_of(slot)] = float("nan")
+            engine._cache.keys[:, engine._cache.first_block(slot)] = float("nan")
 
     monkeypatch.setattr(engine._decoder, "prefill", spoil)
     good, bad = engine.submit(GREEDY), engine.submit(replace(GREEDY, id="bad"))

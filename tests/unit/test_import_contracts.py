@@ -29,7 +29,7 @@ VIOLATIONS = [
     ("layers", "dispatch/waiting.py", "import worker.up"),
     ("layers", "judge/matching.py", "import trainer.data.sentences"),
     ("layers", "papers/sections.py", "import models.hashes"),
-    ("models", "models/text/prompt.py", "import models.kernels.precision"),
+    ("models", "models/text/prompt.py", "import models.kernels.device_support"),
     ("trainer", "trainer/data/sentences.py", "import trainer.qlora.schedule"),
     ("cycles", "db/session.py", "import db.claims"),
     ("cli", "commands/output.py", "import cli"),

@@ -1,7 +1,7 @@
 """Merges the reviews of a paper into one by aspect, without a model.
 
 Deterministic: points that say the same are joined, what more reviewers say comes first, both sides
-of a disagreement are kept, and an aspect about which nobody said anything is left empty.
+of a disagreement are kept, and an aspect without points is left empty.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _STOP = frozenset(_STOP_WORDS.split())
 
 @dataclass(frozen=True)
 class PointGroup:
-    """Points of one paper that say the same; `point` speaks for them."""
+    """Points of one paper that say the same; `point` represents them."""
 
     point: ReviewPoint
     reviewers: frozenset[int]
 
     @property
     def rank(self) -> tuple[int, int, int, int, int]:
-        """Order of importance: how many say it, then how surely, then how well it stands alone."""
+        """Order of importance: number of reviewers, strength of stance, then how well it reads."""
         weight = weight_of(self.point.text, self.point.stance)
         known = self.point.subject.topic != "other"
         fits = 12 <= self.point.n_words <= 50
