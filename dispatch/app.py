@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from celery import Celery
 
-from dispatch.message_lease import RenewMessageLeases
-from dispatch.one_client import KeepOneClient
+from dispatch.consumer_steps import KeepOneClient, RenewMessageLeases
 from settings import Settings
 
 REVIEW_TASK = "referee.review"

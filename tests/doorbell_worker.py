@@ -23,6 +23,7 @@ from worker.process import run_celery
 from worker.subscription import Subscription
 
 URL, SLOTS, LEASE, ANSWER = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4])
+QUEUES = ["reviews.test", "reviews.more"]
 application._ANSWER_SECONDS = ANSWER
 app = make_app(URL, Settings(home=Path(), lease_seconds=LEASE))
 
@@ -58,7 +59,5 @@ def follow_subscription(subscription: Subscription) -> None:
 
 
 if __name__ == "__main__":
-    threading.Thread(
-        target=follow_subscription, args=(Subscription(["reviews.test"]),), daemon=True
-    ).start()
-    run_celery(app, "test@here", ["reviews.test"], SLOTS)
+    threading.Thread(target=follow_subscription, args=(Subscription(QUEUES),), daemon=True).start()
+    run_celery(app, "test@here", QUEUES, SLOTS)

@@ -11,7 +11,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from db import claims, reconcile, worker_nodes
 from db.session import Database, DatabaseUnavailable
@@ -19,6 +19,7 @@ from db.worker_nodes import DesiredState
 from settings import Settings
 from worker.database_liveness import DatabaseLiveness
 from worker.engines import EnginePool
+from worker.identity import Identity
 from worker.idle import IdleWatch
 from worker.in_flight import InFlight, StopReason
 from worker.metrics import Metrics
@@ -29,27 +30,6 @@ log = logging.getLogger("referee.keeper")
 
 #: What is asked of a worker that has just signed on.
 ACTIVE = DesiredState("active", None)
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Who this worker process is, as the database keeps it. Empty text: there is none."""
-
-    name: str
-    host: str
-    pid: int
-    gpu: str
-    queues: tuple[str, ...]
-    base: str
-    slots: int
-    reviewer: str
-    code_version: str
-    weights_sha256: str | None = None
-
-    @property
-    def queue(self) -> str:
-        """The first queue, by which the worker is named and compared with others."""
-        return self.queues[0]
 
 
 class Keeper(threading.Thread):

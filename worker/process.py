@@ -11,13 +11,11 @@ import logging
 import os
 import platform
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -28,25 +26,24 @@ from celery.exceptions import Reject
 from db import reconcile, worker_nodes
 from db.session import Database, open_database, require_current
 from dispatch.adapter_cache import AdapterCache
-from dispatch.app import CPU_QUEUE, REVIEW_TASK, make_app
+from dispatch.app import REVIEW_TASK, make_app
 from dispatch.broker import require
 from dispatch.doorbell import Announcer, QueueDoorbell
-from dispatch.kinds import ModelUse, fixed_queues
 from models.text.reviewer import ReviewerConfig
 from settings import Settings
 from worker.database_liveness import DatabaseLiveness
 from worker.engines import EnginePool, Weights, load_local
+from worker.identity import identify_worker, register_worker
 from worker.idle import IdleWatch
 from worker.in_flight import InFlight
 from worker.job_runner import JobRunner
-from worker.keeper import Identity, Keeper
+from worker.keeper import Keeper
 from worker.logs import identify
 from worker.metrics import Metrics
 from worker.self_check import SelfCheck
 from worker.single_host import require_single_host
 from worker.subscription import Subscription
 from worker.watchdog import watch
-from worker.worker_names import register_worker
 
 log = logging.getLogger("referee.worker")
 
@@ -104,7 +101,7 @@ def _consume(
     app: Celery,
 ) -> int:
     slots = min(options.slots or engines.slots, engines.slots)
-    identity = register_worker(database, _identity(options, slots, engines))
+    identity = register_worker(database, identify_worker(options.reviewer, slots, engines))
     identify(identity.name, identity.gpu)
     _recover(database, identity.name, settings.max_attempts)
     metrics, self_check = Metrics(settings, identity.gpu), SelfCheck()
@@ -230,39 +227,6 @@ def _stop_on(event: threading.Event, action: str, level: int) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, name=f"watch for {action}", daemon=True).start()
-
-
-def _identity(options: WorkerOptions, slots: int, engines: EnginePool) -> Identity:
-    config = options.reviewer
-    queues = (config.queue,) if config else (CPU_QUEUE, *fixed_queues())
-    host = socket.gethostname()
-    gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "") if config else ""
-    return Identity(
-        name=f"{queues[0].removeprefix('reviews.')}{f'-gpu{gpu}' if gpu else ''}@{host}",
-        host=host,
-        pid=os.getpid(),
-        gpu=gpu,
-        queues=queues,
-        base=config.base.name if config and config.base else "",
-        slots=slots,
-        reviewer=config.name if config else "",
-        code_version=_code_version(),
-        weights_sha256=_weights_sha256(config, engines),
-    )
-
-
-def _weights_sha256(config: ReviewerConfig | None, engines: EnginePool) -> str | None:
-    if config is None:
-        return None
-    use = ModelUse.of(config.sha256, config)
-    return engines.engine_for(use, False).versions.get("weights_sha256")
-
-
-def _code_version() -> str:
-    try:
-        return version("referee")
-    except PackageNotFoundError:
-        return "source"  # run from its folder, uninstalled
 
 
 def _prepare_libraries() -> None:

@@ -27,10 +27,10 @@ from testing.scripted_engine import ScriptedEngine
 from tests.integration.db.content import paper
 from tests.integration.test_keeper import keeper_of
 from worker.engines import FetchAdapter, LocalEngines
+from worker.identity import Identity
 from worker.idle import IdleWatch
 from worker.in_flight import InFlight
 from worker.job_runner import JOBS_A_DOORBELL, JobRunner
-from worker.keeper import Identity
 from worker.metrics import Metrics
 from worker.self_check import SelfCheck
 

@@ -22,9 +22,10 @@ from tests.integration.db.content import QUEUE, claim_one, paper, submit
 from tests.site import wait_until
 from worker.database_liveness import DatabaseLiveness
 from worker.engines import LocalEngines
+from worker.identity import Identity
 from worker.idle import IdleWatch
 from worker.in_flight import InFlight
-from worker.keeper import Identity, Keeper
+from worker.keeper import Keeper
 from worker.metrics import Metrics
 from worker.self_check import SelfCheck
 from worker.subscription import Subscription

@@ -20,7 +20,7 @@ from errors import MissingPart
 from judge import question_queue
 from settings import Settings
 from tests.integration.db.content import QUEUE, a_review, a_reviewer, claim_one, paper, submit
-from worker.keeper import Identity
+from worker.identity import Identity
 
 PATIENCE = 60.0
 

@@ -1,10 +1,6 @@
-"""A Celery consumer step that keeps the broker from handing out a message that is still being
-worked on.
+"""Steps that Referee adds to Celery's consumer: leases of messages, and one client a channel.
 
-Redis redelivers a message whose visibility timeout ran out even while its task runs (celery#5935).
-This step moves the deadline of every held message forward three times per timeout. It reads
-`state.reserved_requests` and the channel's `unacked_index_key`, which are Celery's internals;
-tests/integration/test_broker.py pins them.
+Both read internals of Celery and kombu; tests/integration/test_broker.py pins them.
 """
 
 from __future__ import annotations
@@ -17,7 +13,12 @@ from celery.worker import state
 
 
 class RenewMessageLeases(bootsteps.StartStopStep):  # type: ignore[misc] # celery has no types
-    """Renews the visibility timeout of all messages this worker holds."""
+    """Renews the visibility timeout of all messages that this worker holds.
+
+    Redis redelivers a message whose visibility timeout ran out even while its task runs
+    (celery#5935). This step moves the deadline of every held message forward three times per
+    timeout.
+    """
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
@@ -48,3 +49,21 @@ def _renew(consumer: Any) -> None:
         with channel.conn_or_acquire() as client:
             # XX: a message that was acknowledged meanwhile must not come back.
             client.zadd(channel.unacked_index_key, dict.fromkeys(held, time.time()), xx=True)
+
+
+class KeepOneClient(bootsteps.StartStopStep):  # type: ignore[misc] # celery has no types
+    """Gives the channel that consumes one client for all commands that do not wait.
+
+    kombu 5.7 makes a redis client, with a table of 150 replies, for each message that it notes or
+    acknowledges, which took a fifteenth of a busy worker's time. The client has no state of its
+    own: the channel's pool holds the connections, and a channel does not outlive its pool.
+    """
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def start(self, consumer: Any) -> None:
+        """Replace what makes clients; a reconnected consumer has a new channel."""
+        channel = consumer.task_consumer.channel
+        make = channel._create_client
+        client = make()
+        channel._create_client = lambda asynchronous=False: make(True) if asynchronous else client
