@@ -12,7 +12,19 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select, text
 
-from db import batch_control, batch_progress, claims, completion, job_events, purging, reconcile
+from db import (
+    batch_control,
+    batch_papers,
+    batch_progress,
+    batch_records,
+    claims,
+    completion,
+    job_events,
+    purging,
+    reconcile,
+)
+from db.completion import Cost
+from db.enqueue import NewJob
 from db.reviews import export, find
 from db.schema_data import JobInput
 from db.session import Database, open_database
@@ -245,3 +257,18 @@ def test_a_deadline_ends_what_waits_and_what_runs(database: Database) -> None:
     # And a retry lets the deadline go
     assert batch_control.retry(database, batch.name) == 2
     assert len([claim(database), claim(database)]) == 2
+
+
+def test_a_job_that_does_not_read_a_papers_text_does_not_keep_it(database: Database) -> None:
+    # Given a reviewed paper about which a judge was asked, too
+    submit(database, "b", paper("a", WORDS))
+    review = claim_one(database)
+    assert completion.commit_review(database, review, a_review())
+    judging = submit(database, "judging")
+    job = NewJob("a", 0, "here", review.paper_id, kind="judge", about={"comparison": 1})
+    opened = batch_records.reopen_batch(database, judging.name)
+    assert batch_papers.add_jobs(database, opened, [job]) == 1
+    assert completion.commit(database, claim_one(database), Cost(), lambda _: None)
+    # Then the paper is purged with its batch
+    done = purging.purge(database, "b")
+    assert (done.papers, done.shared) == (1, 0)
