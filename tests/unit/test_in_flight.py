@@ -21,6 +21,8 @@ DEADLINE = 30.0
 def claim(job_id: int, crashes: int = 0) -> Claim:
     return Claim(
         job_id=job_id,
+        kind="review",
+        about=None,
         attempt=1,
         batch_name="b",
         custom_id=str(job_id),
@@ -29,7 +31,7 @@ def claim(job_id: int, crashes: int = 0) -> Claim:
         paper_id=job_id,
         paper_sha256="s",
         title="t",
-        body="b",
+        text="b",
         reviewer=ReviewerVersion(1, "r", 1, "s", "local", "q", {}),
         allow_external=False,
         waited=0.0,
