@@ -1,4 +1,4 @@
-"""What nobody else will do: leases that ran out, deadlines, batches left open.
+"""Clean-up that no single job's end does: expired leases, deadlines, batches left open.
 
 Every worker runs it now and then, and any number of them may at once.
 """
@@ -29,7 +29,7 @@ def reconcile(
     grace_seconds: float = 0.0,
     may_take_over: Callable[[], bool] = lambda: True,
 ) -> dict[str, int]:
-    """Put right what workers left behind; return {queue: claimable jobs, at most MOST_DUE}.
+    """Put right what workers left behind; return {queue: claimable jobs, at most MAX_DUE}.
 
     Jobs whose lease ran out are queued again, if `may_take_over` says so once the database
     answers: what the caller knew before it waited may be old. Those that were alone in their worker

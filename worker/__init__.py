@@ -1,1 +1,1 @@
-"""Celery app, the review task, leases, launcher, embedded broker."""
+"""Worker processes: running jobs of every kind, leases, engines, the launcher."""
