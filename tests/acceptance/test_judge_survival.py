@@ -151,10 +151,11 @@ def test_a_worker_does_not_end_while_a_question_waits_or_runs(tmp_path: Path) ->
     ):
         site.environment["REFEREE_BROKER_URL"] = served.url
         command = (*COMMAND, "--endpoint", server.url, "--model", "some-judge")
-        worker = site.start("worker", "--cpu", "--exit-when-idle", "20s")
+        worker = site.start("worker", "--cpu")
+        wait_until(lambda: "ready" in site.output("worker"), WAIT_SECONDS)
         judge = site.start(*command)
         wait_until(server.bodies.__len__, WAIT_SECONDS)
-        # Given questions that another worker holds or that wait, and one that may idle briefly
+        # Given questions that a worker holds or that wait, and a worker that may idle briefly
         short = site.start("worker", "--cpu", "--exit-when-idle", "0.1s")
         with site.database() as database:
             names = [batch.name for batch in batch_progress.statuses(database)]
