@@ -18,10 +18,10 @@ from db.schema import JUDGE_QUEUE, Job, JobEvent
 from db.schema_judging import Verdict
 from dispatch.broker import serve
 from settings import Settings
+from testing.small_models import install_embedding_model
 from tests.chat_server import fuller_review_wins, serve_chat
 from tests.integration.judge.rivals import ECHOES, NOISE, POINTS
 from tests.site import FAST, Process, Site, wait_until, write_papers
-from tests.small_models import install_embedding_model
 from worker.api_engines import ApiEngines
 
 N_PAPERS = 10

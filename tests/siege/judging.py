@@ -20,9 +20,10 @@ from db.matches import MatchedPaper, store_matched
 from db.schema import Job, JobEvent
 from db.schema_judging import Verdict
 from db.session import Database
-from judge.comparing import ParsedPoints, extract_points
+from judge.comparing import extract_points
 from judge.judges import register_judge
 from judge.judging import JudgeOptions, JudgeQuestion, pending
+from judge.point_extraction import ParsedPoints
 from judge.question_queue import queue_questions
 from settings import Settings
 from tests.chat_server import ChatServer, fuller_review_wins, serve_chat

@@ -14,8 +14,9 @@ from db.matches import MatchedPaper, store_matched
 from db.reviewers import ReviewerVersion
 from db.reviews import reviews_of
 from db.session import Database
-from judge.comparing import ParsedPoints, extract_points
+from judge.comparing import extract_points
 from judge.judging import read_review_pair
+from judge.point_extraction import ParsedPoints
 from judge.report.comparison_records import read_comparison
 from judge.report.figures import figures
 from judge.report.paper_texts import read_texts
