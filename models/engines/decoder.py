@@ -7,6 +7,7 @@ captured in a CUDA graph and the next one started before the last one is known.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, fields
@@ -205,8 +206,15 @@ class Decoder:
         """Run a step eagerly, so that libraries initialise, then capture it without running it."""
         self._forward(step)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-            self._forward(step)
+        collecting = gc.isenabled()
+        # A capture fails if the garbage collector frees another graph during it.
+        gc.disable()
+        try:
+            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+                self._forward(step)
+        finally:
+            if collecting:
+                gc.enable()
         return graph
 
     def _forward(self, step: _Step) -> None:
