@@ -60,7 +60,7 @@ def test_relative_links_resolve(page: str) -> None:
 def test_paths_in_backticks_exist(page: str) -> None:
     for name in code_spans(page):
         if "/" in name and name.split("/")[0] in FOLDERS and name not in GENERATED:
-            assert any(ROOT.glob(name.rstrip("/"))), name
+            assert any(ROOT.glob(name.rstrip("/").replace("NAME", "*"))), name
 
 
 def test_measurements_that_the_gpu_page_names_exist() -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from commands.review_text import review_text
+from db.comparison_records import read_comparison
 from db.comparisons import Comparison, Side, add_papers, candidates, open_comparison
 from db.completion import NewItem
 from db.imports import FrozenReview, import_reviews
@@ -17,7 +18,6 @@ from db.session import Database
 from judge.comparing import extract_points
 from judge.judging import read_review_pair
 from judge.point_extraction import ParsedPoints
-from judge.report.comparison_records import read_comparison
 from judge.report.figures import figures
 from judge.report.paper_texts import read_texts
 from judge.report.text_formats import markdown

@@ -13,9 +13,9 @@ from models.grammar.token_tables import GrammarTables
 from models.text.aspects import FOUR, SEVEN, AspectSet, load_aspect_set
 from models.text.generation import GenerationRequest, Suppression
 from models.text.parsing import parse
+from testing.random_reviews import generate, random_model
 from testing.tokenizers import TOKENIZERS
 from tests.aspect_sets import FIVE
-from tests.unit.generation.random_reviews import generate, random_model
 
 Make = Callable[..., GenerationRequest]
 

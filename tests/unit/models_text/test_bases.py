@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import pytest
 
 from models.text import bases, reviewer
 from models.text.bases import BaseModel
-from tests.site import ROOT
 from trainer.qlora import recipe as recipes
 
 
@@ -38,11 +36,3 @@ def test_a_base_is_added_by_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_no_shipped_reviewer_describes_its_base() -> None:
     for path in reviewer.builtin().values():
         assert "hub:" not in path.read_text(), path
-
-
-def test_contributing_names_the_files_of_a_base() -> None:
-    text = (ROOT / "CONTRIBUTING.md").read_text()
-    part = text[text.index("A base model of a known architecture") :].split("\n\n")
-    for name in re.findall(r"`([a-z]+/[\w/.]+)`", part[0] + part[1]):
-        place = ROOT / name
-        assert list(place.parent.glob(place.name.replace("NAME", "*"))), name
