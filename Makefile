@@ -59,7 +59,7 @@ siege: setup
 
 ## make siege-short  the same with one seed and 300 papers on SQLite, as in CI
 siege-short: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.siege --seeds $${SEED:-1} --databases $${DATABASE:-sqlite} --short
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.siege --seeds $${SEED:-1} --databases $${DATABASE:-sqlite} --work $${WORK:-review} --short
 
 ## make scale        time of submit, drain, status and export for 1,000 to 100,000 jobs on both databases
 scale: setup

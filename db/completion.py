@@ -152,7 +152,7 @@ def crashed(database: Database, claim: Claim, *, reason: str) -> bool:
 
 
 def fail(database: Database, claim: Claim, *, kind: str, sentence: str) -> bool:
-    """Put the job among the dead letters, with its duplicates. False: the job was lost before."""
+    """Fail the job and its duplicates. Returns False if the worker had lost the job."""
     parameters = {"with_kind": kind, "sentence": sentence}
     return _end_alone(
         database, claim, "failed", _FAIL, parameters, {"kind": kind, "error": sentence}

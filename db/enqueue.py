@@ -1,4 +1,4 @@
-"""Jobs as a submit makes them: originals, duplicates and dead letters."""
+"""Jobs as a submit makes them: originals, duplicates, and failed jobs for unreadable papers."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def supersede(on: Connection, job_ids: Sequence[int]) -> None:
             )
             .returning(ReviewRow.id)
         )
-        # Emptied before its heir takes over: a job that runs cannot be a duplicate of another.
+        # Before a duplicate replaces it: a running job cannot be a duplicate of another.
         job = on.execute(
             update(Job).where(Job.id == job_id).values(**_EMPTIED).returning(Job.id, Job.attempt)
         ).one()

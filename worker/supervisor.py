@@ -24,7 +24,7 @@ LONGEST_BACKOFF_SECONDS = 60.0
 #: the first back-off again. Longer than a start, or a broken card would pass for healthy.
 HEALTHY_SECONDS = 600.0
 #: A child that fails this often without ever being healthy will not heal by itself. Two deadly
-#: papers at the head of a queue need 8 lives of a worker with 96 slots until they are convicted.
+#: papers at the head of a queue need 8 restarts of a worker with 96 slots to be identified.
 MAX_FAST_FAILURES = 12
 #: How often children are looked at, in seconds.
 _POLL_SECONDS = 0.2

@@ -85,10 +85,10 @@ def test_an_ended_lease_lets_another_worker_take_over(database: Database) -> Non
     lost = claims.renew(database, worker="w1", held={(zombie.job_id, 1)}, lease_seconds=60)
     assert lost.lost == {(zombie.job_id, 1)}
 
-    assert completion.commit_review(database, duplicate, a_review("heir"))
+    assert completion.commit_review(database, duplicate, a_review("promoted"))
     assert not completion.commit_review(database, duplicate, a_review("again"))
     with database.read() as on:
-        assert on.scalars(text("SELECT raw FROM review")).all() == ["heir"]
+        assert on.scalars(text("SELECT raw FROM review")).all() == ["promoted"]
 
 
 def test_a_live_lease_keeps_others_away(database: Database) -> None:

@@ -132,7 +132,7 @@ def test_what_was_in_no_crash_does_not_join_what_was(database: Database) -> None
     assert claim(database, crash_filter=isolation.crash_filter([suspect.crashes])) is None
     # Two are the limit after one crash, and then none may come.
     assert isolation.crash_filter([1, 1]) is None
-    # A full worker leaves suspects to emptier ones, and takes others.
+    # A full worker leaves papers that were in a crash to emptier ones, and takes others.
     completion.release(database, suspect, reason="x", keep_attempt=True)
     assert claim_one(database, crash_filter=isolation.crash_filter([0, 0])).custom_id == "b"
     assert claim_one(database, crash_filter=isolation.crash_filter([0])).custom_id == "a"

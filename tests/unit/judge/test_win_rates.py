@@ -1,4 +1,4 @@
-"""From ballots to standings."""
+"""From verdicts on papers to win rates."""
 
 from __future__ import annotations
 
