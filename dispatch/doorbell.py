@@ -1,4 +1,4 @@
-"""Rings for workers: sends messages that say "there is work"."""
+"""Sends doorbells: messages that tell workers that there is work."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from redis import RedisError
 
 from dispatch.app import REVIEW_TASK
 
-#: A command fails fast when no broker answers; reconcile rings later: the
-#: database, not the message, says what waits.
+#: A command fails fast when no broker answers; reconcile sends doorbells later, because the
+#: database, not the message, has what waits.
 _CONNECT_RETRIES = 1
 #: Messages that one round trip carries.
 _PIPELINE_SIZE = 500
@@ -81,7 +81,7 @@ class Announcer:
 
 
 class QueueDoorbell:
-    """Rings for one queue, for the slots of a worker."""
+    """Sends doorbells on one queue, for the slots of a worker."""
 
     def __init__(self, app: Celery, queue: str) -> None:
         self._app, self._queue = app, queue

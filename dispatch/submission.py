@@ -46,7 +46,7 @@ class SubmitInput:
 
 @dataclass(frozen=True)
 class SubmitResult:
-    """What a submit did, as a document, with what its user should know besides."""
+    """What a submit did, as a document, with warnings for its user."""
 
     batch: str
     queue: str
@@ -77,9 +77,9 @@ def submit_papers(
     replace: bool = False,
     max_usd: float | None = None,
 ) -> SubmitResult:
-    """Store papers as jobs of a batch, in chunks, and ring for workers after each commit.
+    """Store papers as jobs of a batch, in chunks, and send doorbells after each commit.
 
-    With `max_usd` all are read beforehand, and none is stored when they may cost more.
+    With `max_usd` all papers are read first, and none is stored if they may cost more.
     """
     entries = discover(source.paths, source.manifest, source.stdin)
     version, config = roster.resolve(database, reviewer_name)
@@ -142,7 +142,7 @@ def _chunks(papers: Iterable[Reading], size: int) -> Iterator[Sequence[Reading]]
 
 
 def new_paper(reading: Reading) -> NewPaper:
-    """A reading as the database takes it."""
+    """A reading in the form that the database stores."""
     return NewPaper(
         custom_id=reading.custom_id,
         source=reading.source,
@@ -153,9 +153,10 @@ def new_paper(reading: Reading) -> NewPaper:
 
 
 def doorbell_for(settings: Settings, batch: Batch) -> RingDoorbell:
-    """Give a function that rings for n jobs; False when no broker can be reached now.
+    """Return a function that sends n doorbells; False if no broker can be reached now.
 
-    A broker that once did not answer is left alone: each try waits for it, and reconcile rings.
+    A broker that failed to answer once is not tried again: each try waits for it, and reconcile
+    sends doorbells.
     """
     found = broker.find(settings)
     if found is None or not found.answers():

@@ -1,4 +1,4 @@
-"""Waiting until a batch is done, or until nobody is left who could do it."""
+"""Waiting until a batch is done, or until no worker is left that could finish it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from db.batch_progress import BatchStatus
 from db.session import Database
 from errors import MissingPart
 
-#: How often a waiting command looks, in seconds.
+#: How often a waiting command polls, in seconds.
 _POLL_SECONDS = 0.5
-#: A batch state in which nothing will happen any more.
+#: Final states of a batch.
 FINISHED = frozenset({"completed", "failed", "expired", "cancelled"})
 
 
@@ -50,7 +50,7 @@ def _n_terminal(status: BatchStatus) -> int:
 
 
 def _served(database: Database, queue: str, stall_seconds: float) -> bool:
-    """Whether a worker lives that takes papers, or drains but still has some."""
+    """Whether a worker is alive that takes papers, or drains and still has some."""
     return any(
         queue in node.queues
         and node.age_s < stall_seconds

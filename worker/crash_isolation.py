@@ -1,8 +1,8 @@
-"""How many papers may share an engine with one that was in crashes.
+"""Crash isolation: limit how many jobs share an engine with one that was in a crash.
 
-When an engine breaks down, each of its papers may be the cause, and most are not. So they are tried
-again in a quarter of the company, and again, until the cause is alone (group testing: Dorfman 1943,
-doi:10.1214/aoms/1177731363): with 96 slots in 24s, 6s and one by one.
+When an engine crashes, each of its jobs may be the cause, and most are not. They are retried in
+groups of a quarter of the size, and again, until the cause runs alone (group testing: Dorfman 1943,
+doi:10.1214/aoms/1177731363): with 96 slots in groups of 24, 6 and 1.
 """
 
 from __future__ import annotations
@@ -13,24 +13,25 @@ from itertools import count
 
 from db.claims import ONE_AT_A_TIME, CrashFilter
 
-#: The company shrinks to one part in so many with each crash.
+#: Each crash divides the size of the group by this.
 GROUP_DIVISOR = 4
 
 
 @dataclass(frozen=True)
 class CrashIsolation:
-    """The rule for a worker with so many slots."""
+    """The rule for a worker with a given number of slots."""
 
     slots: int
 
     def limit(self, crashes: int) -> int:
-        """Papers that may be in the engine together with one that was in so many crashes."""
+        """Maximum number of jobs in the engine together with one that was in so many crashes."""
         return max(1, self.slots // int(GROUP_DIVISOR**crashes))
 
     def crash_filter(self, held: Collection[int]) -> CrashFilter | None:
-        """Which papers may come to those held, given by their crashes; None: none at all.
+        """Which jobs may join the held ones, given the crashes of those; None if none may.
 
-        To papers that were in crashes only others that were come, or they would spoil more.
+        Jobs that were in a crash are joined only by others that were, so that no further jobs are
+        affected.
         """
         if not held:
             return CrashFilter(0, ONE_AT_A_TIME.max_crashes, self._alone_from)

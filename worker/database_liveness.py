@@ -30,7 +30,7 @@ def boottime() -> float:
 
 
 class DatabaseLiveness:
-    """Notes each answer of the database; for all threads of a process."""
+    """Records each answer of the database; for all threads of a process."""
 
     def __init__(self, lease_seconds: float) -> None:
         self._lease_seconds = lease_seconds
@@ -39,7 +39,7 @@ class DatabaseLiveness:
         self._trusted_from = self._last + lease_seconds
 
     def record_answer(self) -> bool:
-        """Note that the database answers now; True when it has for as long as a lease."""
+        """Record that the database answers now; True if it has for as long as a lease."""
         with self._lock:
             now = boottime()
             if now - self._last > _LONGEST_SILENCE * self._lease_seconds:

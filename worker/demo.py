@@ -1,4 +1,4 @@
-"""The demo: the example papers through every real part here."""
+"""The demo: the example papers, reviewed with every real part on this machine."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from settings import Settings
 from worker.up import Stack
 
 EXAMPLES = package_folder("examples") / "papers"
-#: The paper that a repeated demo reviews once more.
+#: The paper that a repeated demo reviews again.
 _ONE_EXAMPLE = "N18-3011.pdf"
-#: Longest wait for the demo's worker to show a sign of life, in seconds: it loads a model first.
+#: Maximum wait for the first heartbeat of the demo's worker, which loads a model, in seconds.
 _STALL_SECONDS = 120.0
 
 
@@ -45,13 +45,13 @@ def reviewer(name: str) -> ReviewerConfig:
 
 
 def fetch_model(config: ReviewerConfig, settings: Settings, say: Callable[[str], None]) -> None:
-    """Bring the small model here unless it is here."""
+    """Fetch the small model unless it is on this machine."""
     if config.base is not None and not settings.engine:
         store.fetch(config.base, settings.home, say)
 
 
 def next_batch(database: Database) -> DemoBatch:
-    """All examples the first time; afterwards a fresh sample of one, which takes a minute."""
+    """All examples the first time; then a new sample of one of them, which takes a minute."""
     states = {s.name: s.state for s in batch_progress.statuses(database)}
     if states.get("demo") not in FINISHED:
         return DemoBatch("demo", (str(EXAMPLES),))

@@ -1,6 +1,6 @@
-"""Looks at every part of this installation and says what is broken and how to mend it.
+"""Checks of every part of an installation: what does not work, and how to fix it.
 
-Knows each part's own test; changes nothing.
+The checks change nothing.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MAX_CLOCK_SKEW_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class DoctorCheck:
-    """One part: is it well, what was seen, and what to do when it is not."""
+    """Result of one check: ok or not, what was found, and how to fix it."""
 
     name: str
     ok: bool
@@ -46,7 +46,7 @@ class DoctorCheck:
 
 
 def run_checks(settings: Settings, reviewer_name: str | None = None) -> list[DoctorCheck]:
-    """Run all checks; each is run on its own, so that one broken part hides no other."""
+    """Run all checks, each on its own, so that one failure does not hide another."""
     name = reviewer_name or settings.reviewer
     config = roster.shipped(name) or roster.stored(name, settings)
     return [
@@ -191,7 +191,7 @@ def _model(config: ReviewerConfig | None, settings: Settings) -> DoctorCheck:
 
 
 def _gpu(config: ReviewerConfig | None, settings: Settings) -> DoctorCheck:
-    """A machine without a GPU is fine for a small model; a GPU that torch cannot use never is."""
+    """No GPU is fine for a small model; a GPU that torch cannot use is a failure."""
     gpus = gpu_indices()
     if not gpus and _has_nvidia_card():
         fix = "Install NVIDIA's driver; `nvidia-smi` must list the card."
@@ -237,7 +237,8 @@ def _too_large_for_cpu(config: ReviewerConfig | None, settings: Settings) -> str
     try:
         folder = store.resolve(config.base, settings.home)
     except RefereeError:
-        # Not here; the small ones are those that come as packages. Nobody should fetch it in vain.
+        # Not on this machine. The small ones are those that come as packages; nobody is told
+        # to fetch a model that a CPU cannot use.
         return None if config.base.name in store.PACKAGED else config.base.name
     size_gib = sum(file.stat().st_size for file in folder.glob("*") if file.is_file()) / 2**30
     return config.base.name if size_gib > MAX_CPU_MODEL_GIB else None

@@ -1,4 +1,4 @@
-"""Which engine serves which reviewer in this process."""
+"""Engines of a worker process: which engine serves a job."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FetchAdapter = Callable[[str], Path]
 
 
 class EnginePool(Protocol):
-    """Gives an engine for a reviewer version."""
+    """Provides an engine for the model that a job uses."""
 
     @property
     def slots(self) -> int:
@@ -30,11 +30,11 @@ class EnginePool(Protocol):
 
     @property
     def alive(self) -> bool:
-        """False when the process must be restarted to review anything more."""
+        """False if the process must be restarted to run anything more."""
 
     @property
     def silent_seconds(self) -> float:
-        """How long an engine with work to do has written nothing; 0 when all is well."""
+        """How long an engine with work has made no progress; 0 if there is nothing to report."""
 
     def engine_for(self, use: ModelUse, allow_external: bool) -> Engine:
         """The engine for the model that a job uses."""
@@ -59,12 +59,12 @@ class LocalEngines:
 
     @property
     def alive(self) -> bool:
-        """The engine says so itself; one that cannot die needs not say it."""
+        """False if the process must be restarted to run anything more."""
         return bool(getattr(self._engine, "alive", True))
 
     @property
     def silent_seconds(self) -> float:
-        """The engine says so itself; one that cannot hang needs not say it."""
+        """How long an engine with work has made no progress; 0 if there is nothing to report."""
         return float(getattr(self._engine, "seconds_without_progress", 0.0))
 
     def engine_for(self, use: ModelUse, allow_external: bool) -> Engine:
@@ -80,7 +80,10 @@ class LocalEngines:
         return self._engine
 
     def _have(self, sha256: str) -> None:
-        """Fetch an adapter once, and again if its folder is gone; its hash is not asked a paper."""
+        """Fetch an adapter once, and again if its folder is gone.
+
+        Its hash is not checked for every paper.
+        """
         if sha256 not in self._adapters or not self._adapters[sha256].is_dir():
             self._adapters[sha256] = self._fetch_adapter(sha256)
 

@@ -1,7 +1,6 @@
-"""Whether this worker writes what the reviewer's other reviews were written with.
+"""Checks that a worker has the template and base weights of a reviewer version.
 
-The first worker that serves a reviewer version pins the hashes of its template and base weights;
-every other must have the same.
+The first worker that serves a reviewer version records both hashes; every other must have the same.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ class HashMismatch(RetryLater):
 
 
 class HashCheck:
-    """Asks the database once for each reviewer version that a process serves."""
+    """Reads the hashes once for each reviewer version that a process serves."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -31,7 +30,7 @@ class HashCheck:
     def require(
         self, reviewer: ReviewerVersion, use: ModelUse, versions: Mapping[str, str]
     ) -> None:
-        """Raise HashMismatch unless the reviewer's hashes are this process's own."""
+        """Raise HashMismatch unless the hashes of the reviewer are those of this process."""
         if reviewer.id in self._same or not use.pinned:
             return
         template = TEMPLATES[use.template].sha256 if use.template else None

@@ -1,6 +1,6 @@
-"""A container's health check: has a worker of this host shown a sign of life?
+"""Health check of a container: has a worker on this host sent a heartbeat recently?
 
-Run as `python -P -m worker.health`; exit 0 when one has within a lease, 1 when none has.
+Run as `python -P -m worker.health`; exits with 0 if one has within a lease, else with 1.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from settings import get_settings
 
 
 def healthy() -> bool:
-    """True when a worker on this host signed within the last lease."""
+    """True if a worker on this host has sent a heartbeat within the last lease."""
     settings = get_settings()
     listed = worker_nodes.listing(open_database(settings.database))
     here = [node for node in listed if node.host == socket.gethostname()]

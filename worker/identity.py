@@ -22,7 +22,7 @@ from worker.engines import EnginePool
 
 @dataclass(frozen=True)
 class Identity:
-    """Who this worker process is, as the database keeps it. Empty text: there is none."""
+    """The description of this worker process in the database. Empty text: none."""
 
     name: str
     host: str
@@ -75,7 +75,7 @@ def _code_version() -> str:
 
 
 def register_worker(database: Database, wanted: Identity) -> Identity:
-    """Enter the worker under its name, or the first numbered one that no living process has."""
+    """Register the worker under its name, or the first numbered one that is not in use."""
     kind, _, host = wanted.name.partition("@")
     for number in count(1):
         name = f"{kind}{f'.{number}' if number > 1 else ''}@{host}"
@@ -89,7 +89,7 @@ def register_worker(database: Database, wanted: Identity) -> Identity:
 
 
 def _previous_pid(database: Database, name: str) -> int | None:
-    """Process id of the worker that has this name, or had it when it died."""
+    """Process id of the worker that has this name, or had it when it ended."""
     return next((node.pid for node in worker_nodes.listing(database) if node.name == name), None)
 
 

@@ -1,7 +1,8 @@
-"""The papers that a worker process has in its engine now.
+"""The jobs that a worker process holds.
 
-Task threads put their claim in and wait; the keeper thread asks what is held, and stops papers that
-were cancelled, lost to another worker, or must be given back because the worker stops.
+Task threads add their claim and wait for its result. The keeper thread reads what is held, and
+stops jobs that were cancelled, lost to another worker, or must be requeued because the worker
+stops.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from worker.crash_isolation import CrashIsolation
 
 
 class StopReason(Enum):
-    """Why a paper was taken out of the engine."""
+    """Why a job was stopped."""
 
     CANCELLED = "cancelled"
     LOST = "lost"
@@ -31,21 +32,21 @@ class StopReason(Enum):
 @dataclass
 class _Held:
     claim: Claim
-    #: When it was taken, on the monotonic clock.
+    #: When it was claimed, on the monotonic clock.
     since: float = field(default_factory=time.monotonic)
     engine: Engine | None = None
     request_id: str | None = None
     why: StopReason | None = None
-    #: The engine broke down with it, and it is about to go back to the queue.
+    #: The engine crashed with it, and it is about to be requeued.
     crashed: bool = False
 
 
 @dataclass(frozen=True)
 class ClaimPermit:
-    """Leave for the one thread whose turn it is to take papers."""
+    """Permission for one thread to claim jobs."""
 
     crash_filter: CrashFilter
-    #: Threads that wait for their turn, as far as there are slots for them.
+    #: Waiting threads for which there are slots.
     others: int
 
 
@@ -53,46 +54,46 @@ class ClaimPermit:
 class InFlight:
     """Thread-safe register of claims.
 
-    By attempt, not by job: a job may be held twice, when it was queued again and claimed here
-    before the thread of the attempt before has noticed.
+    Claims are identified by attempt, not by job: a job can be held twice, if it was requeued and
+    claimed here again before the thread of the earlier attempt noticed.
     """
 
     _held: dict[Attempt, _Held] = field(default_factory=dict)
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _draining: bool = False
-    #: The process ends: nothing may be waited for any more.
+    #: The process is ending: do not wait for anything.
     ending: bool = False
     _paused: bool = False
-    #: Held by the one thread that is about to take papers, so that it knows what is held.
+    #: Held by the thread that is claiming, so that it knows what is held.
     _claim_lock: threading.Lock = field(default_factory=threading.Lock)
-    #: Threads that wait for their turn, and held papers that were taken for them meanwhile.
+    #: Number of waiting threads, and held jobs that were claimed for them.
     _waiting: int = 0
     _claimed_for_waiting: deque[Claim] = field(default_factory=deque)
-    #: Papers taken since the start.
+    #: Jobs claimed since the start.
     taken: int = 0
 
     @property
     def closed(self) -> bool:
-        """True when nothing new may be claimed."""
+        """True if nothing new may be claimed."""
         return self._draining or self._paused
 
     @property
     def paused(self) -> bool:
-        """True while nothing new is taken for now."""
+        """True while claiming is paused."""
         return self._paused
 
     def pause(self, paused: bool) -> None:
-        """Take nothing new for now, or take papers again: an operator asked for it."""
+        """Pause or resume claiming, as an operator requested."""
         with self._changed:
             self._paused = paused
             self._changed.notify_all()
 
     @contextmanager
     def permit(self, slots: Callable[[], int]) -> Iterator[ClaimPermit | Claim | None]:
-        """Wait until a paper may be taken, and keep other threads from it while the block runs.
+        """Wait until a job may be claimed, and keep other threads from claiming meanwhile.
 
-        Yields the paper that another thread has taken for this one, if there is one, and None when
-        nothing new may be taken any more.
+        Yields the job that another thread has claimed for this one, if there is one, and None if
+        nothing new may be claimed any more.
         """
         with self._changed:
             self._waiting += 1
@@ -113,12 +114,12 @@ class InFlight:
             )
 
     def wait_for_crashed_papers(self) -> None:
-        """Wait until nothing is held that was in a crash, or nothing new may be taken."""
+        """Wait until no held job was in a crash, or nothing new may be claimed."""
         with self._changed:
             self._changed.wait_for(lambda: self.closed or not any(self._crashes()))
 
     def note_crash(self, claim: Claim) -> None:
-        """Take nothing until this paper has left: it and its company come first then."""
+        """Claim nothing until this job has left: it and those that crashed with it come first."""
         with self._changed:
             self._held[claim.key].crashed = True
 
@@ -131,9 +132,9 @@ class InFlight:
         return [held.claim.crashes for held in self._held.values()]
 
     def hold(self, claims: Sequence[Claim]) -> None:
-        """Register what was taken in a turn: the first for its thread, the rest for the waiting.
+        """Register claimed jobs: the first for the calling thread, the others for waiting threads.
 
-        What was taken while the process came to its end is stopped at once.
+        Jobs that were claimed while the process was ending are stopped at once.
         """
         with self._changed:
             self.taken += len(claims)
@@ -143,7 +144,7 @@ class InFlight:
             self._claimed_for_waiting.extend(claims[1:])
 
     def leave(self, claim: Claim) -> None:
-        """Forget a claim: its job has ended, or is another worker's."""
+        """Remove a claim: its job has ended, or belongs to another worker."""
         with self._changed:
             del self._held[claim.key]
             self._changed.notify_all()
@@ -156,19 +157,19 @@ class InFlight:
         future = engine.submit(request)
         with self._changed:
             held.engine, held.request_id = engine, request.id
-            # A stop that came meanwhile found no request to cancel.
+            # A stop between the check and the submit found no request to cancel.
             stopped = held.why is not None
         if stopped:
             engine.cancel(request.id)
         return future.result()
 
     def attempts(self) -> Set[Attempt]:
-        """Everything held, as `jobs.renew` wants it."""
+        """All held attempts, as `claims.renew` expects them."""
         with self._changed:
             return frozenset(self._held)
 
     def stop(self, attempts: Iterable[Attempt], why: StopReason) -> None:
-        """Cancel papers in the engine; the first reason given stays."""
+        """Cancel jobs in the engine; the first reason given is kept."""
         with self._changed:
             chosen = [self._held[attempt] for attempt in attempts if attempt in self._held]
             for held in chosen:
@@ -178,20 +179,20 @@ class InFlight:
                 held.engine.cancel(held.request_id)
 
     def why_stopped(self, claim: Claim) -> StopReason | None:
-        """Why this paper was stopped; None when nobody here asked for it."""
+        """Why this job was stopped; None if this process did not stop it."""
         return self._held[claim.key].why
 
     def since(self, claim: Claim) -> float:
-        """When this paper was taken, on the monotonic clock."""
+        """When this job was claimed, on the monotonic clock."""
         return self._held[claim.key].since
 
     def drain(self, seconds: float) -> None:
-        """Claim nothing more; after `seconds` give back what is still running."""
+        """Claim nothing more; after `seconds`, requeue what is still running."""
         deadline = time.monotonic() + seconds
         with self._changed:
             self._draining = True
             self._changed.notify_all()
-        # A paper that is being claimed at this moment may end in time, as the others may.
+        # A job that is being claimed now may finish in time, like the others.
         if self._claim_lock.acquire(timeout=seconds):
             self._claim_lock.release()
         with self._changed:
@@ -200,7 +201,7 @@ class InFlight:
         self.give_back()
 
     def give_back(self) -> None:
-        """Stop everything that runs; the jobs return to the queue with their attempts."""
+        """Stop all running jobs; they return to the queue without using up an attempt."""
         with self._changed:
             running = tuple(self._held)
         self.stop(running, StopReason.DRAINING)

@@ -1,8 +1,8 @@
 """Runs jobs of every kind: claim, generate, read, commit.
 
-Whatever is raised meanwhile, the claimed job ends in a state that the database agrees to, and the
-thread that ran it is free again. What a job asks for, and how its answer is read and stored, is its
-kind's (`dispatch.kinds`).
+Whatever is raised meanwhile, the claimed job ends in a state that the database accepts, and its
+thread is free again. The request of a job, and how its answer is read and stored, is the matter of
+its kind (`dispatch.kinds`).
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from worker.self_check import SelfCheck
 
 log = logging.getLogger("referee.worker")
 
-#: Jobs that one doorbell is good for: a message costs about as much as a claim.
+#: Jobs per doorbell: a message costs about as much as a claim.
 JOBS_A_DOORBELL = 20
 #: Longest wait between two attempts at a job, in seconds.
 MAX_BACKOFF_SECONDS = 600.0
 #: How long a thread that may claim nothing holds a doorbell before it gives it back, in seconds.
 PAUSED_SECONDS = 0.5
-#: Wait between two tries at a write while the database is away, in seconds.
+#: Wait between two tries of a write while the database is unavailable, in seconds.
 WRITE_RETRY_SECONDS = 1.0
 
 
 class JobRunner:
-    """Does one job at a time for each thread that calls `run_waiting_jobs`."""
+    """Runs one job at a time for each thread that calls `run_waiting_jobs`."""
 
     def __init__(
         self,
@@ -69,10 +69,10 @@ class JobRunner:
         self._handlers: dict[str, Handler] = {}
 
     def run_waiting_jobs(self) -> bool:
-        """Bring job after job of the queues to an end, the best first, until none waits.
+        """Run jobs of the queues, the best first, until none waits.
 
-        After some it rings again and ends, so that other messages have their turn.
-        False: this worker takes nothing more, and the doorbell should ring for another.
+        After some jobs it sends a doorbell and returns, so that other messages are handled too.
+        False: this worker claims nothing more, and the doorbell should go to another.
         """
         if self._in_flight.paused:
             # Until the keeper unsubscribes, the same doorbell comes back at once.
@@ -82,7 +82,7 @@ class JobRunner:
         return not self._in_flight.closed
 
     def _run_next_job(self) -> bool:
-        """Claim the best job and bring it to an end. False: there is none for this worker."""
+        """Claim the best job and run it. False: there is none for this worker."""
         claim = self._claim_next()
         if claim is None:
             return False
@@ -95,9 +95,9 @@ class JobRunner:
         return True
 
     def _claim_next(self) -> Claim | None:
-        """Claim a paper that may join those in flight, and hold it.
+        """Claim a job that may run beside those in flight, and hold it.
 
-        The thread whose turn it is claims for those that wait for theirs, too.
+        The claiming thread also claims for the threads that wait.
         """
         while True:
             with self._in_flight.permit(lambda: self._engines.slots) as permit:
@@ -125,12 +125,12 @@ class JobRunner:
                 crash_filter=crash_filter,
             )
         except DatabaseUnavailable as error:
-            # The doorbell is lost with this; reconcile rings again when the database is back.
+            # The doorbell is lost; reconcile sends another when the database is available again.
             log.warning("%s", error)
             return []
 
     def _run_job(self, claim: Claim) -> str:
-        """Carry a job out and turn whatever happened into its next state; say how it ended."""
+        """Run a job, turn any error into its next state, and return how it ended."""
         try:
             return self._commit(claim, self._generate(claim))
         except CancelledError:
@@ -208,13 +208,13 @@ class JobRunner:
         return "failed"
 
     def _refuse(self, claim: Claim, sentence: str) -> str:
-        """Leave the paper, with its attempt, to workers that fit it."""
+        """Requeue the job, with its attempt, for workers whose hashes match."""
         self._drain_with_complaint(claim, "refuse", sentence)
         self._release(claim, sentence, keep_attempt=True)
         return "refused"
 
     def _drain_with_complaint(self, claim: Claim, action: str, sentence: str) -> None:
-        """Take no more papers, and say why, until an operator resumes this worker."""
+        """Claim no more jobs, and report why, until an operator resumes this worker."""
         self._in_flight.pause(True)
         log.error("%s", sentence, extra={"about": {"action": action, "job": claim.job_id}})
         self._persist(
@@ -222,7 +222,7 @@ class JobRunner:
         )
 
     def _stopped(self, claim: Claim) -> str:
-        """The engine cancelled the request: say why in the database."""
+        """The engine cancelled the request: store the reason."""
         match self._in_flight.why_stopped(claim):
             case StopReason.CANCELLED:
                 self._persist(claim, lambda: completion.cancelled(self._database, claim))
@@ -247,21 +247,22 @@ class JobRunner:
 
     def _postpone(self, claim: Claim, error: RetryLater) -> str:
         if not error.wait_s:
-            # A server that is away for a moment ends all papers that are with it.
+            # A server that is unavailable for a moment fails all papers that were sent to it.
             return self._unanswered(claim, str(error), since=self._in_flight.since(claim))
-        # A wait that somebody asks for by name is no failure of the paper's.
+        # A wait that the server asks for is not a failure of the paper.
         delay = max(self._backoff(claim), error.wait_s)
         return self._release(claim, str(error), delay_seconds=delay, keep_attempt=True)
 
     def _unanswered(self, claim: Claim, reason: str, since: float = math.inf) -> str:
-        """Give the paper back after a failure, which uses up its attempt."""
+        """Requeue the job after a failure, which uses up its attempt."""
         self._note_unanswered(claim, reason, since)
         return self._release(claim, reason, delay_seconds=self._backoff(claim))
 
     def _note_unanswered(self, claim: Claim, reason: str, since: float = math.inf) -> None:
-        """Take no more papers when their failures are this worker's doing.
+        """Claim no more jobs if the failures are caused by this worker.
 
-        At once: 200 a second fail on a full disk, and the keeper's next beat may be 15 s away.
+        Immediately: 200 a second fail on a full disk, and the next round of the keeper may be 15 s
+        away.
         """
         if self._in_flight.paused:
             return  # it has complained, or an operator lets it drain
@@ -270,9 +271,10 @@ class JobRunner:
             self._drain_with_complaint(claim, "sick", complaint)
 
     def _is_proven(self, claim: Claim) -> bool:
-        """Whether any worker has had a result by this job's reviewer.
+        """Whether any worker has had a result by the reviewer of this job.
 
-        Else that may be the cause, and one worker after the other would stop because of it.
+        Otherwise the reviewer may be the cause, and one worker after the other would stop because
+        of it.
         """
         version = claim.reviewer.id
         return self._persist(claim, lambda: reviewers.has_succeeded(self._database, version))
@@ -302,10 +304,10 @@ class JobRunner:
         return "given back"
 
     def _persist(self, claim: Claim, write: Callable[[], bool | None]) -> bool:
-        """Repeat a fenced write, or a question, until the database takes it.
+        """Repeat a fenced write, or a query, until the database accepts it.
 
-        A text costs minutes, and the fence decides whether it still counts. Only a worker whose
-        drain is over leaves the job to its lease. False: nothing was written.
+        A text takes minutes to generate, and the fence decides whether it still counts. Only a
+        worker whose drain is over leaves the job to its lease. False: nothing was written.
         """
         while True:
             try:

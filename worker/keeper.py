@@ -1,7 +1,7 @@
-"""The timer thread of a worker: leases, cancellations, signs of life, reconcile.
+"""The maintenance thread of a worker: leases, cancellations, heartbeats, reconcile.
 
-Everything here may fail for a while (the database is away) and is simply done again at the next
-beat; what must not be lost is in the database. No beat waits for the broker.
+Everything here may fail while the database is unavailable and is repeated at the next beat; what
+must not be lost is in the database. No beat waits for the broker.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from worker.subscription import Subscription
 
 log = logging.getLogger("referee.keeper")
 
-#: What is asked of a worker that has just signed on.
+#: The desired state of a worker that has just registered.
 ACTIVE = DesiredState("active", None)
 
 
 class Keeper(threading.Thread):
-    """Beats every third of a lease until it is stopped."""
+    """Runs a round of maintenance every third of a lease until it is stopped."""
 
     def __init__(
         self,
@@ -67,13 +67,13 @@ class Keeper(threading.Thread):
         self._beat_seconds = min(settings.lease_seconds / 3, settings.reconcile_seconds)
         self._state = ACTIVE.state
         self._give_back_at = math.inf
-        #: Set when the engine can do no more; the process then ends non-zero.
+        #: Set when the engine is lost; the process then exits with a non-zero code.
         self.engine_lost = threading.Event()
-        #: Set when there was no work for as long as the idle watch allows; nothing is claimed then.
+        #: Set when the worker was idle for as long as the limit; nothing is claimed then.
         self.idle = threading.Event()
 
     def run(self) -> None:
-        """Beat until stopped, whatever a beat runs into: without the next one all leases end."""
+        """Run rounds until stopped, whatever fails in one: without the next one leases expire."""
         while not self._stop_event.wait(self._pause()):
             try:
                 self.beat()
@@ -83,12 +83,12 @@ class Keeper(threading.Thread):
                     self._idle_watch.reset()
 
     def stop(self) -> None:
-        """End the thread after the beat in progress."""
+        """End the thread after the current round."""
         self._stop_event.set()
         self.join()
 
     def beat(self) -> None:
-        """One round; a database that is away only costs this round."""
+        """One round; if the database is unavailable, only this round is skipped."""
         if not self._engines.alive:
             self.engine_lost.set()
         try:
@@ -108,7 +108,7 @@ class Keeper(threading.Thread):
         )
 
     def _send_heartbeat(self) -> None:
-        """Show a sign of life, and learn whether an operator wants this worker to drain."""
+        """Send a heartbeat, and read whether an operator wants this worker to drain."""
         me = self._identity
         desired = worker_nodes.heartbeat(
             self._database, me.name, reviewer=me.reviewer, gate=self._self_check.counts()
@@ -133,7 +133,7 @@ class Keeper(threading.Thread):
             self._in_flight.give_back()
 
     def _drain_if_unhealthy(self) -> None:
-        """A card that writes garbage stops taking papers and says so; resuming is a person's."""
+        """Stop claiming if this GPU seems faulty, and report it; an operator resumes it."""
         if self._state == "draining" or not self._self_check.needs_comparison():
             return
         me = self._identity
@@ -145,7 +145,7 @@ class Keeper(threading.Thread):
             self._apply_desired_state(DesiredState("draining", None))
 
     def _pause(self) -> float:
-        """Seconds to the next beat: earlier when papers are to be given back before it."""
+        """Seconds until the next round: fewer if papers are to be requeued before it."""
         left = self._give_back_at - time.monotonic()
         return min(left, self._beat_seconds) if left > 0 else self._beat_seconds
 

@@ -60,7 +60,7 @@ class Metrics:
         self._memory = self._gauge("memory_bytes", "Memory in use.", "kind")
 
     def claimed(self, waited_seconds: float) -> None:
-        """A paper was taken after it had waited."""
+        """A job was claimed after this wait."""
         self._queue_wait.labels(self._gpu).observe(max(waited_seconds, 0.0))
 
     def ended(self, kind: str, outcome: str) -> None:
@@ -80,7 +80,7 @@ class Metrics:
         self._gate_failures.labels(self._gpu).inc()
 
     def state(self, *, slots: int, in_use: int, draining: bool) -> None:
-        """What the process is doing at this moment; serves the host's sum if nobody does."""
+        """The state of the process at this moment; serves the host's metrics if no process does."""
         self._slots.labels(self._gpu).set(slots)
         self._in_use.labels(self._gpu).set(in_use)
         self._draining.labels(self._gpu).set(draining)

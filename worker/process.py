@@ -1,6 +1,6 @@
-"""One worker process: load the engine, sign on, consume doorbells, drain on SIGTERM.
+"""One worker process: load the engine, register, consume doorbells, drain on SIGTERM.
 
-Jobs themselves are run by `worker.job_runner`.
+Jobs are run by `worker.job_runner`.
 """
 
 from __future__ import annotations
@@ -47,28 +47,28 @@ from worker.watchdog import watch
 
 log = logging.getLogger("referee.worker")
 
-#: Set by a supervisor for its children: they end with it, even when it is killed.
+#: Set by a supervisor for its children: they end with it, even if it is killed.
 SUPERVISED = "REFEREE_SUPERVISED"
 #: Names the file by which a supervisor's child shows that it has ended a paper as it should.
 HEALTH_FILE_VARIABLE = "REFEREE_PROOF"
-#: Exit code of a worker whose engine is lost, so that its supervisor starts another.
+#: Exit code of a worker whose engine is lost; its supervisor then starts another.
 EXIT_ENGINE_LOST = 70
 _PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """What `referee worker` was asked for; without a reviewer it is a cpu worker."""
+    """Options of `referee worker`; a cpu worker has no reviewer."""
 
     reviewer: ReviewerConfig | None
     slots: int | None
     weights: Weights
-    #: End when no work has been there for this long; None: run on.
+    #: Exit after this many seconds without work; None: never.
     exit_when_idle_seconds: float | None = None
 
 
 def run(options: WorkerOptions, settings: Settings) -> int:
-    """Be a worker until told to stop; returns the exit code."""
+    """Run a worker until it is told to stop; returns the exit code."""
     _set_parent_death_signal()
     _prepare_libraries()
     broker = require(settings)
@@ -180,8 +180,8 @@ def run_celery(app: Celery, name: str, queues: Sequence[str], slots: int) -> Non
 def _drain_on_shutdown(in_flight: InFlight, seconds: float) -> None:
     """Start to drain when Celery is told to stop.
 
-    Celery's handler only sets a flag and then waits for the task threads, so the draining has to
-    happen beside it: the signal handler must not block.
+    Celery's handler only sets a flag and then waits for the task threads, so draining has to run in
+    a thread of its own: the signal handler must not block.
     """
     # Not an Event: a second signal may come while the first is handled, in the same thread, and
     # would wait for the lock that this one holds. A supervisor's child often gets two.
@@ -207,7 +207,7 @@ def _idle_watch(
 
 
 def _recover(database: Database, name: str, max_attempts: int) -> None:
-    """Queue again at once what this worker's former life held, instead of when its leases end."""
+    """Requeue the jobs of this worker's previous process now, not when their leases expire."""
     n_left = reconcile.recover(database, worker=name, max_attempts=max_attempts)
     if n_left:
         about = {"action": "recover", "worker": name, "papers": n_left}
@@ -215,7 +215,7 @@ def _recover(database: Database, name: str, max_attempts: int) -> None:
 
 
 def _mark_healthy() -> None:
-    """Show the supervisor, if there is one, that this process can review."""
+    """Show the supervisor, if there is one, that this process has done work."""
     if HEALTH_FILE_VARIABLE in os.environ:
         Path(os.environ[HEALTH_FILE_VARIABLE]).touch()
 
@@ -230,7 +230,7 @@ def _stop_on(event: threading.Event, action: str, level: int) -> None:
 
 
 def _prepare_libraries() -> None:
-    """Set what torch and the hub's client read when they are first imported."""
+    """Set what torch and the client of the hub read when they are first imported."""
     # Threads that spin for work starve each other as soon as anything else wants the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # A worker loads what is here; only `referee model fetch` asks the hub.
@@ -243,4 +243,4 @@ def _set_parent_death_signal() -> None:
         return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != int(os.environ[SUPERVISED]):
-        sys.exit(0)  # it died before we asked
+        sys.exit(0)  # it had died already

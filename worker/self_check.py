@@ -1,4 +1,7 @@
-"""How a worker's last papers ended: a sick card writes plausible garbage, or nothing at all."""
+"""How the last papers of a worker ended, to detect a faulty GPU or machine.
+
+A faulty GPU may generate plausible nonsense, or nothing at all.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,12 @@ from collections import deque
 
 from db.worker_nodes import GateCounts
 
-#: Papers that are looked back at.
+#: Number of the last papers that are considered.
 WINDOW = 20
-#: How many times the fleet's rate a worker may have.
+#: Maximum ratio of a worker's failure rate to the fleet's.
 MAX_RATIO_TO_FLEET = 5.0
-#: Fewer failures than this prove nothing: at a fleet's rate of 1 %, five of twenty come about by
-#: chance once in 90,000 windows, three once in 1,000.
+#: Fewer failures are not significant: at a fleet rate of 1 %, five of twenty occur by chance once
+#: in 90,000 windows, three once in 1,000.
 MIN_FAILURES = 5
 #: So many different papers without an answer in a row are the worker's doing, whatever the fleet's
 #: rate: of papers of which even 1 % cannot be answered, five follow each other once in 10^10.
@@ -22,7 +25,7 @@ UNANSWERED_IN_A_ROW = 5
 
 
 class SelfCheck:
-    """The ends of the last papers, for all threads of a process."""
+    """Results of the last papers, for all threads of a process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -34,7 +37,10 @@ class SelfCheck:
         self._unanswered_at = -math.inf
 
     def note_answer(self, *, passed: bool) -> None:
-        """Note whether a paper's first answer passed the gate; later ones have other seeds."""
+        """Record whether the first answer for a paper passed the gate.
+
+        Later answers for it have other seeds.
+        """
         with self._lock:
             self._last.append(passed)
             self._answers += 1
@@ -42,10 +48,10 @@ class SelfCheck:
             self._unanswered.clear()
 
     def note_unanswered(self, job_id: int, reason: str, *, since: float = math.inf) -> str | None:
-        """Note that a paper ended without an answer; give why the worker should stop, if it should.
+        """Record that a paper ended without an answer; return why the worker should stop, if so.
 
-        `since` is when the paper was taken, if what ended it ends all that are in flight: of those
-        only the first counts, and then one that was taken after it.
+        `since` is when the paper was claimed, if the failure ended all papers in flight: of those
+        only the first counts, and then the first that was claimed after it.
         """
         with self._lock:
             if since < self._unanswered_at:
@@ -62,25 +68,26 @@ class SelfCheck:
         )
 
     def counts(self) -> GateCounts:
-        """Papers answered since the start, and how many failed at first."""
+        """Papers answered since the start, and how many of them failed the gate at first."""
         with self._lock:
             return GateCounts(self._answers, self._rejections)
 
     def forget(self) -> None:
-        """Look at new papers only: an operator has seen to the worker."""
+        """Consider new papers only: an operator has checked the worker."""
         with self._lock:
             self._last.clear()
             self._unanswered.clear()
 
     def needs_comparison(self) -> bool:
-        """Whether the fleet should be asked; False for most workers at most times."""
+        """Whether to compare with the fleet; False for most workers at most times."""
         with self._lock:
             return len(self._last) == WINDOW and self._failures() >= MIN_FAILURES
 
     def complaint(self, fleet: GateCounts) -> str | None:
-        """Why this worker should stop, held against the others' counts; None when it should not.
+        """Why this worker should stop, compared with the other workers; None if it should not.
 
-        Nobody to compare with is no reason: then it may be the papers.
+        Without other workers to compare with there is no reason to stop: the papers may be the
+        cause.
         """
         with self._lock:
             failures = self._failures()

@@ -1,7 +1,7 @@
-"""Refuses what a SQLite file cannot serve: workers on more than one machine.
+"""Refuses SQLite when workers run on more than one machine.
 
-SQLite's locks do not reach over networks, and a worker elsewhere would quietly work on a database
-of its own.
+SQLite's locks do not work across a network, and a worker on another machine would use a database of
+its own without notice.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _ADVICE = "set REFEREE_DATABASE_URL to a PostgreSQL URL on every host"
 
 
 def require_single_host(database: Database, broker_url: str, *, lease_seconds: float) -> None:
-    """Raise UserError when the database is SQLite and broker or other workers are elsewhere."""
+    """Raise UserError if the database is SQLite and the broker or a worker is on another host."""
     if database.dialect != "sqlite":
         return
     host = urlsplit(broker_url).hostname
@@ -37,7 +37,7 @@ def require_single_host(database: Database, broker_url: str, *, lease_seconds: f
 
 
 def _is_local(host: str) -> bool:
-    """Whether a name is this machine's; one that nobody knows is for the broker check to report."""
+    """Whether a host name is this machine's; the broker check reports unknown names."""
     try:
         addresses = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
     except OSError:

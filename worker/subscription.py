@@ -1,6 +1,6 @@
-"""Whether a worker takes doorbells from its queues: stopped and started while its tasks run.
+"""Whether a worker consumes doorbells from its queues, switched while its tasks run.
 
-A draining worker that still listened would take the doorbells of others.
+A draining worker that still consumed would take the doorbells of other workers.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from celery import signals
 
 
 class Subscription:
-    """A worker's queues, consumed until `listen` says otherwise; any thread may call that."""
+    """The queues of a worker, consumed or not; any thread may call `listen`."""
 
     def __init__(self, queues: Sequence[str]) -> None:
         self._queues = queues
@@ -21,7 +21,7 @@ class Subscription:
         signals.worker_ready.connect(self._ready, weak=False)
 
     def listen(self, wanted: bool) -> None:
-        """Consume the queues or not; said at every beat, since a reconnect may swallow one."""
+        """Consume the queues or not; repeated at every beat, since a reconnect may lose a call."""
         self._wanted = wanted
         if self._consumer is not None:
             # Celery's loop owns the channel.
@@ -34,7 +34,7 @@ class Subscription:
     def _apply(self) -> None:
         consumer = self._consumer
         if consumer.task_consumer is None:
-            return  # the broker is away
+            return  # the broker is unavailable
         for queue in self._queues:
             listens = consumer.task_consumer.consuming_from(queue)
             if listens and not self._wanted:

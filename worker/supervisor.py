@@ -1,4 +1,4 @@
-"""Keeps child processes running: starts them, restarts them with back-off, stops them together."""
+"""Supervises child processes: starts them, restarts them with back-off, stops them together."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ log = logging.getLogger("referee.supervisor")
 #: Seconds before a child that ended is started again, first and longest wait.
 FIRST_BACKOFF_SECONDS = 1.0
 LONGEST_BACKOFF_SECONDS = 60.0
-#: A child that ran this long, or has proved itself, is taken for healthy: its next failure waits
-#: the first back-off again. Longer than a start, or a broken card would pass for healthy.
+#: A child that ran this long, or has done work, counts as healthy: its next failure waits the
+#: first back-off again. Longer than a start, or a broken GPU would count as healthy.
 HEALTHY_SECONDS = 600.0
-#: A child that fails this often without ever being healthy will not heal by itself. Two deadly
+#: A child that fails this often without being healthy will not recover by itself. Two deadly
 #: papers at the head of a queue need 8 restarts of a worker with 96 slots to be identified.
 MAX_FAST_FAILURES = 12
-#: How often children are looked at, in seconds.
+#: How often children are checked, in seconds.
 _POLL_SECONDS = 0.2
 
 
@@ -38,7 +38,7 @@ class ChildSpec:
     arguments: Sequence[str]
     environment: Mapping[str, str]
     log: Path
-    #: A child that ends with exit code 0 has done its work and is not started again.
+    #: A child that exits with code 0 has finished and is not started again.
     may_end: bool = False
 
 
@@ -62,7 +62,7 @@ class Supervisor:
     _thread: threading.Thread | None = None
 
     def start(self, specs: Sequence[ChildSpec]) -> None:
-        """Start the children and watch over them in a thread."""
+        """Start the children and monitor them in a thread."""
         self._children = [_SupervisedProcess(spec) for spec in specs]
         for child in self._children:
             _spawn(child)
@@ -70,19 +70,19 @@ class Supervisor:
         self._thread.start()
 
     def failed(self) -> list[ChildSpec]:
-        """The children that ended too often to be started again; empty while all is well."""
+        """The children that failed too often to be started again; empty if there are none."""
         return [child.spec for child in self._children if child.failures >= MAX_FAST_FAILURES]
 
     def over(self) -> bool:
-        """True when no child runs or will be started again."""
+        """True if no child runs or will be started again."""
         return all(c.done or c.failures >= MAX_FAST_FAILURES for c in self._children)
 
     def pids(self) -> dict[str, int]:
-        """Process ids of the living children by name."""
+        """Process ids of the running children by name."""
         return {c.spec.name: c.process.pid for c in self._children if c.process is not None}
 
     def stop(self) -> None:
-        """SIGTERM to all; SIGKILL to whoever has not drained in time."""
+        """Send SIGTERM to all children, and SIGKILL to those that have not drained in time."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
@@ -107,7 +107,7 @@ class Supervisor:
             try:
                 _spawn(child)
             except OSError as error:
-                # No memory or no process to be had now: a start that failed, like any other.
+                # No memory or process available: a failed start like any other.
                 log.warning("%s does not start: %s", child.spec.name, error)
                 _note_failure(child, healthy=False)
 
@@ -131,7 +131,7 @@ def _spawn(child: _SupervisedProcess) -> None:
 
 
 def _health_file(spec: ChildSpec) -> Path:
-    """The file that a child makes once it has done what it is there for."""
+    """The file that a child creates once it has done work."""
     return spec.log.with_suffix(".proof")
 
 

@@ -1,4 +1,4 @@
-"""Everything on this machine: database, broker, workers."""
+"""Everything on one machine: database, broker and workers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from worker.supervisor import ChildSpec, Supervisor
 #: Seconds beyond the drain time that a worker gets to end before it is killed: a cancelled paper
 #: still finishes its prefill, which takes 20 s on a slow CPU.
 STOP_MARGIN_SECONDS = 40.0
-#: How often a starting stack is looked at, in seconds.
+#: How often a starting stack is checked, in seconds.
 _POLL_SECONDS = 0.2
 
 
@@ -38,12 +38,12 @@ class Stack:
     supervisor: Supervisor
 
     def check(self) -> None:
-        """Raise MissingPart when a worker cannot be kept running."""
+        """Raise MissingPart if a worker cannot be kept running."""
         for broken in self.supervisor.failed():
             raise MissingPart(failure_message(broken))
 
     def wait_until_ready(self, queue: str) -> None:
-        """Block until a worker that serves a queue has signed on."""
+        """Block until a worker that serves a queue has registered."""
         own = set(self.supervisor.pids().values())
         while not any(
             queue in n.queues and n.pid in own for n in worker_nodes.listing(self.database)
@@ -57,7 +57,7 @@ class Stack:
 def stack(
     settings: Settings, reviewer: ReviewerConfig, *, slots: int | None = None
 ) -> Iterator[Stack]:
-    """Run database, broker and workers for as long as the block runs."""
+    """Run database, broker and workers while the block runs."""
     settings.home.mkdir(parents=True, exist_ok=True)
     with _only_one(settings.home):
         if reviewer.base is not None and not settings.engine:
@@ -128,8 +128,9 @@ def _pinned(
 
 
 def gpu_indices() -> list[str]:
-    """The GPUs that the driver lists, as CUDA_VISIBLE_DEVICES wants them; torch is not asked,
-    since its CUDA context must be made in the worker alone.
+    """The GPUs that the driver lists, in the form of CUDA_VISIBLE_DEVICES.
+
+    Torch is not asked, because its CUDA context must be created in the worker only.
     """
     if shutil.which("nvidia-smi") is None:
         return []
@@ -143,7 +144,7 @@ def gpu_indices() -> list[str]:
 
 @contextmanager
 def _only_one(home: Path) -> Iterator[None]:
-    """Two stacks on one home would stop each other's broker."""
+    """Two stacks with the same home would stop each other's broker."""
     with (home / "up.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -153,7 +154,7 @@ def _only_one(home: Path) -> Iterator[None]:
 
 
 def failure_message(child: ChildSpec) -> str:
-    """A sentence on a child that is not started again, with the last that it said."""
+    """A sentence on a child that is not started again, with the last line of its output."""
     return f"Worker {child.name} does not stay up: {_last_line(child.log)}"
 
 

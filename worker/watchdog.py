@@ -9,15 +9,15 @@ from collections.abc import Callable
 
 log = logging.getLogger("referee.watchdog")
 
-#: Looks at the engine so many times within the time it may be silent.
+#: Checks of the engine within the time that it may make no progress.
 _CHECKS = 10
 
 
 def watch(silent_seconds: Callable[[], float], limit_seconds: float, exit_code: int) -> None:
-    """Exit the process once the engine was silent for too long, from a thread of its own.
+    """Exit the process when the engine has made no progress for too long.
 
-    A thread that is stuck in a device call cannot be ended otherwise, and the tasks that wait for
-    it would hold up an orderly stop for ever.
+    Runs in a thread of its own. A thread that is stuck in a device call cannot be ended otherwise,
+    and the tasks that wait for it would block an orderly stop.
     """
 
     def look() -> None:
