@@ -58,6 +58,10 @@ class Site:
     #: Whose code runs; another than this project's is a version before it.
     root: Path = ROOT
 
+    def __post_init__(self) -> None:
+        # A test may change it, and must not change it for the sites of other tests.
+        self.environment = dict(self.environment)
+
     def run(
         self, *arguments: str, timeout: float = 120, stdin: str = "", fresh: bool = False
     ) -> Finished:
