@@ -127,12 +127,12 @@ def test_what_was_in_no_crash_does_not_join_what_was(database: Database) -> None
     isolation = CrashIsolation(8)
     first = claim_one(database, crash_filter=isolation.crash_filter([]))
     assert completion.crashed(database, first, reason="x")
-    suspect = claim_one(database, crash_filter=isolation.crash_filter([]))
-    assert (suspect.custom_id, suspect.crashes) == ("a", 1)
-    assert claim(database, crash_filter=isolation.crash_filter([suspect.crashes])) is None
+    crashed_paper = claim_one(database, crash_filter=isolation.crash_filter([]))
+    assert (crashed_paper.custom_id, crashed_paper.crashes) == ("a", 1)
+    assert claim(database, crash_filter=isolation.crash_filter([crashed_paper.crashes])) is None
     # Two are the limit after one crash, and then none may come.
     assert isolation.crash_filter([1, 1]) is None
     # A full worker leaves papers that were in a crash to emptier ones, and takes others.
-    completion.release(database, suspect, reason="x", keep_attempt=True)
+    completion.release(database, crashed_paper, reason="x", keep_attempt=True)
     assert claim_one(database, crash_filter=isolation.crash_filter([0, 0])).custom_id == "b"
     assert claim_one(database, crash_filter=isolation.crash_filter([0])).custom_id == "a"
