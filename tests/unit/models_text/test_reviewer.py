@@ -153,27 +153,6 @@ def test_hash_does_not_depend_on_the_name_but_on_all_else() -> None:
     assert len({config.sha256, *(other.sha256 for other in changed)}) == 1 + len(changed)
 
 
-#: Hashes of the shipped reviewers before aspect sets were files: stored versions have them.
-SHA256 = {
-    "demo-4": "97d2c456f811806b059e81e4a91389234d06a3d7c35d24091beeadf141914813",
-    "demo-7": "6491d4463c841263deb0ea2031bffd5e73d2c13b460f6732ac62413203012ac9",
-    "gpt4-1106-4": "ee1b884adcd0bb9df863b6d479201d933bea843d4bf41e1fc4136c247fc2472f",
-    "gpt4-1106-7": "2f49e1f728a859b0197907e9507ebc8e451054725b639ad10cc1d9666458853f",
-    "llama2-4": "12a394d5659929e47ee05a7ba9fc78739c20c3973e3d9569879b541a337e7a1c",
-    "llama2-7": "237ddeeb00e52f324c795611d116ff9a6d98d9aff5469e7960efc40639d23f41",
-    "llama3-4-qdora": "e327ed227bcba23212ff2e008790ce58c126d600366784c10b17bed455bef0a6",
-    "llama3-7": "48a346f94bbce4f33fe73bdce2eefce0bc5e197a059054325ca22ff834540270",
-    "llama31-4": "04bc096cc1af62aa7c497434c4834d7b25d6c1af0d573d6d00083914184a1b50",
-    "llama31-7": "9a7f291d3c0c293576856667ad49d2524ebb781802e2c0d1a06e57c17cebf6e7",
-    "merged-api-4": "0d1e2edd402e5bcd60e2e0debc2084e19c367bcb227c574636d565ace8f4630c",
-    "merged-api-7": "88416b9b44652c054867f4de700532a8e3f56b694557a68eb867dd26a42de2d1",
-    "merged-local-4": "fab562cb4f0ba3d115dee0ee0ee107eb128256e9fb23184465ff30006f71aec5",
-    "merged-local-7": "179718bae9ebbf83635d9d0bd5b3a09d11dc8b4b617c9f181aa446fbc4a3c714",
-    "merged-structured-4": "f77e34296385ab4dcce5e9bd36ea22ba123105eedd8bfc85ec4d30d38ced8283",
-    "merged-structured-7": "fc82c43dd1d38e114dcdf598cf7e39bf08b18c3b56c03c4d9a0eacff86776740",
-}
-
-
 def test_hashes_of_shipped_reviewers_are_unchanged() -> None:
     assert {name: load(path).sha256 for name, path in builtin().items()} == SHA256
 
