@@ -180,3 +180,8 @@ def percentile(ordered: Sequence[int], percent: float) -> int:
     """The nearest-rank percentile of values in ascending order."""
     rank = round(percent / 100 * (len(ordered) - 1))
     return ordered[min(max(rank, 0), len(ordered) - 1)]
+
+
+def percentiles(ordered: Sequence[int], percents: Mapping[str, float]) -> dict[str, int]:
+    """Percentiles of values in ascending order by name; 0 where there are no values."""
+    return {name: percentile(ordered, each) if ordered else 0 for name, each in percents.items()}

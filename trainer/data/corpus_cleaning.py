@@ -11,8 +11,11 @@ from db import corpus
 from db.corpus import CorpusPaper, HumanReview, NewFlag
 from db.session import Database
 from errors import UserError
-from trainer.data.cleaning_rules import RULES, Thresholds, find_flags, percentile
+from trainer.data.cleaning_rules import RULES, Thresholds, find_flags, percentiles
 from trainer.data.text_table import Table
+
+#: Percentiles of lengths in the report.
+_PERCENTILES = {"p5": 5.0, "median": 50.0, "p95": 95.0, "max": 100.0}
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,14 @@ class Statistics:
             "rules": self.rules,
             "versions": self.versions,
             "decisions": self.decisions,
-            "chars": {name: _percentiles(values) for name, values in self._lengths()},
+            "chars": {name: percentiles(values, _PERCENTILES) for name, values in self._lengths()},
         }
 
     def tables(self) -> list[Table]:
         """For people."""
-        lengths = [(name, *_percentiles(values).values()) for name, values in self._lengths()]
+        lengths = [
+            (name, *percentiles(values, _PERCENTILES).values()) for name, values in self._lengths()
+        ]
         columns = ("source", "licence", "papers", "kept", "reviews", "kept")
         rules = [(rule, RULES.get(rule, ""), n) for rule, n in self.rules.items()]
         return [
@@ -116,8 +121,3 @@ def _sources(
 
 def _counted(values: Any) -> dict[str, int]:
     return dict(Counter(values).most_common())
-
-
-def _percentiles(values: Sequence[int]) -> dict[str, int]:
-    points = {"p5": 5.0, "median": 50.0, "p95": 95.0, "max": 100.0}
-    return {name: percentile(values, p) if values else 0 for name, p in points.items()}

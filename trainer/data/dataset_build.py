@@ -19,7 +19,7 @@ from models.text.templates import TEMPLATES, AnyTokenizer
 from models.weights import store
 from settings import Settings
 from trainer.data import dataset, splitting
-from trainer.data.cleaning_rules import percentile
+from trainer.data.cleaning_rules import percentiles
 from trainer.data.dataset import Dataset, TrainingPair
 from trainer.data.dataset_card import Card, CardSource, CutRule
 from trainer.data.pair_encoding import Limits, PairEncoder, ReviewCounter
@@ -27,7 +27,7 @@ from trainer.data.shortening import shorten
 from trainer.data.splitting import Placement, SplitCandidate, SplitShares
 
 #: Percentiles of lengths in the card.
-_PERCENTILES = (("p50", 50.0), ("p90", 90.0), ("p95", 95.0), ("p99", 99.0), ("max", 100.0))
+_PERCENTILES = {"p50": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0, "max": 100.0}
 _NON_COMMERCIAL = ("-NC", "BY NC", "NONCOMMERCIAL", "NON-COMMERCIAL")
 
 
@@ -259,7 +259,10 @@ def _write(
             n_papers_cut=sum(one.paper_cut for one in made),
             n_reviews_shortened=sum(one.shortened for one in made),
         ),
-        lengths={part: _percentiles(part, made) for part in ("prompt", "response", "pair")},
+        lengths={
+            part: percentiles(sorted(one.lengths[part] for one in made), _PERCENTILES)
+            for part in ("prompt", "response", "pair")
+        },
         rules={rule: count for rule, count in sorted(rules.items()) if count},
         sources=tuple(CardSource(*key, n) for key, n in sorted(sources.items())),
         seed=options.seed,
@@ -279,8 +282,3 @@ def _write(
         test=splits["test"],
         replace=options.replace,
     )
-
-
-def _percentiles(part: str, made: Sequence[_BuiltPair]) -> dict[str, int]:
-    ordered = sorted(one.lengths[part] for one in made)
-    return {name: percentile(ordered, percent) for name, percent in _PERCENTILES}

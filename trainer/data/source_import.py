@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from db import corpus, reviewers
+from db import corpus
 from db.completion import NewItem
 from db.corpus import NewOrigin
 from db.imports import FrozenReview, import_reviews
 from db.paper_contents import PaperContent
 from db.session import Database
+from dispatch import roster
 from dispatch.progress import Progress
 from errors import UserError
 from models.text.aspects import aspect_sets
@@ -71,7 +72,7 @@ def import_source(
         raise UserError(f"{source.path} holds no paper that can be used.{first}")
     done.papers = len(found)
     done.new_papers = corpus.store_origins(database, [_origin(source, each) for each in found])
-    human = register_version(database, human_config(source.name))
+    human = roster.register_version(database, human_config(source.name))
     rows = [_imported_review(each, note) for each in found for note in each.notes]
     done.new_reviews = import_reviews(database, human, rows).new
     for aspects in aspect_sets().values():
@@ -79,7 +80,7 @@ def import_source(
             each for each in found if each.merged_review and is_strict(each.merged_review, aspects)
         ]
         if merged_review:
-            merged = register_version(database, merged_config(source.name, aspects.name))
+            merged = roster.register_version(database, merged_config(source.name, aspects.name))
             frozen = [_imported_merged_review(each, aspects.name) for each in merged_review]
             done.new_reviews += import_reviews(database, merged, frozen).new
     return done
@@ -116,18 +117,6 @@ def merged_config(source: str, aspects: str) -> ReviewerConfig:
     """The reviewer of reviews that the source had merged."""
     name = f"merged-{source}-{aspects}"
     return from_json({"name": name, "kind": "merged", "aspects": aspects})
-
-
-def register_version(database: Database, config: ReviewerConfig) -> reviewers.ReviewerVersion:
-    """Store a configuration as a version of its name unless it exists."""
-    return reviewers.register(
-        database,
-        name=config.name,
-        sha256=config.sha256,
-        kind=config.kind,
-        queue=config.queue,
-        config=config.to_json(),
-    )
 
 
 def _papers(found: Iterable[SourcePaper | Problem], done: ImportedData) -> Iterator[SourcePaper]:
