@@ -6,7 +6,10 @@ sentence; `RetryLater` and `GiveUp` decide whether a job is retried or fails.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class RefereeError(Exception):
@@ -65,3 +68,14 @@ class RequestRefused(GiveUp):
 
 class PaperUnreadable(GiveUp):
     """The paper could not be read."""
+
+
+def first_problem(error: ValidationError, whole: str = "file") -> str:
+    """The first problem that pydantic found, as `key: problem` without a full stop.
+
+    `whole` is used as the key of a problem that concerns the entire document.
+    """
+    first = error.errors()[0]
+    key = ".".join(map(str, first["loc"])) or whole
+    unknown = first["type"] == "unexpected_keyword_argument"
+    return f"{key}: {'this key is unknown' if unknown else first['msg'].lower().rstrip('.')}"

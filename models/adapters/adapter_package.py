@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from safetensors import SafetensorError, deserialize
 
-from errors import UserError
+from errors import UserError, first_problem
 from models.text.aspects import aspect_sets
 from models.text.templates import TEMPLATES
 
@@ -90,9 +90,7 @@ def read_provenance(folder: Path) -> Provenance:
             "says what it holds, for an adapter that was trained elsewhere."
         ) from None
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "file"
-        raise UserError(f"{path}: {key}: {first['msg'].lower()}.") from error
+        raise UserError(f"{path}: {first_problem(error)}.") from error
 
 
 def check_package(folder: Path) -> Mapping[str, Any]:

@@ -18,7 +18,7 @@ from typing import ClassVar, Literal
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from errors import UserError
+from errors import UserError, first_problem
 from resources import package_folder
 from settings import get_settings
 
@@ -163,11 +163,7 @@ def load_aspect_set(path: Path) -> AspectSet:
     try:
         aspects = _adapter().validate_json(json.dumps(document, default=str))
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "file"
-        unknown = first["type"] == "unexpected_keyword_argument"
-        problem = "this key is unknown" if unknown else first["msg"].lower()
-        raise UserError(f"{path}: {key}: {problem}") from error
+        raise UserError(f"{path}: {first_problem(error)}") from error
     for key, problem in _problems(aspects, path.stem):
         raise UserError(f"{path}: {key}: {problem}")
     return aspects

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from errors import UserError
+from errors import UserError, first_problem
 from models.text.aspects import SHIPPED, AspectSet, aspect_sets
 from models.text.bases import BaseModel, with_base
 from models.text.gate import CHECKS, ON_DEMAND, GateConfig
@@ -168,9 +168,7 @@ def from_json(document: Mapping[str, Any], *, source: str = "reviewer") -> Revie
         described = _with_limits(with_base(document, source))
         config = _adapter().validate_json(json.dumps(described, default=str))
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "file"
-        raise UserError(f"{source}: {key}: {_sentence(first['msg'])}") from error
+        raise UserError(f"{source}: {first_problem(error)}") from error
     for key, problem in _problems(config):
         raise UserError(f"{source}: {key}: {problem}")
     return config
@@ -179,10 +177,6 @@ def from_json(document: Mapping[str, Any], *, source: str = "reviewer") -> Revie
 @lru_cache(maxsize=1)
 def _adapter() -> TypeAdapter[ReviewerConfig]:
     return TypeAdapter(ReviewerConfig)
-
-
-def _sentence(message: str) -> str:
-    return "this key is unknown" if message == "Unexpected keyword argument" else message.lower()
 
 
 def _with_limits(document: Mapping[str, Any]) -> dict[str, Any]:

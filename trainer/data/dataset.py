@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from errors import UserError
+from errors import UserError, first_problem
 from models.hashes import file_sha256
 from trainer.data.atomic_folder import write_folder
 from trainer.data.dataset_card import Card, render
@@ -117,9 +117,7 @@ def _read_card(path: Path) -> Card:
     try:
         return _card_type().validate_json(_bytes(path))
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "file"
-        raise UserError(f"{path}: {key}: {first['msg'].lower()}.") from error
+        raise UserError(f"{path}: {first_problem(error)}.") from error
 
 
 def _read_split(folder: Path, split: str) -> tuple[TrainingPair, ...]:
@@ -133,17 +131,11 @@ def _read_pair(path: Path, number: int, line: bytes) -> TrainingPair:
     try:
         pair = _pair_type().validate_json(line)
     except ValidationError as error:
-        raise UserError(f"{path}, line {number}: {_reason(error)}.") from error
+        raise UserError(f"{path}, line {number}: {first_problem(error, 'row')}.") from error
     empty = [name for name, value in vars(pair).items() if not value.strip()]
     if empty:
         raise UserError(f'{path}, line {number}: "{empty[0]}" is empty.')
     return pair
-
-
-def _reason(error: ValidationError) -> str:
-    first: Any = error.errors()[0]
-    where = f'"{first["loc"][0]}": ' if first["loc"] else ""
-    return f"{where}{first['msg'].lower().rstrip('.')}"
 
 
 def _bytes(path: Path) -> bytes:

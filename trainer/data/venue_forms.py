@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from errors import UserError
+from errors import UserError, first_problem
 from resources import package_folder
 from trainer.data.source_records import PARTS, NoteKind
 
@@ -80,9 +80,7 @@ def _load(path: Path) -> Form:
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "file"
-        raise UserError(f"{path}: {key}: {first['msg'].lower()}") from error
+        raise UserError(f"{path}: {first_problem(error)}") from error
     unknown = sorted(set(form.parts) - set(PARTS))
     if unknown:
         raise UserError(f"{path}: parts: {unknown[0]} is none of {', '.join(PARTS)}")

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from errors import UserError
+from errors import UserError, first_problem
 from models.text import reviewer
 from models.text.bases import BaseModel
 from models.text.reviewer import ReviewerConfig
@@ -132,9 +132,7 @@ def load(path: Path) -> Recipe:
     try:
         recipe = _recipe_type().validate_python(dict(document))
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "file"
-        raise UserError(f"{path}: {key}: {first['msg'].lower()}.") from error
+        raise UserError(f"{path}: {first_problem(error)}.") from error
     for key, problem in _problems(recipe):
         raise UserError(f"{path}: {key}: {problem}.")
     return recipe

@@ -60,8 +60,8 @@ def test_equal_pairs_make_an_equal_hash(folder: Path, tmp_path: Path) -> None:
     ("line", "reason"),
     [
         ("{", "invalid json"),
-        ('{"id": "a"}', '"paper_sha256": field required'),
-        ('{"id": 1, "paper_sha256": "a", "paper": "b", "review": "c"}', '"id": input should be'),
+        ('{"id": "a"}', "paper_sha256: field required"),
+        ('{"id": 1, "paper_sha256": "a", "paper": "b", "review": "c"}', "id: input should be"),
         ('{"id": "1", "paper_sha256": "a", "paper": "b", "review": " "}', '"review" is empty'),
     ],
 )
