@@ -28,28 +28,16 @@ from judge.question_queue import queue_questions
 from settings import Settings
 from tests.chat_server import ChatServer, fuller_review_wins, serve_chat
 from tests.integration.judge.rivals import ECHOES, NOISE, POINTS, reviewer, write
+from tests.siege import plan
 from tests.siege.books import Attempt, InvariantReport
-from tests.siege.plan import Size, answer_seconds
 
 #: Questions that one worker has with the judge at the same time; it claims more.
 CONCURRENCY = 2
 
-FULL = Size(
-    papers=150,
-    poison=0,
-    deadly=0,
-    kill=10,
-    drain=1,
-    broker=2,
-    flush=1,
-    database=1,
-    drop=5,
-    freeze=1,
-    partition=1,
-    cancel=2,
-    promote=0,
-)
-SHORT = replace(FULL, papers=40, kill=4, broker=1, drop=2, cancel=1)
+#: The sizes of reviews with fewer papers, none of which ends a worker, and without a new version of
+#: the reviewer.
+FULL = replace(plan.FULL, papers=150, poison=0, deadly=0, cancel=2, promote=0)
+SHORT = replace(plan.SHORT, papers=40, poison=0, deadly=0, cancel=1, promote=0)
 
 
 class Asked(NamedTuple):
@@ -76,7 +64,7 @@ class SlowJudge:
         question = Asked(_custom_id(name), "a" if "by echo" in first else "b", body["seed"] // 1000)
         with self._lock:
             self.asked.append(question)
-        time.sleep(answer_seconds(random.Random(f"{self.seed} {question}")))
+        time.sleep(plan.answer_seconds(random.Random(f"{self.seed} {question}")))
         return fuller_review_wins(body)
 
 
@@ -90,7 +78,7 @@ def slow_judge(seed: int) -> Iterator[tuple[SlowJudge, ChatServer]]:
         yield judge, server
 
 
-def submit(database: Database, settings: Settings, url: str, size: Size) -> tuple[str, int]:
+def submit(database: Database, settings: Settings, url: str, size: plan.Size) -> tuple[str, int]:
     """Store a comparison and queue its questions; give the batch's name and how many they are."""
     comparison = _store_comparison(database, size.papers)
     options = JudgeOptions(url, "some-judge", CONCURRENCY, requests_per_minute=60_000)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 #: A review takes 20 s to minutes on a GPU; the siege runs at about a twentieth of that.
@@ -53,21 +53,7 @@ FULL = Size(
     cancel=4,
     promote=1,
 )
-SHORT = Size(
-    papers=300,
-    poison=3,
-    deadly=1,
-    kill=4,
-    drain=1,
-    broker=1,
-    flush=1,
-    database=1,
-    drop=2,
-    freeze=1,
-    partition=1,
-    cancel=2,
-    promote=1,
-)
+SHORT = replace(FULL, papers=300, poison=3, kill=4, broker=1, drop=2, cancel=2)
 KINDS = (
     *("kill", "drain", "broker", "flush", "database", "drop", "freeze", "partition", "cancel"),
     "promote",
