@@ -40,7 +40,7 @@ demo: setup
 test: setup
 	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not gpu' -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
-## make lint         ruff, mypy --strict and the import contracts
+## make lint         ruff, mypy (--strict for the program) and the import contracts
 lint: setup
 	$(BIN)/ruff check $(FILES)
 	$(BIN)/ruff format --check $(FILES)

@@ -104,6 +104,7 @@ def check_random(name: str, answers: int) -> dict[str, Any]:
     for requests in batches(tables, answers):
         for request, answer in zip(requests, generate(model, tables, requests), strict=True):
             text = each.tokenizer.decode(answer, skip_special_tokens=True)
+            assert request.form is not None
             strict += parse(text, request.form).strict and each.end_token_id in answer
             texts.add(text)
     return {

@@ -12,6 +12,7 @@ import argparse
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from functools import partial
 from itertools import product
 from math import ceil
 from pathlib import Path
@@ -151,7 +152,7 @@ def _written_out(groups: list[MatrixGroup], sweep: bool) -> dict[str, Any]:
         tiles = [DequantiseTile(*shape) for shape in shapes if shape[0] * shape[1] <= 256]
         result["sweep"] = sorted(
             [
-                _microseconds(lambda g, t=tile: g.write_out_with_adapter(t), groups, 3),
+                _microseconds(partial(MatrixGroup.write_out_with_adapter, tile=tile), groups, 3),
                 *vars(tile).values(),
             ]
             for tile in tiles
@@ -199,7 +200,7 @@ def _sweep(rows: Tensor, groups: list[MatrixGroup]) -> list[list[Any]]:
         )
     for tiling in tilings:
         if works[replace(tiling, parts=1)]:
-            fast = _microseconds(lambda g, t=tiling: multiply(rows, g.fused, tiling=t), groups, 3)
+            fast = _microseconds(partial(_multiply, rows, tiling), groups, 3)
             timed.append([fast, *asdict(tiling).values()])
     return sorted(timed)[:8]
 
@@ -232,6 +233,10 @@ def _error(rows: Tensor, group: MatrixGroup, result: Tensor) -> float:
     """Norm of the difference to the product in float64, as a share of its norm."""
     exact = rows.double() @ group.exact().double().t()
     return float((result.double() - exact).norm() / exact.norm())
+
+
+def _multiply(rows: Tensor, tiling: Tiling, group: MatrixGroup) -> None:
+    multiply(rows, group.fused, tiling=tiling)
 
 
 def _microseconds(call: Callable[[Any], Any], groups: list[Any], replays: int = REPLAYS) -> float:

@@ -121,6 +121,8 @@ def _done(running: ScriptedFleet) -> int:
 def _drain_seconds(running: ScriptedFleet) -> float:
     with running.database.read() as on:
         first, last = on.execute(select(func.min(Job.started_at), func.max(Job.finished_at))).one()
+    assert first is not None
+    assert last is not None
     return float(last - first)
 
 

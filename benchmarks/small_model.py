@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.torch import load_file
-from tokenizers import Tokenizer
 
 from benchmarks.measured import report
 from models.kernels.device_support import AttentionChoice
 from models.text.aspects import EMPTY_LINE
+from models.text.templates import AnyTokenizer
 from models.weights import store
 from models.weights.loading import load as load_model
 from trainer.data.dataset import TrainingPair
@@ -74,7 +74,7 @@ def measure(name: str, folder: Path | None, options: argparse.Namespace) -> dict
     return {split: compare(without[split], tuned[split]) for split in chosen}
 
 
-def item_mask(tokenizer: Tokenizer, review: str) -> list[bool]:
+def item_mask(tokenizer: AnyTokenizer, review: str) -> list[bool]:
     """For each token of an answer without its end token: does it belong to an item's text?"""
     mask: list[bool] = []
     end = 0
@@ -113,7 +113,7 @@ def _counts(model: TrainableLlama, encoder: PairEncoder, pairs: Sequence[Trainin
     for pair in pairs:
         sample = encoder.encode(pair)
         losses = model.token_losses(sample).double().cpu().numpy()
-        mask = np.array(item_mask(encoder.tokenizer, pair.review), dtype=bool)
+        mask = np.array(item_mask(encoder.tokenizer, pair.review), dtype=np.bool_)
         counted = losses[:-1][mask[: len(losses) - 1]]
         rows.append((counted.sum(), len(counted)))
     return np.array(rows, dtype=np.float64)

@@ -19,6 +19,7 @@ import tarfile
 import tempfile
 import time
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 #: Bytes of a piece: small enough for most transfers.
@@ -125,7 +126,7 @@ class _Lines:
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def on_step(self, step: int, n_steps: int, values: dict[str, float]) -> None:
+    def on_step(self, step: int, n_steps: int, values: Mapping[str, float]) -> None:
         """Print it."""
         if "validation_loss" in values or step == 1:
             on_message = "  ".join(f"{key} {value:.5g}" for key, value in values.items())

@@ -86,7 +86,7 @@ class _RemainingJobs(NamedTuple):
 
 
 def commit(
-    database: Database, claim: Claim, cost: Cost, store: Callable[[Connection], None]
+    database: Database, claim: Claim, cost: Cost, store: Callable[[Connection], object]
 ) -> bool:
     """Store a job's result and end the job, in one transaction.
 

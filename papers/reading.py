@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
@@ -50,7 +50,7 @@ def read_all(
     limits: PdfLimits,
     processes: int,
     progress: Callable[[int, int], None] | None = None,
-) -> Iterator[Reading]:
+) -> Generator[Reading, None, None]:
     """Readings in the order of the entries; the next ones are read in the background.
 
     `progress` is called with the number done and the total.

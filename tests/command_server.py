@@ -71,6 +71,10 @@ class RunningCommand:
         if self.poll() is None:
             os.kill(self.pid, number)
 
+    def terminate(self) -> None:
+        """SIGTERM."""
+        self.send_signal(signal.SIGTERM)
+
     def kill(self) -> None:
         """SIGKILL."""
         self.send_signal(signal.SIGKILL)
@@ -129,7 +133,8 @@ def _serve(requests: socket.socket) -> None:
             os._exit(0)
         if os.fork() == 0:
             requests.close()
-            _wait_or_become(*json.loads(request), descriptors)
+            arguments, environment = json.loads(request)
+            _wait_or_become(arguments, environment, descriptors)
             return
         for descriptor in descriptors:
             os.close(descriptor)

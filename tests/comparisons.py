@@ -144,8 +144,12 @@ def _review(
 
 
 def _head(on: Connection, a: ReviewerVersion, b: ReviewerVersion, human: ReviewerVersion) -> int:
-    config = {"extractor": "items", "matcher": {"name": "embedding", "threshold": 0.55}}
-    config |= {"min_papers": 5, "split": "dev"}
+    config = {
+        "extractor": "items",
+        "matcher": {"name": "embedding", "threshold": 0.55},
+        "min_papers": 5,
+        "split": "dev",
+    }
     values = {"a_id": a.id, "b_id": b.id, "reference_id": human.id}
     made = on.scalar(
         insert(ComparisonRow)

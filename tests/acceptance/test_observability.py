@@ -8,6 +8,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -36,7 +37,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 
 @contextmanager
-def workers(site: Site, *environments: dict[str, str]) -> Iterator[None]:
+def workers(site: Site, *environments: dict[str, Any]) -> Iterator[None]:
     """A worker for each environment."""
     running = [site.start("worker", "--reviewer", "demo-7", **more) for more in environments]
     try:

@@ -42,7 +42,8 @@ gate:
 def write_source(folder: Path) -> Path:
     """Six papers with a decision and two reviews each, which end in a late paragraph."""
     folder.mkdir()
-    papers, reviews = [], []
+    papers: list[dict[str, object]] = []
+    reviews: list[dict[str, object]] = []
     for number, subject in enumerate(SUBJECTS):
         body = " ".join(f"{subject} step {n} is studied here." for n in range(60 + number))
         papers.append({"id": f"p{number}", "title": f"On {subject}", "text": body, "venue": "V"})

@@ -72,4 +72,5 @@ def test_a_seeded_guided_review_is_reproducible_on_the_gpu(tiny_folder: Path) ->
     finally:
         engine.close()
     assert first.token_ids == second.token_ids
+    assert request.form is not None
     assert parse(first.text, request.form).strict

@@ -130,7 +130,7 @@ def test_matrices_are_written_out_with_a_product_of_low_rank_added(
         assert error(written, wanted) < ERROR
 
 
-def quantised(n_outputs: int, n_inputs: int) -> nn.Module:
+def quantised(n_outputs: int, n_inputs: int) -> nn.Sequential:
     torch.manual_seed(0)
     options = {"bias": False, "compute_dtype": torch.bfloat16, "quant_type": "nf4"}
     linear = Linear4bit(n_inputs, n_outputs, compress_statistics=False, **options)

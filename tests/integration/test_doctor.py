@@ -114,7 +114,7 @@ def test_no_gpu_for_a_large_model_and_a_card_without_a_driver(
         weights.mkdir()
         with (weights / "model.safetensors").open("wb") as file:
             file.truncate(16 * 2**30)
-        monkeypatch.setattr(doctor.store, "resolve", lambda base, home: weights)
+        monkeypatch.setattr("models.weights.store.resolve", lambda base, home: weights)
         assert "llama31-8b needs one" in broken(settings, "llama31-7")["gpu"].detail
         # And a card that no driver serves
         card = devices / "0000:01:00.0"

@@ -97,7 +97,7 @@ def test_a_judge_answers_here_while_the_cpu_worker_drains(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = Settings(home=tmp_path)
-    monkeypatch.setattr(question_queue.broker, "find", lambda _: Broker("redis://127.0.0.1:1/0"))
+    monkeypatch.setattr("dispatch.broker.find", lambda _: Broker("redis://127.0.0.1:1/0"))
     monkeypatch.setattr(Broker, "answers", lambda _: True)
     # A worker that serves cpu alone is of a version that does not know questions
     register_worker(database, CPU_QUEUE)

@@ -129,7 +129,8 @@ def test_every_check_constraint_has_a_name_that_postgresql_keeps() -> None:
     names = [
         str(rule.name)
         for table in migrate.metadata().sorted_tables
-        for rule in (*table.constraints, *table.indexes)
+        for rules in (table.constraints, table.indexes)
+        for rule in rules
     ]
     assert all(len(name) <= 63 for name in names)
     checks = [

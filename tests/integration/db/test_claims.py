@@ -156,7 +156,7 @@ def test_jobs_of_an_unknown_kind_stay_in_the_queue(database: Database) -> None:
 @pytest.mark.parametrize("most", [1, 16])
 def test_an_index_serves_each_queue_of_a_claim(database: Database, most: int) -> None:
     submit(database, "b", *(paper(str(n)) for n in range(50)))
-    parameters = {"queue_0": QUEUE, "queue_1": "cpu.other", "kinds": ["review"]}
+    parameters: dict[str, Any] = {"queue_0": QUEUE, "queue_1": "cpu.other", "kinds": ["review"]}
     parameters |= {"by_worker": "w", "lease": 1.0, **vars(claims.ONE_AT_A_TIME)}
 
     plan = _plan(database, claims._take_queued(most, 2), parameters)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import CheckConstraint, Connection, UniqueConstraint, insert
+from sqlalchemy import CheckConstraint, Connection, Index, UniqueConstraint, insert
 from sqlalchemy.exc import IntegrityError
 
 from db import migrate
@@ -242,9 +242,11 @@ def unique_rules() -> list[tuple[str, str, tuple[str, ...]]]:
     """All UNIQUE constraints and unique indexes as (table, name, columns)."""
     found = []
     for table in migrate.metadata().sorted_tables:
-        rules = [rule for rule in table.constraints if isinstance(rule, UniqueConstraint)]
-        indexes = [index for index in table.indexes if index.unique]
-        for rule in (*rules, *indexes):
+        rules: list[UniqueConstraint | Index] = [
+            rule for rule in table.constraints if isinstance(rule, UniqueConstraint)
+        ]
+        rules += [index for index in table.indexes if index.unique]
+        for rule in rules:
             columns = tuple(column.name for column in rule.columns)
             found.append((table.name, str(rule.name), columns))
     return sorted(found)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from db import batch_control, batch_papers, batch_progress, batch_records, completion, reviewers
@@ -175,7 +177,7 @@ def test_a_resumed_batch_keeps_its_reviewer_version(database: Database) -> None:
     ],
 )
 def test_a_batch_name_used_with_other_options_is_refused(
-    database: Database, options: dict[str, object], named: str
+    database: Database, options: dict[str, Any], named: str
 ) -> None:
     submit(database, "b", paper("a"))
     with pytest.raises(UserError, match=named):

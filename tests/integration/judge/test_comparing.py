@@ -15,7 +15,7 @@ from commands.judge_tables import evaluation_line, evaluation_rows
 from db.comparison_records import read_comparison
 from db.comparisons import Side
 from db.imports import FrozenReview, import_reviews
-from db.matches import MatchedPaper
+from db.matches import MatchedPaper, store_matched
 from db.reviewers import ReviewerVersion
 from db.schema_judging import MatchCount, PointMatch, Verdict
 from db.schema_training import AdapterPaper, AdapterRow
@@ -114,7 +114,7 @@ def test_a_run_that_was_killed_goes_on_where_it_stopped(
     # Given a run that stores two papers at a time and dies before the third transaction
     monkeypatch.setattr(comparing, "_CHUNK", 2)
     stored: list[int] = []
-    real = comparing.store_matched
+    real = store_matched
 
     def dying(database: Database, comparison_id: int, papers: list[MatchedPaper]) -> int:
         if len(stored) == 4:

@@ -37,6 +37,7 @@ def test_every_answer_of_a_random_model_parses_strictly(name: str, answers: int)
         for request, answer in zip(requests, generate(model, tables, requests), strict=True):
             assert each.end_token_id in answer[: request.max_new_tokens]
             text = each.tokenizer.decode(answer, skip_special_tokens=True)
+            assert request.form is not None
             assert parse(text, request.form).strict, text
             texts.add(text)
     assert len(texts) > 0.7 * answers

@@ -49,6 +49,6 @@ def test_short_titles_are_near_only_when_equal() -> None:
 def test_every_paper_gets_another_one_for_chance() -> None:
     papers = [paper(i, sha256=f"{i:064x}") for i in range(7)]
     given = {p.paper_id: p.null_paper_id for p in with_nulls(papers)}
-    assert sorted(given) == sorted(given.values())
+    assert set(given) == set(given.values())
     assert all(null != paper_id for paper_id, null in given.items())
     assert with_nulls(papers[:1])[0].null_paper_id is None

@@ -88,7 +88,7 @@ def test_the_bootstrap_covers_a_true_share_in_93_to_97_percent(p: float) -> None
     n, weights = 100, resample_weights(100)
     covered = []
     for k in range(n + 1):
-        means = bootstrap.mean(np.arange(n) < k)(weights)
+        means = bootstrap.mean((np.arange(n) < k).astype(float))(weights)
         low, high = np.quantile(means, [0.025, 0.975])
         covered.append(low - 1e-9 <= p <= high + 1e-9)
     assert 0.93 <= stats.binom.pmf(np.arange(n + 1), n, p)[covered].sum() <= 0.97

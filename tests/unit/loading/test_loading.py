@@ -14,7 +14,7 @@ from bitsandbytes.nn import Linear4bit
 
 from errors import MissingPart, UserError
 from models.kernels.device_support import Precision, choose_precision
-from models.weights.loading import LoadedModel, load
+from models.weights.loading import LoadedModel, Weights, load
 from testing.small_models import FAMILIES, write_tiny_llama
 
 Load = Callable[..., LoadedModel]
@@ -56,7 +56,7 @@ def test_dequantised_weights_are_the_same_model(family: str, load_tiny: Load) ->
 
 @pytest.mark.parametrize("weights", ["nf4", "bf16"])
 def test_bfloat16_computing_stays_close_to_float32(
-    weights: str, tiny_folders: dict[str, Path]
+    weights: Weights, tiny_folders: dict[str, Path]
 ) -> None:
     family = FAMILIES["llama31"]
     by_dtype = {

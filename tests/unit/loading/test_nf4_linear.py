@@ -15,8 +15,9 @@ from models.adapters.adapter_bank import AdapterBank
 from models.kernels import nf4_linear
 from models.kernels.device_support import Precision
 from models.kernels.fusion import unnest_scales
+from models.kernels.nf4_dequantise import TABLE_FACTOR
 from models.kernels.nf4_linear import Nf4Linear, replace_linears
-from models.kernels.nf4_product import TABLE_FACTOR, LowRank, LowRankTerm, Nf4Matrix
+from models.kernels.nf4_product import LowRank, LowRankTerm, Nf4Matrix
 from models.kernels.nf4_tiling import BLOCK_WEIGHTS
 from models.weights.loading import load
 from testing.small_models import write_tiny_llama
@@ -28,6 +29,9 @@ OUTPUTS = {"q_proj": 192, "k_proj": 64, "v_proj": 64, "o_proj": 128}
 
 class Attention(nn.Module):
     """Linear layers as a Llama names them."""
+
+    q_proj: nn.Module
+    k_proj: nn.Module
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +45,7 @@ class Attention(nn.Module):
 
 
 @pytest.fixture
-def layers() -> nn.Module:
+def layers() -> Attention:
     torch.manual_seed(0)
     return Attention().bfloat16().to("cpu").eval()
 
@@ -81,12 +85,11 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
 
 @torch.inference_mode()
 def test_layers_that_read_the_same_rows_share_one_product(
-    layers: nn.Module, counted: list[tuple[int, ...]]
+    layers: Attention, counted: list[tuple[int, ...]]
 ) -> None:
     rows = torch.randn(5, 1, WIDTH, dtype=torch.bfloat16)
-    plain = [
-        rows @ dequantize_4bit(c.weight.data, c.weight.quant_state).t() for c in layers.children()
-    ]
+    linears: list[Any] = [*layers.children()]
+    plain = [rows @ dequantize_4bit(c.weight.data, c.weight.quant_state).t() for c in linears]
     assert replace_linears(layers) == len(OUTPUTS)
     assert all(type(layer) is Nf4Linear for layer in layers.children())
     counted.clear()
@@ -98,7 +101,7 @@ def test_layers_that_read_the_same_rows_share_one_product(
 
 @torch.inference_mode()
 def test_a_layer_that_is_asked_alone_gets_its_own_rows(
-    layers: nn.Module, counted: list[tuple[int, ...]]
+    layers: Attention, counted: list[tuple[int, ...]]
 ) -> None:
     replace_linears(layers)
     first, second = (torch.randn(5, 1, WIDTH, dtype=torch.bfloat16) for _ in range(2))
@@ -124,8 +127,13 @@ def adapters(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 def model_of(folder: Path, dtype: torch.dtype, *, ours: bool = False) -> Any:
     """A model in NF4; `ours` with our layers."""
     precision = Precision(dtype, "for the test")
-    options = {"template": LLAMA31.template, "device": torch.device("cpu"), "precision": precision}
-    model = load(folder, LLAMA31.base, **options).model
+    model = load(
+        folder,
+        LLAMA31.base,
+        template=LLAMA31.template,
+        device=torch.device("cpu"),
+        precision=precision,
+    ).model
     unnest_scales(model)
     assert not ours or replace_linears(model) == 14
     return model
@@ -182,7 +190,7 @@ def error(found: Tensor, wanted: Tensor) -> float:
 
 @torch.inference_mode()
 def test_prompts_and_single_rows_get_what_few_rows_get(
-    layers: nn.Module, counted: list[tuple[int, ...]]
+    layers: Attention, counted: list[tuple[int, ...]]
 ) -> None:
     replace_linears(layers)
     rows = torch.randn(300, WIDTH, dtype=torch.bfloat16)
@@ -196,7 +204,7 @@ def test_prompts_and_single_rows_get_what_few_rows_get(
 
 
 def test_weights_are_what_they_were_for_whoever_reads_them(
-    layers: nn.Module, counted: list[tuple[int, ...]]
+    layers: Attention, counted: list[tuple[int, ...]]
 ) -> None:
     before = {name: tensor.clone() for name, tensor in layers.state_dict().items()}
     replace_linears(layers)

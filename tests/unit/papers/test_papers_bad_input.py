@@ -11,7 +11,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from handmade_pdf import line, pdf, prose
 
 from errors import PaperUnreadable
 from papers.encoding import MAX_TEXT_BYTES
@@ -20,6 +19,7 @@ from papers.paper import Paper
 from papers.plain_text import read_text
 from papers.reading import PdfLimits, Reading, discover, read_all
 from papers.sandbox import Sandbox
+from tests.unit.papers.handmade_pdf import line, pdf, prose
 
 ReadFolder = Callable[..., dict[str, Reading]]
 GOOD = pdf([line(72, 740, "A Good Paper", 18) + prose("This page holds a sentence of good prose")])

@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
-from handmade_pdf import line, pdf, prose
 
 from papers import reading_cache as cache_module
 from papers.paper import Flag, Paper, Section
 from papers.reading import PdfLimits, Reading, ReadingCache, discover, read_all
+from tests.unit.papers.handmade_pdf import line, pdf, prose
 
 
 @pytest.fixture

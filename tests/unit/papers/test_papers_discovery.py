@@ -8,11 +8,11 @@ import json
 from pathlib import Path
 
 import pytest
-from handmade_pdf import line, pdf, prose
 
 from errors import UserError
 from papers.entry import Format
 from papers.reading import PdfLimits, discover, read_all
+from tests.unit.papers.handmade_pdf import line, pdf, prose
 
 
 def _write(folder: Path, *names: str) -> None:
