@@ -85,7 +85,7 @@ def _files(paths: Sequence[str]) -> list[Path]:
 def _folder(folder: Path) -> list[Path]:
     found = [path for path in sorted(folder.rglob("*")) if _is_paper(path, folder)]
     if not found:
-        raise UserError(f"The folder {folder} holds no paper ({', '.join(SUFFIXES)}).")
+        raise UserError(f"The folder {folder} contains no papers ({', '.join(SUFFIXES)}).")
     return found
 
 
@@ -120,7 +120,7 @@ def _format(path: Path) -> Format:
         pass  # reading reports the error
     form = _by_suffix(path)
     if form is None:
-        raise UserError(f"{path} is none of {', '.join(SUFFIXES)}, nor a PDF.")
+        raise UserError(f"{path} is not a PDF and has none of the suffixes {', '.join(SUFFIXES)}.")
     return form
 
 
@@ -130,7 +130,9 @@ def _entries(path: Path, name: str | None, title: str | None) -> Iterator[tuple[
     if form is not Format.JSON:
         yield Entry(name or _stem(path), str(path), path, form, title=title), ""
     elif name is not None:
-        raise UserError(f"A manifest names single papers, but {path} holds many.")
+        raise UserError(
+            f"A manifest must name files of one paper each, but {path} contains several."
+        )
     else:
         yield from _lines(path, _stem(path), str(path))
 
@@ -148,7 +150,7 @@ def _lines(path: Path, stem: str, source: str) -> Iterator[tuple[Entry, str]]:
         yield Entry(name, f"{source}:{number + 1}", path, Format.JSON, problem=str(error)), ""
         return
     if number == 0:
-        raise UserError(f"{source} holds no line.")
+        raise UserError(f"{source} contains no lines.")
 
 
 def _line_name(line: bytes) -> str | None:
@@ -222,5 +224,5 @@ def _unique(entries: Iterable[tuple[Entry, str]]) -> list[Entry]:
             "rename one or give a --manifest."
         )
     if lines:
-        raise UserError(f"One custom_id with different content: {_listed_names(lines)}.")
+        raise UserError(f"The same custom_id has different content: {_listed_names(lines)}.")
     return [entry for entry, _ in found.values()]

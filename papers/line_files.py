@@ -35,7 +35,7 @@ def scan(path: Path) -> Iterator[tuple[int, int, bytes]]:
                 while line and line[-1:] != b"\n" and len(line) > MAX_TEXT_BYTES:
                     line += file.readline(MAX_TEXT_BYTES)
             except _BROKEN as error:
-                raise PaperUnreadable("The gzip file is cut short.", kind="damaged") from error
+                raise PaperUnreadable("The gzip file is truncated.", kind="damaged") from error
             if not line:
                 return
             number += 1
@@ -62,7 +62,7 @@ class LineReader:
             self._file.seek(offset)
             return self._file.read(length)
         except _BROKEN as error:
-            raise PaperUnreadable("The gzip file is cut short.", kind="damaged") from error
+            raise PaperUnreadable("The gzip file is truncated.", kind="damaged") from error
 
     def close(self) -> None:
         """Close the file."""

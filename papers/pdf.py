@@ -90,7 +90,7 @@ def _open(path: Path) -> pdfium.PdfDocument:
         with path.open("rb") as file:
             if b"%PDF-" not in file.read(HEADER_BYTES):
                 raise PaperUnreadable("The file is not a PDF.", kind="not_pdf") from error
-        raise PaperUnreadable("The PDF is damaged or cut short.", kind="damaged") from error
+        raise PaperUnreadable("The PDF is damaged or truncated.", kind="damaged") from error
 
 
 def _pages(document: pdfium.PdfDocument) -> Iterator[Page]:
@@ -108,7 +108,7 @@ def _require_text(pages: Sequence[Page]) -> None:
         return
     if any(page.hidden for page in pages):
         raise PaperUnreadable("The PDF shows no text: all of it is hidden.", kind="no_text")
-    sentence = "The PDF holds no text; are its pages scanned images?"
+    sentence = "The PDF contains no text; its pages may be scanned images."
     raise PaperUnreadable(sentence, kind="no_text")
 
 

@@ -109,7 +109,7 @@ class _Reader:
             return Reading(entry.custom_id, entry.source, None, "missing", sentence)
         except Exception as error:  # an error in one text must not end the run
             log.exception("reading %s", entry.source)
-            sentence = f"The text broke its reader ({type(error).__name__})."
+            sentence = f"The text could not be read ({type(error).__name__})."
             return Reading(entry.custom_id, entry.source, None, "crashed", sentence)
         cached = isinstance(started, Paper)
         if self._cache is not None and entry.format in CACHED and not cached:

@@ -95,7 +95,9 @@ class _Child:
             answer = pipe.recv_bytes()
         except (EOFError, OSError) as error:
             self.kill()
-            raise PaperUnreadable("The file crashed its reader.", kind="crashed") from error
+            raise PaperUnreadable(
+                "The process that read the file crashed.", kind="crashed"
+            ) from error
         if answer[:1] == b"E":
             kind, sentence = json.loads(answer[1:])
             raise PaperUnreadable(sentence, kind=kind)

@@ -136,6 +136,6 @@ def safe_paper(
         captions=tuple(filter(None, map(clean.line, captions))),
     )
     if not paper.abstract and not any(section.text for section in paper.sections):
-        raise PaperUnreadable("The paper holds no text.", kind="empty")
+        raise PaperUnreadable("The paper contains no text.", kind="empty")
     found = [Flag(kind, detail) for kind, detail in _DETAILS.items() if kind in clean.kinds]
     return replace(paper, flags=(*flags, *found))

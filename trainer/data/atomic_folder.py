@@ -39,7 +39,7 @@ def _check_free(folder: Path, marker: str, replace: bool) -> None:
         return
     ours = (folder / marker).is_file()
     if not (ours and replace):
-        hint = "use --replace to build it anew" if ours else "choose another folder"
+        hint = "use --replace to build it again" if ours else "choose another folder"
         raise UserError(f"{folder} exists already: {hint}.")
 
 

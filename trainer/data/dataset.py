@@ -62,10 +62,12 @@ def read(folder: Path) -> Dataset:
         if file_sha256(file) != card.files.get(file.name):
             raise UserError(
                 f"{file} is not the file that {CARD} describes: it was changed after the data set "
-                "was built, so build it anew."
+                "was built. Build it again."
             )
     if card.sha256 != combined_sha256(card.files):
-        raise UserError(f"{folder / CARD}: sha256 does not belong to the files; build it anew.")
+        raise UserError(
+            f"{folder / CARD}: sha256 does not match the files; build the data set again."
+        )
     return Dataset(folder, card, **splits)
 
 

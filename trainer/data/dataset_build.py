@@ -56,7 +56,7 @@ class TargetModel:
 def target_of(config: ReviewerConfig, settings: Settings) -> TargetModel:
     """A local reviewer with its tokenizer. MissingPart when its model is not on this machine."""
     if config.base is None or config.template is None:
-        raise UserError(f"{config.name} has no local model that could learn from a data set.")
+        raise UserError(f"{config.name} has no local model to train.")
     tokenizer = store.load_tokenizer(store.resolve(config.base, settings.home))
     TEMPLATES[config.template].check(tokenizer)
     return TargetModel(config, tokenizer, config.base.name)
@@ -83,7 +83,8 @@ def build(
     aspects = str(merged.config["aspects"])
     if aspects != target.config.aspects:
         raise UserError(
-            f"{merged.name} has {aspects} aspects, {target.config.name} {target.config.aspects}."
+            f"{merged.name} writes the aspect set {aspects}, but {target.config.name} writes "
+            f"{target.config.aspects}."
         )
     rules: Counter[str] = Counter()
     papers = _included_papers(database, options, rules)
@@ -96,7 +97,7 @@ def build(
     made = _build_pairs(database, papers, reviews, target, rules)
     if not made:
         counted = ", ".join(f"{rule} {n}" for rule, n in rules.items() if n) or "no paper at all"
-        raise UserError(f"No pair is left to build a data set from: {counted}.")
+        raise UserError(f"No pairs are left to build a data set from: {counted}.")
     return _write(made, placement, merged, target, options, rules)
 
 

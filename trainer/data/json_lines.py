@@ -43,7 +43,7 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise UserError(f"Cannot read {path}: {error.strerror or error}.") from error
     except (EOFError, zlib.error) as error:
-        raise UserError(f"{path} is not a whole gzip file: {error}.") from error
+        raise UserError(f"{path} is not a complete gzip file: {error}.") from error
 
 
 def _parsed(place: str, line: str) -> tuple[str, dict[str, Any]] | Problem:

@@ -28,7 +28,7 @@ def read_tables(folder: Path) -> Iterator[SourcePaper | Problem]:
     """Papers with their reviews, from papers.jsonl and reviews.jsonl."""
     papers, reviews = find(folder, "papers"), find(folder, "reviews")
     if papers is None:
-        raise UserError(f"{folder} holds no papers.jsonl or papers.jsonl.gz.")
+        raise UserError(f"{folder} contains no papers.jsonl or papers.jsonl.gz.")
     notes: dict[str, list[Note]] = {}
     decisions: dict[str, str] = {}
     for row in json_lines(reviews) if reviews else ():

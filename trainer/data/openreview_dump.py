@@ -53,7 +53,7 @@ def read_forums(file: Path) -> tuple[list[Forum], list[Problem]]:
         else:
             _sort_in(row[1], forums)
     lost = [forum for forum in forums.values() if forum.submission is None]
-    problems += [Problem(f"{file.name}: submission {f.id} itself is not there.") for f in lost]
+    problems += [Problem(f"{file.name}: the note of submission {f.id} is missing.") for f in lost]
     return [forum for forum in forums.values() if forum.submission is not None], problems
 
 

@@ -69,7 +69,7 @@ def import_source(
     found = list(_papers(_read(source, layout, settings, progress), done))
     if not found:
         first = f" {done.problems[0]}" if done.problems else ""
-        raise UserError(f"{source.path} holds no paper that can be used.{first}")
+        raise UserError(f"{source.path} contains no usable papers.{first}")
     done.papers = len(found)
     done.new_papers = corpus.store_origins(database, [_origin(source, each) for each in found])
     human = roster.register_version(database, human_config(source.name))
@@ -103,8 +103,8 @@ def detect(path: Path) -> str:
                 return "pairs"
             break
     raise UserError(
-        f"{path} is none of: a file of OpenReview notes, a folder with papers.jsonl and "
-        "reviews.jsonl, a PeerRead folder, a file of {paper, review} lines."
+        f"{path} has an unknown layout. Known are: a file of OpenReview notes, a folder with "
+        "papers.jsonl and reviews.jsonl, a PeerRead folder, a file of {paper, review} lines."
     )
 
 
@@ -143,14 +143,16 @@ def _read(
             return peerread.read_peerread(source.path)
         case "openreview":
             return _read_openreview(source, settings, progress)
-    raise UserError(f"There is no layout {layout!r}; known: {', '.join(FORMATS)}.")
+    raise UserError(f"Unknown layout {layout!r}; known are {', '.join(FORMATS)}.")
 
 
 def _read_openreview(
     source: ImportSource, settings: Settings, progress: Progress
 ) -> Iterator[SourcePaper | Problem]:
     if source.texts is None:
-        raise UserError("OpenReview notes hold no papers: name their folder with --texts DIR.")
+        raise UserError(
+            "OpenReview notes do not contain the papers: name their folder with --texts DIR."
+        )
     forms = load_forms(source.forms)
     forums, problems = openreview_dump.read_forums(source.path)
     yield from problems
@@ -162,7 +164,7 @@ def _read_openreview(
         choice = choices[forum.id]
         paper = None if choice is None else papers[choice.version.content]
         if choice is None:
-            yield Problem(f"{source.texts} holds no text of submission {forum.id}.")
+            yield Problem(f"{source.texts} contains no text of submission {forum.id}.")
         elif isinstance(paper, Paper):
             yield openreview_dump.source_paper(forum, paper, choice.why, forms)
         else:

@@ -178,5 +178,5 @@ def _read(file: Path) -> dict[str, list[str]]:
         raise UserError(f"{file}: not JSON: {error}.") from error
     good = isinstance(document, dict) and set(document) <= set(_NAMES)
     if not good or not all(isinstance(ids, list) for ids in document.values()):
-        raise UserError(f"{file}: must be lists of papers under {', '.join(SPLITS)}.")
+        raise UserError(f"{file}: must map {', '.join(SPLITS)} to lists of papers.")
     return {name: [str(each) for each in ids] for name, ids in document.items()}

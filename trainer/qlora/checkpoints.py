@@ -79,8 +79,8 @@ class Checkpoints:
             shutil.rmtree(scratch, ignore_errors=True)
             raise UserError(
                 f"Checkpoint {state.position.name} could not be written to {self.folder}: "
-                f"{_reason(error)}. The earlier checkpoints are complete: free some space and go "
-                "on with `referee train CONFIG --resume`."
+                f"{_reason(error)}. The earlier checkpoints are complete: free some space and "
+                "continue with `referee train CONFIG --resume`."
             ) from error
         return target
 
@@ -105,7 +105,7 @@ class Checkpoints:
         path = self.folder / TrainingPosition(step).name
         if not path.is_dir():
             there = ", ".join(map(str, self.steps())) or "none"
-            raise UserError(f"There is no checkpoint of step {step}; there are: {there}.")
+            raise UserError(f"There is no checkpoint of step {step}; existing steps: {there}.")
         return path
 
     @staticmethod

@@ -64,7 +64,7 @@ def init_processes() -> Processes:
     if torch.cuda.is_available():
         if local >= torch.cuda.device_count():
             raise UserError(
-                f"torchrun started more processes than the {torch.cuda.device_count()} GPUs here."
+                f"torchrun started more processes than GPUs ({torch.cuda.device_count()})."
             )
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)

@@ -55,7 +55,7 @@ class FrozenWeight:
     def scale_rows(self, factor: Tensor) -> None:
         """Multiply row i by factor[i] ([out] in fp32), rounding once."""
         if self.in_features % self._state.blocksize:
-            raise ValueError(f"rows of {self.in_features} do not consist of whole NF4 blocks")
+            raise ValueError(f"rows of {self.in_features} are not a multiple of the NF4 block size")
         self._scaled = copy(self._state)
         rows = self._state.absmax.view(self.out_features, -1)
         self._scaled.absmax = (rows * factor[:, None]).reshape(-1)

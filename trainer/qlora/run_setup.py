@@ -47,12 +47,12 @@ def read_dataset(recipe: Recipe, home: Path) -> Dataset:
     data, config = datasets.read(folder), recipe.reviewer_config
     if data.card.aspects != config.aspects:
         raise UserError(
-            f"{folder} has reviews of {data.card.aspects} aspects, and reviewer {config.name} "
-            f"writes {config.aspects}."
+            f"{folder} has reviews of the aspect set {data.card.aspects}, but reviewer "
+            f"{config.name} writes {config.aspects}."
         )
     if data.card.cut.template != config.template:
         raise UserError(
-            f"{folder} was made for template {data.card.cut.template}, and reviewer "
+            f"{folder} was made for template {data.card.cut.template}, but reviewer "
             f"{config.name} uses {config.template}."
         )
     if not data.train:

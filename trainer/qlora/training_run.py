@@ -133,8 +133,8 @@ class TrainingRun:
         folder = self.options.folder
         if newest is not None and not self.options.resume:
             raise UserError(
-                f"There is a run {self.options.name} in {folder} already: go on with it by "
-                "--resume, or give this one another --name."
+                f"There is already a run {self.options.name} in {folder}: continue it with "
+                "--resume, or choose another --name."
             )
         if newest is None and self.options.resume:
             raise UserError(f"There is no checkpoint in {folder} to resume from.")
@@ -212,7 +212,7 @@ class TrainingRun:
             shutil.rmtree(scratch, ignore_errors=True)
             raise UserError(
                 f"The adapter could not be written to {folder}: {error}. The checkpoints are "
-                "complete: free some space and go on with `referee train CONFIG --resume`."
+                "complete: free some space and continue with `referee train CONFIG --resume`."
             ) from error
         return folder
 

@@ -72,7 +72,7 @@ def test_any_bytes_named_as_jsonl_give_entries_or_a_sentence(data: bytes) -> Non
         path = Path(folder) / "set.jsonl"
         path.write_bytes(data)
         if not data.strip():
-            with pytest.raises(UserError, match="holds no line"):
+            with pytest.raises(UserError, match="contains no lines"):
                 discover([str(path)])
             return
         try:

@@ -46,7 +46,7 @@ def _reads(reading: Reading) -> None:
         pytest.param(
             pdf([prose("Secret")], encrypted=True), "encrypted", "password", id="encrypted"
         ),
-        pytest.param(GOOD[: len(GOOD) // 4], "damaged", "damaged or cut short", id="truncated"),
+        pytest.param(GOOD[: len(GOOD) // 4], "damaged", "damaged or truncated", id="truncated"),
         pytest.param(pdf([]), "no_pages", "no pages", id="zero pages"),
         pytest.param(
             pdf(["q 612 0 0 792 0 0 cm /I1 Do Q"] * 3, image=True),
@@ -260,7 +260,7 @@ def test_cut_gzip_keeps_the_lines_before_the_cut(tmp_path: Path, read_folder: Re
     failed = [reading for reading in readings.values() if reading.error]
     assert 5 < len(readings) < 40
     assert len(failed) == 1
-    _fails(failed[0], "damaged", "cut short")
+    _fails(failed[0], "damaged", "truncated")
     assert next(reversed(readings.values())) == failed[0]
 
 

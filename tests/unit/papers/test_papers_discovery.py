@@ -125,7 +125,7 @@ def test_manifest_names_papers_relative_to_itself(tmp_path: Path) -> None:
         ("custom_id,path\na,gone.txt\n", "gone.txt"),
         ("custom_id,path\n,one.txt\n", ":2 lacks"),
         ("name,file\na,one.txt\n", "needs the columns custom_id and path"),
-        ("custom_id,path\na,set.jsonl\n", "holds many"),
+        ("custom_id,path\na,set.jsonl\n", "contains several"),
         ("", "needs the columns"),
     ],
 )

@@ -257,5 +257,5 @@ def test_what_is_no_source_is_refused_with_what_would_be(tmp_path: Path) -> None
     (tmp_path / "x.jsonl").write_text('{"a": 1}\n')
 
     for path in (tmp_path, tmp_path / "x.jsonl"):
-        with pytest.raises(UserError, match="is none of: a file of OpenReview notes"):
+        with pytest.raises(UserError, match="has an unknown layout"):
             detect(path)

@@ -92,5 +92,5 @@ def test_split_files_that_contradict_themselves_are_refused(tmp_path: Path) -> N
         read_splits([file])
 
     file.write_text('{"train": "a"}')
-    with pytest.raises(UserError, match="must be lists of papers"):
+    with pytest.raises(UserError, match="to lists of papers"):
         read_splits([file])
