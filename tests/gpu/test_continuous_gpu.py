@@ -1,4 +1,4 @@
-"""The product's engine on CUDA: the reference's tokens, whatever kernel, graph or order it uses."""
+"""ContinuousEngine on CUDA generates the reference engine's tokens, for all kernels and modes."""
 
 from __future__ import annotations
 
@@ -46,19 +46,20 @@ pytestmark = [
 ]
 
 GPU = torch.device("cuda")
-#: Tokens of an answer whose every score is compared: 2,048 positions of 8 prompts.
-LESSON_TOKENS = 256
+#: Answer tokens whose scores are compared: 2,048 positions in 8 prompts.
+REFERENCE_TOKENS = 256
 PRECISIONS = (torch.float32, torch.bfloat16)
-#: Enough for a guided review of four aspects.
+#: Enough tokens for a guided review of four aspects.
 GUIDED_TOKENS = 240
-#: Prompts that end inside the first block of 256 tokens, at its edge and beyond it.
+#: Lengths below, at and above one block of 256 tokens.
 PROMPT_TOKENS = (40, 255, 256, 257, 511, 700, 1000, 1300)
-#: How often another token may be best, and how close the two best scores of the reference must
-#: then lie, as a share of the scores' spread: rounding to 8 bits of mantissa, or to 3 in the cache.
+#: Largest share of positions whose best token may differ, and the largest difference between the
+#: reference's two best scores there, in standard deviations: for rounding to a mantissa of 8 bits,
+#: or of 3 bits in the cache.
 TOLERANCE = {"bf16": (0.01, 0.1), "fp8": (0.03, 0.5)}
 _PACKAGES = {"flash_attention_3": "flash_attn_interface", "flash_attention_2": "flash_attn"}
 KERNELS = [name for name, package in _PACKAGES.items() if find_spec(package)]
-#: Weights, cache and kernel; only FlashAttention-3 reads eight bits.
+#: Weights, cache and kernel; only FlashAttention-3 supports an fp8 cache.
 READERS = [
     (weights, kind, kernel)
     for weights, kind in (("nf4", "bf16"), ("bf16", "bf16"), ("nf4", "fp8"))
@@ -82,7 +83,7 @@ def adapters(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 @pytest.fixture(scope="module")
 def mild_adapter(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """An adapter of the small model that leaves it a language model."""
+    """An adapter of the small model with small weights, so that its text remains plausible."""
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_pretrained(small_model_folder(), dtype=torch.float32)
     config = LoraConfig(
@@ -100,29 +101,29 @@ def mild_adapter(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """A prompt and an answer, in token ids."""
+class Reference:
+    """Token ids of a prompt and of the reference model's answer."""
 
     prompt: tuple[int, ...]
     answer: tuple[int, ...]
 
 
-class Pupil(Decoder):
-    """Writes down its scores and goes on with the lessons' tokens, not with its own."""
+class TeacherForcedDecoder(Decoder):
+    """Records its scores and continues with the tokens of the references instead of its own."""
 
-    lessons: tuple[Lesson, ...] = ()
+    references: tuple[Reference, ...] = ()
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self.scores: list[Tensor] = []
 
     def _sample(self, step: Any, scores: Tensor) -> None:
-        place = len(self.scores)
+        position = len(self.scores)
         self.scores.append(scores.clone())
         super()._sample(step, scores)
         size = step.size
-        taught = [lesson.answer[place] for lesson in self.lessons]
-        self._token[:size] = torch.tensor(taught, device=self._token.device)
+        forced = [reference.answer[position] for reference in self.references]
+        self._token[:size] = torch.tensor(forced, device=self._token.device)
         self._live[:size] = True
 
 
@@ -157,7 +158,7 @@ def decoder_of(
     kind: type[Decoder],
     kv_cache: CacheKind = "bf16",
 ) -> Decoder:
-    """A decoder of `rows` slots with room for the longest lesson in each."""
+    """A decoder of `rows` slots with room for the longest reference in each."""
     kernel = kernel_for(loaded.versions["attention"], kv_cache)
     loaded.model.set_attn_implementation(ATTENTION)
     end_id = loaded.template.end_of_turn_id(loaded.tokenizer)
@@ -184,7 +185,7 @@ def prompts() -> list[tuple[int, ...]]:
 
 
 def texts(tokenizer: Tokenizer) -> list[tuple[int, ...]]:
-    """English that a language model has an opinion on, and that nobody will edit."""
+    """Prompts of English text, from a file that does not change."""
     words = (Path(__file__).resolve().parents[2] / "LICENSE").read_text()
     ids = tokenizer.encode(words, add_special_tokens=False).ids
     return [tuple(ids[place * 100 : place * 100 + n]) for place, n in enumerate(PROMPT_TOKENS)]
@@ -192,19 +193,19 @@ def texts(tokenizer: Tokenizer) -> list[tuple[int, ...]]:
 
 @cache
 @torch.inference_mode()
-def reference_lessons(
+def greedy_references(
     weights: str, adapter: tuple[Path, str] | None
-) -> tuple[list[Lesson], Tensor, float]:
+) -> tuple[list[Reference], Tensor, float]:
     """Greedy answers of transformers' own model in float32, and its scores.
 
     Scores are [prompt, answer token, vocabulary]; the last number is the share of positions where
-    the same model in bf16 has another best token.
+    the best token of the same model in bf16 differs.
     """
     exact, rounded = (adapted_small(weights, adapter, dtype) for dtype in PRECISIONS)
-    lessons = written_by(exact, texts(exact.tokenizer))
-    expected = plain_scores(exact, lessons)
-    other = plain_scores(rounded, lessons).argmax(-1) != expected.argmax(-1)
-    return lessons, expected, other.float().mean().item()
+    references = generate_greedily(exact, texts(exact.tokenizer))
+    expected = plain_scores(exact, references)
+    differs = plain_scores(rounded, references).argmax(-1) != expected.argmax(-1)
+    return references, expected, differs.float().mean().item()
 
 
 def adapted_small(
@@ -218,18 +219,18 @@ def adapted_small(
 
 
 @torch.inference_mode()
-def plain_scores(loaded: LoadedModel, lessons: list[Lesson]) -> Tensor:
+def plain_scores(loaded: LoadedModel, references: list[Reference]) -> Tensor:
     """Scores [prompt, answer token, vocabulary] of transformers' own model."""
     scores = []
-    for lesson in lessons:
-        ids = torch.tensor([lesson.prompt + lesson.answer[:-1]], device=GPU)
-        kept = len(lesson.answer)
+    for reference in references:
+        ids = torch.tensor([reference.prompt + reference.answer[:-1]], device=GPU)
+        kept = len(reference.answer)
         scores.append(loaded.model(ids, logits_to_keep=kept).logits[0].float())
     return torch.stack(scores)
 
 
-def written_by(loaded: LoadedModel, prompts: list[tuple[int, ...]]) -> list[Lesson]:
-    """Greedy answers of a fixed length, all prompts at once."""
+def generate_greedily(loaded: LoadedModel, prompts: list[tuple[int, ...]]) -> list[Reference]:
+    """Greedy answers of a fixed length to a batch of prompts."""
     longest = max(map(len, prompts))
     padded = torch.tensor([(0,) * (longest - len(p)) + p for p in prompts], device=GPU)
     seen = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=GPU)
@@ -237,39 +238,39 @@ def written_by(loaded: LoadedModel, prompts: list[tuple[int, ...]]) -> list[Less
         padded,
         attention_mask=seen,
         generation_config=GenerationConfig(
-            max_new_tokens=LESSON_TOKENS, do_sample=False, eos_token_id=-1, pad_token_id=0
+            max_new_tokens=REFERENCE_TOKENS, do_sample=False, eos_token_id=-1, pad_token_id=0
         ),
     )
     answers = ids[:, longest:].tolist()
-    return [Lesson(p, tuple(a)) for p, a in zip(prompts, answers, strict=True)]
+    return [Reference(p, tuple(a)) for p, a in zip(prompts, answers, strict=True)]
 
 
 @torch.inference_mode()
-def pupils_scores(
+def teacher_forced_scores(
     loaded: LoadedModel,
-    lessons: list[Lesson],
+    references: list[Reference],
     kv_cache: CacheKind,
     adapter: tuple[Path, str] | None,
 ) -> Tensor:
-    """Give the decoder's scores [prompt, answer token, vocabulary] on the reference's tokens."""
-    pupil = decoder_of(loaded, len(lessons), graphs=False, kind=Pupil, kv_cache=kv_cache)
-    assert isinstance(pupil, Pupil)
-    pupil.lessons = tuple(lessons)
+    """The decoder's scores [prompt, answer token, vocabulary] on the references' tokens."""
+    decoder = decoder_of(
+        loaded, len(references), graphs=False, kind=TeacherForcedDecoder, kv_cache=kv_cache
+    )
+    assert isinstance(decoder, TeacherForcedDecoder)
+    decoder.references = tuple(references)
     if adapter is not None:
-        pupil._bank.attach(*adapter)
-    request = replace(REQUEST, temperature=0.0, guided=False, max_new_tokens=LESSON_TOKENS)
-    for slot, lesson in enumerate(lessons):
-        pupil._cache.reserve(slot, len(lesson.prompt) + LESSON_TOKENS)
-        pupil.prefill(slot, request, lesson.prompt, adapter and adapter[1])
-    for _ in range(LESSON_TOKENS):
-        pupil.step(len(lessons))
-    return torch.stack(pupil.scores, dim=1)
+        decoder._bank.attach(*adapter)
+    request = replace(REQUEST, temperature=0.0, guided=False, max_new_tokens=REFERENCE_TOKENS)
+    for slot, reference in enumerate(references):
+        decoder._cache.reserve(slot, len(reference.prompt) + REFERENCE_TOKENS)
+        decoder.prefill(slot, request, reference.prompt, adapter and adapter[1])
+    for _ in range(REFERENCE_TOKENS):
+        decoder.step(len(references))
+    return torch.stack(decoder.scores, dim=1)
 
 
 @pytest.mark.timeout(300)
-def test_mixed_requests_get_the_reference_engines_tokens(
-    folder: Path, adapters: dict[str, Path]
-) -> None:
+def test_mixed_requests_match_the_reference_engine(folder: Path, adapters: dict[str, Path]) -> None:
     options = EngineOptions(max_tokens=2048, slots=12)
     find = adapters.__getitem__
     reference = GenerateEngine(load_exact(folder, "cuda"), find_adapter=find)
@@ -283,7 +284,7 @@ def test_mixed_requests_get_the_reference_engines_tokens(
 
 @pytest.mark.parametrize("adapted", [False, True], ids=["base", "adapter"])
 @pytest.mark.parametrize(("weights", "kv_cache", "kernel"), READERS)
-def test_flash_attention_agrees_on_the_references_tokens(
+def test_flash_attention_matches_the_reference_model(
     weights: str,
     kv_cache: CacheKind,
     adapted: bool,
@@ -292,24 +293,24 @@ def test_flash_attention_agrees_on_the_references_tokens(
     record_property: Callable[[str, object], None],
 ) -> None:
     adapter = mild_adapter if adapted else None
-    lessons, expected, floor = reference_lessons(weights, adapter)
-    found = pupils_scores(load_small(kernel, weights), lessons, kv_cache, adapter)
-    other = found.argmax(-1) != expected.argmax(-1)
+    references, expected, floor = greedy_references(weights, adapter)
+    found = teacher_forced_scores(load_small(kernel, weights), references, kv_cache, adapter)
+    differs = found.argmax(-1) != expected.argmax(-1)
     best, second = expected.topk(2, dim=-1).values.unbind(-1)
     margins = (best - second) / expected.std()
-    widest = margins[other].max().item() if other.any() else 0.0
-    record_property("disagree", other.float().mean().item())
+    widest = margins[differs].max().item() if differs.any() else 0.0
+    record_property("disagree", differs.float().mean().item())
     record_property("widest_margin", widest)
     record_property("disagree_of_plain_bf16", floor)
     share, close = TOLERANCE[kv_cache]
-    # Nearly everywhere the same token is best
-    assert other.float().mean() <= share
-    # And where it is not, the reference was all but undecided
+    # At nearly all positions the best token is the same
+    assert differs.float().mean() <= share
+    # And where it differs, the reference's two best scores are close
     assert widest < close
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_a_graph_writes_the_tokens_of_the_step_it_recorded(
+def test_graph_replay_matches_eager_steps(
     kernel: str, folder: Path, adapters: dict[str, Path]
 ) -> None:
     answers = []
@@ -338,7 +339,7 @@ def _decoded(loaded: LoadedModel, adapters: dict[str, Path], *, graphs: bool) ->
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @torch.inference_mode()
-def test_an_answer_is_read_while_the_device_goes_on(kernel: str, folder: Path) -> None:
+def test_reading_an_answer_does_not_wait_for_the_device(kernel: str, folder: Path) -> None:
     decoder, prompt = (
         decoder_of(load_as(folder, kernel, "nf4"), 1, graphs=False, kind=Decoder),
         prompts()[0],
@@ -355,7 +356,7 @@ def test_an_answer_is_read_while_the_device_goes_on(kernel: str, folder: Path) -
     assert not done.query()
 
 
-def test_a_capped_engine_reviews_all_within_its_memory(folder: Path) -> None:
+def test_engine_stays_within_its_memory_limit(folder: Path) -> None:
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     limit = torch.cuda.memory_reserved() + (3 << 30)
@@ -374,7 +375,7 @@ def test_a_capped_engine_reviews_all_within_its_memory(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_a_prompt_without_numbers_fails_alone(
+def test_non_finite_prompt_fails_only_its_own_request(
     kernel: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = load_as(folder, kernel, "nf4")
@@ -383,11 +384,11 @@ def test_a_prompt_without_numbers_fails_alone(
     embed = loaded.model.get_input_embeddings()
     embed.register_forward_hook(lambda module, ids, embedded: embedded * factor[0])
 
-    def spoil(slot: int, request: GenerationRequest, *rest: Any) -> None:
+    def prefill_with_nan(slot: int, request: GenerationRequest, *rest: Any) -> None:
         factor[0] = float("nan") if request.id == "bad" else 1.0
         prefill(slot, request, *rest)
 
-    monkeypatch.setattr(engine._decoder, "prefill", spoil)
+    monkeypatch.setattr(engine._decoder, "prefill", prefill_with_nan)
     try:
         before = engine.submit(REQUEST).result(120)
         with pytest.raises(EngineLost, match="not finite"):
@@ -397,11 +398,11 @@ def test_a_prompt_without_numbers_fails_alone(
         engine.close()
 
 
-# PyTorch says at the first use that the mode does not see every synchronisation.
+# PyTorch warns at the first use that the mode does not detect every synchronisation.
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode:UserWarning")
 @pytest.mark.parametrize("kernel", KERNELS)
 @torch.inference_mode()
-def test_a_paper_comes_and_goes_without_waiting_for_the_device(
+def test_admitting_and_removing_a_paper_does_not_synchronise(
     kernel: str, folder: Path, adapters: dict[str, Path]
 ) -> None:
     decoder = decoder_of(load_as(folder, kernel, "nf4"), 2, graphs=True, kind=Decoder)
@@ -409,7 +410,7 @@ def test_a_paper_comes_and_goes_without_waiting_for_the_device(
     decoder._bank.attach(path, sha256)
     prompt = prompts()[3]
 
-    def come_and_go(adapter: str | None) -> None:
+    def admit_and_remove(adapter: str | None) -> None:
         assert decoder._cache.reserve(0, len(prompt) + 1)
         decoder.prefill(0, replace(REQUEST, max_new_tokens=1, guided=False), prompt, adapter)
         decoder.step(1)
@@ -417,17 +418,17 @@ def test_a_paper_comes_and_goes_without_waiting_for_the_device(
         decoder._cache.release(0)
 
     for adapter in (None, sha256):
-        # What is done once only may wait: kernels are compiled, memory is taken
-        come_and_go(adapter)
+        # The first call may synchronise: it compiles kernels and allocates memory
+        admit_and_remove(adapter)
         try:
             torch.cuda.set_sync_debug_mode("error")
-            come_and_go(adapter)
+            admit_and_remove(adapter)
         finally:
             torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_steps_ahead_and_graphs_change_no_token(
+def test_async_steps_and_graphs_do_not_change_tokens(
     kernel: str, folder: Path, adapters: dict[str, Path]
 ) -> None:
     requests = [
@@ -448,7 +449,7 @@ def test_steps_ahead_and_graphs_change_no_token(
 
 
 @pytest.mark.skipif("flash_attention_3" not in KERNELS, reason="needs FlashAttention-3")
-def test_flash_attention_reads_eight_bits_as_they_were_meant() -> None:
+def test_flash_attention_applies_the_scales_of_an_fp8_cache() -> None:
     torch.manual_seed(0)
     rows, heads, dim, lengths = 3, 4, 128, [700, 256, 33]
     shape = CacheShape(1, heads, dim, FP8, GPU)
@@ -473,17 +474,15 @@ def test_flash_attention_reads_eight_bits_as_they_were_meant() -> None:
     ("kernel", "kind"),
     [(kernel, kind) for weights, kind, kernel in READERS if weights == "nf4"],
 )
-def test_what_an_earlier_request_left_behind_a_prompt_is_not_read(
-    kernel: str, kind: CacheKind
-) -> None:
+def test_cache_beyond_the_prompt_is_not_read(kernel: str, kind: CacheKind) -> None:
     lengths, heads, dim = [700, 256, 33, 1000], 8, 128
     shape = CacheShape(1, heads, dim, FP8 if kind == "fp8" else torch.bfloat16, GPU)
     answers = []
-    for left in (0.0, float("nan")):
+    for earlier in (0.0, float("nan")):
         torch.manual_seed(0)
         cache = PagedCache(shape, n_blocks=24, block_tokens=256, slots=4, max_tokens=1280)
-        cache.keys.fill_(left)
-        cache.values.fill_(left)
+        cache.keys.fill_(earlier)
+        cache.values.fill_(earlier)
         for slot, length in enumerate(lengths):
             assert cache.reserve(slot, length + 200)
             prompt = torch.randn(2, length, heads, dim, device=GPU, dtype=torch.bfloat16)
@@ -501,7 +500,7 @@ def _reads(cache: PagedCache, lengths: list[int]) -> DecodePlan:
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_an_adapter_that_comes_while_graphs_run_costs_nobody_an_answer(
+def test_attaching_an_adapter_while_graphs_run_loses_no_answer(
     kernel: str, folder: Path, adapters: dict[str, Path]
 ) -> None:
     engine = ContinuousEngine(

@@ -1,4 +1,4 @@
-"""The processors on CUDA: the same draws as on the CPU, and fit for a CUDA graph."""
+"""Logits processors on CUDA: the same samples as on the CPU, also captured in a graph."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def tables_on(device: str) -> GrammarTables:
     return GrammarTables.build(each.tokenizer, (SEVEN, FOUR), each.end_token_id, device)
 
 
-def test_the_noise_is_the_cpus() -> None:
+def test_noise_equals_the_cpu() -> None:
     seeds, positions = torch.arange(8) << 40, torch.arange(8)
     tokens = torch.arange(128_256)
     on_gpu = gumbel(seeds.cuda(), positions.cuda(), tokens.cuda()).cpu()
     torch.testing.assert_close(on_gpu, gumbel(seeds, positions, tokens), rtol=1e-5, atol=1e-5)
 
 
-def test_answers_are_the_cpus() -> None:
+def test_answers_equal_the_cpu() -> None:
     on_cpu, on_gpu = tables_on("cpu"), tables_on("cuda")
     scores = torch.randn(560, len(on_cpu.class_of)) * 2
     expected = decode(on_cpu, REQUESTS, lambda step: scores[step].expand(len(REQUESTS), -1))
@@ -64,7 +64,7 @@ def test_answers_are_the_cpus() -> None:
 
 @pytest.mark.parametrize("sampling_mode", SamplingMode)
 def test_a_step_can_be_captured_in_a_graph(sampling_mode: SamplingMode) -> None:
-    # Given a step captured once, with fixed places for state and scores
+    # Given a captured step with static buffers for state and scores
     tables = tables_on("cuda")
     requests = [request for request in REQUESTS if SamplingMode.of(request) <= sampling_mode]
     rows = SamplingRows.of(requests, tables)
@@ -79,7 +79,7 @@ def test_a_step_can_be_captured_in_a_graph(sampling_mode: SamplingMode) -> None:
     with torch.cuda.graph(graph):
         token = sample_tokens(tables, rows, state, scores, sampling_mode)
         following = advance(tables, state, token)
-    # When it is replayed along an answer, then it gives the tokens of plain calls
+    # When it is replayed, then each step gives the token of an eager call
     plain = state.clone()
     for raw in torch.randn(200, *scores.shape).cuda():
         scores.copy_(raw)

@@ -38,25 +38,25 @@ def logits(loaded: LoadedModel) -> torch.Tensor:
     return scores.float().cpu()
 
 
-def test_weights_lie_on_the_gpu_in_nf4(tiny_folder: Path) -> None:
+def test_weights_are_on_the_gpu_in_nf4(tiny_folder: Path) -> None:
     model = load_tiny(tiny_folder).model
     state = model.model.layers[0].mlp.up_proj.weight.quant_state
     assert (state.quant_type, state.dtype) == ("nf4", torch.bfloat16)
     assert {parameter.device for parameter in model.parameters()} == {GPU}
 
 
-def test_dequantised_weights_are_the_same_model(tiny_folder: Path) -> None:
+def test_dequantised_weights_give_nearly_the_same_logits(tiny_folder: Path) -> None:
     nf4, dequantised = logits(load_tiny(tiny_folder)), logits(load_tiny(tiny_folder, "bf16"))
     assert (nf4 - dequantised).abs().mean() < 0.02 * nf4.std()
 
 
-def test_the_gpu_computes_what_the_cpu_computes(tiny_folder: Path) -> None:
+def test_gpu_logits_are_close_to_the_cpu(tiny_folder: Path) -> None:
     on_gpu = logits(load_tiny(tiny_folder))
     on_cpu = logits(load_tiny(tiny_folder, device=torch.device("cpu")))
     assert (on_gpu - on_cpu).abs().mean() < 0.03 * on_cpu.std()
 
 
-def test_the_attention_says_why() -> None:
+def test_attention_choice_gives_its_reason() -> None:
     choice = choose_attention(GPU)
     assert choice.name in ("flash_attention_3", "flash_attention_2", "sdpa")
     assert torch.cuda.get_device_name(GPU) in choice.reason

@@ -1,4 +1,4 @@
-"""Our product of few rows with an NF4 matrix, against arithmetic in float64."""
+"""The NF4 matrix product for small batches, compared with float64."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SHAPES = [
     ((1536, 1536), 576),
     ((192,), 1536),
 ]
-#: Of the result's norm: twice what rounding weights and result to bf16 costs.
+#: Relative to the result's norm: twice the error of rounding weights and result to bf16.
 ERROR = 0.006
 
 
@@ -42,7 +42,7 @@ def random_rows(n_rows: int, n_inputs: int) -> Tensor:
 
 
 def random_matrices(outputs: Sequence[int], n_inputs: int) -> tuple[Nf4Matrix, list[Tensor]]:
-    """Matrices in NF4, and what each weight stands for."""
+    """NF4 matrices, and their dequantised weights in float64."""
     torch.manual_seed(0)
     weights = [
         torch.randn(n, n_inputs, device="cuda", dtype=torch.bfloat16) * 0.02 for n in outputs
@@ -58,7 +58,7 @@ def error(got: Tensor, wanted: Tensor) -> float:
 
 @pytest.mark.parametrize(("outputs", "n_inputs"), SHAPES)
 @pytest.mark.parametrize("n_rows", [1, 5, 16, 17, 61, 64, 112, 122, 200])
-def test_products_are_right(outputs: tuple[int, ...], n_inputs: int, n_rows: int) -> None:
+def test_product_matches_float64(outputs: tuple[int, ...], n_inputs: int, n_rows: int) -> None:
     matrix, exact = random_matrices(outputs, n_inputs)
     rows = random_rows(n_rows, n_inputs)
     products = multiply(rows, matrix)
@@ -69,7 +69,7 @@ def test_products_are_right(outputs: tuple[int, ...], n_inputs: int, n_rows: int
 
 
 @pytest.mark.parametrize(("outputs", "n_inputs"), SHAPES)
-def test_matrices_are_written_out_as_they_are(outputs: tuple[int, ...], n_inputs: int) -> None:
+def test_dequantised_matrices_match(outputs: tuple[int, ...], n_inputs: int) -> None:
     matrix, exact = random_matrices(outputs, n_inputs)
     for member, weights in enumerate(exact):
         written = dequantise(matrix.bytes_of(member), matrix.scales_of(member))
@@ -93,7 +93,7 @@ def random_adapters(outputs: Sequence[int], n_inputs: int, ranks: int) -> list[L
 @pytest.mark.parametrize("ranks", [16, 48])
 @pytest.mark.parametrize(("outputs", "n_inputs"), SHAPES)
 @pytest.mark.parametrize("n_rows", [2, 17, 61, 112, 200])
-def test_a_product_of_low_rank_is_added_for_the_ranks_that_a_row_has(
+def test_low_rank_product_is_added_for_the_selected_ranks_of_each_row(
     outputs: tuple[int, ...], n_inputs: int, n_rows: int, ranks: int
 ) -> None:
     matrix, exact = random_matrices(outputs, n_inputs)
@@ -112,11 +112,11 @@ def test_a_product_of_low_rank_is_added_for_the_ranks_that_a_row_has(
 
 @pytest.mark.parametrize("ranks", [16, 48])
 @pytest.mark.parametrize(("outputs", "n_inputs"), SHAPES)
-def test_matrices_are_written_out_with_a_product_of_low_rank_added(
+def test_dequantised_matrices_with_a_low_rank_product_added(
     outputs: tuple[int, ...], n_inputs: int, ranks: int
 ) -> None:
     matrix, exact = random_matrices(outputs, n_inputs)
-    # Of two adapters side by side the second
+    # The second of two adjacent adapters is added
     sides = zip(
         random_adapters(outputs, n_inputs, 32),
         random_adapters(outputs, n_inputs, ranks),
@@ -137,7 +137,7 @@ def quantised(n_outputs: int, n_inputs: int) -> nn.Sequential:
     return nn.Sequential(linear).bfloat16().cuda().eval()
 
 
-def test_a_layer_gives_few_rows_and_many_the_same() -> None:
+def test_layer_gives_the_same_result_for_small_and_large_batches() -> None:
     model = quantised(1024, 512)
     assert replace_linears(model) == 1
     assert isinstance(model[0], Nf4Linear)
@@ -148,7 +148,7 @@ def test_a_layer_gives_few_rows_and_many_the_same() -> None:
     assert (few - many[:64]).norm() / many[:64].norm() < ERROR
 
 
-def test_a_layer_that_does_not_fit_stays_as_it_was() -> None:
+def test_layer_with_an_unsupported_shape_is_not_replaced() -> None:
     model = quantised(1000, 512)
     assert replace_linears(model) == 0
     assert type(model[0]) is Linear4bit
