@@ -1,7 +1,7 @@
-"""What a worker counts, and one Prometheus endpoint for all workers of a host.
+"""Metrics of a worker, and one Prometheus endpoint for all workers of a host.
 
-Every process counts in files of its own under one folder; whichever process gets the port serves
-the sum, and another takes over when that one ends.
+Each process writes its metrics to its own files in a shared folder. The process that binds the port
+serves the sum; when it ends, another process takes over.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ import psutil
 from db.completion import Cost
 from settings import Settings
 
-#: Where prometheus_client, when it is first imported, looks whether several processes count.
+#: prometheus_client reads this variable at import to enable multiprocess mode.
 _SHARED = "PROMETHEUS_MULTIPROC_DIR"
-#: Upper bounds in seconds: a paper waits for minutes to hours on a deadline's night, and is
-#: written in seconds to minutes.
+#: Upper bounds in seconds: a paper may wait for hours in a large batch, and its review is
+#: generated in seconds to minutes.
 _WAIT_BUCKETS = (1, 10, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 24 * 3600)
 _GENERATION_BUCKETS = (1, 2, 5, 10, 20, 40, 60, 90, 120, 180, 300, 600)
 _PID = re.compile(r"_(\d+)\.db$")
 
 
 class Metrics:
-    """A worker process's counters; every series carries the GPU that the process is pinned to."""
+    """Metrics of a worker process; every series is labelled with the GPU of the process."""
 
     def __init__(self, settings: Settings, gpu: str) -> None:
         self._settings = settings
@@ -42,7 +42,7 @@ class Metrics:
         self._client = client
         self._gpu = gpu or "cpu"
         self._serving = False
-        #: This process's own figures.
+        #: Metrics of this process only.
         self.registry = client.CollectorRegistry()
         self._queue_wait = self._histogram(
             "queue_wait_seconds", "From queued to claimed.", _WAIT_BUCKETS
@@ -60,35 +60,35 @@ class Metrics:
         self._memory = self._gauge("memory_bytes", "Memory in use.", "kind")
 
     def claimed(self, waited_seconds: float) -> None:
-        """A job was claimed after this wait."""
+        """Record that a job was claimed after this wait."""
         self._queue_wait.labels(self._gpu).observe(max(waited_seconds, 0.0))
 
     def ended(self, kind: str, outcome: str) -> None:
-        """A claim ended: committed, failed, given back, cancelled, lost or refused."""
+        """Record that a claim ended: committed, failed, given back, cancelled, lost or refused."""
         self._attempts.labels(self._gpu, kind, outcome).inc()
         if outcome == "lost":
             self._lease_losses.labels(self._gpu).inc()
 
     def committed(self, cost: Cost) -> None:
-        """A job's result was committed."""
+        """Record that a job's result was committed."""
         self._generation.labels(self._gpu).observe(cost.seconds)
         self._tokens.labels(self._gpu, "prompt").inc(cost.n_prompt_tokens)
         self._tokens.labels(self._gpu, "output").inc(cost.n_output_tokens)
 
     def rejected(self) -> None:
-        """An answer failed the gate."""
+        """Record that the gate rejected an answer."""
         self._gate_failures.labels(self._gpu).inc()
 
     def state(self, *, slots: int, in_use: int, draining: bool) -> None:
-        """The state of the process at this moment; serves the host's metrics if no process does."""
+        """Set the gauges of this process, and serve the host's metrics if no other process does."""
         self._slots.labels(self._gpu).set(slots)
         self._in_use.labels(self._gpu).set(in_use)
         self._draining.labels(self._gpu).set(draining)
         self._memory.labels(self._gpu, "host").set(psutil.Process().memory_info().rss)
         self._memory.labels(self._gpu, "device").set(_device_bytes())
-        self._serve_if_nobody_does()
+        self._serve_unless_served()
 
-    def _serve_if_nobody_does(self) -> None:
+    def _serve_unless_served(self) -> None:
         if self._folder is None or self._serving:
             return
         registry = self._client.CollectorRegistry()
@@ -97,7 +97,7 @@ class Metrics:
         try:
             self._client.start_http_server(port, address, registry)
         except OSError:
-            return  # another worker of this host serves; look again at the next beat
+            return  # another worker of this host serves; try again at the next heartbeat
         self._serving = True
 
     def _histogram(self, name: str, about: str, buckets: tuple[float, ...]) -> Any:
@@ -121,17 +121,17 @@ class Metrics:
 
 
 class _LiveProcessCollector:
-    """Collects all processes' files, without the gauges of those that have died."""
+    """Collects the files of all processes, without the gauges of processes that have ended."""
 
     def __init__(self, folder: Path) -> None:
-        # It has no types.
+        # The module has no type annotations.
         multiprocess: Any = importlib.import_module("prometheus_client.multiprocess")
         self._mark_dead = multiprocess.mark_process_dead
         self._folder = folder
         self._collector = multiprocess.MultiProcessCollector(None, path=str(folder))
 
     def collect(self) -> Iterator[Any]:
-        """Give the metrics of the host at this moment."""
+        """Yield the current metrics of the host."""
         for pid in _pids(self._folder):
             if not psutil.pid_exists(pid):
                 self._mark_dead(pid, path=str(self._folder))
@@ -139,9 +139,9 @@ class _LiveProcessCollector:
 
 
 def _folder(settings: Settings) -> Path:
-    """The host's folder of counters, emptied when none of its processes lives any more.
+    """The folder of the host's metrics files, emptied when none of its processes is alive.
 
-    By host name: containers that share a home have process ids of their own.
+    It is named by host: containers that share a home have separate process ids.
     """
     folder = settings.home / "run" / "metrics" / socket.gethostname()
     folder.mkdir(parents=True, exist_ok=True)
@@ -158,7 +158,7 @@ def _pids(folder: Path) -> set[int]:
 
 
 def _device_bytes() -> int:
-    """Memory that torch holds on the GPU; 0 where there is none, without importing torch."""
+    """GPU memory reserved by torch; 0 without a GPU. Does not import torch."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return 0
