@@ -1,8 +1,8 @@
-"""Throughput of two interleaved batches with different adapters, against one adapter's batch.
+"""Throughput of two interleaved batches with different adapters, compared with a single batch.
 
 Also whether either batch starves. The real queue and worker; adapters of random weights, rank 16.
 
---tiny shows on a CPU that it runs; its figures say nothing.
+--tiny runs on a CPU to try the script; its figures are meaningless.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _SIDES = {
     "mlp.up_proj": ("hidden", "inner"),
     "mlp.down_proj": ("inner", "hidden"),
 }
-#: Papers of a batch that are submitted at once, before the other batch's turn.
+#: Papers of one batch that are submitted before the next papers of the other batch.
 _CHUNK = 8
 
 
 def main() -> None:
-    """Measure one batch alone, then two by turns."""
+    """Measure one batch alone, then two interleaved."""
     options = _options()
     with (
         tempfile.TemporaryDirectory() as scratch,
@@ -49,7 +49,7 @@ def main() -> None:
     ):
         results = measure(site, options)
     report(results, options.json)
-    print(f"two adapters by turns reach {results['ratio']:.1%} of one adapter's rate")
+    print(f"two adapters interleaved reach {results['ratio']:.1%} of one adapter's rate")
     for name, each in results["waits"].items():
         print(f"{name:12} waited {each['mean']:.1f} s on average, {each['longest']:.1f} at most")
 
@@ -63,7 +63,7 @@ def measure(site: Installation, options: argparse.Namespace) -> dict[str, Any]:
     slots = ("--slots", str(options.slots)) if options.slots else ()
     with site.worker("", *slots):
         site.finish("one")
-    _submit_by_turns(site, options.papers)
+    _submit_interleaved(site, options.papers)
     with site.worker("", *slots):
         site.finish("turns-0", "turns-1")
     one, two = site.rate("one"), site.rate("turns-0", "turns-1")
@@ -72,7 +72,7 @@ def measure(site: Installation, options: argparse.Namespace) -> dict[str, Any]:
     return {"one": asdict(one), "two": asdict(two), "ratio": ratio, "waits": waits}
 
 
-def _submit_by_turns(site: Installation, papers: int) -> None:
+def _submit_interleaved(site: Installation, papers: int) -> None:
     for start in range(0, papers // 2, _CHUNK):
         n_papers = min(_CHUNK, papers // 2 - start)
         for number in range(2):
@@ -83,7 +83,7 @@ def _submit_by_turns(site: Installation, papers: int) -> None:
 
 
 def _waits(site: Installation, batch: str, *batches: str) -> dict[str, float]:
-    """Seconds from the first start of any of the batches to the starts of one's papers."""
+    """Seconds from the first start in any batch to the starts of one batch's papers."""
     names = ", ".join(f"'{name}'" for name in batches)
     jobs = "FROM job JOIN batch ON batch.id = job.batch_id WHERE batch.name"
     ((mean, longest),) = site.rows(
@@ -96,7 +96,7 @@ def _waits(site: Installation, batch: str, *batches: str) -> dict[str, float]:
 
 
 def _add_reviewer(site: Installation, number: int) -> None:
-    """A reviewer of its own name with a registered adapter of its own."""
+    """Add a reviewer with its own registered adapter."""
     folder = write_adapter(site.scratch / f"adapter-{number}", site.model, number)
     sha256 = site.run("adapter", "register", str(folder)).split()[0]
     config = replace(

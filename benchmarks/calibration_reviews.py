@@ -36,7 +36,7 @@ class _Paper:
 
 
 def main() -> None:
-    """Do the step that is named."""
+    """Run the given step."""
     options = _options()
     if options.step == "papers":
         _write_papers(options.reference, options.papers)
@@ -96,7 +96,7 @@ def _engine(config: ReviewerConfig, options: argparse.Namespace) -> Engine:
 def _write_setting(
     engine: Engine, setting: SuppressionSetting, papers: Sequence[_Paper], out: Path
 ) -> None:
-    """All papers at once: the engine queues what it has no slot for."""
+    """Submit all papers at once; the engine queues those without a slot."""
     futures = [(paper, _submit(engine, setting, paper)) for paper in papers]
     lines = [
         json.dumps({"custom_id": paper.sha256, "text": future.result().text}, ensure_ascii=False)

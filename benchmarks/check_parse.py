@@ -29,7 +29,7 @@ from testing.tokenizers import TOKENIZERS
 
 @dataclass
 class ParseTally:
-    """What came of some papers; tallies of several processes add up."""
+    """Counts over some papers; counts of several processes can be added."""
 
     answers: int = 0
     strict: int = 0

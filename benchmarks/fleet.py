@@ -31,7 +31,7 @@ _OWN = "application_name = 'referee' AND pid <> pg_backend_pid()"
 
 
 def measure(workers: int, slots: int, papers: int, idle_s: float) -> dict[str, Any]:
-    """Fill every slot, drain, then watch the workers do nothing."""
+    """Fill every slot, wait until all papers are done, then measure the idle workers."""
     with fleet("postgresql") as running:
         _limit_connections(running)
         with running.working(workers, slots, seconds=2.0):
@@ -55,7 +55,7 @@ def measure(workers: int, slots: int, papers: int, idle_s: float) -> dict[str, A
 
 
 def _limit_connections(running: ScriptedFleet) -> None:
-    """Workers' own connections are counted below; a server with the limit refuses what is over."""
+    """Set the server's connection limit; it refuses connections beyond it."""
     assert running.server is not None
     with psycopg.connect(running.server.url, autocommit=True) as on:
         on.execute(f"ALTER SYSTEM SET max_connections = {MAX_CONNECTIONS}".encode())
@@ -86,8 +86,8 @@ def _own_pool(running: ScriptedFleet) -> int:
 
 
 def _idle(running: ScriptedFleet, seconds: float) -> dict[str, Any]:
-    """CPU, transactions and statements of workers that wait, a worker."""
-    time.sleep(5.0)  # what the last papers left behind is over
+    """CPU time, transactions and statements per idle worker."""
+    time.sleep(5.0)  # until the work after the last papers has ended
     n_workers = len(running.workers)
     cpu, transactions = running.cpu_seconds(), _transactions(running)
     time.sleep(seconds)

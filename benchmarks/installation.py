@@ -50,9 +50,9 @@ _POLL_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Shape:
-    """How large model, papers and answers are."""
+    """Sizes of the model, the papers and the answers."""
 
-    #: A tiny model whose tokens are bytes, to try a measurement out on a CPU.
+    #: A tiny model with byte tokens, for trying a measurement on a CPU.
     tiny: bool
     #: Of the papers' lengths.
     scale: float = 1.0
@@ -60,7 +60,7 @@ class Shape:
 
     @classmethod
     def of(cls, options: argparse.Namespace) -> Shape:
-        """What the options of `add_options` ask for."""
+        """The shape for the options of `add_options`."""
         if options.tiny:
             return cls(tiny=True, scale=0.05, answer_tokens=600)
         return cls(False, options.scale, options.answer)
@@ -73,7 +73,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Rate:
-    """What a batch took, by the database's clock."""
+    """Duration of a batch by the database's clock."""
 
     papers: int
     seconds: float
@@ -83,7 +83,7 @@ class Rate:
 
     @property
     def once_each(self) -> bool:
-        """Was every paper claimed once and reviewed once?"""
+        """Whether every paper was claimed once and reviewed once."""
         return self.reviews == self.claims == self.papers
 
 
@@ -194,7 +194,7 @@ class Installation:
         return Rate(papers, seconds, 3600 * papers / seconds, reviews, claims)
 
     def rows(self, query: str) -> Sequence[Any]:
-        """Ask the installation's database."""
+        """Rows of a query on the installation's database."""
         database = open_database(self.database_url, max_connections=1)
         try:
             with database.read() as on:
@@ -204,7 +204,7 @@ class Installation:
 
     @property
     def database_url(self) -> str:
-        """Where its database is."""
+        """URL of its database."""
         return self.environment.get("REFEREE_DATABASE_URL") or f"sqlite:///{self.home}/referee.db"
 
     def _n_workers(self) -> int:
@@ -253,7 +253,7 @@ def installation(scratch: Path, options: argparse.Namespace) -> Iterator[Install
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What every measurement of a whole installation takes."""
+    """Add the options that all measurements of an installation share."""
     parser.add_argument("--slots", type=int)
     parser.add_argument("--scale", type=float, default=1.0, help="of the papers' lengths")
     parser.add_argument("--answer", type=int, default=ANSWER_TOKENS)
@@ -264,7 +264,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _write_model(scratch: Path, tokenizer: Path | None, shape: Shape) -> None:
-    """Write random weights in a process of its own: this one must hold no memory of a GPU."""
+    """Write random weights in a subprocess, so that this process allocates no GPU memory."""
     folder = scratch / "model"
     if shape.tiny:
         from testing.small_models import write_tiny_llama
@@ -299,13 +299,13 @@ def _reviewer_file(site: Installation) -> Path:
 
 
 def _words(model: Path) -> Callable[[int, float], str]:
-    """Text of paper `number`, of words that are one token each."""
+    """Text of paper `number`, made of words of one token each."""
     papers = Papers.of(load_tokenizer(model))
     return lambda number, scale: papers.request(number, scale=scale).text
 
 
 def _bytes(number: int, scale: float) -> str:
-    """Text of paper `number`, a token a byte."""
+    """Text of paper `number` for a tokenizer of bytes."""
     draw = random.Random(number)
     low, mode, high = (int(length * scale) for length in LENGTHS)
     letters = "".join(draw.choices("etaoin shrdlu", k=int(draw.triangular(low, high, mode))))

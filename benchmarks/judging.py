@@ -37,10 +37,10 @@ from models.engines import sentence_embedding
 from models.text.aspects import SEVEN
 from testing import ROOT
 
-#: Words an item: the median of the small reviewer's, and of merged human ones.
+#: Words per item: the medians of the small reviewer's and of merged human reviews.
 ITEM_WORDS = 30
 DOCUMENTS = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
-#: Prose only: commands and tables have several times as many tokens a word.
+#: Prose only: commands and tables have several times as many tokens per word.
 _WORDS = re.findall(
     r"(?<!\S)[A-Za-z][a-z]*[.,;]?(?!\S)", " ".join(path.read_text() for path in sorted(DOCUMENTS))
 )
@@ -62,7 +62,7 @@ def main() -> None:
             "papers": options.papers,
             "items_a_review": 2 * len(SEVEN.keys),
             "cold_s": _run(database, sides, home, threshold=THRESHOLD),
-            # Another threshold is another comparison: all is matched again.
+            # With another threshold it is a new comparison, so everything is matched again.
             "cached_s": _run(database, sides, home, threshold=THRESHOLD + 0.01),
         }
         results["near_pairs"] = _near_pairs(database, options.papers)

@@ -1,7 +1,7 @@
 """Latency of one urgent paper, in an idle worker and in a full one.
 
-From `submit` storing it to its review's commit, by the database's clock. --tiny shows on a CPU that
-it runs; its figures say nothing.
+From `submit` storing it to its review's commit, by the database's clock. --tiny runs on a
+CPU to try the script; its figures are meaningless.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A model of Llama 3.1 8B's shape with random weights, and papers of a conference's lengths.
+"""A model of Llama 3.1 8B's shape with random weights, and papers of typical lengths.
 
 Speed depends on shapes, not on the values of weights.
 """
@@ -39,7 +39,7 @@ LLAMA31_8B = {
         "original_max_position_embeddings": 8192,
     },
 }
-#: Smaller in everything, to try a benchmark out where there is no GPU.
+#: A small model for trying a benchmark without a GPU.
 TINY = LLAMA31_8B | {
     "hidden_size": 128,
     "intermediate_size": 256,
@@ -47,8 +47,8 @@ TINY = LLAMA31_8B | {
     "num_attention_heads": 8,
     "num_key_value_heads": 2,
 }
-#: Prompt tokens of papers: shortest, most frequent, longest. The median is about 9,000 and none is
-#: cut, as in the recipe's data.
+#: Prompt tokens of papers: minimum, mode, maximum. The median is about 9,000 and no prompt is
+#: truncated, as in the recipe's data.
 LENGTHS = (6_500, 9_300, 11_138)
 #: Tokens of every answer.
 ANSWER_TOKENS = 700
@@ -75,16 +75,17 @@ class Papers:
     """Makes requests whose prompts have given lengths in tokens."""
 
     tokenizer: Tokenizer
-    words: Sequence[str]
+    #: Words of one token each.
+    vocabulary: Sequence[str]
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> Papers:
-        """Take words that are one token each wherever they stand."""
+        """Make the vocabulary of words that are one token each in any position."""
         texts = (tokenizer.decode([token]) for token in range(1000, 30_000))
         return cls(tokenizer, [t for t in texts if t.startswith(" ") and t[1:].isalpha()])
 
     def request(self, number: int, *, scale: float = 1.0) -> GenerationRequest:
-        """Give a review request of paper `number`, greedy, guided and suppressed."""
+        """A review request of paper `number`: greedy, guided and suppressed."""
         draw = random.Random(number)
         low, mode, high = (int(length * scale) for length in LENGTHS)
         length = int(draw.triangular(low, high, mode))
@@ -92,7 +93,7 @@ class Papers:
             id=str(number),
             messages=(
                 Message("system", SEVEN.system_prompt),
-                Message("user", "".join(draw.choices(self.words, k=length))),
+                Message("user", "".join(draw.choices(self.vocabulary, k=length))),
             ),
             template=LLAMA3.name,
             max_prompt_tokens=length,
@@ -106,8 +107,8 @@ class Papers:
     def steady(self, slots: int, n_papers: int, *, scale: float = 1.0) -> list[GenerationRequest]:
         """Requests that fill an engine's slots, and `n_papers` more.
 
-        Those that come first have more and more to write, as if they were met in the middle of
-        their answers: with answers of equal length all slots would end at once.
+        The first `slots` requests have increasing answer lengths, as in the middle of a run: with
+        equal lengths all slots would finish at the same step.
         """
         requests = [self.request(number, scale=scale) for number in range(slots + n_papers)]
         for place in range(slots):
@@ -116,5 +117,5 @@ class Papers:
         return requests
 
     def token_ids(self, request: GenerationRequest) -> list[int]:
-        """Give the prompt as every engine reads it."""
+        """Token ids of the prompt, as every engine builds it."""
         return list(build_prompt(self.tokenizer, request, LLAMA3).token_ids)

@@ -25,13 +25,13 @@ _SETS = ("treereview", "disapere_fulltext", "iclr2017")
 
 
 def paper_texts(count: int) -> list[tuple[str, str]]:
-    """Id and laid-out text of the first `count` papers; ends the program without the data set."""
+    """Id and formatted text of the first `count` papers; exits if the data set is missing."""
     data_folder()
     return list(islice(_papers(), count))
 
 
 def data_folder() -> Path:
-    """Where the shared data set lies; ends the program when it is not there."""
+    """Folder of the shared data set; exits if it is missing."""
     if not _DATA.is_dir():
         sys.exit("The shared data set is not there: expected it at ../shared/data.")
     return _DATA
@@ -61,7 +61,7 @@ def save(results: dict[str, Any], path: Path | None) -> str:
 
 
 def earlier(path: Path | None) -> dict[str, Any]:
-    """What a file already holds of a measurement that is taken in parts: its systems' results."""
+    """Results by system that a file contains from earlier runs of the same measurement."""
     if path is None or not path.exists():
         return {}
     document = json.loads(path.read_text())

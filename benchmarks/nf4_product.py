@@ -1,4 +1,4 @@
-"""Products of few rows with the NF4 matrices of Llama 3.1 8B: ours, bitsandbytes' and bf16's.
+"""Products of small batches with the NF4 matrices of Llama 3.1 8B: ours, bitsandbytes and bf16.
 
 Also what writing the matrices out in bf16 takes, ours and bitsandbytes', and what an adapter of
 rank 16 adds to either: in the same kernel, or apart. Times are medians over replays of a CUDA graph
@@ -44,7 +44,7 @@ SHAPES = {
 }
 LAYERS, RANK = 32, 16
 ROWS = (8, 16, 32, 61, 64, 112, 122, 192)
-#: Bytes of copies that no cache holds: H100 and H200 have 50 MB.
+#: Bytes of copies, more than the L2 cache: H100 and H200 have 50 MB.
 COLD_BYTES = 160 << 20
 REPLAYS = 9
 KINDS = ("ours", "bitsandbytes", "bf16", "adapter", "adapter_apart")
@@ -99,7 +99,7 @@ class MatrixGroup:
             result.addmm_((rows @ part.down.t()) * columns[:, 0], part.up.t())
 
     def exact(self) -> Tensor:
-        """The weights that the 4 bits stand for, in float32, one matrix below the other."""
+        """The dequantised weights in float32, matrices stacked by rows."""
         matrices = []
         for packed, state in zip(self.packed, self.states, strict=True):
             wide = QuantState(
@@ -185,7 +185,7 @@ def _measured(groups: list[MatrixGroup], n_rows: int, sweep: bool) -> dict[str, 
 
 
 def _few(groups: list[MatrixGroup]) -> int:
-    """As many that their weights in bf16, four times as large, are more than a cache holds."""
+    """Number of groups whose weights in bf16, four times as large, exceed the cache."""
     return max(2, len(groups) // 4)
 
 

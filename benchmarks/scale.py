@@ -43,12 +43,12 @@ BATCH = "scale"
 PAPER_CHARS = 36_000
 _SENTENCE = "We compare the proposed method with strong baselines on three public data sets. "
 _BODY = (_SENTENCE * (PAPER_CHARS // len(_SENTENCE) + 1))[:PAPER_CHARS]
-#: Longest time that one job may take in the mean before a run counts as hung, in seconds.
+#: Mean seconds per job above which a run counts as hung.
 _SLOWEST_JOB = 0.1
 
 
 def measure(kind: Any, jobs: int, workers: int, slots: int, seconds: float) -> dict[str, Any]:
-    """Run the whole way once."""
+    """Run all stages once."""
     with fleet(kind) as running:
         submit_s = submit(running, jobs)
         with running.working(workers, slots, seconds):
@@ -76,7 +76,7 @@ def measure(kind: Any, jobs: int, workers: int, slots: int, seconds: float) -> d
 
 
 def submit(running: ScriptedFleet, jobs: int) -> float:
-    """Store papers as jobs and ring for them; returns the seconds, without those of making them."""
+    """Store papers as jobs and send their messages; returns the seconds that this takes."""
     version, _ = roster.resolve(running.database, "demo-7")
     settings = running.settings
     batch = batch_records.open_batch(running.database, BATCH, version, BatchOptions())
@@ -109,7 +109,7 @@ def _paper(number: int) -> NewPaper:
 
 
 def _done(running: ScriptedFleet) -> int:
-    # By the index of a batch's states: the count must not slow down what it watches.
+    # Served by the index of a batch's states, so that counting does not slow the run down.
     with running.database.read() as on:
         batch_id = on.scalar(select(func.min(Job.batch_id)))
         query = select(func.count()).where(Job.batch_id == batch_id, Job.state == "succeeded")
@@ -156,7 +156,7 @@ def _machine() -> dict[str, Any]:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "python": platform.python_version(),
-        # Above the number of cores the machine was busy with other work: figures are too low.
+        # Above the number of cores, other work was running and the figures are too low.
         "load_before": round(os.getloadavg()[0], 1),
     }
 

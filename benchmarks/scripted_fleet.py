@@ -83,7 +83,7 @@ class ScriptedFleet:
 
 @contextmanager
 def fleet(kind: DatabaseKind) -> Iterator[ScriptedFleet]:
-    """Servers and a migrated database in a folder that is gone afterwards."""
+    """Servers and a migrated database in a temporary folder."""
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="referee-scale-")))
         broker = Valkey(home / "broker")
@@ -104,7 +104,7 @@ def fleet(kind: DatabaseKind) -> Iterator[ScriptedFleet]:
 
 
 def wait_for(condition: Callable[[], bool], seconds: float) -> None:
-    """Wait until something is so; ends the program when it takes too long."""
+    """Wait for a condition; exits after the deadline."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

@@ -1,7 +1,7 @@
 """Accuracy of the word lists that classify a review's sentences, by human labels (DISAPERE).
 
-The labels are CC BY-NC: they are measured against here and never enter a data set. Word lists were
-tuned by looking at the train and dev splits; the test split is what counts.
+The labels are CC BY-NC: they are used for this measurement only and never enter a data set. The
+word lists were tuned on the train and dev splits; the test split is the one that counts.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""GPU time by kind of kernel while the engine is in its steady state.
+"""GPU time by kind of kernel in the engine's steady state.
 
 Llama 3.1 8B's shape with random weights in 4 bits, all slots in the middle of their answers. Some
 seconds are recorded by PyTorch's profiler; what is not a kernel's time is idle. --tiny shows that
@@ -26,9 +26,9 @@ from benchmarks.throughput import Variant, load_model, random_model
 from models.engines.continuous import ContinuousEngine, EngineOptions
 from models.weights.loading import LoadedModel
 
-#: Answers that have ended before the recording begins, and papers that no card does in a second.
+#: Answers that end before the recording begins, and enough papers to last through it.
 SETTLED, PAPERS_A_SECOND = 8, 8
-#: Names of kernels that are reported, and what is kept of each: C++ templates run on.
+#: Number of kernel names reported, and the characters kept of each: template names are long.
 NAMES, NAME_CHARACTERS = 40, 160
 #: Kinds of work by what their kernels are called. FlashAttention-3's fourth switch after the
 #: architecture says that rows differ in length, as those of a step do.
@@ -87,7 +87,7 @@ def profiled(loaded: LoadedModel, variant: Variant, options: argparse.Namespace)
 
 
 def recorded(seconds: float) -> list[KernelRun]:
-    """What the card does for some seconds, in the order of starting."""
+    """Kernels and copies of some seconds, ordered by start."""
     on_gpu = torch.cuda.is_available()
     with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as record:
         time.sleep(seconds)
@@ -104,7 +104,7 @@ def _is_work(event: Any) -> bool:
 
 
 def summary(kernels: Iterable[KernelRun]) -> dict[str, Any]:
-    """Shares of the time between the first start and the last end; what is left is idle."""
+    """Shares of the time between the first start and the last end; the remainder is idle."""
     kernels = list(kernels)
     spent: Counter[str] = Counter()
     for kernel in kernels:
@@ -120,7 +120,7 @@ def summary(kernels: Iterable[KernelRun]) -> dict[str, Any]:
 
 
 def longest(kernels: Iterable[KernelRun]) -> list[tuple[str, float, int]]:
-    """The names that took most time, with their milliseconds and how often they ran."""
+    """The names with the most time, their milliseconds and number of runs."""
     spent: Counter[str] = Counter()
     times: Counter[str] = Counter()
     for kernel in kernels:
@@ -131,7 +131,7 @@ def longest(kernels: Iterable[KernelRun]) -> list[tuple[str, float, int]]:
 
 
 def busy(kernels: Iterable[KernelRun]) -> int:
-    """Nanoseconds in which at least one of them runs; `kernels` in the order of starting."""
+    """Nanoseconds in which at least one kernel runs; `kernels` are ordered by start."""
     total, until = 0, 0
     for kernel in kernels:
         total += max(0, kernel.end - max(until, kernel.start))

@@ -31,12 +31,12 @@ from testing.tokenizers import TOKENIZERS
 
 COEFFICIENTS = (1.0, 0.95, 0.8, 0.5)
 MODES: tuple[Literal["probability", "logit"], ...] = ("probability", "logit")
-#: What the formula must hold to, in probability and in log-odds.
+#: Tolerances of the formula, in probability and in log-odds.
 TOLERANCE = 1e-5
-#: A short prompt has the same formula and takes a sixth of the time.
+#: The formula does not depend on the prompt's length; a short prompt takes a sixth of the time.
 PROMPT_TOKENS = 512
-#: Empty and other aspects by turns: the untrained model picks the marker up from there, so that
-#: its chance is neither 0 nor 1.
+#: Empty and other aspects alternate: the untrained model copies the marker from them, so that its
+#: probability is neither 0 nor 1.
 ANSWER = "".join(
     f"[{aspect.heading}]\n{'<Clear> It is clear.' if number % 2 else EMPTY_LINE}\n\n"
     for number, aspect in enumerate(SEVEN.aspects)
@@ -63,7 +63,7 @@ def opening_scores(
 
 
 def deviation(scores: Tensor, token: int, request: GenerationRequest) -> dict[str, float]:
-    """How far the sampled distribution is from the formula, and what became of the marker."""
+    """Deviation of the sampled distribution from the formula, and the marker's probabilities."""
     given = request.suppression or Suppression(coefficient=1.0)
     count = len(scores)
     temperature = torch.full((count,), request.temperature, device=scores.device)
@@ -92,7 +92,7 @@ def deviation(scores: Tensor, token: int, request: GenerationRequest) -> dict[st
 
 
 def _odds_factor(raw: Tensor, given: Suppression, temperature: float) -> Tensor:
-    """By what the marker's odds are multiplied, from the documented formulas."""
+    """The factor of the marker's odds according to the documented formulas."""
     c = given.coefficient
     if given.mode == "probability":
         return torch.full_like(raw, c)

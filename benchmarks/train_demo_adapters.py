@@ -1,4 +1,4 @@
-"""Trains the demo's two adapters on a GPU machine without a network, from files carried there.
+"""Train the demo's two adapters on a GPU machine without a network, from files copied there.
 
 `pack` makes a folder of files of at most 48 MiB: the small model's GGUF in two halves, the data
 sets of 7 and 4 aspects, and the wheel that reads GGUF. `train` puts them together, trains both
@@ -121,7 +121,7 @@ def train_one(options: argparse.Namespace) -> None:
 
 
 class _Lines:
-    """A line at every look at the validation loss."""
+    """Prints a line at each evaluation of the validation loss."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -138,7 +138,7 @@ class _Lines:
 
 
 def unpack(parts: Path, home: Path) -> None:
-    """Put model and data sets where a run looks for them."""
+    """Extract model and data sets to the places where a run expects them."""
     model = home / "models" / "smollm2-135m"
     (home / "datasets").mkdir(parents=True, exist_ok=True)
     with tarfile.open(parts / "datasets.tar.xz") as archive:

@@ -29,7 +29,7 @@ from testing.small_models import byte_tokenizer
 if TYPE_CHECKING:
     from models.weights.loading import LoadedModel
 
-#: Rates that one H200 was seen to reach: dense bf16 products and attention's.
+#: Measured rates of one H200: dense bf16 products, and attention.
 LINEAR_FLOPS, ATTENTION_FLOPS = 700e12, 480e12
 #: 15.4 GiB for PyTorch leave half a GiB of 16 for CUDA itself.
 OURS: dict[str, dict[str, Any]] = {
@@ -55,7 +55,7 @@ def main() -> None:
             for n_gpus in options.gpus if name in OURS else [1]:
                 key = name if n_gpus == 1 else f"{name}_{n_gpus}_gpus"
                 results[key] = _in_process(name, n_gpus, folder, Path(scratch), options)
-                # What was measured stays, should the time run out.
+                # Saved after each system, in case the run is stopped.
                 save(results, options.json)
     results["limit_tokens_per_second"] = {
         "with_recomputation": round(limit(options.tokens, 3)),
@@ -126,7 +126,7 @@ def _child(options: argparse.Namespace) -> None:
 def _ours(
     options: argparse.Namespace, *, memory_gib: float = 0.0, dora: bool = False
 ) -> Mapping[str, Any]:
-    """The product's own loop on samples made up here."""
+    """Run the trainer's own loop on generated samples."""
     from trainer.qlora.checkpoints import Checkpoints
     from trainer.qlora.distributed import init_processes
     from trainer.qlora.recipe import Lora, Recipe
@@ -177,7 +177,7 @@ def _ours(
 
 
 def _loaded(model: Path, device: torch.device) -> LoadedModel:
-    """The model in NF4, as a training loads it."""
+    """The model in NF4, loaded as for training."""
     from models.kernels.device_support import AttentionChoice
     from models.text.reviewer import builtin
     from models.text.reviewer import load as load_reviewer
@@ -190,7 +190,7 @@ def _loaded(model: Path, device: torch.device) -> LoadedModel:
 
 
 class _Speeds:
-    """Keeps what every step tells."""
+    """Collects the values of every step."""
 
     def __init__(self) -> None:
         self.tokens_per_second: list[float] = []
@@ -202,7 +202,7 @@ class _Speeds:
         self.losses.append(values["loss"])
 
     def on_message(self, sentence: str) -> None:
-        """Nobody listens."""
+        """Messages are ignored."""
 
 
 def _profiled(act: Any) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from trainer.data.pair_encoding import Sample
 
-#: Steps that are not counted: kernels are compiled and chosen in them.
+#: Steps that are not counted, because kernels are compiled and selected in them.
 WARM_UP = 2
 
 
@@ -42,6 +42,6 @@ def summary(speeds: list[float], losses: list[float]) -> dict[str, Any]:
 
 
 def wait() -> None:
-    """Wait until the GPU, if there is one, has done all it was given."""
+    """Synchronise the GPU, if there is one."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()

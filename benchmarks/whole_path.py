@@ -1,12 +1,13 @@
-"""What the whole path costs: the engine behind command line, broker, database and worker processes
-against the engine alone, on the same papers; with several GPUs also what they give together.
+"""Cost of the whole path: the engine behind command line, broker, database and worker processes,
+compared with the engine alone on the same papers; with several GPUs also their combined rate.
 
-Rates run from the first paper's start to the last one's end, so both pay for filling and emptying
-the slots. All answers are equally long, so papers come in waves of as many as there are slots; a
-wave that is not whole falls to the card that is ready first, so whole ones are measured.
+Rates run from the first paper's start to the last one's end and include filling and emptying the
+slots. All answers have the same length, so papers run in waves of one per slot. The number of
+papers is a multiple of the slots: the papers of a partial wave would go to whichever card is free
+first.
 
-What --json already holds of other systems stays. Needs a GPU for Llama 3.1 8B's shape; --tiny shows
-on a CPU that it runs.
+Results of other systems in the --json file are kept. Needs a GPU for Llama 3.1 8B's shape; --tiny
+runs on a CPU to try the script.
 """
 
 from __future__ import annotations

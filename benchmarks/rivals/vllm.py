@@ -1,8 +1,8 @@
 """Papers an hour of vLLM on the same papers: bf16, an adapter merged in by `referee adapter merge`.
 
-vLLM is no dependency of Referee and wants a torch of its own: install it in an environment of its
-own, and run this from Referee's folder there, with the tokenizers package. It writes without
-grammar, suppression or seeds of its own for each paper, so it is spared that work.
+vLLM is not a dependency of Referee and needs its own version of torch: install it in a separate
+environment with the tokenizers package, and run this there from Referee's folder. It generates
+without grammar, suppression or per-paper seeds, so it has less work.
 """
 
 from __future__ import annotations
