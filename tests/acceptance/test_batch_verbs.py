@@ -79,7 +79,7 @@ def test_a_passed_deadline_shows_without_any_worker(tmp_path: Path) -> None:
     assert set(states(site).values()) == {"expired"}
 
 
-def test_an_urgent_batch_overtakes_what_waits(tmp_path: Path) -> None:
+def test_urgent_batch_runs_before_queued_papers(tmp_path: Path) -> None:
     # Given ten papers that wait, and an urgent one that comes last, for two reviews
     site = Site(tmp_path / "home", FAST | SCRIPTED | {"SCRIPTED_SLOTS": "2"})
     papers = write_papers(tmp_path / "papers", 10)

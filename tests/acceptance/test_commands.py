@@ -43,7 +43,7 @@ def test_help_answers_in_under_300_ms() -> None:
     assert min(seconds) < 0.3
 
 
-def test_the_root_help_tells_each_command_as_the_command_does() -> None:
+def test_root_help_matches_the_help_of_each_command() -> None:
     with click.Context(cli.referee) as context:
         for name, (_, line) in cli.COMMANDS.items():
             command = cli.referee.get_command(context, name)
@@ -140,7 +140,7 @@ def test_export_writes_reviews_and_a_separate_error_file(
     assert json.loads(errors)["custom_id"] == "torn"
 
 
-def test_openai_export_is_what_the_batch_api_gives_with_errors_apart(
+def test_openai_export_has_the_batch_apis_format_with_a_separate_error_file(
     reviewed: Site, tmp_path: Path
 ) -> None:
     out = tmp_path / "out.jsonl"
@@ -203,7 +203,7 @@ def test_sql_refuses_to_write(reviewed: Site) -> None:
     assert len(reviewed.exported("spring")) == 3
 
 
-def test_imported_reviews_stand_beside_generated_ones(reviewed: Site, tmp_path: Path) -> None:
+def test_imported_reviews_are_listed_with_generated_ones(reviewed: Site, tmp_path: Path) -> None:
     file = tmp_path / "frozen.jsonl"
     text = reviewed.json("show", "paper-000")["reviews"][0]["raw"]
     body = {"choices": [{"message": {"content": text}, "finish_reason": "stop"}]}
@@ -234,7 +234,7 @@ def test_reviewers_are_listed_shown_and_added(reviewed: Site, tmp_path: Path) ->
     assert "temperature: 0.5" in reviewed.run("reviewer", "show", "mine").out
 
 
-def test_doctor_says_what_is_missing_and_exits_3(tmp_path: Path) -> None:
+def test_doctor_reports_missing_parts_and_exits_3(tmp_path: Path) -> None:
     site = Site(tmp_path / "home")
     report = site.json("doctor", "--reviewer", "demo-7", code=3, fresh=True)
     assert not report["ok"]
@@ -243,7 +243,7 @@ def test_doctor_says_what_is_missing_and_exits_3(tmp_path: Path) -> None:
     assert all(check["fix"] for check in report["checks"] if not check["ok"])
 
 
-def test_doctor_finds_a_running_site_well(reviewed: Site) -> None:
+def test_doctor_reports_no_problem_on_a_running_site(reviewed: Site) -> None:
     # Asked while the site's batch had just been done, and its workers ran
     report = json.loads((reviewed.home / "doctor.json").read_text())
     assert report["ok"]

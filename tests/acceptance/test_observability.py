@@ -72,7 +72,7 @@ def scrape(port: int) -> dict[str, float]:
     return sums
 
 
-def test_a_sick_worker_stops_and_says_so_and_a_host_has_one_endpoint(
+def test_failing_worker_stops_with_a_complaint_and_a_host_has_one_endpoint(
     site: Site, tmp_path: Path
 ) -> None:
     # Given a healthy worker and a sick one on one host, and one port for both

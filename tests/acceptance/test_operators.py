@@ -115,7 +115,7 @@ def test_a_drained_worker_finishes_90_papers_and_leaves_the_rest(
     assert len({line["review"]["id"] for line in site.exported("finished")}) == 100
 
 
-def test_a_drain_within_a_time_gives_90_papers_back_with_their_doorbells(
+def test_drain_with_a_time_limit_releases_90_papers_with_their_messages(
     running: Running, tmp_path: Path
 ) -> None:
     # Given 90 papers in flight that would run for an hour
@@ -137,9 +137,7 @@ def test_a_drain_within_a_time_gives_90_papers_back_with_their_doorbells(
     site.wait_for("hung", lambda n: n["cancelled"] == 90)
 
 
-def test_a_drained_worker_whose_process_ends_unasked_comes_back_drained(
-    running: Running, tmp_path: Path
-) -> None:
+def test_worker_restarted_after_a_crash_is_still_drained(running: Running, tmp_path: Path) -> None:
     # Given a drained worker with a paper that its engine will not survive
     site, end = running.site, running.end
     running.gate.unlink(missing_ok=True)
@@ -163,7 +161,7 @@ def test_a_drained_worker_whose_process_ends_unasked_comes_back_drained(
     site.wait_for(f"after {end}", lambda n: n["succeeded"] == 1)
 
 
-def test_sigterm_gives_back_what_90_slots_hold(running: Running, tmp_path: Path) -> None:
+def test_sigterm_releases_the_papers_of_90_slots(running: Running, tmp_path: Path) -> None:
     site = running.site
     submit(site, tmp_path, 90, "SCRIPT: hang", "night")
     site.wait_for("night", lambda n: n["running"] == 90)
@@ -232,7 +230,7 @@ def test_a_cpu_worker_waits_for_an_answer_before_it_ends(tmp_path: Path) -> None
     assert len(server.bodies) == 1
 
 
-def test_workers_that_nobody_knows_are_refused(tmp_path: Path) -> None:
+def test_unknown_workers_are_refused(tmp_path: Path) -> None:
     done = Site(tmp_path / "home", FAST).run("workers", "drain", "nobody")
     assert done.code == 2
     assert "no worker or host 'nobody'" in done.err

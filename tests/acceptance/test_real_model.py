@@ -66,7 +66,7 @@ def test_papers_get_strict_suppressed_seven_aspect_reviews_from_a_4_bit_model(
 
 
 @pytest.mark.timeout(300)
-def test_sigterm_takes_a_paper_out_of_the_real_engine_and_gives_it_back(
+def test_sigterm_stops_a_running_paper_and_queues_it_again(
     running: tuple[Site, Process], tmp_path: Path
 ) -> None:
     # Given a paper in the engine, and a drain time that is shorter than its review

@@ -87,7 +87,7 @@ def test_no_page_is_wider_than_a_phone(site: Site) -> None:
         assert 300 < int(title(dom(frame, site.home.parent / "chromium"))) <= PHONE
 
 
-def test_a_report_of_nothing_is_one_sentence(site: Site) -> None:
+def test_report_without_comparisons_is_one_sentence(site: Site) -> None:
     done = site.run("report", "9", "-o", str(site.home / "none"))
     assert done.code == 2
     assert "There is no comparison 9. There are 1: tuned-7 v1 against plain-7 v1." in done.err

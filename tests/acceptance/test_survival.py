@@ -87,7 +87,7 @@ def night(shared: Night) -> Night:
     return shared
 
 
-def test_a_submit_without_a_broker_succeeds_and_says_so(night: Night) -> None:
+def test_submit_without_a_broker_succeeds_with_a_message(night: Night) -> None:
     assert "No broker was reached" in night.early.err
     night.site.wait_for("early", lambda n: n["succeeded"] == 3)
     assert_each_reviewed_once(night.site, "early", 3)
@@ -104,7 +104,7 @@ def test_a_killed_worker_is_replaced_and_its_papers_are_done_once(night: Night) 
     assert night.site.workers_of(night.up) != [worker]
 
 
-def test_a_flushed_broker_is_healed_from_the_database(night: Night) -> None:
+def test_messages_of_a_flushed_broker_are_restored_from_the_database(night: Night) -> None:
     # Given two papers that nothing but their doorbells announce, and four in the engine
     submit(night.site, night.folder, "flushed", 6, WAIT)
     night.site.wait_for("flushed", lambda n: n["running"] == 4)
@@ -115,7 +115,7 @@ def test_a_flushed_broker_is_healed_from_the_database(night: Night) -> None:
     assert_each_reviewed_once(night.site, "flushed", 6)
 
 
-def test_a_frozen_broker_costs_no_lease_and_holds_up_no_submit(night: Night) -> None:
+def test_frozen_broker_loses_no_lease_and_does_not_delay_submits(night: Night) -> None:
     # Given two papers in the engine when the broker freezes
     site = night.site
     submit(site, night.folder, "before", 2, WAIT)
@@ -141,7 +141,7 @@ def broker_url(site: Site) -> str:
     return str(json.loads((site.home / "run" / "broker.json").read_text())["url"])
 
 
-def test_a_memory_error_costs_an_attempt_and_no_slot(night: Night) -> None:
+def test_memory_error_uses_an_attempt_and_keeps_the_slot(night: Night) -> None:
     # Given papers that raise MemoryError more often than the worker has threads
     submit(night.site, night.folder, "bad", 4, "SCRIPT: memory")
     night.site.wait_for("bad", lambda n: n["failed"] == 4)

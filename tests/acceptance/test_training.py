@@ -19,7 +19,7 @@ save_every: 1
 """
 
 
-def test_train_makes_an_adapter_and_tells_the_database(tmp_path: Path) -> None:
+def test_train_registers_its_adapter_in_the_database(tmp_path: Path) -> None:
     # Given a home with a base model, a data set and a recipe
     home = tmp_path / "home"
     write_home(home)

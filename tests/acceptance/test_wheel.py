@@ -97,7 +97,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installa
     return Installation(environment, work)
 
 
-def test_the_wheel_holds_every_file_of_the_program_and_no_other(wheel: Path) -> None:
+def test_wheel_contains_exactly_the_program_files(wheel: Path) -> None:
     packages = {file.parent.name for file in ROOT.glob("*/__init__.py")} - _NOT_INSTALLED
     files = [file for name in packages for file in (ROOT / name).rglob("*") if file.is_file()]
     there = {str(file.relative_to(ROOT)) for file in [*files, *ROOT.glob("*.py")]}

@@ -173,7 +173,7 @@ def test_answer_becomes_a_generation() -> None:
         assert engine.slots == 4
 
 
-def test_request_holds_prompt_and_sampling_and_nothing_else() -> None:
+def test_request_contains_only_prompt_and_sampling() -> None:
     with serving(GOOD) as server, engine_for(server) as engine:
         engine.submit(REQUEST).result(DEADLINE_S)
 
@@ -220,7 +220,7 @@ def test_passing_failure_is_tried_again(bad: ServerReply) -> None:
     assert len(server.requests) == 3
 
 
-def test_lasting_failure_goes_back_to_the_queue_with_the_servers_sentence() -> None:
+def test_persistent_failure_returns_to_the_queue_with_the_servers_message() -> None:
     with serving(failure(500, "the model is loading")) as server, engine_for(server) as engine:
         error = engine.submit(REQUEST).exception(DEADLINE_S)
 
@@ -229,7 +229,7 @@ def test_lasting_failure_goes_back_to_the_queue_with_the_servers_sentence() -> N
     assert len(server.requests) == 5
 
 
-def test_server_that_is_not_there_goes_back_to_the_queue() -> None:
+def test_job_returns_to_the_queue_when_the_server_is_unreachable() -> None:
     with serving(GOOD) as server:
         url = server.url
     engine = ApiEngine(
@@ -241,7 +241,7 @@ def test_server_that_is_not_there_goes_back_to_the_queue() -> None:
 
 
 @pytest.mark.parametrize("code", [429, 502, 503, 504])
-def test_a_server_that_has_answered_and_is_away_has_a_minute_named_for_it(code: int) -> None:
+def test_retry_after_a_minute_when_a_known_server_is_unavailable(code: int) -> None:
     away = [failure(code, "be right back")] * 5
     with serving(*away, GOOD, *away) as server, engine_for(server) as engine:
         never_answered = engine.submit(REQUEST).exception(DEADLINE_S)
@@ -253,7 +253,7 @@ def test_a_server_that_has_answered_and_is_away_has_a_minute_named_for_it(code: 
     assert (never_answered.wait_s, away_now.wait_s) == (0.0, 60.0)
 
 
-def test_a_server_that_has_answered_and_is_gone_has_a_minute_named_for_it() -> None:
+def test_retry_after_a_minute_when_a_known_server_is_gone() -> None:
     with serving(GOOD) as server, engine_for(server) as engine:
         engine.submit(REQUEST).result(DEADLINE_S)
         server.shutdown()
@@ -377,7 +377,7 @@ def test_cancel_stops_a_request_that_is_with_the_server() -> None:
         released.set()
 
 
-def test_close_loses_what_is_in_flight_and_takes_no_more() -> None:
+def test_close_fails_requests_in_flight_and_refuses_new_ones() -> None:
     released = threading.Event()
     with serving(replace(GOOD, first=released.wait)) as server:
         with engine_for(server, concurrency=1) as engine:
@@ -420,7 +420,7 @@ def test_proxy_of_the_environment_does_not_see_loopback(monkeypatch: pytest.Monk
         replace(REQUEST, messages=(), token_ids=(1, 2, 3)),
     ],
 )
-def test_what_a_server_cannot_do_is_refused_and_not_ignored(asked: GenerationRequest) -> None:
+def test_option_that_the_server_does_not_support_is_refused(asked: GenerationRequest) -> None:
     with serving(GOOD) as server, engine_for(server) as engine:
         error = engine.submit(asked).exception(DEADLINE_S)
 
@@ -463,6 +463,6 @@ def test_listed_host_is_allowed_and_only_this_one() -> None:
 
 
 @pytest.mark.parametrize("url", ["ftp://x", "no url", "http://", "http://[::1", ""])
-def test_what_is_no_http_url_is_refused(url: str) -> None:
+def test_url_without_http_is_refused(url: str) -> None:
     with pytest.raises(UserError, match="URL"):
         endpoint_allowed(url, True, ())

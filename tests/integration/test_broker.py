@@ -116,7 +116,7 @@ def bench(folder: Path, *, slots: int, messages: int, answer_s: float = 5.0) -> 
         server.stop()
 
 
-def test_the_embedded_broker_is_private_persistent_and_found_by_others(settings: Settings) -> None:
+def test_embedded_broker_is_private_persistent_and_discoverable(settings: Settings) -> None:
     with broker.serve(settings) as served:
         # Found through the home, by this user alone
         runtime = settings.home / "run" / "broker.json"
@@ -141,7 +141,7 @@ def test_a_broker_left_by_a_killed_process_is_adopted(settings: Settings) -> Non
         wait_until(lambda: not left.answers(), 10)
 
 
-def test_ringing_without_a_broker_fails_fast_and_says_so(settings: Settings) -> None:
+def test_sending_a_message_without_a_broker_fails_fast_and_is_reported(settings: Settings) -> None:
     app = make_app("redis://127.0.0.1:1/0", settings)
     begun = time.monotonic()
     assert ring(app, "reviews.test", 1) is False
@@ -190,7 +190,7 @@ def test_a_frozen_broker_is_waited_for_once(
             assert announce(0)
 
 
-def test_no_more_doorbells_wait_than_are_asked_for(tmp_path: Path) -> None:
+def test_number_of_waiting_messages_is_limited(tmp_path: Path) -> None:
     with valkey(tmp_path) as server:
         app = make_app(f"{server.connection_url}/0", Settings(home=tmp_path))
         with redis.Redis.from_url(f"{server.connection_url}/0") as client:
@@ -221,9 +221,7 @@ def test_doorbells_are_laid_out_as_celery_sends_them(tmp_path: Path) -> None:
     assert ours[0].keys() == celerys.keys()
 
 
-def test_the_channel_that_consumes_keeps_one_client_where_kombu_makes_many(
-    tmp_path: Path, settings: Settings
-) -> None:
+def test_consuming_channel_reuses_one_client(tmp_path: Path, settings: Settings) -> None:
     with valkey(tmp_path) as server:
         app = make_app(f"{server.connection_url}/0", settings)
         with app.connection_for_read() as connection:
@@ -251,7 +249,7 @@ def test_a_task_longer_than_the_visibility_timeout_runs_once(tmp_path: Path) -> 
         assert running.told("starts") == 1
 
 
-def test_a_worker_takes_as_many_messages_as_it_has_slots(tmp_path: Path) -> None:
+def test_worker_prefetches_no_more_messages_than_slots(tmp_path: Path) -> None:
     with bench(tmp_path, slots=2, messages=5) as running:
         assert running.told("reviews.test") == 3
         running.release()
@@ -271,7 +269,7 @@ def test_a_worker_with_a_free_slot_survives_a_broker_restart(tmp_path: Path) -> 
         wait_until(lambda: running.told("ends") >= 2, 20)
 
 
-def test_a_worker_that_stopped_listening_leaves_doorbells_to_others(tmp_path: Path) -> None:
+def test_worker_that_stopped_consuming_leaves_messages_to_others(tmp_path: Path) -> None:
     # Given a worker with a running task and a free slot, which stops listening
     with bench(tmp_path, slots=2, messages=1) as running:
         running.listen(False)
@@ -301,7 +299,7 @@ def test_a_worker_that_stopped_listening_leaves_doorbells_to_others(tmp_path: Pa
         wait_until(lambda: running.told("starts") > before, 60)
 
 
-def test_a_worker_outlives_a_frozen_broker_and_obeys_sigterm_while_it_lasts(tmp_path: Path) -> None:
+def test_worker_survives_a_frozen_broker_and_ends_on_sigterm_meanwhile(tmp_path: Path) -> None:
     # Given a worker with a running task and a free slot whose broker froze for longer than it waits
     with bench(tmp_path, slots=2, messages=1, answer_s=1.0) as running:
         with frozen(running.url):

@@ -83,7 +83,7 @@ def test_mixed_requests_get_the_reference_engines_tokens(
         compare_with_reference(engine, reference, requests[-n_requests:])
 
 
-def test_a_failure_of_one_prompt_costs_one_request(
+def test_failed_prefill_fails_only_its_request(
     engine: ContinuousEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prefill = engine._decoder.prefill
@@ -103,7 +103,7 @@ def test_a_failure_of_one_prompt_costs_one_request(
 @pytest.mark.parametrize(
     "error", [RuntimeError("the step failed"), torch.OutOfMemoryError("out of memory")]
 )
-def test_a_failure_of_a_step_fails_who_is_in_it_and_the_engine_goes_on(
+def test_failed_step_fails_its_requests_and_the_engine_continues(
     error: Exception, engine: ContinuousEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(n_rows: int) -> None:
@@ -118,7 +118,7 @@ def test_a_failure_of_a_step_fails_who_is_in_it_and_the_engine_goes_on(
     assert engine.slots == (3 if isinstance(error, torch.OutOfMemoryError) else 4)
 
 
-def test_a_failed_steps_cache_is_gone_before_the_next_is_made(
+def test_cache_of_a_failed_step_is_freed_before_the_next_is_allocated(
     engine: ContinuousEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a step that fails deep inside, where its frames hold the cache
@@ -140,7 +140,7 @@ def test_a_failed_steps_cache_is_gone_before_the_next_is_made(
     assert still_there == [False]
 
 
-def test_what_breaks_down_in_a_prefill_is_not_seated_again(
+def test_request_that_fails_in_prefill_is_not_admitted_again(
     engine: ContinuousEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a prompt for which the memory is too small, and others in the slots
@@ -163,7 +163,7 @@ def test_what_breaks_down_in_a_prefill_is_not_seated_again(
 
 
 @pytest.mark.parametrize("where", ["reserve", "clear_slot"])
-def test_a_request_whose_seat_fails_ends_with_the_others(
+def test_request_whose_admission_fails_ends_with_the_others(
     where: str, engine: ContinuousEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     owner: Any = engine._cache if where == "reserve" else engine._decoder
@@ -178,7 +178,7 @@ def test_a_request_whose_seat_fails_ends_with_the_others(
     assert engine.submit(replace(GREEDY, id="after")).result(DEADLINE).n_output_tokens == 24
 
 
-def test_an_engine_that_wakes_after_hours_was_not_silent(
+def test_idle_time_does_not_count_as_seconds_without_a_token(
     engine: ContinuousEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert engine.submit(GREEDY).result(DEADLINE)
@@ -202,7 +202,7 @@ def test_an_engine_that_wakes_after_hours_was_not_silent(
     assert second.result(DEADLINE).n_output_tokens == 24
 
 
-def test_a_start_without_enough_memory_says_what_is_missing(
+def test_start_without_enough_memory_names_the_missing_amount(
     tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any) -> None:
@@ -213,7 +213,7 @@ def test_a_start_without_enough_memory_says_what_is_missing(
         ContinuousEngine(load_exact(tiny_folder))
 
 
-def test_an_engine_that_writes_nothing_says_for_how_long(
+def test_hanging_engine_reports_seconds_without_a_token(
     engine: ContinuousEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stuck, step = Event(), engine._decoder.step
@@ -231,7 +231,7 @@ def test_an_engine_that_writes_nothing_says_for_how_long(
     assert engine.seconds_without_progress == 0.0
 
 
-def test_a_row_without_numbers_fails_alone(
+def test_row_with_non_finite_scores_fails_alone(
     engine: ContinuousEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prefill = engine._decoder.prefill
@@ -274,7 +274,7 @@ def test_a_lost_device_ends_the_engine(
         ({"max_prompt_tokens": 20}, "prompt_too_small"),
     ],
 )
-def test_what_cannot_be_served_is_refused(
+def test_unsupported_request_is_refused(
     changes: dict[str, Any], kind: str, engine: ContinuousEngine
 ) -> None:
     with pytest.raises(RequestRefused) as refusal:
@@ -290,7 +290,7 @@ def test_a_guided_answer_parses_strictly(engine: ContinuousEngine) -> None:
     assert parse(generation.text, FOUR).strict
 
 
-def test_in_eight_bits_a_review_still_depends_on_its_seed_alone(
+def test_review_with_an_fp8_cache_depends_only_on_its_seed(
     tiny_folder: Path, adapters: dict[str, Path]
 ) -> None:
     # Given one request for a guided review, alone and among others
@@ -304,7 +304,7 @@ def test_in_eight_bits_a_review_still_depends_on_its_seed_alone(
     assert parse(alone.text, FOUR).strict
 
 
-def test_closing_loses_what_is_in_flight(engine: ContinuousEngine) -> None:
+def test_close_fails_requests_in_flight(engine: ContinuousEngine) -> None:
     futures = [engine.submit(replace(REQUEST, id=str(n), max_new_tokens=500)) for n in range(6)]
     engine.close()
     for future in futures:

@@ -54,7 +54,7 @@ def test_a_wrong_broker_password(settings: Settings) -> None:
     assert found["broker"].detail.startswith("invalid username-password pair")
 
 
-def test_a_database_that_lets_nobody_in(settings: Settings, postgres_server: Any) -> None:
+def test_database_that_refuses_connections(settings: Settings, postgres_server: Any) -> None:
     server: PostgresServer = postgres_server
     url = make_url(server.url("postgres")).set(username="nobody", password="secret")
     text = url.render_as_string(hide_password=False)
@@ -124,7 +124,7 @@ def test_no_gpu_for_a_large_model_and_a_card_without_a_driver(
         assert "driver lists none" in broken(settings, "llama31-7")["gpu"].detail
 
 
-def test_a_large_model_is_not_to_be_fetched_where_there_is_no_gpu(
+def test_missing_large_model_is_not_reported_without_a_gpu(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doctor, "gpu_indices", list)
@@ -134,7 +134,7 @@ def test_a_large_model_is_not_to_be_fetched_where_there_is_no_gpu(
     assert broken(settings, "demo-7").keys() <= {"model"}
 
 
-def test_a_card_that_works_says_what_an_engine_uses_on_it(
+def test_working_gpu_reports_the_kernels_that_an_engine_uses(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The CPU stands in for the card: the program and its answer are the same

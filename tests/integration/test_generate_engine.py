@@ -135,7 +135,7 @@ def test_greedy_and_unguided_equals_plain_argmax(
     assert generation.finish == "length"
 
 
-def test_a_review_depends_on_its_seed_alone(engine: GenerateEngine) -> None:
+def test_review_depends_only_on_its_seed(engine: GenerateEngine) -> None:
     # Given a request among others
     requests = [REQUEST, replace(REQUEST, id="r2", seed=2), replace(REQUEST, id="r3")]
     first, other, again = [engine.submit(request).result(DEADLINE) for request in requests]
@@ -151,7 +151,7 @@ def test_a_guided_answer_of_random_weights_parses_strictly(engine: GenerateEngin
     assert parse(generation.text, FOUR).strict
 
 
-def test_requests_wait_for_each_other(engine: GenerateEngine, loaded: LoadedModel) -> None:
+def test_requests_run_one_after_the_other(engine: GenerateEngine, loaded: LoadedModel) -> None:
     with busy(engine, loaded) as running:
         waiting = [engine.submit(replace(GREEDY, id=f"w{number}")) for number in range(2)]
         assert not any(future.running() or future.done() for future in waiting)
@@ -197,7 +197,7 @@ def raise_error(error: Exception) -> Callable[[int], None]:
 @pytest.mark.parametrize(
     "error", [RuntimeError("the kernel failed"), torch.OutOfMemoryError("out of memory")]
 )
-def test_an_error_costs_one_request_and_not_the_engine(
+def test_error_fails_one_request_and_the_engine_continues(
     error: Exception, engine: GenerateEngine, loaded: LoadedModel
 ) -> None:
     with at_each_step(loaded, raise_error(error)), pytest.raises(EngineLost, match=str(error)):
@@ -230,7 +230,7 @@ def test_a_lost_device_ends_the_engine(engine: GenerateEngine, loaded: LoadedMod
     assert not engine.alive
 
 
-def test_closing_loses_what_is_in_flight(engine: GenerateEngine, loaded: LoadedModel) -> None:
+def test_close_fails_requests_in_flight(engine: GenerateEngine, loaded: LoadedModel) -> None:
     # Given a request in the middle of a step and one behind it
     closing = Thread(target=engine.close)
     with busy(engine, loaded) as running:
@@ -254,7 +254,7 @@ def test_closing_loses_what_is_in_flight(engine: GenerateEngine, loaded: LoadedM
         ({"adapter_sha256": "0" * 64}, "adapter"),
     ],
 )
-def test_what_cannot_be_served_is_refused(
+def test_unsupported_request_is_refused(
     changes: dict[str, Any], kind: str, engine: GenerateEngine
 ) -> None:
     with pytest.raises(RequestRefused) as refusal:
@@ -280,7 +280,7 @@ def test_each_request_gets_its_adapter(engine: GenerateEngine, adapter: Path) ->
     assert (before.adapter_sha256, with_adapter.adapter_sha256) == (None, sha256)
 
 
-def test_versions_say_how_the_review_was_made(engine: GenerateEngine) -> None:
+def test_versions_record_how_the_review_was_generated(engine: GenerateEngine) -> None:
     assert engine.versions["engine"] == "generate"
     assert engine.versions["weights"] == "nf4"
     assert engine.slots == 1

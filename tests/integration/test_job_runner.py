@@ -109,7 +109,7 @@ def n_succeeded(database: Database) -> int:
     return batch_progress.status(database, "b").counts["succeeded"]
 
 
-def test_a_doorbell_is_good_for_some_jobs_and_rings_again_for_the_rest(
+def test_message_serves_a_limited_number_of_jobs_and_is_sent_again(
     database: Database, reviewer: JobRunner, bell: QueueDoorbell
 ) -> None:
     assert reviewer.run_waiting_jobs()
@@ -120,7 +120,7 @@ def test_a_doorbell_is_good_for_some_jobs_and_rings_again_for_the_rest(
     assert (n_succeeded(database), bell.rung) == (JOBS_A_DOORBELL + MORE, 1)
 
 
-def test_a_worker_that_takes_nothing_more_leaves_the_doorbell_to_others(
+def test_draining_worker_leaves_the_message_to_others(
     database: Database, reviewer: JobRunner, in_flight: InFlight
 ) -> None:
     in_flight.drain(0.0)
@@ -220,7 +220,7 @@ def test_a_worker_stops_when_five_papers_in_a_row_have_no_answer(
     assert reason in said
 
 
-def test_papers_of_a_reviewer_that_never_wrote_a_review_stop_no_worker(
+def test_reviewer_without_any_review_does_not_stop_the_worker(
     database: Database, in_flight: InFlight, tmp_path: Path
 ) -> None:
     texts = [f"SCRIPT: poison {n}" for n in range(12)]
@@ -268,7 +268,7 @@ def test_a_worker_whose_claims_are_registered_late_is_not_idle(
     assert keeper.idle.is_set()
 
 
-def test_a_crash_of_all_slots_is_not_held_against_the_worker(
+def test_crash_of_all_slots_does_not_count_as_failures_of_the_worker(
     database: Database, in_flight: InFlight, tmp_path: Path
 ) -> None:
     # Given a paper that takes the seven that are in the engine with it along
@@ -285,7 +285,7 @@ def test_a_crash_of_all_slots_is_not_held_against_the_worker(
     assert complaint(database) is None
 
 
-def test_papers_that_a_server_fails_together_count_once(
+def test_papers_that_fail_together_at_the_server_count_once(
     database: Database, in_flight: InFlight, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a server that is away, and eight papers with it at any time

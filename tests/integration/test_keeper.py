@@ -56,7 +56,7 @@ def keeper_of(
     )
 
 
-def test_a_beat_that_fails_is_followed_by_the_next(
+def test_heartbeats_continue_after_a_failed_one(
     database: Database,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -113,7 +113,7 @@ class LateSubmit(IdleWatch):
         return over
 
 
-def test_a_paper_that_comes_between_the_check_and_the_stop_keeps_the_worker(
+def test_paper_submitted_between_check_and_stop_prevents_idle_exit(
     database: Database, tmp_path: Path
 ) -> None:
     in_flight = InFlight()
@@ -125,7 +125,7 @@ def test_a_paper_that_comes_between_the_check_and_the_stop_keeps_the_worker(
     assert not in_flight.paused
 
 
-def test_an_idle_worker_takes_nothing_more(database: Database, tmp_path: Path) -> None:
+def test_idle_worker_claims_no_more_jobs(database: Database, tmp_path: Path) -> None:
     in_flight = InFlight()
     watch = IdleWatch(database, [QUEUE], in_flight, limit_seconds=0.0)
     keeper = keeper_of(database, tmp_path, in_flight=in_flight, idle_watch=watch)

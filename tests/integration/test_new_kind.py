@@ -39,9 +39,7 @@ def states(database: Database) -> list[tuple[str, int]]:
         return [(state, attempts) for state, attempts in rows]
 
 
-def test_its_jobs_are_done_once_and_store_what_the_handler_wants(
-    database: Database, tmp_path: Path
-) -> None:
+def test_jobs_run_once_and_store_the_handlers_result(database: Database, tmp_path: Path) -> None:
     with reviewing(database, tmp_path, ["one", "two"], in_flight=InFlight(), kind="echo") as runner:
         assert runner.run_waiting_jobs()
     assert states(database) == [("succeeded", 1)] * 2
@@ -68,7 +66,7 @@ def test_a_worker_that_lost_the_job_stores_nothing(database: Database, tmp_path:
     assert n_events(database, "echoed") == 1
 
 
-def test_it_is_cancelled_while_it_runs(database: Database, tmp_path: Path) -> None:
+def test_running_job_is_cancelled(database: Database, tmp_path: Path) -> None:
     in_flight = InFlight()
     texts = ["SCRIPT: hang"]
     with reviewing(database, tmp_path, texts, in_flight=in_flight, kind="echo") as runner:
@@ -82,7 +80,7 @@ def test_it_is_cancelled_while_it_runs(database: Database, tmp_path: Path) -> No
     assert states(database) == [("cancelled", 1)]
 
 
-def test_it_goes_back_to_the_queue_when_the_engine_is_lost(
+def test_job_returns_to_the_queue_when_the_engine_is_lost(
     database: Database, tmp_path: Path
 ) -> None:
     texts = ["SCRIPT: poison"]
@@ -91,7 +89,7 @@ def test_it_goes_back_to_the_queue_when_the_engine_is_lost(
     assert states(database) == [("queued", 1)]
 
 
-def test_without_its_line_in_the_table_it_is_left_alone(
+def test_job_of_an_unregistered_kind_is_not_claimed(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delitem(KINDS, "echo")

@@ -56,7 +56,7 @@ def site(database: Database, base_folder: Path) -> Database:
     return database
 
 
-def test_an_adapter_travels_whole_and_a_changed_byte_is_noticed(
+def test_adapter_is_fetched_completely_and_a_changed_byte_is_detected(
     site: Database, trained: list[Path], tmp_path: Path
 ) -> None:
     done = adapter_registry.register(site, trained[0])
@@ -82,7 +82,7 @@ def test_an_adapter_travels_whole_and_a_changed_byte_is_noticed(
     assert not (tmp_path / "third" / "adapters" / done.sha256).exists()
 
 
-def test_a_broken_cache_is_filled_again(
+def test_damaged_cache_is_fetched_again(
     site: Database, trained: list[Path], tmp_path: Path
 ) -> None:
     sha256 = adapter_registry.register(site, trained[0]).sha256
@@ -132,7 +132,7 @@ def _changed(name: str, **changes: Any) -> Callable[[Path], None]:
         (lambda folder: (folder / PROVENANCE).unlink(), "has no provenance.json"),
     ],
 )
-def test_what_does_not_fit_is_refused_in_one_sentence_and_not_stored(
+def test_invalid_adapter_is_refused_in_one_sentence_and_not_stored(
     spoil: Callable[[Path], Any],
     sentence: str,
     base_folder: Path,
@@ -219,7 +219,7 @@ def test_an_evaluation_can_be_asked_for(site: Database, trained: list[Path]) -> 
     assert adapter_registry.promote(site, adapter, "tiny-4", evaluation=7).version == 2
 
 
-def test_a_merged_model_gives_the_adapted_models_scores(
+def test_merged_model_gives_the_scores_of_the_adapted_model(
     site: Database, trained: list[Path], base_folder: Path, tmp_path: Path
 ) -> None:
     adapter = adapters.named(site, adapter_registry.register(site, trained[0]).sha256)

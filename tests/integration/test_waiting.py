@@ -67,7 +67,7 @@ def test_a_batch_is_not_waited_for_when_all_workers_drain(
         wait(database, monkeypatch)
 
 
-def test_what_a_draining_worker_still_has_is_waited_for(
+def test_jobs_of_a_draining_worker_are_waited_for(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submit(database, "b", paper("a"))
@@ -80,7 +80,7 @@ def test_what_a_draining_worker_still_has_is_waited_for(
     assert state == "completed"
 
 
-def test_a_worker_of_a_version_with_one_queue_serves_that_one(
+def test_worker_of_a_version_with_one_queue_serves_only_that_queue(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submit(database, "b", paper("a"), reviewer=a_reviewer(database, "other-7", "cpu.other"))
@@ -93,7 +93,7 @@ def test_a_worker_of_a_version_with_one_queue_serves_that_one(
         wait(database, monkeypatch, queue="cpu.other")
 
 
-def test_a_judge_answers_here_while_the_cpu_worker_drains(
+def test_questions_are_asked_locally_while_the_cpu_worker_drains(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = Settings(home=tmp_path)

@@ -9,7 +9,7 @@ from worker.crash_isolation import CrashIsolation
 
 
 @given(st.integers(1, 200), st.lists(st.integers(0, 6), max_size=200))
-def test_nobody_ever_gets_more_company_than_its_crashes_allow(
+def test_jobs_never_run_beside_more_others_than_their_crashes_allow(
     slots: int, crashes: list[int]
 ) -> None:
     isolation = CrashIsolation(slots)

@@ -44,7 +44,7 @@ def test_a_process_that_has_just_started_waits_a_lease(clock: FakeClock) -> None
     assert clock.beat(touch, LEASE / 3)
 
 
-def test_a_silence_that_could_cost_a_lease_is_followed_by_a_lease_of_patience(
+def test_long_outage_delays_expiry_by_one_lease(
     clock: FakeClock,
 ) -> None:
     touch = DatabaseLiveness(LEASE)
@@ -55,14 +55,14 @@ def test_a_silence_that_could_cost_a_lease_is_followed_by_a_lease_of_patience(
     assert clock.beat(touch, LEASE / 3)
 
 
-def test_a_night_asleep_was_a_silence(clock: FakeClock) -> None:
+def test_suspended_machine_counts_as_an_outage(clock: FakeClock) -> None:
     touch = DatabaseLiveness(LEASE)
     assert clock.beat(touch, 2 * LEASE)
     clock.now += 8 * 3600
     assert not touch.record_answer()
 
 
-def test_a_silence_that_costs_nobody_a_lease_is_forgiven(clock: FakeClock) -> None:
+def test_short_outage_does_not_delay_expiry(clock: FakeClock) -> None:
     touch = DatabaseLiveness(LEASE)
     assert clock.beat(touch, 2 * LEASE)
     clock.now += LEASE / 2

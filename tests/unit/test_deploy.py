@@ -29,7 +29,7 @@ def names(tmp_path: Path) -> set[str]:
     return {sample.name for family in metrics.registry.collect() for sample in family.samples}
 
 
-def test_alerts_and_docs_name_metrics_that_there_are(tmp_path: Path) -> None:
+def test_alerts_and_docs_name_existing_metrics(tmp_path: Path) -> None:
     known = names(tmp_path)
     rules = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yml").read_text())
     for rule in rules["groups"][0]["rules"]:
@@ -48,7 +48,7 @@ def test_scripts_can_be_read_by_their_shell(script: str) -> None:
     subprocess.run([shell, "-n", DEPLOY / script], check=True)
 
 
-def test_settings_that_deployments_give_are_there() -> None:
+def test_settings_used_in_deployments_exist() -> None:
     known = {f"REFEREE_{name.upper()}" for name in Settings.model_fields}
     # Read by compose files and units themselves.
     known |= {f"REFEREE_{name}" for name in ("GPUS", "PAPERS", "ENV", "PRIVATE_ADDRESS")}

@@ -136,7 +136,7 @@ def test_the_contracts_cover_every_package_of_the_program() -> None:
     }
 
 
-def test_the_lists_of_what_an_addition_touches_are_true() -> None:
+def test_contributing_lists_the_files_that_an_addition_changes() -> None:
     lists = re.findall(r"^## Adding [^\n]+\n((?:(?!^## ).*\n)*)", PAGE, re.MULTILINE)
     assert len(lists) == 4
     named = {path for text in lists for path in re.findall(r"`([\w./-]+\.(?:py|yaml|md))`", text)}

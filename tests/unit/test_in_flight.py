@@ -62,7 +62,7 @@ def holding(in_flight: InFlight, held: Claim) -> Iterator[None]:
     in_flight.leave(held)
 
 
-def test_a_worker_with_room_takes_whoever_may_come() -> None:
+def test_worker_with_free_slots_takes_any_admissible_job() -> None:
     in_flight = InFlight()
     assert taken(in_flight) == CrashFilter(0, 1 << 30, 2)
     with holding(in_flight, claim(1)), holding(in_flight, claim(2)):
@@ -72,7 +72,7 @@ def test_a_worker_with_room_takes_whoever_may_come() -> None:
 
 
 @pytest.mark.parametrize("crashed", [False, True])
-def test_the_next_waits_until_a_paper_that_must_be_alone_or_has_crashed_is_gone(
+def test_next_job_waits_while_an_isolated_or_crashed_paper_runs(
     pool: ThreadPoolExecutor, crashed: bool
 ) -> None:
     in_flight, waits = InFlight(), threading.Event()
@@ -87,7 +87,7 @@ def test_the_next_waits_until_a_paper_that_must_be_alone_or_has_crashed_is_gone(
 
 
 @pytest.mark.parametrize("end", ["pause", "drain"])
-def test_who_waits_for_room_leaves_when_nothing_new_may_be_taken(
+def test_thread_waiting_for_a_slot_returns_when_the_worker_drains(
     pool: ThreadPoolExecutor, end: str
 ) -> None:
     in_flight, waits = InFlight(), threading.Event()
@@ -127,7 +127,7 @@ def test_a_paper_that_is_claimed_after_the_drain_is_stopped_at_once() -> None:
             assert in_flight.why_stopped(late) is StopReason.DRAINING
 
 
-def test_a_thread_takes_for_those_that_wait_for_their_turn(pool: ThreadPoolExecutor) -> None:
+def test_one_thread_claims_for_all_waiting_threads(pool: ThreadPoolExecutor) -> None:
     in_flight, mine, other = InFlight(), claim(1), claim(2)
 
     def next_turn() -> ClaimPermit | Claim | None:
@@ -147,7 +147,7 @@ def test_a_thread_takes_for_those_that_wait_for_their_turn(pool: ThreadPoolExecu
     assert taken(in_flight) is None
 
 
-def test_no_more_is_taken_for_others_than_has_a_slot() -> None:
+def test_no_more_jobs_are_claimed_than_there_are_free_slots() -> None:
     in_flight = InFlight()
     in_flight._waiting = 9
     with holding(in_flight, claim(1)), in_flight.permit(lambda: 4) as permit:
@@ -155,7 +155,7 @@ def test_no_more_is_taken_for_others_than_has_a_slot() -> None:
         assert permit.others == 2
 
 
-def test_two_attempts_at_one_paper_are_held_and_left_apart() -> None:
+def test_two_attempts_of_one_paper_are_tracked_separately() -> None:
     # Given a paper that was queued again and claimed here before its old thread has noticed
     in_flight, old = InFlight(), claim(1)
     new = replace(old, attempt=2)

@@ -20,14 +20,14 @@ def record(created: float, **about: object) -> logging.LogRecord:
 
 
 @pytest.mark.parametrize("moments", [[0.0, 0.25, 0.999, 1.0], [1795641611.5, 1795641670.007, 3.0]])
-def test_the_time_is_the_standard_librarys_whatever_came_before(moments: list[float]) -> None:
+def test_time_equals_the_standard_librarys_format(moments: list[float]) -> None:
     ours, theirs = KeyValueFormatter(LAYOUT), logging.Formatter(LAYOUT)
     for moment in moments:
         line = record(moment)
         assert ours.format(line).rstrip() == theirs.format(line)
 
 
-def test_a_line_says_what_it_is_about() -> None:
+def test_log_line_names_its_job() -> None:
     line = record(1.0, action="commit", job=7, custom_id="a b")
     assert KeyValueFormatter(LAYOUT).format(line).endswith("action='commit' job=7 custom_id='a b'")
     formatter = JsonFormatter()

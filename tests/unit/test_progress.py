@@ -33,7 +33,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     return Terminal()
 
 
-def test_a_terminal_gets_a_bar_that_goes_away(terminal: Terminal) -> None:
+def test_terminal_shows_a_bar_and_erases_it(terminal: Terminal) -> None:
     with redirect_stderr(terminal), progress("reading") as advance:
         advance(3, 12)
     assert re.search(r"reading .* 3/12", terminal.text)
@@ -51,7 +51,7 @@ def test_training_moves_the_same_bar_and_prints_above_it(terminal: Terminal) -> 
     assert re.search(r"training .* 901/1800 loss 1\.2500  lr 1\.0e-04  900 tokens/s", last)
 
 
-def test_elsewhere_there_is_a_line_a_tenth(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_terminal_a_line_is_printed_per_tenth(capsys: pytest.CaptureFixture[str]) -> None:
     with progress("reading") as advance:
         for done in range(41):
             advance(done, 40)

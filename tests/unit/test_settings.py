@@ -45,7 +45,7 @@ def test_settings_are_frozen_and_keys_are_not_printed(monkeypatch: pytest.Monkey
         settings.max_attempts = 9
 
 
-def test_a_setting_that_does_not_fit_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REFEREE_MAX_ATTEMPTS", "many")
     with pytest.raises(UserError, match="REFEREE_MAX_ATTEMPTS"):
         get_settings.__wrapped__()

@@ -26,7 +26,7 @@ def test_a_module_is_run_from_the_environment() -> None:
     assert b"json" in done.stdout
 
 
-def test_so_is_a_process_that_a_library_starts() -> None:
+def test_process_started_by_a_library_does_not_import_from_the_working_directory() -> None:
     isolate_subprocesses()
     process = multiprocessing.get_context("spawn").Process(target=os.getpid)
     process.start()

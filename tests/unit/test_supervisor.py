@@ -11,7 +11,7 @@ from worker import supervisor
 from worker.supervisor import MAX_FAST_FAILURES, ChildSpec, Supervisor
 
 
-def test_a_child_that_cannot_be_started_now_is_a_failed_start_like_any_other(
+def test_error_while_starting_a_child_counts_as_a_failed_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a child that ends at once, on a machine that then has no process to give

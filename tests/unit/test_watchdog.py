@@ -11,7 +11,7 @@ from testing import ROOT
 
 
 @pytest.mark.parametrize(("silent_seconds", "code"), [(0.0, 0), (9.0, 70)])
-def test_only_a_silent_engine_ends_the_process(silent_seconds: float, code: int) -> None:
+def test_process_ends_only_when_the_engine_hangs(silent_seconds: float, code: int) -> None:
     # Given a process whose main thread would wait for a task that hangs, for 0.5 s here
     program = (
         "import threading; from worker.watchdog import watch\n"

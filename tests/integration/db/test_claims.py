@@ -45,7 +45,7 @@ def test_reviewers_of_one_base_share_its_queue_by_age(database: Database) -> Non
     assert [claim_one(database).custom_id for _ in range(3)] == ["1", "2", "3"]
 
 
-def test_a_worker_sees_its_own_queue_only(database: Database) -> None:
+def test_worker_claims_only_from_its_queue(database: Database) -> None:
     submit(database, "gpu", paper("g"))
     submit(database, "cpu", paper("c"), reviewer=a_reviewer(database, "api", queue="cpu"))
     assert claim_one(database, queues=["cpu"]).custom_id == "c"
@@ -53,7 +53,7 @@ def test_a_worker_sees_its_own_queue_only(database: Database) -> None:
     assert claim_one(database).custom_id == "g"
 
 
-def test_a_paused_batch_rests_and_lets_others_by(database: Database) -> None:
+def test_paused_batch_is_not_claimed_and_does_not_block_others(database: Database) -> None:
     submit(database, "b", paper("a"), priority=0)
     submit(database, "other", paper("o"))
     batch_control.pause(database, "b")
@@ -91,13 +91,13 @@ def test_an_ended_lease_lets_another_worker_take_over(database: Database) -> Non
         assert on.scalars(text("SELECT raw FROM review")).all() == ["promoted"]
 
 
-def test_a_live_lease_keeps_others_away(database: Database) -> None:
+def test_valid_lease_prevents_takeover(database: Database) -> None:
     submit(database, "b", paper("a"))
     claim_one(database, "w1")
     assert claim(database, "w2") is None
 
 
-def test_a_lease_that_ran_out_can_be_renewed_while_nobody_took_over(database: Database) -> None:
+def test_expired_lease_can_be_renewed_before_a_takeover(database: Database) -> None:
     submit(database, "b", paper("a"))
     taken = claim_one(database, lease_seconds=-1.0)
     renewal = claims.renew(database, worker="w1", held={(taken.job_id, 1)}, lease_seconds=60)
@@ -120,7 +120,7 @@ def test_takeover_ends_with_the_second_crash(database: Database) -> None:
     assert claim(database) is None
 
 
-def test_two_holders_of_one_worker_name_are_told_apart_by_attempt(database: Database) -> None:
+def test_claims_under_one_worker_name_differ_by_attempt(database: Database) -> None:
     submit(database, "b", paper("a"))
     old = claim_one(database, "w1", lease_seconds=-1.0)
     new = claim_one(database, "w1")
@@ -210,7 +210,7 @@ def test_plans_made_while_the_tables_are_empty_serve_when_they_are_full(
         assert "Seq Scan" not in look_up + check
 
 
-def test_several_are_claimed_in_order_and_held_as_one_is(database: Database) -> None:
+def test_several_jobs_are_claimed_in_order(database: Database) -> None:
     submit(database, "b", *(paper(str(n)) for n in range(5)))
     first = claim_several(database, 3)
     assert [taken.custom_id for taken in first] == ["0", "1", "2"]
@@ -222,7 +222,7 @@ def test_several_are_claimed_in_order_and_held_as_one_is(database: Database) -> 
         assert completion.commit_review(database, taken, a_review())
 
 
-def test_a_paper_that_was_in_a_crash_comes_alone_and_in_its_turn(database: Database) -> None:
+def test_crashed_paper_is_claimed_alone_and_in_order(database: Database) -> None:
     # Given four papers, of which the second has crashed an engine
     submit(database, "b", *(paper(str(n)) for n in range(4)))
     first, second = claim_one(database), claim_one(database)
@@ -248,7 +248,7 @@ def _plan(database: Database, statement: Any, parameters: dict[str, Any] | None 
         return "\n".join(str(tuple(row)) for row in rows)
 
 
-def test_a_paper_in_back_off_keeps_a_worker_from_ending(database: Database) -> None:
+def test_paper_in_back_off_prevents_idle_exit(database: Database) -> None:
     submit(database, "b", paper("p1"))
     assert claims.has_live_jobs(database, [QUEUE], KINDS)
     held = claim_one(database)

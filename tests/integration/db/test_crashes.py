@@ -58,7 +58,7 @@ def of_the_process(database: Database, held: list[Claim]) -> None:
 
 
 @pytest.mark.parametrize("crash", [of_the_engine, of_the_process])
-def test_killers_are_found_among_many_and_nobody_else_fails(
+def test_papers_that_crash_the_engine_are_found_and_no_others_fail(
     database: Database, crash: Callable[[Database, list[Claim]], None]
 ) -> None:
     # Given sixty papers of which two break whatever they are in
@@ -83,7 +83,7 @@ def test_killers_are_found_among_many_and_nobody_else_fails(
     assert worker.crashes <= 2 * 4
 
 
-def test_a_crash_in_company_costs_no_attempt_and_one_alone_does(database: Database) -> None:
+def test_crash_beside_others_uses_no_attempt_and_one_alone_does(database: Database) -> None:
     submit(database, "b", paper("a"))
     isolation = CrashIsolation(8)
     used = []
@@ -96,7 +96,7 @@ def test_a_crash_in_company_costs_no_attempt_and_one_alone_does(database: Databa
     assert states(database, "b") == {"a": "failed"}
 
 
-def test_attempts_that_ended_otherwise_make_nobody_the_cause_of_a_crash(database: Database) -> None:
+def test_other_failed_attempts_do_not_count_as_crashes(database: Database) -> None:
     # Given a paper that was given back twice, and whose third and last worker dies
     submit(database, "b", paper("a"))
     for _ in range(2):
@@ -113,7 +113,7 @@ def test_attempts_that_ended_otherwise_make_nobody_the_cause_of_a_crash(database
     assert states(database, "b") == {"a": "queued"}
 
 
-def test_a_crash_of_what_was_to_be_cancelled_cancels_it(database: Database) -> None:
+def test_crash_of_a_job_being_cancelled_cancels_it(database: Database) -> None:
     submit(database, "b", paper("a"))
     held = claim_one(database)
     batch_control.cancel(database, "b", ["a"])
@@ -122,7 +122,7 @@ def test_a_crash_of_what_was_to_be_cancelled_cancels_it(database: Database) -> N
     assert not completion.crashed(database, held, reason="again")
 
 
-def test_what_was_in_no_crash_does_not_join_what_was(database: Database) -> None:
+def test_job_without_a_crash_does_not_run_beside_crashed_ones(database: Database) -> None:
     submit(database, "b", *(paper(name) for name in "abcdefgh"))
     isolation = CrashIsolation(8)
     first = claim_one(database, crash_filter=isolation.crash_filter([]))

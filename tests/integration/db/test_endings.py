@@ -183,7 +183,7 @@ def test_a_released_job_that_was_to_be_cancelled_is_cancelled(database: Database
     assert batch_progress.status(database, "b").state == "cancelled"
 
 
-def test_cancelling_a_batch_ends_what_waits_and_keeps_what_is_done(database: Database) -> None:
+def test_cancelling_a_batch_ends_queued_jobs_and_keeps_reviews(database: Database) -> None:
     submit(database, "b", paper("done"), paper("running"), paper("waiting"))
     completion.commit_review(database, claim_one(database), a_review())
     running = claim_one(database)

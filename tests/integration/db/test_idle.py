@@ -33,7 +33,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
     return clock
 
 
-def test_it_is_over_when_no_work_was_seen_for_the_whole_time(
+def test_worker_is_idle_after_the_whole_limit_without_work(
     database: Database, clock: FakeClock
 ) -> None:
     watch = IdleWatch(database, [QUEUE], InFlight(), LIMIT)
@@ -53,7 +53,7 @@ def looks(watch: IdleWatch, clock: FakeClock, times: int = 3) -> list[bool]:
     return said
 
 
-def test_a_claim_that_is_committed_but_not_yet_registered_keeps_the_worker(
+def test_committed_but_unregistered_claim_prevents_idle_exit(
     database: Database, clock: FakeClock
 ) -> None:
     submit(database, "b", paper("a"), paper("b"))
@@ -71,7 +71,7 @@ def test_a_claim_that_is_committed_but_not_yet_registered_keeps_the_worker(
     assert looks(watch, clock) == [False, True, True]
 
 
-def test_what_another_worker_holds_keeps_the_worker_until_it_has_ended(
+def test_job_of_another_worker_prevents_idle_exit_until_it_ends(
     database: Database, clock: FakeClock
 ) -> None:
     submit(database, "b", paper("a"))
@@ -87,7 +87,7 @@ def test_what_another_worker_holds_keeps_the_worker_until_it_has_ended(
     assert looks(watch, clock) == [False, True, True]
 
 
-def test_what_a_dead_worker_held_keeps_the_worker(database: Database, clock: FakeClock) -> None:
+def test_job_of_a_dead_worker_prevents_idle_exit(database: Database, clock: FakeClock) -> None:
     submit(database, "b", paper("a"))
     claim_one(database, "other")
     watch = IdleWatch(database, [QUEUE], InFlight(), LIMIT)
@@ -100,7 +100,7 @@ def test_what_a_dead_worker_held_keeps_the_worker(database: Database, clock: Fak
     assert looks(watch, clock) == [False, True, True]
 
 
-def test_what_cannot_be_claimed_keeps_no_worker(database: Database, clock: FakeClock) -> None:
+def test_unclaimable_jobs_do_not_prevent_idle_exit(database: Database, clock: FakeClock) -> None:
     # Given a queue's only jobs in a paused batch, past their deadline, or on another queue
     submit(database, "paused", paper("a"))
     batch_control.pause(database, "paused")
@@ -110,7 +110,7 @@ def test_what_cannot_be_claimed_keeps_no_worker(database: Database, clock: FakeC
     assert looks(watch, clock) == [False, True, True]
 
 
-def test_a_running_job_of_a_paused_batch_keeps_the_worker(
+def test_running_job_of_a_paused_batch_prevents_idle_exit(
     database: Database, clock: FakeClock
 ) -> None:
     submit(database, "b", paper("a"))
@@ -122,9 +122,7 @@ def test_a_running_job_of_a_paused_batch_keeps_the_worker(
     assert looks(watch, clock) == [False, True, True]
 
 
-def test_time_in_which_nobody_could_look_does_not_count(
-    database: Database, clock: FakeClock
-) -> None:
+def test_time_without_database_does_not_count_as_idle(database: Database, clock: FakeClock) -> None:
     watch = IdleWatch(database, [QUEUE], InFlight(), LIMIT)
     assert not watch.over()
     watch.reset()

@@ -73,7 +73,7 @@ def a_finished_batch(database: Database) -> None:
     review_all(database)
 
 
-def test_a_dry_run_says_what_would_go_and_deletes_nothing(database: Database) -> None:
+def test_dry_run_reports_and_deletes_nothing(database: Database) -> None:
     a_finished_batch(database)
     before = said(database)
     found = purging.purge(database, "b", dry_run=True)
@@ -81,7 +81,7 @@ def test_a_dry_run_says_what_would_go_and_deletes_nothing(database: Database) ->
     assert said(database) == before
 
 
-def test_a_purge_deletes_words_and_keeps_hashes_events_and_numbers(database: Database) -> None:
+def test_purge_deletes_texts_and_keeps_hashes_events_and_numbers(database: Database) -> None:
     a_finished_batch(database)
     before, rows = states(database, "b"), numbers(database)
     hashes = [line.paper_sha256 for line in export(database, "b")]
@@ -95,7 +95,9 @@ def test_a_purge_deletes_words_and_keeps_hashes_events_and_numbers(database: Dat
     assert purging.purge(database, "b") == purging.Purge()
 
 
-def test_deleted_words_are_gone_from_the_file_too(migrated_sqlite: Path, tmp_path: Path) -> None:
+def test_deleted_texts_are_removed_from_the_database_file(
+    migrated_sqlite: Path, tmp_path: Path
+) -> None:
     file = tmp_path / "referee.db"
     shutil.copy(migrated_sqlite, file)
     database = open_database(f"sqlite:///{file}")
@@ -125,13 +127,13 @@ def test_single_papers_are_purged_and_may_keep_their_reviews(database: Database)
     assert a.review.raw == f"raw {WORDS}"
 
 
-def test_what_waits_or_runs_is_not_purged(database: Database) -> None:
+def test_queued_and_running_papers_are_not_purged(database: Database) -> None:
     submit(database, "b", paper("a"))
     with pytest.raises(UserError, match="still wait or run"):
         purging.purge(database, "b")
 
 
-def test_purged_papers_wait_for_their_text_and_get_it_from_a_submit(database: Database) -> None:
+def test_submit_restores_the_text_of_purged_papers(database: Database) -> None:
     # Given a cancelled paper that was purged
     submit(database, "b", paper("a", WORDS))
     batch_control.cancel(database, "b", ["a"])
@@ -238,7 +240,7 @@ def test_all_batches_are_paused_and_resumed_at_once(database: Database) -> None:
     assert claim_one(database).batch_name == "one"
 
 
-def test_a_deadline_ends_what_waits_and_what_runs(database: Database) -> None:
+def test_deadline_ends_queued_and_running_jobs(database: Database) -> None:
     # Given a finished, a running and a waiting paper, and a deadline that passes
     batch = submit(database, "b", paper("a"), paper("b"), paper("c"), deadline_seconds=3600.0)
     assert completion.commit_review(database, claim_one(database), a_review())

@@ -36,7 +36,7 @@ def test_jobs_of_dead_workers_are_queued_again_and_counted(database: Database) -
     assert states(database, "b")["b"] == "running"
 
 
-def test_a_process_that_was_cut_off_itself_leaves_leases_alone(database: Database) -> None:
+def test_process_that_was_disconnected_does_not_expire_leases(database: Database) -> None:
     submit(database, "b", paper("a"))
     held = claim_one(database, lease_seconds=-1.0)
     # Whether it may judge is asked when the database has answered, not before.
@@ -44,7 +44,7 @@ def test_a_process_that_was_cut_off_itself_leaves_leases_alone(database: Databas
     assert completion.commit_review(database, held, a_review())
 
 
-def test_a_paper_that_kills_its_workers_becomes_a_dead_letter(database: Database) -> None:
+def test_paper_that_crashes_its_workers_becomes_a_dead_letter(database: Database) -> None:
     submit(database, "b", paper("poison"), paper("twin", "poison"))
     for _ in range(2):
         claim_one(database, lease_seconds=-1.0)
@@ -56,7 +56,7 @@ def test_a_paper_that_kills_its_workers_becomes_a_dead_letter(database: Database
     assert requeued(database) == {}
 
 
-def test_drained_attempts_do_not_make_poison(database: Database) -> None:
+def test_drained_attempts_do_not_count_as_crashes(database: Database) -> None:
     submit(database, "b", paper("a"))
     for _ in range(4):
         completion.release(database, claim_one(database), reason="drain", keep_attempt=True)

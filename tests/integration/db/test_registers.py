@@ -71,7 +71,7 @@ def register_worker(
     )
 
 
-def test_a_worker_signs_on_lives_drains_and_signs_off(database: Database) -> None:
+def test_worker_registers_renews_drains_and_unregisters(database: Database) -> None:
     register_worker(database)
     assert worker_nodes.heartbeat(database, "w1", reviewer="tiny-7 v1") == ACTIVE
     (node,) = worker_nodes.listing(database)
@@ -98,7 +98,7 @@ def test_a_host_drains_as_a_whole(database: Database) -> None:
     ]
 
 
-def test_only_who_knows_the_process_that_has_a_name_may_take_its_place(database: Database) -> None:
+def test_worker_name_can_only_be_taken_over_with_its_process_id(database: Database) -> None:
     assert register_worker(database, pid=7)
     assert not register_worker(database, pid=8)
     assert not register_worker(database, pid=8, replaced_pid=6)
@@ -107,7 +107,7 @@ def test_only_who_knows_the_process_that_has_a_name_may_take_its_place(database:
     assert [node.pid for node in worker_nodes.listing(database)] == [8]
 
 
-def test_a_drain_outlives_the_process_until_an_operator_resumes(database: Database) -> None:
+def test_drain_persists_after_the_process_until_resumed(database: Database) -> None:
     register_worker(database)
     worker_nodes.set_state(database, "w1", "draining", give_back_after=100.0)
     assert register_worker(database, replaced_pid=7)
@@ -120,7 +120,7 @@ def test_a_drain_outlives_the_process_until_an_operator_resumes(database: Databa
     assert worker_nodes.heartbeat(database, "w1", reviewer="") == ACTIVE
 
 
-def test_a_complaint_outlives_the_process_and_its_counts_do_not(database: Database) -> None:
+def test_complaint_persists_after_the_process_and_its_counts_do_not(database: Database) -> None:
     register_worker(database, "w1")
     register_worker(database, "w2")
     worker_nodes.heartbeat(database, "w1", reviewer="", gate=GateCounts(20, 20))
@@ -132,7 +132,7 @@ def test_a_complaint_outlives_the_process_and_its_counts_do_not(database: Databa
     assert worker_nodes.gate_counts_of_others(database, "w2", "reviews.tiny") == GateCounts(0, 0)
 
 
-def test_a_drain_within_a_time_counts_down_until_it_is_taken_back(database: Database) -> None:
+def test_drain_with_a_time_limit_counts_down_until_resumed(database: Database) -> None:
     register_worker(database)
     worker_nodes.set_state(database, "w1", "draining", give_back_after=100.0)
     desired = worker_nodes.heartbeat(database, "w1", reviewer="")

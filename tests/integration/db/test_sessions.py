@@ -40,7 +40,7 @@ def test_sqlite_is_set_up_for_many_processes(tmp_path: Path) -> None:
     }
 
 
-def test_the_clock_is_the_databases_and_moves_within_a_transaction(database: Database) -> None:
+def test_now_is_the_database_clock_and_advances_within_a_transaction(database: Database) -> None:
     with database.read() as on:
         first = on.scalar(select(now()))
         later = first
@@ -61,7 +61,7 @@ def test_a_process_holds_at_most_its_connections(database_url: str) -> None:
     database.close()
 
 
-def test_an_error_rolls_the_transaction_back(database: Database) -> None:
+def test_error_rolls_back_the_transaction(database: Database) -> None:
     def break_halfway() -> None:
         with database.write() as on:
             on.execute(text("DELETE FROM alembic_version"))
@@ -83,7 +83,7 @@ def test_a_file_that_is_no_database_is_a_missing_part(tmp_path: Path) -> None:
         open_database(f"sqlite:///{tmp_path}/referee.db")
 
 
-def test_a_locked_file_is_unavailable_and_says_so(
+def test_locked_file_is_reported_as_unavailable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(session, "BUSY_SECONDS", 0.05)

@@ -103,7 +103,7 @@ def test_aspect_statistics_count_empty_aspects(url: str) -> None:
     assert (human["reviews"], human["items"], float(human["empty_share"])) == (1, 0, 1.0)
 
 
-def test_pk_summary_counts_a_paper_once_whatever_the_order(database: Database, url: str) -> None:
+def test_pk_summary_counts_a_paper_once_for_both_orders(database: Database, url: str) -> None:
     with database.write() as on:
         comparison = on.scalar(
             insert(ComparisonRow)

@@ -82,7 +82,7 @@ def test_the_setting_closest_to_people_is_chosen(database: Database, tmp_path: P
         ({}, "There are no reviews by demo-7~off"),
     ],
 )
-def test_what_cannot_be_calibrated_is_said(
+def test_impossible_calibration_is_reported(
     database: Database, tmp_path: Path, changes: dict[str, Any], sentence: str
 ) -> None:
     write(database, "people", 1)

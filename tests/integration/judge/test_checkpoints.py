@@ -81,9 +81,7 @@ def request_for(tmp_path: Path, **changes: Any) -> CheckpointRequest:
 
 
 @ONE_DATABASE
-def test_the_checkpoint_that_says_what_people_say_is_chosen(
-    database: Database, tmp_path: Path
-) -> None:
+def test_checkpoint_closest_to_human_reviews_is_chosen(database: Database, tmp_path: Path) -> None:
     install_embedding_model(tmp_path)
     people = reviewer(database, "people", kind="human")
     # Given three checkpoints, of which the one with the least loss talks about other things
@@ -134,7 +132,7 @@ def test_between_equals_the_least_loss_stays(database: Database, tmp_path: Path)
         ({"min_papers": 5}, "have reviewed 4 papers in common; a comparison needs 5"),
     ],
 )
-def test_what_cannot_be_chosen_is_said(
+def test_impossible_choice_is_reported(
     database: Database, tmp_path: Path, changes: dict[str, Any], sentence: str
 ) -> None:
     people = reviewer(database, "people", kind="human")

@@ -82,7 +82,7 @@ def rows(database: Database, table: Any) -> int:
         return on.scalar(select(func.count()).select_from(table)) or 0
 
 
-def test_a_rival_that_says_what_people_say_wins(
+def test_reviewer_that_repeats_human_points_wins(
     database: Database, rivals: dict[str, ReviewerVersion], home: Path
 ) -> None:
     comparison = run(database, comparison_plan(rivals, home))
@@ -108,7 +108,7 @@ def test_matching_again_changes_nothing(
     assert [rows(database, table) for table in (PointMatch, MatchCount, Verdict)] == before
 
 
-def test_a_run_that_was_killed_goes_on_where_it_stopped(
+def test_killed_run_continues_where_it_stopped(
     database: Database, rivals: dict[str, ReviewerVersion], home: Path, monkeypatch: Any
 ) -> None:
     # Given a run that stores two papers at a time and dies before the third transaction
@@ -159,7 +159,7 @@ def test_a_reviewer_ties_with_itself(
     assert [method.total.tie for method in found.methods] == [6, 6]
 
 
-def test_papers_that_a_rival_learnt_from_are_left_out_and_counted(
+def test_training_papers_of_a_reviewer_are_excluded_and_counted(
     database: Database, rivals: dict[str, ReviewerVersion], home: Path
 ) -> None:
     # Given a rival whose adapter saw p0, and a paper that nearly has p0's title
@@ -261,7 +261,7 @@ def test_an_evaluation_of_which_nothing_could_be_matched_is_undecided(
 
 
 @ONE_DATABASE
-def test_what_the_rivals_number_leaves_undecided_does_not_pass_the_gate(
+def test_comparison_undecided_after_correction_does_not_pass_the_gate(
     database: Database, rivals: dict[str, ReviewerVersion], home: Path
 ) -> None:
     # Given four rivals: the new one wins all papers against one, and writes the same as the others

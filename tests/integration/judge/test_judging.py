@@ -246,7 +246,7 @@ def test_a_question_about_purged_reviews_fails_with_a_sentence(
     assert server.bodies == []
 
 
-def test_nothing_in_a_message_decides_what_is_sent_or_where(
+def test_message_content_does_not_affect_requests(
     database: Database, comparison: Comparison, server: ChatServer, tmp_path: Path
 ) -> None:
     # Given questions whose judge is outside this site, without leave to send anything there
@@ -272,7 +272,7 @@ def test_nothing_in_a_message_decides_what_is_sent_or_where(
     assert server.bodies == []
 
 
-def test_a_judge_is_no_reviewer(database: Database) -> None:
+def test_judge_cannot_be_used_as_a_reviewer(database: Database) -> None:
     register_judge(database, JudgeOptions("http://localhost/v1", "m").config)
     assert reviewers.listing(database) == []
     with pytest.raises(UserError, match="There is no reviewer"):

@@ -66,7 +66,7 @@ def review(title: str, paper: int, quality: int) -> dict[str, Any]:
     }
 
 
-def test_a_judges_verdicts_are_held_against_peoples_ratings(endpoint: str, tmp_path: Path) -> None:
+def test_judges_verdicts_are_compared_with_human_ratings(endpoint: str, tmp_path: Path) -> None:
     # Given pairs that the judge tells rightly, one it answers by position, one it garbles
     titles = ("Plain", "Plain", "Plain", "First wins", "Garbled")
     rows = [review(t, i, q) for i, t in enumerate(titles) for q in ((20, 70), (90, 40))[i % 2]]

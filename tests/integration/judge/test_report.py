@@ -55,7 +55,7 @@ def pages(folder: Path) -> list[str]:
     return [path.read_text() for path in sorted(folder.rglob("*.html"))]
 
 
-def test_a_report_has_the_databases_own_figures(database: Database, tmp_path: Path) -> None:
+def test_report_figures_equal_the_databases(database: Database, tmp_path: Path) -> None:
     # Given a judged comparison of six papers, a seventh being left out
     comparison = store_comparison(database)
     # When it is reported
@@ -137,7 +137,9 @@ def _charts(page: _Page) -> int:
 
 
 @ONE_DATABASE
-def test_pages_ask_for_nothing_and_work_by_keyboard(database: Database, tmp_path: Path) -> None:
+def test_pages_load_nothing_external_and_work_by_keyboard(
+    database: Database, tmp_path: Path
+) -> None:
     made(
         database,
         tmp_path,
@@ -185,7 +187,7 @@ def test_opposite_verdicts_are_ties_and_unreadable_ones_are_left_out(
 
 
 @ONE_DATABASE
-def test_a_headline_that_raw_hits_contradict_says_so(database: Database, tmp_path: Path) -> None:
+def test_headline_contradicted_by_raw_hits_is_marked(database: Database, tmp_path: Path) -> None:
     comparison = store_comparison(database, 5)
     with database.write() as on:
         on.execute(update(Verdict).where(Verdict.method == "match").values(outcome="win"))
@@ -232,7 +234,7 @@ def test_a_row_is_called_better_by_its_p_among_all_rows(database: Database, tmp_
 
 
 @ONE_DATABASE
-def test_a_comparison_that_is_not_there_is_named_with_those_that_are(
+def test_unknown_comparison_error_lists_the_existing_ones(
     database: Database, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match="There is no comparison yet"):
@@ -246,7 +248,9 @@ def test_a_comparison_that_is_not_there_is_named_with_those_that_are(
 
 
 @ONE_DATABASE
-def test_each_rival_is_held_against_its_own_chance(database: Database, tmp_path: Path) -> None:
+def test_each_reviewer_is_compared_with_its_own_chance_level(
+    database: Database, tmp_path: Path
+) -> None:
     # Given a rival whose reviews fit any paper, and one that hits less than those do by chance
     (figures,) = made(database, tmp_path, store_comparison(database, 2))
 

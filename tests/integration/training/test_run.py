@@ -146,7 +146,7 @@ def assert_same(home: Path, name: str, whole: TrainingResult, trained: TrainingR
         assert torch.allclose(states[0].adapter[part], values, atol=1e-4), part
 
 
-def test_a_run_that_is_killed_and_resumed_ends_as_the_undisturbed_one(
+def test_killed_and_resumed_run_equals_an_uninterrupted_one(
     home: Path, whole: TrainingResult
 ) -> None:
     # Given a process that is killed in the middle of a step after its first checkpoint
@@ -163,7 +163,7 @@ def test_a_run_that_is_killed_and_resumed_ends_as_the_undisturbed_one(
     assert_same(home, "killed", whole, trained)
 
 
-def test_sigterm_saves_within_a_step_and_resume_goes_on_there(
+def test_sigterm_saves_within_a_step_and_resume_continues_there(
     home: Path, whole: TrainingResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a run that gets SIGTERM while it takes samples in
@@ -205,7 +205,7 @@ def test_two_processes_train_as_one(home: Path, whole: TrainingResult) -> None:
     assert_same(home, "two", whole, train(home, "two", resume=True))
 
 
-def test_the_adapter_knows_what_it_was_made_of_and_loads(home: Path, whole: TrainingResult) -> None:
+def test_adapter_records_its_provenance_and_loads(home: Path, whole: TrainingResult) -> None:
     assert whole.adapter is not None
     record = json.loads((whole.adapter / "provenance.json").read_text())
     assert record["papers"] == sorted(pair(number).paper_sha256 for number in range(10))
@@ -300,7 +300,7 @@ def _on_a_full_disk(home: Path, answers: Any) -> None:
         answers.put(str(error))
 
 
-def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(home: Path) -> None:
+def test_full_disk_is_reported_in_one_sentence_and_leaves_no_partial_files(home: Path) -> None:
     answers = FORK.Queue()
     process = forked(_on_a_full_disk, home, answers)
     sentence = answers.get(timeout=120)
@@ -319,7 +319,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(home: Path)
         ({"learning_rate": 1.0}, "the recipe is not the one it was started with"),
     ],
 )
-def test_what_does_not_fit_together_is_refused(
+def test_incompatible_reviewer_data_set_or_recipe_is_refused(
     home: Path, whole: TrainingResult, change: dict[str, Any], sentence: str
 ) -> None:
     with pytest.raises(UserError, match=sentence):

@@ -15,7 +15,7 @@ from errors import UserError
 
 
 @given(st.text(alphabet=st.characters(codec=None)))
-def test_any_text_becomes_storable_and_stays_so(text: str) -> None:
+def test_cleaning_makes_any_text_storable_and_is_idempotent(text: str) -> None:
     cleaned = storable(text)
     cleaned.encode()
     assert "\x00" not in cleaned
@@ -26,7 +26,7 @@ def test_ordinary_text_is_stored_as_it_is() -> None:
     assert storable("Über α → β\n\ttab") == "Über α → β\n\ttab"
 
 
-def test_json_is_cleaned_all_the_way_down() -> None:
+def test_json_is_cleaned_recursively() -> None:
     dirty = {"a\x00": ["x\x00", ("y", math.nan)], "b": {"c": math.inf}, "n": 3}
     assert storable_json(dirty) == {"a\ufffd": ["x\ufffd", ["y", None]], "b": {"c": None}, "n": 3}
 

@@ -69,7 +69,7 @@ _FRAGMENTS = st.sampled_from(
 
 @given(st.lists(_FRAGMENTS | _CHARACTERS, max_size=10))
 @settings(max_examples=400, deadline=None)
-def test_the_byte_automaton_accepts_just_what_the_grammar_says(parts: list[str]) -> None:
+def test_byte_automaton_accepts_exactly_the_grammar(parts: list[str]) -> None:
     text = "".join(parts)
     outcome = LINES.run([text.encode()])[0, LINES.number(BODY)]
     items_only = is_beginning(text) and not (text.startswith(_MARKER[:18]) or "\n<" in text)
@@ -169,7 +169,7 @@ def _favourites(name: str) -> dict[str, list[int]]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_answers_are_complete_whatever_the_scores(name: str, make_request: Make) -> None:
+def test_answers_are_complete_for_arbitrary_scores(name: str, make_request: Make) -> None:
     # Given rows that each prefer other tokens, or have no usable scores, and little room
     tables = tables_of(name)
     favourites = list(_favourites(name).values())
@@ -189,7 +189,7 @@ def test_answers_are_complete_whatever_the_scores(name: str, make_request: Make)
         assert_complete(name, answer)
 
 
-def test_top_p_keeps_useless_scores_legal(make_request: Make) -> None:
+def test_top_p_keeps_tokens_legal_for_degenerate_scores(make_request: Make) -> None:
     tables = tables_of("smollm2")
     scores = torch.tensor(USELESS)[:, None].repeat(1, len(tables.class_of))
     scores[:, 5:] = 0.0

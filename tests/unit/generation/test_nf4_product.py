@@ -85,7 +85,7 @@ def test_every_byte_becomes_its_two_weights(scales: tuple[float, float]) -> None
             assert lower == pytest.approx(code[byte & 15] * scale, rel=WORST)
 
 
-def test_the_weights_are_as_near_as_bf16_comes() -> None:
+def test_weights_have_the_precision_of_bf16() -> None:
     code = get_4bit_type("nf4", device="cpu").double()
     scales = torch.rand(64, generator=torch.manual_seed(0)) + 0.01
     errors = []
@@ -119,7 +119,7 @@ def _each_twice(scales: tuple[float, float]) -> list[float]:
 
 
 @given(st.integers(1, 8), st.integers(1, 8), st.data())
-def test_scales_lose_less_than_their_products_do(
+def test_rounding_of_scales_is_smaller_than_rounding_of_products(
     n_outputs: int, n_blocks: int, data: st.DataObject
 ) -> None:
     values = data.draw(
@@ -157,6 +157,6 @@ def test_tiles_cover_matrices_exactly(
     assert n_outputs // tiling.outputs * ceil(n_rows / tiling.rows) <= 1 << 12
 
 
-def test_what_is_no_multiple_of_a_block_does_not_fit() -> None:
+def test_sizes_that_are_not_a_multiple_of_a_block_are_unsupported() -> None:
     assert not fits(4096, 100)
     assert not fits(100, 4096)

@@ -28,7 +28,7 @@ def stored(cache: PagedCache, slot: int, n_tokens: int) -> tuple[Tensor, Tensor]
     return pools[0] @ cache.rotate_query(torch.eye(DIM)).T, pools[1]
 
 
-def test_a_cache_in_the_models_type_gives_back_the_very_numbers() -> None:
+def test_cache_in_the_models_dtype_is_exact() -> None:
     cache = cache_of(torch.float32)
     keys, values = torch.randn(2, 17, HEADS, DIM)
     assert cache.reserve(1, 20)
@@ -38,7 +38,7 @@ def test_a_cache_in_the_models_type_gives_back_the_very_numbers() -> None:
 
 @settings(max_examples=40)
 @given(st.floats(1e-6, 1e6), st.floats(1e-6, 1e6), st.integers(0, 1 << 30))
-def test_eight_bits_keep_a_sixteenth_of_every_number_whatever_its_scale(
+def test_fp8_cache_has_a_relative_error_of_at_most_a_sixteenth_at_any_scale(
     key_scale: float, value_scale: float, seed: int
 ) -> None:
     # Given a prompt and a step of two slots, of any magnitude
@@ -74,7 +74,7 @@ def test_rotated_queries_and_keys_have_the_same_products(width: int, dtype: torc
     assert torch.equal(product, torch.eye(width, dtype=torch.float64))
 
 
-def test_a_loud_channel_drowns_no_other_in_eight_bits() -> None:
+def test_outlier_channel_does_not_degrade_other_channels_in_fp8() -> None:
     # Given keys of which one channel is 30 times louder, and a query that listens to it
     torch.manual_seed(0)
     shape = CacheShape(1, 1, 128, FP8, torch.device("cpu"), torch.float32)
@@ -93,7 +93,7 @@ def test_a_loud_channel_drowns_no_other_in_eight_bits() -> None:
     assert lost < 0.33 * (unrotated @ query - plain).std()
 
 
-def test_what_is_too_large_for_eight_bits_is_clipped_and_stays_a_number() -> None:
+def test_values_beyond_the_fp8_range_are_clipped_and_finite() -> None:
     cache = cache_of(FP8)
     assert cache.reserve(0, 20)
     prompt = torch.ones(2, 4, HEADS, DIM)

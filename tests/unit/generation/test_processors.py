@@ -43,7 +43,7 @@ def test_every_answer_of_a_random_model_parses_strictly(name: str, answers: int)
     assert len(texts) > 0.7 * answers
 
 
-def test_rows_in_a_batch_answer_as_they_do_alone(make_request: Make) -> None:
+def test_batched_rows_give_the_same_answers_as_single_rows(make_request: Make) -> None:
     # Given rows that differ in everything
     tables = tables_of("sentencepiece")
     base = make_request(max_new_tokens=600, suppression=Suppression("probability", 0.5))
@@ -63,7 +63,7 @@ def test_rows_in_a_batch_answer_as_they_do_alone(make_request: Make) -> None:
 
 
 @pytest.mark.parametrize("sampling_mode", SamplingMode)
-def test_a_step_that_does_only_what_is_asked_for_takes_the_same_tokens(
+def test_minimal_sampling_mode_gives_the_same_tokens_as_the_full_one(
     sampling_mode: SamplingMode, make_request: Make
 ) -> None:
     # Given rows of which none needs more of sampling than `sampling_mode`
@@ -87,7 +87,7 @@ def test_a_step_that_does_only_what_is_asked_for_takes_the_same_tokens(
         state = advance(tables, state, token)
 
 
-def test_a_top_p_that_is_one_on_the_device_needs_the_whole_vocabulary(make_request: Make) -> None:
+def test_top_p_that_rounds_to_one_needs_the_whole_vocabulary(make_request: Make) -> None:
     assert SamplingMode.of(make_request(temperature=0.35, top_p=1 - 1e-12)) is SamplingMode.FULL
     assert SamplingMode.of(make_request(temperature=1e-60, top_p=1.0)) is SamplingMode.GREEDY
 
@@ -101,7 +101,7 @@ def test_the_same_seed_gives_the_same_answer_and_another_seed_another(make_reque
     assert first != other
 
 
-def test_coefficient_one_changes_no_bit(make_request: Make) -> None:
+def test_coefficient_one_leaves_scores_bitwise_unchanged(make_request: Make) -> None:
     tables = tables_of("sentencepiece")
     off = [make_request(suppression=None, top_p=1.0)]
     scores = torch.randn(600, len(tables.class_of), generator=torch.Generator().manual_seed(4))

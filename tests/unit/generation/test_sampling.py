@@ -69,14 +69,14 @@ def test_the_noise_is_the_same_on_every_machine() -> None:
     assert torch.allclose(noise, torch.tensor(RECORDED), atol=1e-5)
 
 
-def test_a_tokens_noise_depends_on_no_other_token() -> None:
+def test_noise_of_a_token_is_independent_of_other_tokens() -> None:
     seeds, positions = torch.tensor([3, 4]), torch.tensor([0, 9])
     whole = gumbel(seeds, positions, torch.arange(1000))
     some = torch.tensor([[7, 999, 0], [5, 5, 31]])
     assert torch.equal(gumbel(seeds, positions, some), whole.gather(1, some))
 
 
-def test_a_row_alone_draws_as_in_a_batch() -> None:
+def test_single_row_draws_the_same_as_in_a_batch() -> None:
     seeds, positions = torch.tensor([3, 4, 5]), torch.tensor([0, 9, 2])
     batch = gumbel(seeds, positions, torch.arange(1000))
     for row in range(3):

@@ -51,7 +51,7 @@ def test_a_random_model_writes_the_form_of_a_file_strictly(
         assert parse(text, five).strict, text
 
 
-def test_a_set_that_came_after_the_engine_started_is_refused(
+def test_aspect_set_added_after_the_engine_started_is_refused(
     five: AspectSet, make_request: Make
 ) -> None:
     each = TOKENIZERS["sentencepiece"]()

@@ -105,13 +105,13 @@ def test_anything_else_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["A and B", "A.", "'A'", "A or Tie", "", None, 1, ["A"], "AB"])
-def test_a_choice_is_one_word_and_nothing_else(value: Any) -> None:
+def test_choice_must_be_a_single_word(value: Any) -> None:
     with pytest.raises(ValueError, match="none of"):
         choice(value, ("A", "B", "Tie"))
     assert choice(" tie ", ("A", "B", "Tie")) == "Tie"
 
 
-def test_ten_is_ten() -> None:
+def test_ten_is_read_as_ten() -> None:
     assert [whole_number(v, 0, 10) for v in (10, "10", " 10 ", 7.0, "7")] == [10, 10, 10, 7, 7]
     for value in ("10/10", "seven", 11, -1, 7.5, True, None, "1 0", "²"):
         with pytest.raises(ValueError, match="whole number"):
@@ -147,7 +147,7 @@ def test_the_body_of_a_question_is_unchanged() -> None:
     assert request_of(question, 3, 1, "77.1.1").id == "77.1.1"
 
 
-def test_a_judge_that_prefers_a_position_contradicts_itself() -> None:
+def test_position_biased_judge_is_inconsistent() -> None:
     engine = Scripted(in_turn(verdict("A", idea="A")))
     assert judged(engine, "a")[0] == (None, "win")
     assert judged(engine, "b")[0] == (None, "lose")
@@ -190,7 +190,7 @@ def test_liangs_form_keeps_seven_and_more() -> None:
         "A1-B1",
     ],
 )
-def test_a_pair_that_cannot_be_is_not_guessed_at(match: Any) -> None:
+def test_invalid_pair_makes_the_answer_unreadable(match: Any) -> None:
     matcher = LiangMatcher(ModelClient(Scripted(in_turn(json.dumps({"matches": [match]}))), "m"))
     with pytest.raises(Unreadable):
         matcher.pairs(["r1", "r2"], ["g1", "g2"])

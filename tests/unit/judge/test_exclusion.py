@@ -46,7 +46,7 @@ def test_short_titles_are_near_only_when_equal() -> None:
     assert not titles.has_near("")
 
 
-def test_every_paper_gets_another_one_for_chance() -> None:
+def test_every_paper_is_paired_with_another_for_the_chance_level() -> None:
     papers = [paper(i, sha256=f"{i:064x}") for i in range(7)]
     given = {p.paper_id: p.null_paper_id for p in with_nulls(papers)}
     assert set(given) == set(given.values())

@@ -46,7 +46,7 @@ def best_sum(matrix: np.ndarray, threshold: float) -> float:
 
 @settings(max_examples=60)
 @given(MATRICES, st.sampled_from([0.2, 0.5, 0.8]))
-def test_the_assignment_is_the_best_there_is(matrix: np.ndarray, threshold: float) -> None:
+def test_assignment_is_optimal(matrix: np.ndarray, threshold: float) -> None:
     found = one_to_one(matrix, threshold)
     assert len({i for i, _ in found}) == len({j for _, j in found}) == len(found)
     assert all(matrix[i, j] >= threshold for i, j in found)
@@ -54,7 +54,7 @@ def test_the_assignment_is_the_best_there_is(matrix: np.ndarray, threshold: floa
     assert abs(total - best_sum(matrix, threshold)) < 1e-5
 
 
-def test_near_misses_and_rivals_of_a_match_are_kept_beside_it() -> None:
+def test_near_misses_and_competitors_of_a_match_are_kept() -> None:
     pairs = embedding_pairs(np.array([[0.9, 0.6], [0.45, 0.1]], dtype=np.float32), 0.5)
     assert [(p.reference, p.generated, p.similarity, p.matched) for p in pairs] == [
         (0, 0, 9.0, True),
@@ -63,14 +63,14 @@ def test_near_misses_and_rivals_of_a_match_are_kept_beside_it() -> None:
     ]
 
 
-def test_a_point_whose_better_rival_is_cut_away_is_matched() -> None:
+def test_point_is_matched_when_a_better_competitor_is_cut() -> None:
     pairs = embedding_pairs(np.array([[0.9, 0.6]], dtype=np.float32), 0.5)
     assert restrict(pairs, {1}, assign=5.0) == [(0, 1)]
     # A model's own matches are not decided anew.
     assert restrict(pairs, {1}, assign=None) == []
 
 
-def test_a_pair_weighs_as_much_as_people_are_likely_to_call_it_the_same() -> None:
+def test_weight_of_a_pair_is_its_probability_of_a_human_match() -> None:
     cosines = np.linspace(-1, 1, 41, dtype=np.float32)
     likely = [likelihood(float(cosine)) for cosine in cosines]
     assert likely == sorted(likely)
@@ -82,7 +82,7 @@ def test_a_pair_weighs_as_much_as_people_are_likely_to_call_it_the_same() -> Non
 
 @settings(max_examples=60)
 @given(MATRICES)
-def test_points_are_hit_by_the_best_partners_there_are(matrix: np.ndarray) -> None:
+def test_points_are_hit_by_their_best_partners(matrix: np.ndarray) -> None:
     n, m = matrix.shape
     pairs = [
         PointPair(i, j, 0.0, True, weight=float(matrix[i, j])) for i in range(n) for j in range(m)
@@ -96,7 +96,7 @@ def test_points_are_hit_by_the_best_partners_there_are(matrix: np.ndarray) -> No
     assert (alone <= shared).all()
 
 
-def test_what_a_model_named_but_did_not_match_weighs_nothing() -> None:
+def test_unmatched_pairs_of_a_model_have_weight_zero() -> None:
     pairs = [PointPair(0, 0, 4.0, False), PointPair(1, 0, 8.0, True)]
     assert weight_matrix(pairs, 2, 1, assign=None).tolist() == [[0], [1]]
     assert weight_matrix(pairs, 2, 1, assign=5.0).tolist() == [[1], [1]]

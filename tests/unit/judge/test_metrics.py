@@ -20,7 +20,7 @@ def overlaps(draw: st.DrawFn) -> Overlap:
 
 
 @given(overlaps())
-def test_metrics_lie_between_0_and_1_and_keep_their_order(overlap: Overlap) -> None:
+def test_metrics_are_between_0_and_1_and_ordered(overlap: Overlap) -> None:
     values = {name: metric(overlap) for name, metric in METRICS.items()}
     assert all(0 <= value <= 1 for value in values.values())
     assert values["jaccard"] <= values["dice"] <= values["szymkiewicz_simpson"] + 1e-12
@@ -38,7 +38,7 @@ def test_swapping_the_reviews_swaps_recall_and_precision_and_nothing_else(o: Ove
 
 
 @given(st.integers(1, 20))
-def test_a_review_held_against_itself_has_every_metric_at_1(n: int) -> None:
+def test_review_compared_with_itself_has_all_metrics_at_1(n: int) -> None:
     assert {metric(Overlap(n, n, n, n, n)) for metric in METRICS.values()} == {1.0}
 
 
@@ -53,7 +53,7 @@ def test_metrics_by_hand() -> None:
     assert overlap_measures.pseudo_jaccard(overlap) == 2.5 / 7.5
 
 
-def test_counts_that_cannot_be_are_refused() -> None:
+def test_impossible_counts_are_refused() -> None:
     for counts in ((2, 2, 3, 1, 1), (2, 2, 1, 3, 1), (2, 2, 1, 2, 2), (2, 2, 1, 1, -1)):
         with pytest.raises(ValueError, match="is inconsistent"):
             Overlap(*counts)

@@ -35,7 +35,7 @@ def test_items_are_points_and_an_empty_marker_is_none() -> None:
     assert (point.aspect, point.text) == ("idea", "New: It is new.")
 
 
-def test_a_review_that_found_nothing_has_no_points() -> None:
+def test_empty_review_has_no_points() -> None:
     raw = "[Potential reasons for rejection]\n<No related terms> -\n"
     assert points_of(ReviewText(1, (), unplaced="", raw=raw)) == []
 

@@ -22,7 +22,9 @@ ratings = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 5)), min_size=3, 
 
 @given(counts)
 @settings(max_examples=40)
-def test_wilson_is_the_published_formula_and_holds_the_share(count: tuple[int, int]) -> None:
+def test_wilson_matches_the_published_formula_and_contains_the_share(
+    count: tuple[int, int],
+) -> None:
     k, n = count
     p, z = k / n, 1.959963984540054
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)
@@ -48,7 +50,7 @@ def test_mcnemar_gives_the_published_p_values() -> None:
 
 @given(st.integers(0, 60), st.integers(0, 60))
 @settings(max_examples=40)
-def test_mcnemar_does_not_care_who_is_called_a(a: int, b: int) -> None:
+def test_mcnemar_is_symmetric(a: int, b: int) -> None:
     assert mcnemar(a, b).exact == pytest.approx(mcnemar(b, a).exact)
     assert 0 <= mcnemar(a, b).mid_p <= mcnemar(a, b).exact <= 1
     if a + b:
@@ -56,7 +58,7 @@ def test_mcnemar_does_not_care_who_is_called_a(a: int, b: int) -> None:
 
 
 @given(p_values)
-def test_holm_keeps_the_order_and_lies_between_none_and_bonferroni(p: list[float]) -> None:
+def test_holm_keeps_the_order_and_is_between_uncorrected_and_bonferroni(p: list[float]) -> None:
     adjusted = holm(p)
     for one, mended in zip(p, adjusted, strict=True):
         assert one <= mended <= min(1.0, len(p) * one) or mended == max(adjusted)
@@ -121,7 +123,7 @@ def test_strata_keep_their_number_of_papers() -> None:
     assert (weights[:, 30:].sum(axis=1) == 10).all()
 
 
-def test_all_wins_are_not_taken_for_certainty() -> None:
+def test_interval_of_all_wins_has_a_nonzero_width() -> None:
     assert bootstrap.mean_share([1.0] * 20).low == pytest.approx(wilson(20, 20).low)
     assert bootstrap.mean_share([0.5] * 20).low == 0.5
     assert math.isnan(bootstrap.mean_share([]).value)

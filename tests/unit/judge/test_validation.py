@@ -88,7 +88,7 @@ def test_pairs_that_share_words_are_told_from_hard_negatives(tmp_path: Path) -> 
     assert found.n_reported == 9 * reported
 
 
-def test_the_reported_half_has_no_say_in_the_threshold() -> None:
+def test_threshold_does_not_depend_on_the_reported_half() -> None:
     papers = [f"p{i}" for i in range(40)]
     scores = np.linspace(0, 1, 80)
     same = [score > 0.6 for score in scores]
@@ -194,7 +194,7 @@ def test_without_a_large_model_rotten_exits_3(tmp_path: Path) -> None:
     assert "The 1 pairs of this set need a large model as judge" in done.stderr
 
 
-def test_peoples_reviews_are_held_against_strangers(tmp_path: Path) -> None:
+def test_human_reviews_are_compared_with_those_of_other_papers(tmp_path: Path) -> None:
     # Given papers whose reviewers name the same subject, each paper its own, and a meta review
     papers = [f"p{i}" for i in range(8)]
     rows = [

@@ -49,7 +49,7 @@ def test_a_paper_is_won_by_who_wins_in_both_orders(
 
 @given(outcomes)
 @settings(max_examples=40)
-def test_turning_the_contestants_round_turns_the_standing_round(found: list[Outcome]) -> None:
+def test_swapping_the_reviewers_swaps_the_standing(found: list[Outcome]) -> None:
     ours = count_wins([PaperOutcome(outcome) for outcome in found])
     theirs = count_wins([PaperOutcome(OTHER[outcome]) for outcome in found])
     assert (ours.win, ours.tie, ours.lose) == (theirs.lose, theirs.tie, theirs.win)
@@ -97,7 +97,7 @@ def counted(win: int, tie: int, lose: int) -> WinRates:
     )
 
 
-def test_the_published_report_says_what_the_rule_says() -> None:
+def test_published_report_agrees_with_the_rule() -> None:
     told = json.loads((PUBLISHED / "report.json").read_text())["comparisons"]
     totals = [each["methods"][0]["total"] for each in told]
     decisions = decide([counted(t["win"], t["tie"], t["lose"]) for t in totals])
@@ -140,7 +140,7 @@ def test_papers_are_asked_for_beyond_those_that_did_not_decide(rows: int, gate: 
     assert papers_needed(counted(0, 0, 0), gate, rows) is None
 
 
-def test_a_judge_without_a_habit_prefers_the_first_half_of_the_time() -> None:
+def test_unbiased_judge_prefers_the_first_review_half_of_the_time() -> None:
     fair = [[Ballot("a", "win"), Ballot("b", "win")]] * 10
     found = position(fair)
     assert found is not None

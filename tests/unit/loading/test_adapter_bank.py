@@ -85,7 +85,7 @@ def test_a_long_prompts_adapter_is_added_to_the_weights_and_gives_the_same(
 
 
 @torch.inference_mode()
-def test_weights_in_four_bits_without_our_product_are_added_to_by_nobody(
+def test_adapter_is_not_merged_into_four_bit_weights_without_our_product(
     folder: Path, adapters: dict[str, Path]
 ) -> None:
     loaded = load_exact(folder, weights="nf4")
@@ -98,7 +98,7 @@ def test_weights_in_four_bits_without_our_product_are_added_to_by_nobody(
 
 @pytest.mark.parametrize("attached_before", [0, 1])
 @torch.inference_mode()
-def test_adapters_are_whole_again_after_one_found_no_memory_half_way(
+def test_bank_is_consistent_after_attaching_runs_out_of_memory(
     folder: Path,
     adapters: dict[str, Path],
     attached_before: int,

@@ -100,7 +100,7 @@ def test_layers_that_read_the_same_rows_share_one_product(
 
 
 @torch.inference_mode()
-def test_a_layer_that_is_asked_alone_gets_its_own_rows(
+def test_layer_called_separately_computes_its_own_rows(
     layers: Attention, counted: list[tuple[int, ...]]
 ) -> None:
     replace_linears(layers)
@@ -149,7 +149,7 @@ def bank_of(model: Any, adapters: dict[str, Path], slots: int) -> AdapterBank:
 
 
 @torch.inference_mode()
-def test_a_llamas_step_is_four_products_a_layer_whatever_adapters_its_rows_have(
+def test_llama_step_makes_four_products_per_layer_for_any_adapters(
     folder: Path, adapters: dict[str, Path], counted: list[tuple[int, ...]]
 ) -> None:
     ids, scores = torch.tensor([[10], [20], [30], [40]]), []
@@ -189,7 +189,7 @@ def error(found: Tensor, wanted: Tensor) -> float:
 
 
 @torch.inference_mode()
-def test_prompts_and_single_rows_get_what_few_rows_get(
+def test_prompts_and_single_rows_give_the_same_result_as_small_batches(
     layers: Attention, counted: list[tuple[int, ...]]
 ) -> None:
     replace_linears(layers)
@@ -203,7 +203,7 @@ def test_prompts_and_single_rows_get_what_few_rows_get(
     assert not counted
 
 
-def test_weights_are_what_they_were_for_whoever_reads_them(
+def test_replaced_layers_still_expose_the_same_weights(
     layers: Attention, counted: list[tuple[int, ...]]
 ) -> None:
     before = {name: tensor.clone() for name, tensor in layers.state_dict().items()}

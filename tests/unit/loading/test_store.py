@@ -27,7 +27,7 @@ def lay_out(folder: Path, weights: bytes = b"weights") -> Path:
     return folder
 
 
-def test_a_missing_model_says_how_to_get_it(tmp_path: Path) -> None:
+def test_missing_model_error_says_how_to_get_it(tmp_path: Path) -> None:
     with pytest.raises(MissingPart, match=r"run `referee model fetch tiny`"):
         store.resolve(BASE, tmp_path)
 
@@ -73,7 +73,7 @@ def test_every_shard_of_the_index_must_be_there(tmp_path: Path) -> None:
     assert store.is_complete(folder)
 
 
-def test_the_listing_says_what_is_where(tmp_path: Path) -> None:
+def test_listing_shows_models_and_their_places(tmp_path: Path) -> None:
     folder = lay_out(tmp_path / "models" / "tiny")
     absent = BaseModel(name="absent", hub="nobody/absent", revision="0" * 40, max_context=512)
     here, nowhere = store.listing([BASE, absent], tmp_path)

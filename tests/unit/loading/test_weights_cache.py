@@ -69,6 +69,6 @@ def test_only_the_entries_used_last_are_kept(
     assert [entry.is_dir() for entry in entries] == [True, False, True]
 
 
-def test_a_folder_that_cannot_be_written_is_no_reason_to_fail(folder: Path, tmp_path: Path) -> None:
+def test_read_only_cache_folder_is_tolerated(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     assert scores(loaded(folder, WeightsCache(tmp_path / "file"))).shape[1] == 60

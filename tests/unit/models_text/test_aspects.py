@@ -50,7 +50,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         ),
     ],
 )
-def test_sets_of_the_recipe_are_byte_for_byte_what_they_were(
+def test_aspect_sets_of_the_recipe_are_unchanged(
     aspects: AspectSet, prompt: str, headings: str
 ) -> None:
     lines = "\n".join(f"{aspect.key}\t{aspect.heading}" for aspect in aspects.aspects)
@@ -85,7 +85,7 @@ def test_a_file_is_read_again_when_it_changes(folder: Path) -> None:
     assert config.sha256 != before
 
 
-def test_a_set_that_is_gone_is_none_and_its_reviewer_is_refused(folder: Path) -> None:
+def test_removed_aspect_set_is_none_and_its_reviewer_is_refused(folder: Path) -> None:
     (folder / "five.yaml").unlink()
 
     assert find_aspect_set("five") is None

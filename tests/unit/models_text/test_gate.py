@@ -105,11 +105,11 @@ LOOP = "The authors should compare their method with more recent baselines. "
         ("<Style> It is " + "very " * 30 + "good.\n", False),
     ],
 )
-def test_loop_is_a_run_or_an_item_that_comes_again_and_again(addition: str, passes: bool) -> None:
+def test_loop_is_a_repeated_run_or_a_repeated_item(addition: str, passes: bool) -> None:
     assert named(judge(GOOD.rstrip() + "\n" + addition), "loop").passed is passes
 
 
-def test_quotation_is_no_echo_but_a_copied_passage_is() -> None:
+def test_copied_passage_is_an_echo_but_a_quotation_is_not() -> None:
     sentence = " ".join(PAPER.split("\n\n")[1].split()[1:])
     quotation = " ".join(sentence.split()[:25])
 
@@ -165,7 +165,7 @@ def test_refusal_in_place_of_an_item_is_found(text: str) -> None:
         "I am not convinced by Table 2",
     ],
 )
-def test_reviewers_own_doubts_are_no_refusal(text: str) -> None:
+def test_reviewers_doubts_are_not_a_refusal(text: str) -> None:
     assert named(judge(GOOD.replace("Only the dense model is compared", text)), "refusal").passed
 
 
@@ -193,7 +193,7 @@ def test_answer_that_ran_into_the_limit_is_recorded() -> None:
         "qzx vlorp " * 30,
     ],
 )
-def test_answer_that_is_not_english_is_found(text: str) -> None:
+def test_answer_in_another_language_is_detected(text: str) -> None:
     raw = "\n\n".join(f"[{aspect.heading}]\n<Punkt> {text}" for aspect in FOUR.aspects)
 
     assert not named(judge(raw), "language").passed

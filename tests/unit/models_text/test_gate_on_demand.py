@@ -42,7 +42,7 @@ def test_a_merge_must_end_by_itself_and_be_grounded(
     assert result(text, finish, "complete", "grounded").passed is passes
 
 
-def test_nobody_else_is_checked_for_it() -> None:
+def test_check_on_demand_applies_to_no_other_reviewer() -> None:
     names = {check.name for check in result("Quantum annealers.", "length").checks}
 
     assert names == set(gate.CHECKS)

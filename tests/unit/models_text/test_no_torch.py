@@ -24,7 +24,7 @@ MODULES = [
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_importing_it_leaves_torch_alone(module: str) -> None:
+def test_import_does_not_import_torch(module: str) -> None:
     program = f"import sys, models.{module}; sys.exit('torch' in sys.modules)"
 
     finished = subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=60)

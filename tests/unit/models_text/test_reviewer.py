@@ -171,7 +171,7 @@ def test_request_carries_the_reviewers_settings() -> None:
     assert config.request("r1", "", 8, temperature=0.7).temperature == 0.7
 
 
-def test_prompt_limit_left_out_is_what_the_context_leaves(tmp_path: Path) -> None:
+def test_default_prompt_limit_is_the_rest_of_the_context(tmp_path: Path) -> None:
     content = document("llama3-7") | {"max_new_tokens": 2_000}
 
     assert load(write(tmp_path, content)).max_prompt_tokens == 8_192 - 2_000

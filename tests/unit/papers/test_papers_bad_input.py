@@ -123,7 +123,7 @@ def misbehave(path: Path, form: Format, max_pages: int) -> Paper:
         ("raise", "crashed"),
     ],
 )
-def test_reader_that_misbehaves_costs_one_paper(tmp_path: Path, word: str, kind: str) -> None:
+def test_failing_reader_loses_only_one_paper(tmp_path: Path, word: str, kind: str) -> None:
     sandbox = Sandbox(PdfLimits(seconds=2, memory_mib=1024), 1, misbehave)
     try:
         for name, content in (("a", "fine"), ("b", word), ("c", "fine")):
@@ -264,7 +264,7 @@ def test_cut_gzip_keeps_the_lines_before_the_cut(tmp_path: Path, read_folder: Re
     assert next(reversed(readings.values())) == failed[0]
 
 
-def test_file_that_went_away_after_it_was_named_fails_alone(tmp_path: Path) -> None:
+def test_file_removed_after_discovery_fails_alone(tmp_path: Path) -> None:
     gone = Entry("gone", "gone.txt", tmp_path / "gone.txt", Format.TEXT)
     (tmp_path / "here.txt").write_text("A Good Paper\n\nProse.")
     here = Entry("here", "here.txt", tmp_path / "here.txt", Format.TEXT)

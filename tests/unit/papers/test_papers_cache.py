@@ -48,7 +48,7 @@ def test_changed_file_is_read_again(papers: Path, tmp_path: Path) -> None:
     assert b.paper.title == "B Text"
 
 
-def test_new_reader_does_not_trust_what_the_old_one_read(
+def test_cache_of_another_reader_version_is_ignored(
     papers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _read(papers, tmp_path / "home")

@@ -26,7 +26,7 @@ def _names(folder: Path, *paths: str) -> list[str]:
     return [entry.custom_id for entry in discover([str(folder / path) for path in paths])]
 
 
-def test_folder_is_searched_all_the_way_down_in_order(tmp_path: Path) -> None:
+def test_folder_is_searched_recursively_in_order(tmp_path: Path) -> None:
     _write(tmp_path, "b.txt", "a.md", "sub/c.txt", "sub/deep/d.markdown")
     _write(tmp_path, ".hidden.txt", ".git/e.txt", "README.md", "LICENSE.txt", "data.csv", "f.py")
     assert _names(tmp_path, ".") == ["a", "b", "c", "d"]
@@ -44,7 +44,7 @@ def test_pattern_and_file_and_folder_name_a_file_once(tmp_path: Path) -> None:
     assert _names(tmp_path, "p*.txt", "p1.txt", ".") == ["p1", "p2", "q"]
 
 
-def test_file_that_is_a_pdf_is_read_as_one_whatever_its_name(tmp_path: Path) -> None:
+def test_pdf_content_is_read_as_pdf_under_any_name(tmp_path: Path) -> None:
     data = pdf([line(72, 740, "A Good Paper", 18) + prose("A sentence of prose stands here")])
     (tmp_path / "paper.txt").write_bytes(data)
     (tmp_path / "submission_17").write_bytes(data)
@@ -65,7 +65,7 @@ def test_file_that_is_a_pdf_is_read_as_one_whatever_its_name(tmp_path: Path) -> 
         ([], "No paper"),
     ],
 )
-def test_mistake_is_one_sentence_that_names_the_culprit(
+def test_mistake_is_reported_in_one_sentence_with_its_file(
     tmp_path: Path, paths: list[str], culprit: str
 ) -> None:
     (tmp_path / "empty").mkdir()

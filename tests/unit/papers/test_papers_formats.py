@@ -149,7 +149,7 @@ def test_tex_without_document_environment_is_read_as_a_whole() -> None:
     assert paper.sections[0].text == "Some bold text kept."
 
 
-def test_macro_that_grows_without_end_is_left_alone() -> None:
+def test_endlessly_expanding_macro_is_not_expanded() -> None:
     names = "".join(
         rf"\newcommand{{\{a}}}{{\{b}\{b}\{b}\{b}}}" for a, b in zip("abcdef", "bcdefa", strict=True)
     )

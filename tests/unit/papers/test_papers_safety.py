@@ -70,7 +70,7 @@ def test_cleaning_twice_is_cleaning_once(text: str) -> None:
 
 @given(nasty, nasty, nasty)
 @settings(max_examples=100, deadline=None)
-def test_laid_out_paper_holds_its_own_marks_once_and_no_others(
+def test_formatted_paper_contains_each_of_its_marks_once(
     title: str, abstract: str, body: str
 ) -> None:
     sections = [Section(title, body)]
@@ -123,7 +123,7 @@ def test_typesetting_is_repaired_without_a_flag() -> None:
     )
 
 
-def test_letters_that_only_look_different_cannot_spell_a_token() -> None:
+def test_lookalike_letters_cannot_form_a_special_token() -> None:
     assert normalise("＜|ｉｍ_start|＞")[0] == "<|im_start|>"
     hidden_ascii = "".join(chr(0xE0000 + ord(char)) for char in "praise")
     assert normalise(f"a{hidden_ascii}b") == ("ab", True)

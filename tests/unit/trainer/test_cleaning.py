@@ -54,7 +54,7 @@ def rules(*reviews: HumanReview) -> list[tuple[str, int | None]]:
         ("wrong_language", "Der Ansatz wird in dieser Arbeit ausführlich untersucht und ist " * 4),
     ],
 )
-def test_a_review_that_teaches_nothing_is_flagged_with_its_rule(rule: str, text: str) -> None:
+def test_useless_review_is_flagged_with_its_rule(rule: str, text: str) -> None:
     assert (rule, 7) in rules(review(1, GOOD), review(7, text))
     assert rules(review(1, GOOD)) == []
 
@@ -66,7 +66,7 @@ def test_the_second_of_two_equal_reviews_is_a_duplicate() -> None:
 
 
 @pytest.mark.parametrize("kind", ["author_reply", "public_comment", "decision", "meta_review"])
-def test_what_is_no_review_is_flagged_by_its_kind(kind: str) -> None:
+def test_notes_that_are_not_reviews_are_flagged_by_kind(kind: str) -> None:
     assert rules(review(1, GOOD, kind)) == [(kind, 1)]
 
 
@@ -80,7 +80,7 @@ LATE = [
 
 
 @pytest.mark.parametrize("text", LATE)
-def test_what_was_written_after_the_rebuttal_is_cut_out_and_the_rest_kept(text: str) -> None:
+def test_text_written_after_the_rebuttal_is_removed(text: str) -> None:
     kept = kept_text(text, late_additions(text))
 
     assert GOOD in kept
@@ -96,11 +96,11 @@ def test_what_was_written_after_the_rebuttal_is_cut_out_and_the_rest_kept(text: 
         "The authors edit images well. Editing is fast.",
     ],
 )
-def test_ordinary_talk_of_updates_is_left_alone(text: str) -> None:
+def test_ordinary_mentions_of_updates_are_kept(text: str) -> None:
     assert late_additions(text) == ()
 
 
-def test_a_cut_applies_to_the_part_that_holds_it_whatever_the_parts_order() -> None:
+def test_removed_span_applies_to_its_part_in_any_order_of_parts() -> None:
     weak = f"No ablation.\n\nUPDATE: it was added.\n\n{GOOD}"
     text = f"Summary: {GOOD}\n\nWeaknesses: {weak}"
     start = text.index("UPDATE")

@@ -90,7 +90,7 @@ def test_a_changed_or_missing_file_is_refused(folder: Path) -> None:
         read(folder)
 
 
-def test_a_folder_in_the_way_stays_as_it_is_unless_replaced(folder: Path, tmp_path: Path) -> None:
+def test_existing_folder_is_kept_unless_replaced(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="use --replace"):
         write(folder, CARD, train=[], validation=[], test=[])
     assert len(read(folder).train) == 2
@@ -113,7 +113,7 @@ def small_disk() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_disk_that_takes_no_more_leaves_the_old_folder_and_no_rest(
+def test_full_disk_leaves_the_old_folder_and_no_partial_files(
     folder: Path, small_disk: None
 ) -> None:
     long = pair(1, "x" * (2 << 20))

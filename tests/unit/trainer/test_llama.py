@@ -107,7 +107,7 @@ def reference(folder: Path, ours: TrainableLlama) -> tuple[float, dict[str, torc
 
 
 @pytest.mark.parametrize("dora", [False, True], ids=["LoRA", "DoRA"])
-def test_loss_and_gradients_are_pefts_whatever_is_recomputed(folder: Path, dora: bool) -> None:
+def test_loss_and_gradients_equal_peft_for_every_recompute_plan(folder: Path, dora: bool) -> None:
     ours = trainable(folder, LoraSettings(4, 8, dora=dora))
     expected_loss, expected = reference(folder, ours)
     for plan in PLANS:
@@ -121,7 +121,7 @@ def test_loss_and_gradients_are_pefts_whatever_is_recomputed(folder: Path, dora:
 
 
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
-def test_loss_and_gradients_are_pefts_for_every_supported_llama(
+def test_loss_and_gradients_equal_peft_for_every_supported_llama(
     tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     folder = write_tiny_llama(tmp_path, "llama31", **changes)
@@ -135,7 +135,7 @@ def test_loss_and_gradients_are_pefts_for_every_supported_llama(
         assert (gradient - wanted).norm() <= 1e-4 * wanted.norm(), name
 
 
-def test_dropout_follows_from_its_seed_whatever_is_recomputed(folder: Path) -> None:
+def test_dropout_depends_only_on_its_seed_for_every_recompute_plan(folder: Path) -> None:
     ours = trainable(folder, LoraSettings(4, 8, dropout=0.2))
     ours.set_plan(PLANS[0])
     loss, stored = gradients(ours, seed=7)

@@ -61,7 +61,7 @@ def test_a_bad_recipe_is_named_with_its_key(tmp_path: Path, text: str, sentence:
         recipes.load(path)
 
 
-def test_an_unknown_recipe_is_told_which_there_are() -> None:
+def test_unknown_recipe_error_lists_the_recipes() -> None:
     with pytest.raises(UserError, match=r"There is no recipe nothing: .*llama31-7"):
         recipes.load(Path("nothing"))
 
@@ -78,7 +78,7 @@ def test_every_epoch_sees_every_sample_once(n_samples: int, seed: int) -> None:
 
 @given(st.lists(st.integers(1, 12_288), min_size=1, max_size=16), st.integers(1, 8))
 @settings(max_examples=50, deadline=None)
-def test_a_batch_is_divided_evenly_and_wholly(lengths: list[int], n_processes: int) -> None:
+def test_batch_is_divided_evenly_without_remainder(lengths: list[int], n_processes: int) -> None:
     parts = split_batch(lengths, n_processes)
     assert sorted(place for part in parts for place in part) == list(range(len(lengths)))
     loads = [sum(lengths[place] for place in part) for part in parts]
@@ -117,7 +117,7 @@ def test_tightening_a_plan_ends_with_everything_recomputed() -> None:
     assert (plan.input, seen < 80) == (32, True)
 
 
-def test_attention_is_compared_with_the_plain_one_before_it_is_used() -> None:
+def test_attention_is_verified_against_plain_attention_before_use() -> None:
     shape, cpu = HeadShape(4, 2, 16), torch.device("cpu")
     fine = _sdpa(SDPBackend.FLASH_ATTENTION, repeat=True)
     assert matches_reference(fine, cpu, torch.float32, shape)

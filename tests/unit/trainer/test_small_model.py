@@ -29,7 +29,7 @@ def test_only_the_text_of_items_is_counted() -> None:
     assert not any(word in text for word in ("[", "<", "No related", "Potential"))
 
 
-def test_an_interval_holds_the_difference_and_shrinks_to_it() -> None:
+def test_interval_contains_the_difference_and_narrows() -> None:
     draw = np.random.default_rng(1)
     tokens = draw.integers(50, 150, 40).astype(float)
     without = np.stack([tokens * draw.normal(3.0, 0.2, 40), tokens], axis=1)

@@ -160,7 +160,7 @@ def test_the_version_that_the_reviewers_saw_is_chosen(
     assert (choice.version.content.stem, choice.why) == (chosen, why)
 
 
-def test_a_version_that_may_be_later_is_said_to_be_unknown(tmp_path: Path) -> None:
+def test_possibly_later_version_is_recorded_as_unknown(tmp_path: Path) -> None:
     folder = tmp_path / "texts"
     folder.mkdir()
     (folder / "F1.md").write_text("# T\n\nBody.")
@@ -253,7 +253,7 @@ def test_a_ready_pair_is_merged_when_its_review_is_in_the_grammar(tmp_path: Path
     assert problem == Problem('pairs.jsonl, line 3: "review" is missing or empty.')
 
 
-def test_what_is_no_source_is_refused_with_what_would_be(tmp_path: Path) -> None:
+def test_unknown_source_is_refused_with_the_known_layouts(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_text('{"a": 1}\n')
 
     for path in (tmp_path, tmp_path / "x.jsonl"):

@@ -35,7 +35,7 @@ _TEXTS = st.text(
 _REVIEWS = st.lists(st.dictionaries(st.sampled_from(PARTS), _TEXTS, max_size=4), max_size=3)
 
 
-def test_fields_of_a_form_decide_where_a_point_goes() -> None:
+def test_form_fields_decide_the_aspect_of_a_point() -> None:
     items = merge([FORM], SEVEN)
 
     where = {item.text: item.aspect for item in items}
@@ -57,7 +57,7 @@ def test_free_text_is_sorted_by_its_sentences_and_inline_headings() -> None:
     assert any(a == "suggestions" and "run time" in text for text, a in where.items())
 
 
-def test_what_two_reviewers_say_becomes_one_item_and_comes_first() -> None:
+def test_points_of_two_reviewers_are_merged_and_listed_first() -> None:
     other = {"weaknesses": "A comparison with recent baselines such as SNIP is missing here."}
 
     items = merge([FORM, other, {"weaknesses": "The title is too long for such a paper."}], FOUR)
@@ -77,7 +77,7 @@ def test_both_sides_of_a_disagreement_are_kept() -> None:
     assert any("original" in text for text in texts)
 
 
-def test_an_aspect_of_which_nobody_speaks_is_marked_empty() -> None:
+def test_aspect_without_points_is_marked_empty() -> None:
     raw = render(merge([{"strengths": FORM["strengths"]}], SEVEN), SEVEN)
 
     empty = parse(raw, SEVEN).empty_aspects
@@ -86,7 +86,7 @@ def test_an_aspect_of_which_nobody_speaks_is_marked_empty() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(_REVIEWS, st.sampled_from(sorted(SHIPPED)))
-def test_whatever_reviews_hold_the_merge_is_in_the_grammar_and_in_their_words(
+def test_merge_of_any_reviews_parses_strictly_and_uses_only_their_words(
     reviews: list[dict[str, str]], name: str
 ) -> None:
     aspects = SHIPPED[name]
@@ -116,5 +116,5 @@ def test_a_shortened_review_fits_stays_strict_and_keeps_every_aspect_that_had_it
     assert changed == (text != render(items, FOUR))
 
 
-def test_a_limit_that_holds_no_review_is_said() -> None:
+def test_limit_too_small_for_any_review_is_reported() -> None:
     assert shorten(merge([FORM], FOUR), FOUR, 5, lambda text: len(text.split())) is None
