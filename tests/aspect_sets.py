@@ -1,4 +1,4 @@
-"""An aspect set that does not come with Referee."""
+"""An aspect set that is not shipped with Referee."""
 
 from __future__ import annotations
 

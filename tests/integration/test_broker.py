@@ -62,13 +62,13 @@ class Bench:
             client.set("release", 1)
 
     def listen(self, wanted: bool) -> None:
-        """Let the worker listen or not, and wait until it does as told."""
+        """Set whether the worker consumes, and wait until it does."""
         with redis.Redis.from_url(self.url) as client:
             client.delete("deaf") if wanted else client.set("deaf", 1)
         wait_until(lambda: self.listens() == wanted, 30)
 
     def listens(self) -> bool | None:
-        """Whether the worker consumes its queue; None when it does not say."""
+        """Whether the worker consumes its queue; None without an answer."""
         app = make_app(self.url, Settings(home=Path()))
         try:
             said = app.control.inspect(timeout=1, limit=1).active_queues()
@@ -118,7 +118,7 @@ def bench(folder: Path, *, slots: int, messages: int, answer_s: float = 5.0) -> 
 
 def test_embedded_broker_is_private_persistent_and_discoverable(settings: Settings) -> None:
     with broker.serve(settings) as served:
-        # Found through the home, by this user alone
+        # Discovered through the home folder, by this user only
         runtime = settings.home / "run" / "broker.json"
         assert broker.find(settings) == served
         assert stat.S_IMODE(os.stat(runtime).st_mode) == 0o600
@@ -174,7 +174,7 @@ def test_a_slot_does_not_wait_while_another_rings(
 def test_a_frozen_broker_is_waited_for_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Given a submit whose first doorbells were sent when the broker froze
+    # Given a submit that has sent its first messages when the broker freezes
     monkeypatch.setattr("dispatch.app._ANSWER_SECONDS", 1)
     with valkey(tmp_path) as server:
         settings = Settings(home=tmp_path, broker_url=f"{server.connection_url}/0")
@@ -183,7 +183,7 @@ def test_a_frozen_broker_is_waited_for_once(
         announce = doorbell_for(settings, batch)
         assert announce(1)
         with frozen(settings.broker_url):
-            # Then the next ones are given up after a second, and the rest at once
+            # Then the next one fails after a second, and the rest at once
             begun = time.monotonic()
             assert [announce(1) for _ in range(20)] == [False] * 20
             assert time.monotonic() - begun < 10
@@ -203,7 +203,7 @@ def test_number_of_waiting_messages_is_limited(tmp_path: Path) -> None:
 
 
 def test_doorbells_are_laid_out_as_celery_sends_them(tmp_path: Path) -> None:
-    """They are pushed many at a time, past Celery's own sending."""
+    """They are pushed in batches, without Celery's own send."""
     with valkey(tmp_path) as server:
         app = make_app(f"{server.connection_url}/0", Settings(home=tmp_path))
         app.send_task(REVIEW_TASK, kwargs={"batch": "b"}, queue="reviews.test")
@@ -262,7 +262,7 @@ def test_a_worker_with_a_free_slot_survives_a_broker_restart(tmp_path: Path) -> 
         # When the broker is killed and comes back on the same port
         running.restart_broker()
         ring(make_app(running.url, Settings(home=tmp_path)), "reviews.test", 1)
-        # Then the worker lives and takes the next message beside the running one
+        # Then the worker survives and takes the next message while the first task runs
         wait_until(lambda: running.told("starts") >= 2, 60)
         assert running.worker.poll() is None
         running.release()
@@ -270,24 +270,24 @@ def test_a_worker_with_a_free_slot_survives_a_broker_restart(tmp_path: Path) -> 
 
 
 def test_worker_that_stopped_consuming_leaves_messages_to_others(tmp_path: Path) -> None:
-    # Given a worker with a running task and a free slot, which stops listening
+    # Given a worker with a running task and a free slot, which stops consuming
     with bench(tmp_path, slots=2, messages=1) as running:
         running.listen(False)
         running.restart_broker()
         wait_until(lambda: running.listens() is False, 60)
         for queue in ("reviews.test", "reviews.more"):
             ring(make_app(running.url, Settings(home=tmp_path)), queue, 3)
-        # Then it leaves the doorbells alone, also after a reconnect
+        # Then it takes no messages, also after a reconnect
         begun = time.monotonic()
         wait_until(lambda: time.monotonic() - begun > 1, 20)
         assert running.listens() is False
         assert running.told("starts") == 1
         assert min(running.told("reviews.test"), running.told("reviews.more")) >= 3
-        # And takes them when it listens again
+        # And takes them when it consumes again
         running.release()
         running.listen(True)
         wait_until(lambda: running.told("reviews.test") + running.told("reviews.more") == 0, 30)
-        # And listens still after the next reconnect
+        # And still consumes after the next reconnect
         running.restart_broker()
         before = running.told("starts")
         app = make_app(running.url, Settings(home=tmp_path))
@@ -308,7 +308,7 @@ def test_worker_survives_a_frozen_broker_and_ends_on_sigterm_meanwhile(tmp_path:
         # Then it takes the next message beside the running one
         ring(make_app(running.url, Settings(home=tmp_path)), "reviews.test", 1)
         wait_until(lambda: running.told("starts") >= 2, 60)
-        # And ends when it is told to while the broker is frozen again
+        # And ends on SIGTERM while the broker is frozen again
         running.release()
         wait_until(lambda: running.told("ends") >= 2, 20)
         with frozen(running.url):

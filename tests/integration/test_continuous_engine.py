@@ -112,7 +112,7 @@ def test_failed_step_fails_its_requests_and_the_engine_continues(
     monkeypatch.setattr(engine._decoder, "step", fail)
     with pytest.raises(EngineCrashed, match=str(error)):
         engine.submit(GREEDY).result(DEADLINE)
-    # The slots were built anew, fewer if the memory was too small for them.
+    # The cache was allocated again, with fewer slots if the memory was too small.
     assert engine.alive
     assert engine.submit(GREEDY).result(DEADLINE).n_output_tokens == 24
     assert engine.slots == (3 if isinstance(error, torch.OutOfMemoryError) else 4)
@@ -121,7 +121,7 @@ def test_failed_step_fails_its_requests_and_the_engine_continues(
 def test_cache_of_a_failed_step_is_freed_before_the_next_is_allocated(
     engine: ContinuousEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Given a step that fails deep inside, where its frames hold the cache
+    # Given a step that fails in a nested call whose frames refer to the cache
     held, still_there, build = weakref.ref(engine._cache), [], engine._build
 
     def fail(*_: Any) -> None:
@@ -136,14 +136,14 @@ def test_cache_of_a_failed_step_is_freed_before_the_next_is_allocated(
     monkeypatch.setattr(Decoder, "_sample", fail)
     with pytest.raises(EngineCrashed, match="out of memory"):
         engine.submit(GREEDY).result(DEADLINE)
-    # Then there is room for the next one: a card has none for two
+    # Then the next cache fits: a GPU has no memory for two
     assert still_there == [False]
 
 
 def test_request_that_fails_in_prefill_is_not_admitted_again(
     engine: ContinuousEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Given a prompt for which the memory is too small, and others in the slots
+    # Given a prompt that runs out of memory, and others in the slots
     prefill = engine._decoder.prefill
 
     def fail_on_bad(slot: int, request: GenerationRequest, *rest: Any) -> None:
@@ -154,7 +154,7 @@ def test_request_that_fails_in_prefill_is_not_admitted_again(
     monkeypatch.setattr(engine._decoder, "prefill", fail_on_bad)
     long = [engine.submit(replace(REQUEST, id=str(n), max_new_tokens=400)) for n in range(2)]
     bad = engine.submit(replace(GREEDY, id="bad"))
-    # Then all that were in fail together, and the rest of the queue is served
+    # Then all requests in flight fail together, and the rest of the queue is served
     for future in (*long, bad):
         with pytest.raises(EngineCrashed, match="out of memory"):
             future.result(DEADLINE)
@@ -195,7 +195,7 @@ def test_idle_time_does_not_count_as_seconds_without_a_token(
     first.result(DEADLINE)
     go_on.clear()
     engine._progress_at = time.monotonic() - 3600
-    # When the engine's thread has not yet heard of the paper that is there now
+    # When the engine's thread has not yet seen the new request
     second = engine.submit(replace(GREEDY, id="second"))
     assert engine.seconds_without_progress < DEADLINE
     go_on.set()
@@ -257,7 +257,7 @@ def test_a_lost_device_ends_the_engine(
         raise error
 
     monkeypatch.setattr(engine._decoder, "step", fail)
-    # Four get a slot, two wait: those cannot be the cause.
+    # Four get a slot and two wait; the waiting ones cannot be the cause.
     futures = [engine.submit(replace(GREEDY, id=str(n))) for n in range(6)]
     errors = [type(future.exception(DEADLINE)) for future in futures]
     assert errors == [EngineCrashed] * 4 + [NeverStarted] * 2

@@ -26,7 +26,7 @@ REVIEWER = "gpt4-1106-7"
 
 @pytest.fixture
 def settings(migrated_sqlite: Path, tmp_path: Path) -> Iterator[Settings]:
-    """An installation in which everything is well."""
+    """A working installation."""
     shutil.copy(migrated_sqlite, tmp_path / "referee.db")
     settings = Settings(home=tmp_path, database_url="", broker_url="")
     database = open_database(settings.database)
@@ -109,14 +109,14 @@ def test_no_gpu_for_a_large_model_and_a_card_without_a_driver(
     devices = tmp_path / "pci"
     with without_gpu(monkeypatch, devices):
         assert broken(settings) == {}
-        # Given the weights of an 8B model, which take no room as a hole in a file
+        # Given the weights of an 8B model as a sparse file, which takes no disk space
         weights = tmp_path / "weights"
         weights.mkdir()
         with (weights / "model.safetensors").open("wb") as file:
             file.truncate(16 * 2**30)
         monkeypatch.setattr("models.weights.store.resolve", lambda base, home: weights)
         assert "llama31-8b needs one" in broken(settings, "llama31-7")["gpu"].detail
-        # And a card that no driver serves
+        # And a GPU without a driver
         card = devices / "0000:01:00.0"
         card.mkdir(parents=True)
         (card / "vendor").write_text("0x10de\n")
@@ -137,7 +137,7 @@ def test_missing_large_model_is_not_reported_without_a_gpu(
 def test_working_gpu_reports_the_kernels_that_an_engine_uses(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The CPU stands in for the card: the program and its answer are the same
+    # The CPU replaces the GPU; program and output are the same
     monkeypatch.setattr(doctor, "gpu_indices", lambda: ["0", "1"])
     monkeypatch.setattr(doctor, "_DEVICE", "cpu")
     (found,) = [check for check in doctor.run_checks(settings) if check.name == "gpu"]
@@ -149,7 +149,7 @@ def test_working_gpu_reports_the_kernels_that_an_engine_uses(
 def test_a_driver_that_torch_cannot_use(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A driver that lists a card, on a machine whose torch finds none
+    # A driver lists a GPU, but torch finds none
     monkeypatch.setattr(doctor, "gpu_indices", lambda: ["0"])
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     found = broken(settings)

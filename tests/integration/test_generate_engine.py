@@ -103,7 +103,7 @@ def at_each_step(loaded: LoadedModel, act: Callable[[int], Any]) -> Iterator[lis
 
 @contextmanager
 def busy(engine: GenerateEngine, loaded: LoadedModel) -> Iterator[Any]:
-    """An engine that stands still in the first step of a request until the block ends."""
+    """An engine that is blocked in the first step of a request until the block ends."""
     started, go_on = Event(), Event()
 
     def wait(step: int) -> None:
@@ -125,7 +125,7 @@ def test_greedy_and_unguided_equals_plain_argmax(
 ) -> None:
     generation = engine.submit(GREEDY).result(DEADLINE)
     prompt = build_prompt(loaded.tokenizer, GREEDY, loaded.template)
-    # After every token of its answer, the next one is the model's likeliest
+    # Each token of the answer is the model's most likely next one
     ids = torch.tensor([[*prompt.token_ids, *generation.token_ids[:-1]]])
     with torch.no_grad():
         likeliest = loaded.model(ids).logits[0, prompt.n_prompt_tokens - 1 :].argmax(-1)
@@ -139,7 +139,7 @@ def test_review_depends_only_on_its_seed(engine: GenerateEngine) -> None:
     # Given a request among others
     requests = [REQUEST, replace(REQUEST, id="r2", seed=2), replace(REQUEST, id="r3")]
     first, other, again = [engine.submit(request).result(DEADLINE) for request in requests]
-    # Then its seed decides, not its place or its name
+    # Then its seed decides, not its position or id
     assert first.token_ids == again.token_ids
     assert first.token_ids != other.token_ids
 
@@ -170,7 +170,7 @@ def test_a_running_request_stops_at_its_next_step(
     with at_each_step(loaded, cancel) as steps, pytest.raises(CancelledError):
         engine.submit(GREEDY).result(DEADLINE)
     assert len(steps) == 5
-    # And the engine goes on.
+    # And the engine continues.
     assert engine.submit(GREEDY).result(DEADLINE).n_output_tokens == 24
 
 
@@ -218,12 +218,12 @@ def test_scores_that_are_not_numbers_are_an_error(
 
 
 def test_a_lost_device_ends_the_engine(engine: GenerateEngine, loaded: LoadedModel) -> None:
-    # Given a request that waits behind one whose device dies
+    # Given a request that waits behind one whose device is lost
     error = torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
     with at_each_step(loaded, raise_error(error)):
         with busy(engine, loaded) as running:
             waiting = engine.submit(replace(GREEDY, id="waiting"))
-        # Then both are lost, and so is every later one
+        # Then both fail, and so does every later request
         for future in (running, waiting, engine.submit(GREEDY)):
             with pytest.raises(EngineLost, match="illegal memory access"):
                 future.result(DEADLINE)
@@ -239,7 +239,7 @@ def test_close_fails_requests_in_flight(engine: GenerateEngine, loaded: LoadedMo
         closing.start()
         wait_until(lambda: not engine.alive, DEADLINE)
     closing.join(DEADLINE)
-    # Then both are lost, and so is every later one
+    # Then both fail, and so does every later request
     for future in (running, waiting, engine.submit(GREEDY)):
         with pytest.raises(EngineLost, match="closed"):
             future.result(DEADLINE)

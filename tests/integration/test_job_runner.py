@@ -1,4 +1,4 @@
-"""A worker's slot on a doorbell message, with the real database and a scripted engine."""
+"""A worker's slot handling a message, with the real database and a scripted engine."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MORE = 5
 
 
 class QueueDoorbell:
-    """Counts how often it was rung; a broken one says so."""
+    """Counts the messages; raises an error when it is broken."""
 
     def __init__(self, works: bool) -> None:
         self.works, self.rung = works, 0
@@ -70,7 +70,7 @@ def reviewing(
     kind: str = "review",
     fetch_adapter: FetchAdapter = lambda _: Path(),
 ) -> Iterator[JobRunner]:
-    """A worker, signed on, that has these papers before it."""
+    """A registered worker with these papers in its queue."""
     version, config = roster.resolve(database, "demo-7")
     assert config.base is not None
     batch = batch_records.open_batch(database, "b", version, BatchOptions())
@@ -99,7 +99,7 @@ def reviewing(
 def reviewer(
     database: Database, bell: QueueDoorbell, in_flight: InFlight, tmp_path: Path
 ) -> Iterator[JobRunner]:
-    """One that has a few jobs more before it than a doorbell is good for."""
+    """A worker with a few more jobs in its queue than one message serves."""
     texts = [f"text {n}" for n in range(JOBS_A_DOORBELL + MORE)]
     with reviewing(database, tmp_path, texts, in_flight=in_flight, ring=bell.ring) as reviewer:
         yield reviewer
@@ -116,7 +116,7 @@ def test_message_serves_a_limited_number_of_jobs_and_is_sent_again(
     if bell.works:
         assert (n_succeeded(database), bell.rung) == (JOBS_A_DOORBELL, 1)
         assert reviewer.run_waiting_jobs()
-    # Without a broker nobody else waits, and the work goes on
+    # Without a broker no other worker waits, and the work continues
     assert (n_succeeded(database), bell.rung) == (JOBS_A_DOORBELL + MORE, 1)
 
 
@@ -155,7 +155,7 @@ def test_only_a_failure_uses_up_an_attempt(
 
 
 def given_back(database: Database) -> tuple[int, float]:
-    """Attempts that the one paper that was tried has used up, and seconds to the next."""
+    """Attempts used by the one paper that was tried, and seconds until the next."""
     tried = select(Job.attempt - Job.given_back, Job.not_before - now(), Job.state)
     with database.read() as on:
         used, wait, state = on.execute(tried.where(Job.attempt > 0)).one()
@@ -166,7 +166,7 @@ def given_back(database: Database) -> tuple[int, float]:
 def test_an_outage_while_an_adapter_is_fetched_uses_up_no_attempt(
     database: Database, in_flight: InFlight, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Given an adapter that only a database has which is away
+    # Given an adapter that is only in an unreachable database
     monkeypatch.setattr(adapter_cache, "SHIPPED", tmp_path / "nothing")
     away = open_database(f"sqlite:///{tmp_path / 'away' / 'referee.db'}")
     away.close()
@@ -176,7 +176,7 @@ def test_an_outage_while_an_adapter_is_fetched_uses_up_no_attempt(
         database, tmp_path, ["text"], in_flight=in_flight, fetch_adapter=fetch
     ) as reviewer:
         assert reviewer._run_next_job()
-    # And other papers come first for a while
+    # And other papers are claimed first for a while
     assert given_back(database) == (0, pytest.approx(10, abs=5))
 
 
@@ -208,7 +208,7 @@ def test_a_worker_stops_when_five_papers_in_a_row_have_no_answer(
     texts = [*bad[:4], "good", *bad[4:]]
     with reviewing(database, tmp_path, texts, in_flight=in_flight) as reviewer:
         assert not reviewer.run_waiting_jobs()
-    # Then the good one has begun the row anew, the last is not taken, and the worker says why
+    # Then the good one has reset the count, the last is not claimed, and the worker reports why
     counts = batch_progress.status(database, "b").counts
     assert (counts["succeeded"], counts["failed"]) == (1, failed)
     with database.read() as on:
@@ -236,7 +236,7 @@ def test_reviewer_without_any_review_does_not_stop_the_worker(
 def test_a_worker_whose_claims_are_registered_late_is_not_idle(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Given a slot that waits for a core between a claim's commit and its registration
+    # Given a slot that is delayed between a claim's commit and its registration
     in_flight = InFlight()
     committed, registered = threading.Event(), threading.Event()
     hold = in_flight.hold
@@ -254,14 +254,14 @@ def test_a_worker_whose_claims_are_registered_late_is_not_idle(
         slot.start()
         try:
             assert committed.wait(60)
-            # When the keeper beats meanwhile, with a limit of no time at all
+            # When a heartbeat runs meanwhile, with an idle limit of zero
             for _ in range(5):
                 keeper.beat()
             assert not keeper.idle.is_set()
         finally:
             registered.set()
             slot.join(60)
-    # Then the paper is reviewed and not given back, and the worker is idle afterwards
+    # Then the paper is reviewed and not released, and the worker is idle afterwards
     assert n_succeeded(database) == 1
     for _ in range(3):
         keeper.beat()
@@ -271,7 +271,7 @@ def test_a_worker_whose_claims_are_registered_late_is_not_idle(
 def test_crash_of_all_slots_does_not_count_as_failures_of_the_worker(
     database: Database, in_flight: InFlight, tmp_path: Path
 ) -> None:
-    # Given a paper that takes the seven that are in the engine with it along
+    # Given a paper whose crash also ends the seven others in the engine
     texts = [*(f"SCRIPT: takes 0.5 {n}" for n in range(7)), "SCRIPT: crash"]
     with (
         reviewing(database, tmp_path, texts, in_flight=in_flight, slots=8) as reviewer,
@@ -279,7 +279,7 @@ def test_crash_of_all_slots_does_not_count_as_failures_of_the_worker(
     ):
         for _ in range(5):
             list(threads.map(lambda _: reviewer.run_waiting_jobs(), range(8)))
-    # Then it alone fails
+    # Then only it fails
     counts = batch_progress.status(database, "b").counts
     assert (counts["succeeded"], counts["failed"]) == (7, 1)
     assert complaint(database) is None
@@ -288,7 +288,7 @@ def test_crash_of_all_slots_does_not_count_as_failures_of_the_worker(
 def test_papers_that_fail_together_at_the_server_count_once(
     database: Database, in_flight: InFlight, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Given a server that is away, and eight papers with it at any time
+    # Given an unreachable server, and eight papers in flight at any time
     together = threading.Barrier(8)
 
     def fail(*_: object) -> None:
@@ -304,7 +304,7 @@ def test_papers_that_fail_together_at_the_server_count_once(
         monkeypatch.setattr(reviewer, "_generate", fail)
         for _ in range(4):
             assert all(threads.map(lambda _: reviewer._run_next_job(), range(8)))
-        # Then the worker goes on while that may pass
+        # Then the worker continues while the outage may be short
         assert complaint(database) is None
         # And stops before papers have used up their attempts
         assert all(threads.map(lambda _: reviewer._run_next_job(), range(8)))

@@ -95,7 +95,7 @@ def test_leases_are_renewed_while_the_broker_is_frozen(database: Database, tmp_p
             # Then the lease is renewed again and again
             seen: set[float] = set()
             wait_until(lambda: seen.add(lease_until(database)) or len(seen) > 10, 20)
-        # And the doorbell rings once the broker answers again
+        # And the message is sent once the broker answers again
         with redis.Redis.from_url(valkey.url) as client:
             wait_until(lambda: client.llen(QUEUE), 30)
     finally:
@@ -105,7 +105,7 @@ def test_leases_are_renewed_while_the_broker_is_frozen(database: Database, tmp_p
 
 
 class LateSubmit(IdleWatch):
-    """Finds its queue idle at a first check, after which a paper is submitted."""
+    """Reports an idle queue at the first check, after which a paper is submitted."""
 
     def over(self) -> bool:
         over = super().over()
@@ -133,7 +133,7 @@ def test_idle_worker_claims_no_more_jobs(database: Database, tmp_path: Path) -> 
     assert not keeper.idle.is_set()
     keeper.beat()
     assert keeper.idle.is_set()
-    # And a beat between this and the end of the process changes nothing
+    # And a heartbeat before the end of the process changes nothing
     keeper.beat()
     assert in_flight.paused
 

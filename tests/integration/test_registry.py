@@ -65,14 +65,14 @@ def test_adapter_is_fetched_completely_and_a_changed_byte_is_detected(
     stored = adapters.named(site, done.sha256[:8])
     assert adapters.papers(site, stored) == {"a" * 64, "b" * 64}
     adapter_registry.verify(site, stored)
-    # When another machine asks for it
+    # When another machine fetches it
     folder = AdapterCache(site, tmp_path).folder(done.sha256)
-    # Then it has the same bytes, and asks the database no more
+    # Then it has the same bytes, and does not query the database again
     assert (folder / WEIGHTS).read_bytes() == (trained[0] / WEIGHTS).read_bytes()
     with site.write() as on:
         on.execute(update(AdapterChunk).values(data=b"other bytes"))
     assert AdapterCache(site, tmp_path).folder(done.sha256) == folder
-    # But a third machine, and `verify`, refuse what is in the database now
+    # But a third machine and `verify` refuse the changed bytes in the database
     for ask in (
         lambda: AdapterCache(site, tmp_path / "third").folder(done.sha256),
         lambda: adapter_registry.verify(site, stored),
@@ -166,16 +166,16 @@ def test_a_promoted_adapter_is_for_later_batches_and_can_be_taken_back(
     assert roster.resolve(site, "tiny-4")[1].adapter_sha256 == second.sha256
     # A batch that was there before keeps its version
     assert submit(site, "running", paper("b"), reviewer=plain).reviewer == running.reviewer
-    # Only what is in force is protected, and marked
+    # Only the adapter in use is protected and marked
     assert states(site) == ["registered", "promoted"]
     with pytest.raises(UserError, match="used by a reviewer in force"):
         adapter_registry.retire(site, second)
-    # Back twice, and not further
+    # It can be rolled back twice, and not further
     assert adapter_registry.roll_back(site, "tiny-4")[1] == one
     assert adapter_registry.roll_back(site, "tiny-4") == (one, plain)
     with pytest.raises(UserError, match="no earlier version"):
         adapter_registry.roll_back(site, "tiny-4")
-    # A version that was taken back can be put in force again; a retired adapter cannot
+    # A version that was rolled back can be promoted again; a retired adapter cannot
     assert adapter_registry.promote(site, second, "tiny-4") == two
     adapter_registry.retire(site, first)
     assert states(site) == ["retired", "promoted"]
@@ -236,7 +236,7 @@ def test_merged_model_gives_the_scores_of_the_adapted_model(
     ids = torch.arange(50)[None]
     with torch.no_grad():
         found, expected = merged.float()(ids).logits, adapted.model.float()(ids).logits
-    # Rounding of the merged weights to bf16 is all that tells them apart.
+    # They differ only by the rounding of the merged weights to bf16.
     assert (found - expected).abs().mean() < 0.02 * expected.abs().mean()
     with pytest.raises(UserError, match="exists already"):
         adapter_registry.merge(site, adapter, tmp_path / "merged", tmp_path / "home")

@@ -38,7 +38,7 @@ def wait(
     *,
     queue: str = QUEUE,
 ) -> str:
-    """Wait for the batch, whose worker lives; `end` is called at the third look."""
+    """Wait for the batch while its worker is alive; `end` is called at the third poll."""
     looks = 0
 
     def look(_: float) -> None:
@@ -99,7 +99,7 @@ def test_questions_are_asked_locally_while_the_cpu_worker_drains(
     settings = Settings(home=tmp_path)
     monkeypatch.setattr("dispatch.broker.find", lambda _: Broker("redis://127.0.0.1:1/0"))
     monkeypatch.setattr(Broker, "answers", lambda _: True)
-    # A worker that serves cpu alone is of a version that does not know questions
+    # A worker that serves only the cpu queue is of a version without question jobs
     register_worker(database, CPU_QUEUE)
     assert not question_queue._is_served(database, settings)
     worker_nodes.unregister_worker(database, "w1")

@@ -1,4 +1,4 @@
-"""Crash isolation: how many jobs run beside one that was in flight when an engine crashed."""
+"""Crash isolation: the number of jobs that run beside one that was in a crash."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def test_jobs_never_run_beside_more_others_than_their_crashes_allow(
         ):
             held.append(each)
         assert len(held) <= min(map(isolation.limit, held), default=0)
-        # Who is kept alone is alone.
+        # An isolated job runs alone.
         if crash_filter is not None and max(held, default=-1) >= crash_filter.alone_from:
             assert len(held) == 1
-    # The way to being alone is short, and an empty worker takes anybody.
+    # A few crashes lead to isolation, and an empty worker accepts any job.
     assert isolation.limit(4) == 1
     assert isolation.crash_filter([]) is not None

@@ -13,7 +13,7 @@ LEASE = 60.0
 
 
 class FakeClock:
-    """Time that a test moves; `time.monotonic()` stays behind, as in a machine that sleeps."""
+    """A clock that a test advances; `time.monotonic()` stands still, as on a suspended machine."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -23,7 +23,7 @@ class FakeClock:
         return self.now
 
     def beat(self, touch: DatabaseLiveness, seconds: float) -> bool:
-        """Let time pass with an answer every third of a lease; returns the last one's verdict."""
+        """Advance the clock with an answer every third of a lease; returns the last result."""
         steady = touch.record_answer()
         for _ in range(int(seconds / (LEASE / 3))):
             self.now += LEASE / 3

@@ -19,7 +19,7 @@ DEPLOY = ROOT / "deploy"
 
 
 def names(tmp_path: Path) -> set[str]:
-    """Every series that a worker's endpoint has."""
+    """Names of all series of a worker's endpoint."""
     metrics = Metrics(Settings(home=tmp_path), "0")
     metrics.claimed(1.0)
     metrics.ended("review", "lost")
@@ -50,7 +50,7 @@ def test_scripts_can_be_read_by_their_shell(script: str) -> None:
 
 def test_settings_used_in_deployments_exist() -> None:
     known = {f"REFEREE_{name.upper()}" for name in Settings.model_fields}
-    # Read by compose files and units themselves.
+    # Read by the compose files and systemd units.
     known |= {f"REFEREE_{name}" for name in ("GPUS", "PAPERS", "ENV", "PRIVATE_ADDRESS")}
     known |= {"REFEREE_BROKER_PASSWORD", "REFEREE_DATABASE_PASSWORD"}
     for file in [ROOT / "docker-compose.yml", *DEPLOY.rglob("*")]:

@@ -19,7 +19,7 @@ PAGES = sorted(
     for pattern in ("*.md", "docs/**/*.md", "adapters/*/*.md", "examples/*/*.md")
     for path in ROOT.glob(pattern)
 )
-#: The changelog also names what an earlier version had.
+#: The changelog also names parts of earlier versions.
 CURRENT_PAGES = [page for page in PAGES if page != "CHANGELOG.md"]
 #: Folders whose files the pages name by their path from the root.
 FOLDERS = {path.name for path in ROOT.iterdir() if path.is_dir()}
@@ -140,7 +140,7 @@ def command_lines(page: str) -> Iterator[list[str]]:
 
 
 def test_the_checks_see_commands_paths_and_modules() -> None:
-    """The patterns above find something: a page that moves must not empty a test silently."""
+    """The patterns above match something, so that a moved page cannot disable a test."""
     assert sum(1 for page in CURRENT_PAGES for _ in command_lines(page)) > 100
     assert "trainer/data/stance.py" in code_spans("docs/data.md")
     assert "judge.win_rates.decide" in code_spans("docs/judge.md")

@@ -140,7 +140,7 @@ def test_one_thread_claims_for_all_waiting_threads(pool: ThreadPoolExecutor) -> 
         waiting = pool.submit(next_turn)
         wait_until(lambda: in_flight._waiting == 1)
         in_flight.hold([mine, other])
-        # What was taken for it is not lost, though the worker drains meanwhile
+        # The job claimed for it is not lost when the worker drains meanwhile
         in_flight.pause(True)
     assert waiting.result(DEADLINE) is other
     assert in_flight.attempts() == {(1, 1), (2, 1)}
@@ -162,10 +162,10 @@ def test_two_attempts_of_one_paper_are_tracked_separately() -> None:
     in_flight.hold([old])
     in_flight.hold([new])
     assert in_flight.attempts() == {(1, 1), (1, 2)}
-    # When the old one is found to be lost, it alone is stopped
+    # When the old one is lost, only it is stopped
     in_flight.stop([old.key], StopReason.LOST)
     assert in_flight.why_stopped(old) is StopReason.LOST
     assert in_flight.why_stopped(new) is None
-    # Then the new one is held on, and renewed, though the old one leaves
+    # Then the new one is kept and renewed after the old one leaves
     in_flight.leave(old)
     assert in_flight.attempts() == {(1, 2)}

@@ -15,7 +15,7 @@ VALUES = {"loss": 1.25, "learning_rate": 1e-4, "tokens_per_second": 900.0}
 
 
 class Terminal(io.StringIO):
-    """What a terminal of 200 columns is sent."""
+    """Output sent to a terminal of 200 columns."""
 
     def isatty(self) -> bool:
         return True

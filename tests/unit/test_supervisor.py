@@ -14,7 +14,7 @@ from worker.supervisor import MAX_FAST_FAILURES, ChildSpec, Supervisor
 def test_error_while_starting_a_child_counts_as_a_failed_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Given a child that ends at once, on a machine that then has no process to give
+    # Given a child that ends at once, on a machine that then cannot start a process
     monkeypatch.setattr(supervisor, "FIRST_BACKOFF_SECONDS", 0.0)
     child = ChildSpec("x", ("--no-such-option",), {}, tmp_path / "x.log")
     watching = Supervisor(stop_seconds=1)
@@ -27,7 +27,7 @@ def test_error_while_starting_a_child_counts_as_a_failed_start(
 
     monkeypatch.setattr(supervisor, "_spawn", refuse)
     try:
-        # Then it is tried until that is hopeless, and given up aloud
+        # Then it is retried up to the limit, and the failure is logged
         wait_until(lambda: watching.failed() == [child], 60)
         assert len(tried) == MAX_FAST_FAILURES - 1
         assert watching.over()

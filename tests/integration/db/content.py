@@ -1,4 +1,4 @@
-"""Papers, batches and reviews for database tests, as short as a test wants to write them."""
+"""Short constructors of papers, batches and reviews for database tests."""
 
 from __future__ import annotations
 

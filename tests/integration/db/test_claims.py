@@ -58,7 +58,7 @@ def test_paused_batch_is_not_claimed_and_does_not_block_others(database: Databas
     submit(database, "other", paper("o"))
     batch_control.pause(database, "b")
     assert batch_progress.status(database, "b").state == "paused"
-    # Papers that come while it is paused rest as well.
+    # Papers that are submitted while it is paused wait as well.
     submit(database, "b", paper("a2"), priority=0)
     assert claim_one(database).custom_id == "o"
     assert claim(database) is None
@@ -138,7 +138,7 @@ def test_two_queues_are_served_in_one_order(database: Database) -> None:
     submit(database, "due", paper("4"), reviewer=other, deadline_seconds=3600.0)
     submit(database, "urgent", paper("5"), reviewer=other, priority=0)
     both = [QUEUE, "cpu.other"]
-    # Then priority, deadline and age hold over both, for one job and for several
+    # Then priority, deadline and age decide across both queues, for one job and for several
     taken = [claim_one(database, queues=both).custom_id for _ in range(2)]
     more = [one.custom_id for one in claim_several(database, 3, queues=both)]
     assert (taken, more) == (["5", "4"], ["1", "2", "3"])
@@ -194,13 +194,13 @@ def test_plans_made_while_the_tables_are_empty_serve_when_they_are_full(
     with database.write() as on:
         on.execute(text("ANALYZE"))
 
-    # When it plans how to look a chunk's names up, or to check that an event's job is there
+    # When it plans a lookup of a chunk's names, or the check of an event's foreign key
     with database.read() as on:
         named = enqueue.select_named_jobs(on, 1, {"a", "b"})
     look_up = _plan(database, named)
     check = _plan(database, select(Job.id).where(Job.id == 1))
 
-    # Then it takes the indices that serve large tables too
+    # Then it uses the indexes that are suitable for large tables too
     if database.dialect == "sqlite":
         assert "(batch_id=? AND custom_id=?)" in look_up
         assert "PRIMARY KEY" in check
@@ -228,7 +228,7 @@ def test_crashed_paper_is_claimed_alone_and_in_order(database: Database) -> None
     first, second = claim_one(database), claim_one(database)
     completion.crashed(database, second, reason="it broke")
     completion.release(database, first, reason="later", keep_attempt=True)
-    # Then it does not come with others, and others do not come with it
+    # Then it is not claimed together with others
     crash_filter = CrashFilter(0, 1 << 30, 2)
     taken = [claim_several(database, 3, crash_filter=crash_filter) for _ in range(3)]
     found = [[one.custom_id for one in some] for some in taken]

@@ -1,4 +1,4 @@
-"""Many threads at one database: every job is claimed once, nothing is written twice."""
+"""Many threads on one database: every job is claimed once, nothing is written twice."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from db.session import Database
 
 HASH = "a" * 64
 
-#: A row that every rule admits, for each table; those it refers to have id 1 or 2.
+#: A valid row for each table; rows that it refers to have id 1 or 2.
 VALID: dict[str, dict[str, Any]] = {
     "paper": {
         "sha256": HASH,
@@ -140,7 +140,7 @@ VALID: dict[str, dict[str, Any]] = {
     "job_input": {"job_id": 1, "sha256": HASH, "text": "t"},
 }
 
-#: What breaks each rule: {constraint: the columns that a valid row is given instead}.
+#: A violation of each rule: {constraint: columns to change in a valid row}.
 BREACHES: dict[str, dict[str, Any]] = {
     "ck_paper_sha256": {"sha256": "short"},
     "ck_reviewer_kind": {"kind": "oracle"},
@@ -194,7 +194,7 @@ BREACHES: dict[str, dict[str, Any]] = {
     "ck_job_input_sha256": {"sha256": "short"},
 }
 
-#: Columns that keep a second row from breaking another UNIQUE rule than the one under test.
+#: Columns to change so that a second row violates only the UNIQUE rule under test.
 APART: dict[str, dict[str, Any]] = {
     "uq_reviewer_name_version": {"sha256": "other"},
     "uq_reviewer_name_sha256": {"version": 9},
@@ -207,7 +207,7 @@ APART: dict[str, dict[str, Any]] = {
     "uq_match_count_union": {"reference_review_id": None},
 }
 
-#: Columns that set a row apart from those that are there, under every UNIQUE rule.
+#: Columns to change so that a row violates no UNIQUE rule.
 FRESH: dict[str, dict[str, Any]] = {
     "paper": {"sha256": "f" * 64},
     "purged_paper": {"paper_id": 2},

@@ -1,4 +1,4 @@
-"""The corpus of training data, and jobs that read something else than their paper."""
+"""The corpus of training data, and jobs whose input is not their paper."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A paper that breaks the engine is found; those that were in it with the paper are not blamed."""
+"""A paper that crashes the engine is identified; papers in flight with it are not failed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from worker.crash_isolation import CrashIsolation
 
 
 class SimulatedWorker:
-    """Keeps its slots as full as the rules allow, as a worker's threads do."""
+    """Fills its slots as far as the rules allow, like a worker's threads."""
 
     def __init__(self, database: Database, slots: int) -> None:
         self.database, self.isolation = database, CrashIsolation(slots)
@@ -24,7 +24,7 @@ class SimulatedWorker:
         self.crashes = 0
 
     def fill(self) -> None:
-        """Claim until there is no room or no work."""
+        """Claim until all slots are full or the queue is empty."""
         while (
             crash_filter := self.isolation.crash_filter([held.crashes for held in self.held])
         ) is not None:
@@ -43,7 +43,7 @@ class SimulatedWorker:
             self.held += taken
 
     def crash(self, how: Callable[[Database, list[Claim]], None]) -> None:
-        """Break down with all that is held."""
+        """Crash with all jobs that are held."""
         how(self.database, self.held)
         self.held, self.crashes = [], self.crashes + 1
 
@@ -61,25 +61,25 @@ def of_the_process(database: Database, held: list[Claim]) -> None:
 def test_papers_that_crash_the_engine_are_found_and_no_others_fail(
     database: Database, crash: Callable[[Database, list[Claim]], None]
 ) -> None:
-    # Given sixty papers of which two break whatever they are in
+    # Given sixty papers, two of which crash the engine
     names = [f"p{number:02}" for number in range(60)]
     submit(database, "b", *(paper(name) for name in names))
-    killers, draw = {"p03", "p31"}, random.Random(4)
+    crashing, draw = {"p03", "p31"}, random.Random(4)
     worker = SimulatedWorker(database, slots=16)
-    # When a worker with 16 slots goes through them
+    # When a worker with 16 slots processes them
     while worker.fill() or worker.held:
-        if killers & {held.custom_id for held in worker.held}:
+        if crashing & {held.custom_id for held in worker.held}:
             worker.crash(crash)
         else:
             done = worker.held.pop(draw.randrange(len(worker.held)))
             assert completion.commit_review(database, done, a_review())
-    # Then the two have failed, each by its name, and all others were reviewed
+    # Then these two have failed, and all others were reviewed
     lines = {line.custom_id: line for line in export(database, "b")}
     failed = {name for name, line in lines.items() if line.state == "failed"}
-    assert failed == killers
-    assert all(f"{name} was alone in the engine" in str(lines[name].error) for name in killers)
-    assert all(line.state == "succeeded" for name, line in lines.items() if name not in killers)
-    # Each costs a crash in company of 16 and of 4, and two alone
+    assert failed == crashing
+    assert all(f"{name} was alone in the engine" in str(lines[name].error) for name in crashing)
+    assert all(line.state == "succeeded" for name, line in lines.items() if name not in crashing)
+    # Each causes one crash among 16, one among 4, and two alone
     assert worker.crashes <= 2 * 4
 
 
@@ -97,13 +97,13 @@ def test_crash_beside_others_uses_no_attempt_and_one_alone_does(database: Databa
 
 
 def test_other_failed_attempts_do_not_count_as_crashes(database: Database) -> None:
-    # Given a paper that was given back twice, and whose third and last worker dies
+    # Given a paper that was released twice and whose third and last worker crashes
     submit(database, "b", paper("a"))
     for _ in range(2):
         completion.release(database, claim_one(database), reason="the endpoint timed out")
     held = claim_one(database)
     assert completion.crashed(database, held, reason="the worker died")
-    # Then it has used its attempts up, which is what it says
+    # Then it fails because its attempts are used up
     (line,) = export(database, "b")
     assert (line.state, line.error_kind) == ("failed", "attempts")
     # And when it is queued again, a first crash does not end it
@@ -130,9 +130,9 @@ def test_job_without_a_crash_does_not_run_beside_crashed_ones(database: Database
     crashed_paper = claim_one(database, crash_filter=isolation.crash_filter([]))
     assert (crashed_paper.custom_id, crashed_paper.crashes) == ("a", 1)
     assert claim(database, crash_filter=isolation.crash_filter([crashed_paper.crashes])) is None
-    # Two are the limit after one crash, and then none may come.
+    # After one crash the limit is two jobs, so no more are claimed.
     assert isolation.crash_filter([1, 1]) is None
-    # A full worker leaves papers that were in a crash to emptier ones, and takes others.
+    # A full worker leaves crashed papers to workers with fewer jobs, and claims others.
     completion.release(database, crashed_paper, reason="x", keep_attempt=True)
     assert claim_one(database, crash_filter=isolation.crash_filter([0, 0])).custom_id == "b"
     assert claim_one(database, crash_filter=isolation.crash_filter([0])).custom_id == "a"

@@ -1,4 +1,4 @@
-"""How jobs end, and what follows for their duplicates and their batch."""
+"""How jobs end, and the effect on their duplicates and their batch."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_a_duplicate_is_generated_once_and_succeeds_with_its_original(database: 
     lines = list(export(database, "b"))
     assert [line.state for line in lines] == ["succeeded"] * 3
     assert len({line.review.id for line in lines if line.review}) == 1
-    # One that comes later has its review at once.
+    # A later one gets the review at once.
     submit(database, "b", paper("d", "same"))
     assert states(database, "b")["d"] == "succeeded"
     assert claim(database) is None
@@ -193,7 +193,7 @@ def test_cancelling_a_batch_ends_queued_jobs_and_keeps_reviews(database: Databas
         "running": "running",
         "waiting": "cancelled",
     }
-    # A review that is finished all the same is kept.
+    # A review that is finished anyway is kept.
     assert completion.commit_review(database, running, a_review())
     assert batch_progress.status(database, "b").state == "cancelled"
     assert batch_control.cancel(database, "b") == 0

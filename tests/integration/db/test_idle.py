@@ -1,4 +1,4 @@
-"""When a worker's queue has been empty for long enough for the worker to end."""
+"""When a worker with an empty queue may exit."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_worker_is_idle_after_the_whole_limit_without_work(
 
 
 def looks(watch: IdleWatch, clock: FakeClock, times: int = 3) -> list[bool]:
-    """What several checks say, each a limit after the one before."""
+    """Results of several checks, each one limit after the previous one."""
     said = []
     for _ in range(times):
         said.append(watch.over())
@@ -59,7 +59,7 @@ def test_committed_but_unregistered_claim_prevents_idle_exit(
     submit(database, "b", paper("a"), paper("b"))
     in_flight = InFlight()
     watch = IdleWatch(database, [QUEUE], in_flight, LIMIT)
-    # When all papers are claimed, and the register learns of it much later
+    # When all papers are claimed, and the claims are registered much later
     claims = [claim_one(database), claim_one(database)]
     assert looks(watch, clock) == [False] * 3
     in_flight.hold(claims)
@@ -78,7 +78,7 @@ def test_job_of_another_worker_prevents_idle_exit_until_it_ends(
     watch = IdleWatch(database, [QUEUE], InFlight(), LIMIT)
     held = claim_one(database, "other")
     assert looks(watch, clock) == [False] * 3
-    # It may come back, at once or later
+    # The job may return to the queue, at once or later
     completion.release(database, held, reason="draining", delay_seconds=3600, keep_attempt=True)
     assert looks(watch, clock) == [False] * 3
     with database.write() as on:

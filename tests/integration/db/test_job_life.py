@@ -1,4 +1,4 @@
-"""Whatever several workers and an operator do in whatever order, no rule of a job's life breaks."""
+"""The invariants of a job hold for any order of actions of several workers and an operator."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PAPERS = [paper("a"), paper("b"), paper("b2", "b"), paper("b3", "b"), paper("c")
 
 
 class JobLife(RuleBasedStateMachine):
-    """Workers remember every claim that they ever got: acting on an old one must change nothing."""
+    """Workers keep all claims they ever got: acting on an old claim must change nothing."""
 
     #: The same one each time, on other data: an engine keeps what it compiled, and closed it only
     #: loses its connections.
@@ -127,7 +127,7 @@ class JobLife(RuleBasedStateMachine):
 
     @rule()
     def deadline_passes(self) -> None:
-        """What has not ended expires, running or not; a retry lets the deadline go."""
+        """Jobs that have not ended expire, running or not; a retry removes the deadline."""
         with self.database.write() as on:
             on.execute(text("UPDATE batch SET deadline_at = 1"))
         reconcile.expire_deadlines(self.database)
@@ -204,7 +204,7 @@ def run(open_fresh: Callable[[], Database], examples: int) -> None:
             stateful_step_count=20,
             deadline=None,
             suppress_health_check=list(HealthCheck),
-            # Shrinking a failure takes minutes here; the steps are short enough to read.
+            # Shrinking takes minutes here, and the unshrunk steps are readable.
             phases=(Phase.explicit, Phase.reuse, Phase.generate),
         ),
     )

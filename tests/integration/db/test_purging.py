@@ -1,4 +1,4 @@
-"""A purge takes the words and leaves what happened; a submit brings the words back."""
+"""A purge deletes texts and keeps the history; a submit restores the texts."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def numbers(database: Database) -> dict[str, Any]:
 
 
 def said(database: Database) -> str:
-    """Everything that the database can be read to say of a batch and its paper."""
+    """All output of the read functions about a batch and its paper."""
     lines = [str(line) for line in export(database, "b", with_text=True)]
     history = [
         str(e) for line in export(database, "b") for e in job_events.events(database, line.job)
@@ -138,7 +138,7 @@ def test_submit_restores_the_text_of_purged_papers(database: Database) -> None:
     submit(database, "b", paper("a", WORDS))
     batch_control.cancel(database, "b", ["a"])
     purging.purge(database, "b")
-    # Then it cannot be retried: there is nothing to review
+    # Then it cannot be retried, because it has no text
     assert batch_control.retry(database, "b") == 0
     assert batch_control.without_text(database, "b") == 1
     # When the file is submitted again
@@ -151,7 +151,7 @@ def test_submit_restores_the_text_of_purged_papers(database: Database) -> None:
 
 @contextmanager
 def locked(database: Database, rows: str) -> Iterator[None]:
-    """Somebody else holds these rows meanwhile."""
+    """Hold a lock on these rows in another transaction."""
     with database.write() as on:
         on.execute(text(f"SELECT 1 FROM {rows} FOR UPDATE"))
         yield
@@ -174,14 +174,14 @@ def a_batch_to_purge_or_retry(database: Database) -> None:
 def test_a_retry_waits_for_a_purge_and_finds_no_text(database: Database) -> None:
     a_batch_to_purge_or_retry(database)
     with ThreadPoolExecutor(2) as threads:
-        # Given a purge that has found nothing that waits or runs, and is held up before its end
+        # Given a purge that has found no unfinished jobs and is blocked before its commit
         with locked(database, "review"):
             purge = threads.submit(purging.purge, database, "b")
             wait_until(lambda: waiting(database) == 1)
             # When the cancelled paper is retried
             retry = threads.submit(batch_control.retry, database, "b")
             wait_until(lambda: waiting(database) == 2 or retry.done())
-        # Then it stays as it is
+        # Then it is unchanged
         assert purge.result().papers == 2
         assert retry.result() == 0
     assert states(database, "b") == {"a": "cancelled", "b": "succeeded"}
@@ -191,7 +191,7 @@ def test_a_retry_waits_for_a_purge_and_finds_no_text(database: Database) -> None
 def test_a_purge_waits_for_a_retry_and_leaves_its_text(database: Database) -> None:
     a_batch_to_purge_or_retry(database)
     with ThreadPoolExecutor(2) as threads:
-        # Given a retry that is held up before its end
+        # Given a retry that is blocked before its commit
         with locked(database, "batch"):
             retry = threads.submit(batch_control.retry, database, "b")
             wait_until(lambda: waiting(database) == 1)
@@ -248,21 +248,21 @@ def test_deadline_ends_queued_and_running_jobs(database: Database) -> None:
     with database.write() as on:
         on.execute(text("UPDATE batch SET deadline_at = 1"))
         on.execute(text("UPDATE job SET deadline_at = 1"))
-    # When nobody but a status looks
+    # When only a status command runs
     reconcile.expire_deadlines(database)
-    # Then the finished one stays, the others expire, and the late review is refused
+    # Then the finished job stays, the others expire, and the late review is refused
     assert states(database, "b") == {"a": "succeeded", "b": "expired", "c": "expired"}
     assert batch_progress.status(database, "b").state == "expired"
     renewal = claims.renew(database, worker="w1", held={(running.job_id, 1)}, lease_seconds=60)
     assert renewal.lost == {running.key}
     assert not completion.commit_review(database, running, a_review())
-    # And a retry lets the deadline go
+    # And a retry removes the deadline
     assert batch_control.retry(database, batch.name) == 2
     assert len([claim(database), claim(database)]) == 2
 
 
 def test_a_job_that_does_not_read_a_papers_text_does_not_keep_it(database: Database) -> None:
-    # Given a reviewed paper about which a judge was asked, too
+    # Given a reviewed paper that also has a judge's job
     submit(database, "b", paper("a", WORDS))
     review = claim_one(database)
     assert completion.commit_review(database, review, a_review())

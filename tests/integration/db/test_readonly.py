@@ -1,4 +1,4 @@
-"""`referee sql` reads and does nothing else, whatever is asked of it."""
+"""`referee sql` is read-only for any statement."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_a_function_of_our_own_that_writes_is_refused(
         on.execute(text(f"CREATE FUNCTION sweep() RETURNS void LANGUAGE sql {body}"))
         on.execute(text(f"CREATE FUNCTION sly() RETURNS void LANGUAGE sql STABLE {body}"))
     must_refuse(database, database_url, "SELECT sweep()", folder)
-    # One that lies about itself meets the read-only transaction.
+    # A function declared as immutable is still stopped by the read-only transaction.
     must_refuse(database, database_url, "SELECT sly()", folder)
     with database.write() as on:
         on.execute(text("DROP FUNCTION sweep(), sly()"))
@@ -159,7 +159,7 @@ def test_a_function_of_our_own_that_writes_is_refused(
 def test_no_operator_cast_or_aggregate_hides_a_function_with_side_effects(
     database: Database,
 ) -> None:
-    """Words are all that the guard looks at: nothing volatile may be reached without its name."""
+    """The guard checks names only, so no volatile function may be reachable without its name."""
     hidden = {
         "operators": "SELECT oprname FROM pg_operator JOIN pg_proc p ON p.oid = oprcode",
         "casts": "SELECT proname FROM pg_cast JOIN pg_proc p ON p.oid = castfunc",

@@ -1,4 +1,4 @@
-"""Reconcile: what workers left behind is put right, by any number of workers at once."""
+"""Reconcile repairs the state that ended workers left, also from several workers at once."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_jobs_of_dead_workers_are_queued_again_and_counted(database: Database) -
 def test_process_that_was_disconnected_does_not_expire_leases(database: Database) -> None:
     submit(database, "b", paper("a"))
     held = claim_one(database, lease_seconds=-1.0)
-    # Whether it may judge is asked when the database has answered, not before.
+    # The permission to expire leases is checked after the database has answered.
     assert reconcile.reconcile(database, max_attempts=3, may_take_over=lambda: False) == {}
     assert completion.commit_review(database, held, a_review())
 
@@ -117,7 +117,7 @@ def test_only_what_could_be_claimed_now_is_counted(database: Database) -> None:
     batch_control.pause(database, "paused")
     completion.release(database, claim_one(database), reason="x", delay_seconds=60)
     assert requeued(database) == {QUEUE: 1, "cpu": 1}
-    # What was queued just now has a message under way.
+    # A job that was queued just now still has its message in transit.
     assert reconcile.reconcile(database, max_attempts=3, grace_seconds=60) == {}
 
 
@@ -136,7 +136,7 @@ def test_many_workers_reconcile_at_once(database: Database) -> None:
 def test_a_lease_that_runs_out_during_a_reconcile_gets_no_attempt_too_many(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Given a paper at its last attempt, whose lease runs out after the used-up ones were failed
+    # Given a paper at its last attempt, whose lease expires after jobs without attempts were failed
     submit(database, "b", paper("a"))
     claim_one(database, lease_seconds=-1.0)
     change = reconcile._change

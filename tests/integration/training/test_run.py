@@ -1,4 +1,4 @@
-"""Runs that are killed, stopped, or spread over processes end where an undisturbed one ends."""
+"""Killed, stopped and distributed runs give the result of an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ RECIPE = Recipe(
 
 
 class Quiet:
-    """Hears everything; `act` is called at every step."""
+    """A listener that calls `act` at every step."""
 
     def __init__(self, act: Callable[[int], Any] = lambda step: None) -> None:
         self._act = act
@@ -113,12 +113,12 @@ def train(home: Path, name: str, listener: Quiet | None = None, **options: Any) 
 
 @pytest.fixture(scope="module")
 def whole(home: Path) -> TrainingResult:
-    """A run that nothing disturbs: 4 steps of 4 samples."""
+    """An uninterrupted run: 4 steps of 4 samples."""
     return train(home, "whole")
 
 
 def forked(act: Callable[..., Any], *arguments: Any) -> ForkProcess:
-    """Start a process that does it."""
+    """Run the function in a forked process."""
     process = FORK.Process(target=_in_one_thread, args=(act, *arguments), daemon=True)
     process.start()
     return process
@@ -131,7 +131,7 @@ def _in_one_thread(act: Callable[..., Any], *arguments: Any) -> None:
 
 
 def assert_same(home: Path, name: str, whole: TrainingResult, trained: TrainingResult) -> None:
-    """Loss curve and last state are those of the undisturbed run, to 1e-4."""
+    """Loss curve and last state equal those of the uninterrupted run, to 1e-4."""
     curves = [
         [(values["step"], values["loss"]) for values in each.outcome.position.history]
         for each in (trained, whole)
@@ -159,14 +159,14 @@ def test_killed_and_resumed_run_equals_an_uninterrupted_one(
     assert process.exitcode == -signal.SIGKILL
     # When it is resumed
     trained = train(home, "killed", resume=True)
-    # Then nothing tells the two runs apart
+    # Then the two runs are equal
     assert_same(home, "killed", whole, trained)
 
 
 def test_sigterm_saves_within_a_step_and_resume_continues_there(
     home: Path, whole: TrainingResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Given a run that gets SIGTERM while it takes samples in
+    # Given a run that receives SIGTERM while it processes samples
     run = TrainingRun(RECIPE, RunOptions(home, "stopped", full_precision=True), Processes())
     seen = []
     backward = run._model.backward
@@ -182,7 +182,7 @@ def test_sigterm_saves_within_a_step_and_resume_continues_there(
     # Then it has saved the two samples of the second step, and no adapter
     position = stopped.outcome.position
     assert (stopped.adapter, position.step, position.n_samples) == (None, 1, 2)
-    # And it goes on with the third
+    # And it continues with the third
     assert_same(home, "stopped", whole, train(home, "stopped", resume=True))
 
 
@@ -251,7 +251,7 @@ def test_each_checkpoint_can_become_an_adapter(home: Path, whole: TrainingResult
 
 
 def test_a_llama_32_is_trained_by_two_yaml_files(home: Path, tmp_path: Path) -> None:
-    # Given a model with what tells Llama 3.2 from 3.1, and a reviewer and a recipe of one's own
+    # Given a model with Llama 3.2's differences from 3.1, and its own reviewer and recipe
     rope = {**FAMILIES["llama31"].config["rope_parameters"], "factor": 32.0}
     folder = write_tiny_llama(
         tmp_path / "model", "llama31", tie_word_embeddings=True, rope_parameters=rope
@@ -266,7 +266,7 @@ def test_a_llama_32_is_trained_by_two_yaml_files(home: Path, tmp_path: Path) -> 
     )
     # When it is trained
     trained = train(home, "llama32", recipe=recipes.load(tmp_path / "recipe.yaml"))
-    # Then it learns, and its adapter fits the model that an engine loads
+    # Then its loss falls, and its adapter fits the model that an engine loads
     first, second = (each["loss"] for each in trained.outcome.position.history)
     assert second < first
     assert trained.adapter is not None
@@ -291,7 +291,7 @@ def test_an_architecture_that_training_does_not_compute_is_refused(tmp_path: Pat
 
 def _on_a_full_disk(home: Path, answers: Any) -> None:
     run = TrainingRun(RECIPE, RunOptions(home, "full", full_precision=True), Processes())
-    # A file that may not grow past 64 KiB fails as one on a full disk does.
+    # A file limited to 64 KiB fails like one on a full disk.
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, resource.RLIM_INFINITY))
     try:

@@ -1,4 +1,4 @@
-"""What is cleaned before it is stored, and which URLs are understood."""
+"""Cleaning of text before it is stored, and parsing of database URLs."""
 
 from __future__ import annotations
 

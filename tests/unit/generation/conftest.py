@@ -18,7 +18,7 @@ from testing.tokenizers import TOKENIZERS
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """With two, threads of these small steps wait for each other when other tests run besides."""
+    """Use one thread: with two, the small steps slow each other down beside other tests."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -34,7 +34,7 @@ def tables_of(name: str) -> GrammarTables:
 
 @pytest.fixture
 def make_request() -> Callable[..., GenerationRequest]:
-    """A request with what a test cares about."""
+    """A request with the options that a test needs."""
 
     def make(**given: Any) -> GenerationRequest:
         defaults: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""The tables against a plain reading of the grammar, and answers for the worst of scores."""
+"""Token tables compared with regular expressions, and answers for adversarial scores."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LINES = LineAutomaton()
 USELESS = [float("nan"), float("inf"), float("-inf"), -3e38]
 Make = Callable[..., GenerationRequest]
 
-# The grammar once more, as plain regular expressions on the body of one aspect.
+# The grammar again, as regular expressions for the body of one aspect.
 _TITLE = r"[^<>\s](?:[^<>\n]*[^<>\s])?"
 _TEXT = r"\S(?:[^\n]*\S)?"
 _NAME = r"(?!(?i:no related terms?)>)"
@@ -52,7 +52,7 @@ _FOREIGN = re.compile(r"[^\S \n]|[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
 
 def is_beginning(text: str) -> bool:
-    """Can a legal body begin with this text?"""
+    """Whether a legal body can begin with this text."""
     if _FOREIGN.search(text):
         return False
     between = re.fullmatch(rf"(?:{_ITEM}){{0,{MAX_ITEMS}}}", text)
@@ -79,7 +79,7 @@ def test_byte_automaton_accepts_exactly_the_grammar(parts: list[str]) -> None:
 
 
 class Reader:
-    """Says from the text alone which tokens may follow in one aspect's body."""
+    """Derives the legal next tokens in the body of an aspect from the text only."""
 
     def __init__(self, name: str) -> None:
         self.vocabulary = Vocabulary.read(TOKENIZERS[name]().tokenizer)
@@ -120,7 +120,7 @@ def test_legal_tokens_are_those_that_the_text_allows(name: str, make_request: Ma
             for token in {*first_of_class.values(), choice % len(allowed)}:
                 expected = reader.allows(before, token)
                 assert expected is None or bool(allowed[token]) == expected
-            # When it goes on with any legal token, or along the marker
+            # When it continues with any legal token, or with the marker
             token = _pick(allowed, choice, reader.marker, len(before))
             before.append(token)
             state = advance(tables, state, torch.tensor([token]))
@@ -146,7 +146,7 @@ def _pick(allowed: torch.Tensor, choice: int, marker: tuple[int, ...], step: int
 
 
 def _favourites(name: str) -> dict[str, list[int]]:
-    """Sets of tokens that an unkind model prefers to all others."""
+    """Sets of tokens that an adversarial model prefers to all others."""
     each = TOKENIZERS[name]()
     pieces = Vocabulary.read(each.tokenizer).pieces
     named = {token: piece for token, piece in enumerate(pieces) if piece}

@@ -1,4 +1,4 @@
-"""The NF4 product's host side; its kernel runs in tests/gpu, its instructions are followed here."""
+"""The host side of the NF4 product, and its kernel's instructions emulated on the CPU."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from models.kernels.nf4_dequantise import TABLE_FACTOR, dequantise_asm
 from models.kernels.nf4_product import pack_scales
 from models.kernels.nf4_tiling import fits, tiling_for
 
-#: Largest relative error of a weight: of the table's value in bf16, and of the product's rounding.
+#: Largest relative error of a weight: from the table's value in bf16 and the product's rounding.
 WORST = 2**-8 + 2**-8
 
 

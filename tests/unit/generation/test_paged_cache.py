@@ -1,4 +1,4 @@
-"""The paged cache gives back what was stored, exactly or in eight bits, keys rotated."""
+"""The paged cache returns the stored keys, rotated, and values, exactly or in fp8."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def cache_of(dtype: torch.dtype) -> PagedCache:
 
 
 def stored(cache: PagedCache, slot: int, n_tokens: int) -> tuple[Tensor, Tensor]:
-    """What layer 1 holds of a slot, [token, head, dim]."""
+    """Keys and values of a slot in layer 1, [token, head, dim]."""
     slot_mapping, kv_scales = cache.slot_mapping(slot, n_tokens), cache.kv_scales_of(1, 3)
     pools = [pool[1].float().flatten(0, 1)[slot_mapping] for pool in (cache.keys, cache.values)]
     if kv_scales is not None:
         pools = [pool * unit[slot, :, None] for pool, unit in zip(pools, kv_scales, strict=True)]
-    # A key times every axis as a query: what attention sees of it
+    # Products of a key with each axis as the query, as attention computes them
     return pools[0] @ cache.rotate_query(torch.eye(DIM)).T, pools[1]
 
 
@@ -52,7 +52,7 @@ def test_fp8_cache_has_a_relative_error_of_at_most_a_sixteenth_at_any_scale(
         cache.write_prompt(1, slot, cache.slot_mapping(slot, 17), keys, values)
     ends = torch.stack([cache.slot_mapping(slot, 18)[-1] for slot in (0, 1)])
     cache.write_step(1, ends, *step)
-    # Then each key and each value's number comes back to a sixteenth of it, or to its head's least
+    # Then the error of each number is at most a sixteenth of it, or its head's smallest step
     for slot, prompt in prompts.items():
         whole = torch.cat([prompt, step[:, slot, None]], dim=1)
         (keys, values), least = stored(cache, slot, 18), whole.abs().amax(dim=(1, 2, 3)) * 2**-13
@@ -75,7 +75,7 @@ def test_rotated_queries_and_keys_have_the_same_products(width: int, dtype: torc
 
 
 def test_outlier_channel_does_not_degrade_other_channels_in_fp8() -> None:
-    # Given keys of which one channel is 30 times louder, and a query that listens to it
+    # Given keys of which one channel is 30 times larger, and a query with a large weight on it
     torch.manual_seed(0)
     shape = CacheShape(1, 1, 128, FP8, torch.device("cpu"), torch.float32)
     cache = PagedCache(shape, n_blocks=1, block_tokens=64, slots=1, max_tokens=64)
@@ -86,7 +86,7 @@ def test_outlier_channel_does_not_degrade_other_channels_in_fp8() -> None:
     cache.write_prompt(0, 0, cache.slot_mapping(0, 64), keys, keys)
     plain, kv_scales = keys[:, 0] @ query, cache.kv_scales_of(0, 1)
     assert kv_scales is not None
-    # Then a product loses a third at most of what rounding the keys as they are would lose
+    # Then the error of a product is at most a third of that of rounding the keys directly
     rotated = cache.keys[0, 1, :, 0].float() * kv_scales[0][0]
     unrotated = cache.values[0, 1, :, 0].float() * kv_scales[1][0]
     lost = (rotated @ cache.rotate_query(query) - plain).std()

@@ -1,4 +1,4 @@
-"""Answers of random models through plain `generate`, and rows that know nothing of each other."""
+"""Answers of random models through plain `generate`, and independence of rows in a batch."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_minimal_sampling_mode_gives_the_same_tokens_as_the_full_one(
     assert max(map(SamplingMode.of, requests)) is sampling_mode
     rows = SamplingRows.of(requests, tables)
     state = initial_state(rows.node)
-    # When they write, step by step, then either way takes the same tokens
+    # When they generate step by step, then both modes sample the same tokens
     for scores in torch.randn(
         200, len(requests), len(tables.class_of), generator=torch.Generator().manual_seed(3)
     ):
@@ -132,7 +132,7 @@ def test_a_processor_starts_afresh_with_each_generate(make_request: Make) -> Non
 
 
 def test_a_step_never_waits_for_the_device(make_request: Make) -> None:
-    """On the meta device any look at a value fails, as it would inside a CUDA graph."""
+    """On the meta device, reading any value fails, as it would inside a CUDA graph."""
     tables = tables_of("sentencepiece")
     fields: dict[str, Any] = {
         name: value.to("meta") if torch.is_tensor(value) else value

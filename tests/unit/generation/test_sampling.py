@@ -1,4 +1,4 @@
-"""Seeded sampling draws from the softmax, and from nothing but seed, position and token."""
+"""Seeded sampling follows the softmax and depends only on seed, position and token."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from models.grammar.sampling import (
     sample_nucleus,
 )
 
-#: Below this the sampler would be called wrong; with fixed seeds the outcome never changes.
+#: Smallest accepted p-value; the seeds are fixed, so the outcome never changes.
 P_VALUE = 0.001
 #: Of seeds 0, 42, 2**63 - 1 at positions 0, 7, 1149: the noise of tokens 0, 5230, 128255.
 RECORDED = [
@@ -51,7 +51,7 @@ def test_neighbouring_seeds_and_positions_are_independent(
     count = 100_000
     seeds, positions = torch.arange(count) * 3 + 5, torch.arange(count) % 1000 + 1
     first, second = draws(seeds, positions), draws(seeds + seed_step, positions + position_step)
-    # Then one says nothing of the other
+    # Then they are independent
     table = torch.bincount(first * 7 + second, minlength=49).view(7, 7)[:5, :5]
     assert stats.chi2_contingency(table.numpy()).pvalue > P_VALUE
 
@@ -63,7 +63,7 @@ def test_the_noise_is_standard_gumbel() -> None:
 
 
 def test_the_noise_is_the_same_on_every_machine() -> None:
-    # Given values that were written down once; a change would change every stored review
+    # Given recorded values: a change would make stored reviews irreproducible
     tokens = torch.tensor([0, 5230, 128_255])
     noise = gumbel(torch.tensor([0, 42, (1 << 63) - 1]), torch.tensor([0, 7, 1149]), tokens)
     assert torch.allclose(noise, torch.tensor(RECORDED), atol=1e-5)

@@ -1,4 +1,4 @@
-"""The grammar of an aspect set that does not come with Referee."""
+"""The grammar of an aspect set that is not shipped with Referee."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_random_model_writes_the_form_of_a_file_strictly(
         )
         for seed in range(6)
     ]
-    # When it writes, then every answer is complete and strict
+    # When it generates, then every answer is complete and parses strictly
     for answer in generate(random_model(tables), tables, requests):
         text = each.tokenizer.decode(answer, skip_special_tokens=True)
         assert answer[-1] == each.end_token_id

@@ -1,4 +1,4 @@
-"""Suppression moves one token by the documented formula, there and only there."""
+"""Suppression changes the score of one token by the documented formula, and no other score."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_no_other_score_changes_and_one_changes_nothing(coefficient: float, mode
 def opening_steps(
     tables: GrammarTables, request: GenerationRequest, tokens: tuple[int, ...]
 ) -> list[int]:
-    """At which steps of `tokens` suppression acts."""
+    """Steps of `tokens` at which suppression applies."""
     state = initial_state(SamplingRows.of([request], tables).node)
     steps = []
     for step, token in enumerate(tokens):
@@ -92,7 +92,7 @@ def opening_steps(
 def test_it_acts_once_an_aspect_on_the_marker_and_on_titles_alike(
     name: str, aspects: AspectSet, guided: bool, make_request: Make
 ) -> None:
-    # Given an answer whose aspects are empty and not by turns, with "<" and headings in the text
+    # Given an answer with empty and other aspects alternating, with "<" and headings in the text
     tables, vocabulary = tables_of(name), Vocabulary.read(TOKENIZERS[name]().tokenizer)
     bodies = ["<No related terms> -\n", "<Weak> it says [a] <b\n<No more> x\n"]
     answer = "".join(

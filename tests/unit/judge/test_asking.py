@@ -1,4 +1,4 @@
-"""Answers of large models: what is read, what is refused, what is asked again."""
+"""Parsing, refusal and repetition of answers by large models."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Answering = Callable[[GenerationRequest], str]
 
 
 class Scripted:
-    """An engine that answers by a function and keeps what it was asked."""
+    """An engine that answers with a function and records its requests."""
 
     slots = 1
     versions: Mapping[str, str] = {}
@@ -50,7 +50,7 @@ class Scripted:
         return future
 
     def cancel(self, request_id: str) -> None:
-        """Nothing waits."""
+        """Nothing to cancel."""
 
     def close(self) -> None:
         """Nothing to close."""
@@ -119,7 +119,7 @@ def test_ten_is_read_as_ten() -> None:
 
 
 def test_both_orders_give_the_same_outcome_for_the_same_winner() -> None:
-    # Given a judge that prefers one review wherever it stands
+    # Given a judge that prefers one review in either position
     def prefers_ours(request: GenerationRequest) -> str:
         slot = "A" if "Review A\nOurs." in request.text else "B"
         return verdict(slot, idea="Tie")
@@ -128,7 +128,7 @@ def test_both_orders_give_the_same_outcome_for_the_same_winner() -> None:
     engine = Scripted(prefers_ours)
     expected = [(None, "win"), ("idea", "tie")]
     assert judged(engine, "a") == judged(engine, "b") == expected
-    # And the answer's shape was demanded of the server
+    # And the request contained the answer's schema
     schema = engine.asked[0].json_schema
     assert schema is not None
     assert schema["properties"]["verdict"]["enum"] == ["A", "B", "Tie"]

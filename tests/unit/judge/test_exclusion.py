@@ -1,4 +1,4 @@
-"""Papers that a rival learnt from must not judge it."""
+"""Papers that a reviewer was trained on are excluded from its comparison."""
 
 from __future__ import annotations
 

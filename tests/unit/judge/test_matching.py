@@ -33,7 +33,7 @@ MATRICES = st.integers(0, 4).flatmap(
 
 
 def best_sum(matrix: np.ndarray, threshold: float) -> float:
-    """The greatest sum of a one-to-one choice of entries over the threshold, by trying all."""
+    """The largest sum of a one-to-one choice of entries above the threshold, by brute force."""
     n, m = matrix.shape
     if n > m:
         return best_sum(matrix.T, threshold)
@@ -66,7 +66,7 @@ def test_near_misses_and_competitors_of_a_match_are_kept() -> None:
 def test_point_is_matched_when_a_better_competitor_is_cut() -> None:
     pairs = embedding_pairs(np.array([[0.9, 0.6]], dtype=np.float32), 0.5)
     assert restrict(pairs, {1}, assign=5.0) == [(0, 1)]
-    # A model's own matches are not decided anew.
+    # Matches that a model decided are kept.
     assert restrict(pairs, {1}, assign=None) == []
 
 
@@ -125,7 +125,7 @@ def test_more_hits_win_and_equal_counts_decide_at_equal_length() -> None:
     long, short = matched_review(1, {0: 0, 4: 1}, 8), matched_review(2, {0: 3}, 1)
     # When they are compared
     found = {(v.method, v.aspect): v for v in verdicts(long, short, ("idea", "rejection"))}
-    # Then the long one wins by hits, and not at one item each
+    # Then the long one wins by hits, but not at one item each
     raw, equal = found["match", None], found["match_equal", None]
     assert (raw.outcome, raw.a_hits, raw.b_hits, raw.a_items) == ("win", 2, 1, 8)
     assert (equal.a_items, equal.b_items, equal.b_hits) == (1, 1, 1)
@@ -152,7 +152,7 @@ def test_expected_hits_are_the_counted_ones_where_nothing_is_cut(
     made = matched_review(1, hits, 8)
     whole = made.expected_hits(made.points, 8)
     assert whole == made.union(made.points).hits_reference
-    # One point hits its share of what has a partner, and fewer points never hit more.
+    # The expected hits of one point are its share, and fewer points never have more hits.
     assert abs(made.expected_hits(made.points, 1) - len(hits) / 8) < 1e-6
     assert made.expected_hits(made.points, n) <= whole
     by_aspect = [made.expected_hits(made.points[i::2], 4) for i in (0, 1)]

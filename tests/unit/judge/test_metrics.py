@@ -1,4 +1,4 @@
-"""Overlap metrics: their definitions, bounds and worked figures."""
+"""Overlap metrics: definitions, bounds and worked examples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Intervals and tests against scipy, published figures, and what they promise."""
+"""Intervals and tests compared with scipy and published figures, and their coverage."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_a_bootstrap_is_repeatable_paired_and_agrees_with_scipys() -> None:
     theirs = stats.bootstrap((values,), np.mean, n_resamples=5000, method="percentile", rng=2)
     assert ours.low == pytest.approx(theirs.confidence_interval.low, abs=0.005)
     assert ours.high == pytest.approx(theirs.confidence_interval.high, abs=0.005)
-    # A rival that is always 0.1 behind is 0.1 behind in every resample.
+    # A constant difference of 0.1 is 0.1 in every resample.
     weights = resample_weights(80)
     ahead = bootstrap.mean(values)(weights) - bootstrap.mean(values - 0.1)(weights)
     assert ahead == pytest.approx(0.1)

@@ -1,4 +1,4 @@
-"""Validation against published labels: reading, arithmetic, halves, a judge's verdicts."""
+"""Validation against published labels: reading, calculation, halves, a judge's verdicts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ WORDS = ("noise", "proof", "speed", "memory", "figure", "baseline")
 
 
 def embed(texts: Sequence[str]) -> Any:
-    """Unit vectors of counted words: like texts are those with words in common."""
+    """Unit vectors of word counts: texts with common words are similar."""
     counts = np.array([[text.split().count(word) + 0.01 for word in WORDS] for text in texts])
     return (counts / np.linalg.norm(counts, axis=1, keepdims=True)).astype(np.float32)
 
@@ -207,14 +207,14 @@ def test_human_reviews_are_compared_with_those_of_other_papers(tmp_path: Path) -
     splits.write_text(json.dumps({"train": [], "dev": papers[:6], "test": papers[6:7]}))
     reviewed = read_reviewed(splits, ("dev", "test"))
     assert [(p.paper, len(p.reviews)) for p in reviewed] == [(p, 3) for p in papers[:7]]
-    # Then each own review wins, but against the one paper of the same subject
+    # Then each review of the same paper wins, except against the other paper of the same subject
     found = check_strangers(reviewed[:6], reviewed, embed, in_use=1.0)
     assert (found.chosen.n, found.chosen.win, found.reported.papers) == (18, 18, 7)
     assert (found.training.n, found.training.win) == (18, 18)
     assert (found.repeated.n, found.every.n) == (35, 21)
     assert found.repeated.win + found.repeated.tie == 35
     assert found.repeated.win >= 33
-    # And splits that are not there, and too few papers, are said
+    # And missing splits and too few papers are reported
     with pytest.raises(UserError, match="does not list the papers of the splits spare"):
         read_reviewed(splits, ("spare",))
     with pytest.raises(UserError, match="Too few papers have several reviews: 6 are needed"):

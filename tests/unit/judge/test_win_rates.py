@@ -68,27 +68,27 @@ def test_a_reviewer_against_itself_is_all_ties_and_undecided() -> None:
 
 
 def test_a_row_whose_own_interval_clears_a_half_is_undecided_among_eight() -> None:
-    # Given a row whose interval lies above a half, and seven more, four of them beyond doubt
+    # Given a row whose interval is above a half, and seven more, four of them clearly decided
     clear, none = counted(48, 0, 3), counted(25, 0, 26)
     row = count_wins(
         [PaperOutcome("win")] * 29 + [PaperOutcome("tie")] * 8 + [PaperOutcome("lose")] * 14
     )
     assert row.score.low > 0.5
-    # Then it is better alone, and undecided with the others
+    # Then it is decided alone, and undecided with the others
     (alone,) = decide([row])
     assert (alone.direction, alone.p_holm) == ("better", row.test.mid_p)
     *_, among = decide([clear] * 4 + [none] * 3 + [row])
     assert (among.direction, among.rows) == ("undecided", 8)
     assert among.p_holm == pytest.approx(4 * row.test.mid_p)
     assert among.p_holm == pytest.approx(0.0905, abs=5e-5)
-    # And more papers are asked for than there are, and than for it alone
+    # And more papers are needed than exist, and more than for it alone
     needed = papers_needed(row, 0.5, among.rows)
     assert needed is not None
     assert needed > max(row.n, papers_needed(row, 0.5, 1) or 0)
 
 
 def counted(win: int, tie: int, lose: int) -> WinRates:
-    """A standing whose interval is left open: what decides does not look at it."""
+    """A standing with an arbitrary interval, which the decision does not use."""
     n = win + tie + lose
     score = Estimate((win + tie / 2) / n if n else math.nan, 0, 1, n)
     return WinRates(
@@ -118,7 +118,7 @@ def test_the_word_and_holms_p_never_disagree(found: list[WinRates]) -> None:
         assert (decision.direction != "undecided") == (decision.p_holm <= ALPHA)
         if decision.direction != "undecided":
             assert decision.direction == ("better" if each.win > each.lose else "worse")
-        # And a row alone has its own p, which others only raise
+        # And a single row keeps its own p-value, which others only raise
         (alone,) = decide([each])
         assert alone.p_holm == each.test.mid_p <= decision.p_holm
         assert decision.direction in (alone.direction, "undecided")

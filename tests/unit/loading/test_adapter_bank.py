@@ -1,4 +1,4 @@
-"""A long prompt's adapter is added to the weights, a short one's to the results: all the same."""
+"""Adapters are added to the weights for long prompts and to the results for short ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from models.weights.loading import LoadedModel
 from testing.small_models import write_tiny_llama
 from tests.engine_cases import LLAMA31, load_exact, write_adapters
 
-#: Tokens for which one or the other is cheaper, in layers of 128 and 256 numbers.
+#: Tokens for which the one or the other is cheaper, in layers of width 128 and 256.
 SHORT, LONG = 40, 300
 
 
@@ -122,7 +122,7 @@ def test_bank_is_consistent_after_attaching_runs_out_of_memory(
     monkeypatch.setattr(bank, "_rebuild_group", run_out)
     with pytest.raises(torch.OutOfMemoryError):
         bank.attach(path, another)
-    # When the engine begins anew
+    # When the engine starts again
     bank.reset_rows()
     # Then the others are as they were, and the second can be attached
     assert another not in bank

@@ -1,4 +1,4 @@
-"""Quantised weights that are kept are the same to the bit, and never a reason to fail."""
+"""Cached quantised weights are bitwise equal, and a broken cache never causes an error."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_kept_weights_give_the_same_scores_to_the_bit(
     assert torch.equal(made, expected)
     assert torch.equal(scores(kept), expected)
     assert kept.versions == loaded(folder, None, weights).versions
-    # And a torn entry is made anew
+    # And a truncated entry is created again
     tensors = entry / "model.safetensors"
     tensors.write_bytes(tensors.read_bytes()[:999])
     assert torch.equal(scores(loaded(folder, cache, weights)), expected)

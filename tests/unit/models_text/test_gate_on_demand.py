@@ -1,4 +1,4 @@
-"""Checks that only mergers ask for: an answer ended by itself and says what its source says."""
+"""Checks for mergers only: the answer is complete and grounded in its source."""
 
 from __future__ import annotations
 

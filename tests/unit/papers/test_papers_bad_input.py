@@ -1,4 +1,4 @@
-"""Bad files: each costs itself only, with a kind and a sentence; those beside it are read."""
+"""A bad file fails alone, with a kind and a sentence; the other files are read."""
 
 from __future__ import annotations
 

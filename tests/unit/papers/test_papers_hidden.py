@@ -1,4 +1,4 @@
-"""Text that the page does not show is kept out of the prompt and flagged with its page."""
+"""Hidden text is removed from the prompt and flagged with its page."""
 
 from __future__ import annotations
 

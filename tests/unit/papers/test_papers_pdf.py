@@ -1,4 +1,4 @@
-"""Real papers against expectations that were made by hand from their rendered pages."""
+"""Real papers compared with expectations that were written by hand from the rendered pages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EXAMPLES = Path(__file__).resolve().parents[3] / "examples" / "papers"
 
 @dataclass(frozen=True)
 class Expected:
-    """What a reader finds: phrases in reading order, across columns, pages and broken words."""
+    """Expected phrases in reading order, across columns, pages and hyphenated words."""
 
     title: str
     abstract_starts: str

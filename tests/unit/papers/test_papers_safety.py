@@ -1,4 +1,4 @@
-"""No text of a paper reaches a tokenizer as a special token or passes for a part of the prompt."""
+"""Text of a paper cannot form special tokens or parts of the prompt."""
 
 from __future__ import annotations
 

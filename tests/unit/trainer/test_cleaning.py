@@ -1,4 +1,4 @@
-"""Cleaning finds what must not be learnt from, says why, and deletes nothing."""
+"""Cleaning flags unsuitable training data with a reason and deletes nothing."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def review(number: int, text: str, kind: str = "review") -> HumanReview:
 
 
 def rules(*reviews: HumanReview) -> list[tuple[str, int | None]]:
-    """Rules that speak of these reviews of one paper, with the review's number."""
+    """Rules that flag these reviews of one paper, with the review's number."""
     found = find_flags([paper(1)], {1: reviews}, Thresholds(min_reviews=0))
     return [(flag.rule, flag.review_id) for flag in found if flag.review_id is not None]
 

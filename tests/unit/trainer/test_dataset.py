@@ -1,4 +1,4 @@
-"""A data set folder is read back as it was written, and nothing half-written or changed passes."""
+"""A data set folder is read back unchanged; partial and modified folders are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fast pass gives the loss and the gradients of PEFT on transformers' own model, in fp32."""
+"""The trainer's loss and gradients equal those of PEFT on transformers' model, in fp32."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_llama(tmp_path_factory.mktemp("llama31"), "llama31")
 
 
-#: Llamas that differ from the one above in what `models.weights.architectures` leaves open.
+#: Llamas that differ from the one above in the options that `models.weights.architectures` allows.
 VARIANTS: dict[str, dict[str, Any]] = {
     "tied embeddings": {"tie_word_embeddings": True},
     "heads wider than the hidden state": {"head_dim": 32},
@@ -53,7 +53,7 @@ def model_of(folder: Path) -> Any:
 
 
 def trainable(folder: Path, settings: LoraSettings) -> TrainableLlama:
-    """A model whose adapter is not the identity any more."""
+    """A model whose adapter is not the identity."""
     model = model_of(folder)
     attention = choose_attention(CPU, torch.float32, head_shape(model), 64)
     made = TrainableLlama(

@@ -1,4 +1,4 @@
-"""Recipes, the order of samples, memory plans, attention: what a run decides before it starts."""
+"""Choices before a training run starts: recipe, order of samples, memory plan, attention."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The small model's figures count the text of items and nothing that the grammar writes."""
+"""The small model's figures count only the text of items, not the tokens of the grammar."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sources are read as they come: OpenReview v1 and v2, PeerRead, tables and pairs."""
+"""Reading of training sources: OpenReview v1 and v2, PeerRead, tables and pairs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Splits are by paper, repeatable, even, and nearly equal papers never part."""
+"""Splits are by paper, repeatable and even, and keep near-duplicates together."""
 
 from __future__ import annotations
 

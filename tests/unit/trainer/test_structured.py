@@ -1,4 +1,4 @@
-"""Merging without a model: always in the grammar, always the same, nothing invented."""
+"""Merging without a model: strict, deterministic, and only with the reviews' own words."""
 
 from __future__ import annotations
 

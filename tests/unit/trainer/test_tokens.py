@@ -1,4 +1,4 @@
-"""Training tokens are those that a guided model writes, and the cut spares suffix and end token."""
+"""Training tokens equal those of guided generation; truncation keeps suffix and end token."""
 
 from __future__ import annotations
 
