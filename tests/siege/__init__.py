@@ -1,1 +1,1 @@
-"""The siege: a night of failures on real processes, and the books afterwards."""
+"""The siege: fault injection on real processes, and checks of the result."""

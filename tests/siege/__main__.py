@@ -1,7 +1,7 @@
-"""`python -m tests.siege`: one siege from its seed, its JSON document, exit 1 when a promise broke.
+"""`python -m tests.siege`: run sieges by seed, write JSON, exit 1 when an invariant fails.
 
 Four worker processes on two hosts review papers while workers are killed and frozen, servers
-restart and connections break; afterwards every paper must have ended, and ended once.
+restart and connections break; afterwards every paper must have ended exactly once.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.siege import books, judging, plan
 from tests.siege.cluster import Cluster, prepare
 
 BATCH = "siege"
-#: Papers that have not ended when nothing has for this long are stuck, in seconds.
+#: Seconds without any ended paper after which the remaining ones count as stuck.
 STALL_SECONDS = 60.0
 _POLL_SECONDS = 0.2
 #: A batch's states that no longer change.
@@ -35,7 +35,7 @@ _OVER = ("completed", "expired", "cancelled", "failed")
 
 
 def run_siege(seed: int, size: plan.Size, dialect: str, folder: Path) -> dict[str, Any]:
-    """Hold one siege of reviews; returns its document."""
+    """Run one siege of reviews; returns its document."""
     started = time.monotonic()
     scripted = plan.scripts(seed, size)
     papers = plan.write(scripted, folder / "papers")
@@ -53,7 +53,7 @@ def run_siege(seed: int, size: plan.Size, dialect: str, folder: Path) -> dict[st
 
 
 def run_judge_siege(seed: int, size: plan.Size, dialect: str, folder: Path) -> dict[str, Any]:
-    """Hold one siege of a judge's questions; returns its document."""
+    """Run one siege of a judge's questions; returns its document."""
     started = time.monotonic()
     with (
         judging.slow_judge(seed) as (judge, server),
@@ -62,7 +62,7 @@ def run_judge_siege(seed: int, size: plan.Size, dialect: str, folder: Path) -> d
         settings = Settings(home=cluster.site.home, broker_url=cluster.broker.url)
         cluster.batch, n_jobs = judging.submit(cluster.database, settings, server.url, size)
         cluster.fleet.start()
-        # Strikes are due when so many jobs have ended.
+        # Faults are due after a number of ended jobs.
         faults = _inject_faults(cluster, plan.faults(seed, replace(size, papers=n_jobs)))
         errors = [*cluster.wait(), *_open_batch(cluster), *_unexpected_exits(cluster, size)]
         seconds = time.monotonic() - started
@@ -104,7 +104,7 @@ def _document(
 
 
 def _inject_faults(cluster: Cluster, faults: list[plan.Fault]) -> list[dict[str, Any]]:
-    """Strike when it is due, until every paper has ended or none has for too long."""
+    """Inject each fault when it is due, until every paper has ended or none has for too long."""
     told: list[dict[str, Any]] = []
     due = list(faults)
     begin = changed = time.monotonic()
@@ -147,7 +147,7 @@ def _open_batch(cluster: Cluster) -> list[str]:
 
 
 def _other_versions(cluster: Cluster) -> list[str]:
-    """A version that was made meanwhile is for later batches, and there is one."""
+    """Check that the new reviewer version exists and no review used it."""
     with cluster.database.read() as on:
         newest = on.scalar(select(func.max(ReviewerRow.version)))
         others = select(func.count(ReviewRow.id)).join(ReviewerRow).where(ReviewerRow.version != 1)
@@ -157,8 +157,8 @@ def _other_versions(cluster: Cluster) -> list[str]:
 
 
 def _unexpected_exits(cluster: Cluster, size: plan.Size) -> list[str]:
-    """Workers end when they are struck, when a deadly paper kills them, or, while they start,
-    with exit code 3 because a server is away: nothing else."""
+    """Exits without an injected fault, a deadly paper, or an unreachable server at start (exit
+    code 3)."""
     exits = cluster.fleet.exits
     strange = [f"worker {d.pid} ended with {d.code}" for d in exits if d.code not in (-9, 3)]
     # Each deadly paper has three attempts.
@@ -179,7 +179,7 @@ def _read(cluster: Cluster, scripted: dict[str, str]) -> books.SiegeRecord:
 
 
 def main() -> int:
-    """Parse, besiege, print."""
+    """Parse, run, print."""
     parser = argparse.ArgumentParser(prog="python -m tests.siege", description=__doc__)
     parser.add_argument("--seeds", default="1", metavar="1,2,3")
     parser.add_argument("--databases", default="sqlite,postgresql")

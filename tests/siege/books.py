@@ -1,4 +1,4 @@
-"""The books after a siege: what was submitted, generated and stored must balance."""
+"""Checks after a siege: submitted, generated and stored papers must agree."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from db.session import Database
 
 
 class Attempt(NamedTuple):
-    """One try at a job: its fencing number makes it unique."""
+    """One attempt at a job, identified by its fencing number."""
 
     job: int
     attempt: int
@@ -23,7 +23,7 @@ class Attempt(NamedTuple):
 
 @dataclass(frozen=True)
 class FinalJob:
-    """A job at the end."""
+    """Final state of a job."""
 
     job: int
     custom_id: str
@@ -35,7 +35,7 @@ class FinalJob:
 
 @dataclass(frozen=True)
 class SiegeRecord:
-    """Everything that is balanced. `reviews` holds (job, paper) of every stored review;
+    """The data that is checked. `reviews` holds (job, paper) of every stored review;
     `exported` the lines of `referee export`; `interrupted` what was in flight at each kill, freeze,
     partition and death by a deadly paper.
     """
@@ -51,7 +51,7 @@ class SiegeRecord:
 
 @dataclass(frozen=True)
 class InvariantReport:
-    """The sums; `violations` is empty when the promise was kept."""
+    """Counts; `violations` is empty when all invariants hold."""
 
     states: dict[str, int]
     reviews: int
@@ -66,7 +66,7 @@ class InvariantReport:
 
 
 def check_invariants(record: SiegeRecord) -> InvariantReport:
-    """Balance the books."""
+    """Check all invariants."""
     lost, doubled = _lost(record), _doubled(record)
     stuck = [job.custom_id for job in record.jobs if job.state in ("queued", "running")]
     purposes = _purposes(record)
@@ -98,7 +98,7 @@ def check_invariants(record: SiegeRecord) -> InvariantReport:
 
 
 def _lost(record: SiegeRecord) -> list[str]:
-    """Papers without a job, without an export line, or said to be reviewed without a review."""
+    """Papers without a job or an export line, or marked as succeeded without a review."""
     reviewed = {job for job, _ in record.reviews}
     jobs = {job.custom_id: job for job in record.jobs}
     lines = {line["custom_id"]: line for line in record.exported}
@@ -109,7 +109,7 @@ def _lost(record: SiegeRecord) -> list[str]:
 
 
 def _doubled(record: SiegeRecord) -> list[str]:
-    """Papers with two jobs, two lines or two reviews, and reviews that no job stands for."""
+    """Papers with two jobs, lines or reviews, and reviews without a succeeded job."""
     succeeded = {job.job for job in record.jobs if job.state == "succeeded"}
     papers = Counter(paper for _, paper in record.reviews)
     return [
@@ -144,7 +144,7 @@ _GOOD_ENDS = ("succeeded", "cancelled")
 
 
 def _purposes(record: SiegeRecord) -> dict[Attempt, str]:
-    """What each generation was good for."""
+    """Purpose of each generation."""
     jobs = {job.job: job for job in record.jobs}
     interrupted = frozenset[Attempt]().union(*record.interrupted)
     return {

@@ -1,4 +1,4 @@
-"""The cluster under siege: servers, proxies, two hosts of workers, and what each fault does."""
+"""The cluster of a siege: servers, proxies, two hosts of workers, and the faults."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ T = TypeVar("T")
 HOSTS = ("east", "west")
 WORKERS_A_HOST = 2
 SLOTS = 4
-#: A lease is short, so that much happens to it; a freeze and a partition outlast it.
+#: A short lease, so that it often expires; a freeze and a partition last longer.
 LEASE_SECONDS = 4.0
 OUTLAST_SECONDS = LEASE_SECONDS * 1.75
-#: How long somebody else holds SQLite's lock: longer than the lease.
+#: Seconds for which SQLite's lock is held: longer than the lease.
 LOCK_SECONDS = 10.0
 BROKER_DOWN_SECONDS = 1.5
 _TIMES = {
@@ -47,7 +47,7 @@ _TIMES = {
 
 @dataclass
 class Cluster:
-    """Everything that can be struck. `interrupted` collects what was in flight at each loss."""
+    """Everything that faults act on. `interrupted` collects what was in flight at each loss."""
 
     site: Site
     rng: random.Random
@@ -65,7 +65,7 @@ class Cluster:
     _errors: list[str] = field(default_factory=list)
 
     def inject(self, kind: str) -> str:
-        """Do it, in a thread where it lasts; tells what was struck."""
+        """Inject a fault, in a thread if it lasts; returns its target."""
         strikes: dict[str, Callable[[], str]] = {
             "kill": self._kill,
             "drain": self._drain,
@@ -81,16 +81,16 @@ class Cluster:
         return strikes[kind]()
 
     def wait(self) -> list[str]:
-        """Wait for all strikes that last; returns what went wrong with them."""
+        """Wait for all lasting faults; returns their errors."""
         for thread in self._running:
             thread.join()
         return self._errors
 
     def record_exits(self) -> None:
-        """Note what workers held that died by a deadly paper."""
+        """Record the jobs of workers that a deadly paper ended."""
         for death in self.fleet.exits[self._accounted :]:
             self._accounted += 1
-            # Its successor may have been faster than we are.
+            # The worker that replaces it may have recovered the jobs already.
             self.interrupted.append(self._held({death.pid}) | self._recovered())
 
     def _kill(self) -> str:
@@ -180,7 +180,7 @@ class Cluster:
         return "demo-7 version 2"
 
     def _run(self, *arguments: str) -> None:
-        # The database may be away just now; an operator would try again.
+        # The database may be unavailable; an operator would try again.
         for _ in range(20):
             done = self.site.run(*arguments)
             if done.code == 0:
@@ -206,15 +206,15 @@ class Cluster:
         return self.rng.choice(living)
 
     def _held(self, pids: set[int]) -> frozenset[Attempt]:
-        """What the database says that these processes hold. They can claim nothing more."""
-        time.sleep(0.1)  # a COMMIT that was on its way has arrived
+        """Jobs that these processes hold according to the database. They can claim no more."""
+        time.sleep(0.1)  # until a COMMIT in transit has arrived
 
         named = select(WorkerNodeRow.name).where(WorkerNodeRow.pid.in_(pids))
         query = select(Job.id, Job.attempt).where(Job.state == "running", Job.worker.in_(named))
         return self._attempts(query)
 
     def _recovered(self) -> frozenset[Attempt]:
-        """What workers found that a former life of theirs had held, unless it was seen before."""
+        """Jobs of earlier processes that restarted workers recovered, without those seen before."""
         query = select(JobEvent.job_id, JobEvent.attempt).where(JobEvent.kind == "worker_died")
         return self._attempts(query).difference(*self.interrupted)
 
@@ -283,7 +283,7 @@ def _cluster(
 def _proxied(
     loop: Loop, broker: Valkey, server: Postgres | None
 ) -> tuple[list[Proxy], dict[str, str]]:
-    """A host's own way to the servers."""
+    """Proxies of one host to the servers, and their URLs."""
     to_broker = Proxy(loop, Upstream(port=broker.port))
     urls = {"REFEREE_BROKER_URL": f"redis://127.0.0.1:{to_broker.port}/0"}
     if server is None:

@@ -23,17 +23,17 @@ _POLL_SECONDS = 0.1
 
 @dataclass
 class WorkerProcess:
-    """One process at its post."""
+    """One worker process."""
 
     host: str
     process: subprocess.Popen[bytes]
-    #: Exit codes with which a strike may end it; none while no strike has chosen it.
+    #: Exit codes that an injected fault may cause; empty without a fault.
     expected: tuple[int, ...] = ()
     since: float = field(default_factory=time.monotonic)
 
     @property
     def starts(self) -> bool:
-        """Has it begun only just now?"""
+        """Whether it may still be starting."""
         return time.monotonic() - self.since < START_SECONDS
 
     @property
@@ -43,7 +43,7 @@ class WorkerProcess:
 
 @dataclass(frozen=True)
 class WorkerExit:
-    """A worker that ended otherwise than by a strike; a negative code is a signal."""
+    """A worker that ended without an injected fault; a negative code is a signal."""
 
     pid: int
     code: int
@@ -51,7 +51,7 @@ class WorkerExit:
 
 @dataclass
 class WorkerFleet:
-    """Keeps a worker at every post until it is stopped."""
+    """Keeps a number of workers running until it is stopped."""
 
     #: Environment by host.
     hosts: Mapping[str, Mapping[str, str]]
@@ -74,7 +74,7 @@ class WorkerFleet:
         self._thread.start()
 
     def living(self, host: str | None = None) -> list[WorkerProcess]:
-        """The workers that run now and that no strike has chosen."""
+        """The running workers without an injected fault."""
         with self._lock:
             return [
                 worker
@@ -92,14 +92,14 @@ class WorkerFleet:
         worker.process.wait()
 
     def drain(self, worker: WorkerProcess) -> None:
-        """SIGTERM; it ends in its own time."""
+        """Send SIGTERM without waiting."""
         with self._lock:
-            # The latter when it is still starting, and holds nothing.
+            # -SIGTERM when it is still starting and holds no jobs.
             worker.expected = (0, -signal.SIGTERM)
         worker.process.terminate()
 
     def stop(self, seconds: float) -> list[int]:
-        """SIGTERM to all; returns their exit codes, -9 for one that would not go."""
+        """Send SIGTERM to all; returns their exit codes, -9 for one that did not end in time."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()

@@ -1,4 +1,4 @@
-"""A siege of judge jobs: a comparison, a slow judge, and the books of its verdicts."""
+"""A siege of judge jobs: a comparison, a slow judge, and checks of the verdicts."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SHORT = replace(plan.SHORT, papers=40, poison=0, deadly=0, cancel=1, promote=0)
 
 
 class Asked(NamedTuple):
-    """A question, as the judge and the database both name it."""
+    """Identity of a question, for the judge and for the database."""
 
     custom_id: str
     shown_first: str
@@ -50,14 +50,14 @@ class Asked(NamedTuple):
 
 @dataclass
 class SlowJudge:
-    """Answers as a model would, after a while, and keeps a ledger of what it was asked."""
+    """Answers after a delay, like a model, and records the questions."""
 
     seed: int
     asked: list[Asked] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def answer(self, body: dict[str, Any]) -> str:
-        """Take a question's own time: the same question takes as long when it is asked again."""
+        """Answer after the question's delay, which is the same when it is asked again."""
         text = body["messages"][-1]["content"]
         first = text.split("\n\nReview A\n")[1].split("\n\nReview B\n")[0]
         (name,) = set(re.findall(r"about (p\d{5})\.", text))
@@ -79,7 +79,7 @@ def slow_judge(seed: int) -> Iterator[tuple[SlowJudge, ChatServer]]:
 
 
 def submit(database: Database, settings: Settings, url: str, size: plan.Size) -> tuple[str, int]:
-    """Store a comparison and queue its questions; give the batch's name and how many they are."""
+    """Store a comparison and queue its questions; return the batch's name and their number."""
     comparison = _store_comparison(database, size.papers)
     options = JudgeOptions(url, "some-judge", CONCURRENCY, requests_per_minute=60_000)
     questions: Sequence[JudgeQuestion] = pending(database, comparison, options)
@@ -111,7 +111,7 @@ def _custom_id(paper: str) -> str:
 
 @dataclass(frozen=True)
 class JudgeRecord:
-    """Everything that is balanced. `claims` holds the attempts of each job, by its question;
+    """The data that is checked. `claims` holds the attempts of each job, by its question;
     `verdicts` the questions of all whole-review verdicts."""
 
     n_questions: int

@@ -1,4 +1,4 @@
-"""What a siege will do, from its seed alone: the papers, and when which failure strikes."""
+"""Papers and faults of a siege, determined by its seed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 SHORTEST_SECONDS, LONGEST_SECONDS = 0.4, 6.0
 #: Median of the times that papers take, in seconds.
 MEDIAN_SECONDS = 1.6
-#: Strikes fall between these shares of ended papers, so that work is left for all to disturb.
+#: Faults are due between these shares of ended papers, so that each hits running papers.
 FIRST_STRIKE, LAST_STRIKE = 0.04, 0.85
 #: Papers that one `cancel` names.
 CANCELLED_AT_ONCE = 5
@@ -18,9 +18,9 @@ CANCELLED_AT_ONCE = 5
 
 @dataclass(frozen=True)
 class Size:
-    """How many papers, and how many strikes of each kind.
+    """Number of papers, and of faults of each kind.
 
-    `poison` papers lose the engine whenever they are tried, `deadly` ones take the process along.
+    `poison` papers crash the engine at every attempt, `deadly` ones the whole process.
     """
 
     papers: int
@@ -69,7 +69,7 @@ class Fault:
 
 
 def faults(seed: int, size: Size) -> list[Fault]:
-    """All strikes in a random order, evenly spread over the work."""
+    """All faults in a random order, evenly spread over the papers."""
     kinds = [kind for kind in KINDS for _ in range(getattr(size, kind))]
     random.Random(f"{seed} strikes").shuffle(kinds)
     step = (LAST_STRIKE - FIRST_STRIKE) / max(len(kinds) - 1, 1)

@@ -1,4 +1,4 @@
-"""TCP proxies that can be cut and mended."""
+"""TCP proxies whose connections can be broken and restored."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CHUNK_BYTES = 65536
 
 @dataclass(frozen=True)
 class Upstream:
-    """Where a proxy leads: a port of this machine, or a Unix socket."""
+    """Target of a proxy: a local port or a Unix socket."""
 
     port: int | None = None
     socket: Path | None = None
@@ -31,7 +31,7 @@ class Upstream:
 
 
 class Loop:
-    """One thread that carries all proxies."""
+    """An event loop in a thread, for all proxies."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -74,7 +74,7 @@ class Proxy:
         self._loop.run(self._close())
 
     def drop(self) -> int:
-        """Break all connections, both ways, at once; new ones are welcome. Returns how many."""
+        """Break all connections, both ways, at once; new ones are accepted. Returns how many."""
         return self._loop.run(self._drop())
 
     async def _open(self) -> None:
@@ -117,7 +117,7 @@ class Proxy:
             asyncio.ensure_future(_pump(up_reader, writer)),
         ]
         try:
-            # One side has closed: nobody here speaks with half a connection.
+            # One side has closed; half-open connections are not used here.
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for pump in pumps:
