@@ -14,7 +14,7 @@ Answering = Callable[[dict[str, Any]], str]
 
 
 class ChatServer(ThreadingHTTPServer):
-    """Answers by a function and keeps the bodies that it was sent."""
+    """Answers with a function and records the request bodies."""
 
     daemon_threads = True
 
@@ -44,7 +44,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(raw)
 
     def log_message(self, *_: Any) -> None:
-        """Keep quiet."""
+        """Do not log."""
 
 
 @contextmanager
@@ -57,7 +57,7 @@ def serve_chat(answer: Answering) -> Iterator[ChatServer]:
 
 
 def fuller_review_wins(body: dict[str, Any]) -> str:
-    """Judge as a model would that counts lines: the longer review wins, equal ones tie."""
+    """Answer as a judge that counts lines: the longer review wins, equal ones tie."""
     text = body["messages"][-1]["content"]
     first, second = text.split("\n\nReview A\n")[1].split("\n\nReview B\n")
     slot = "Tie" if len(first) == len(second) else "A" if len(first) > len(second) else "B"

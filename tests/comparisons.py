@@ -61,13 +61,13 @@ _REMARKS = (
 
 @dataclass(frozen=True)
 class Texts:
-    """What titles and remarks are wrapped in: nothing, or an attack on the page."""
+    """A wrapping of titles and remarks: nothing, or an HTML injection."""
 
     before: str = ""
     after: str = ""
 
     def wrap(self, text: str) -> str:
-        """Put the wrapping round a text."""
+        """Wrap a text."""
         return f"{self.before}{text}{self.after}"
 
 

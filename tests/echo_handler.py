@@ -27,7 +27,7 @@ class EchoHandler:
 
 @dataclass(frozen=True)
 class EchoTask:
-    """Accepts any answer that is not empty."""
+    """Accepts any non-empty answer."""
 
     database: Database
     claim: Claim

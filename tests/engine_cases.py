@@ -44,7 +44,7 @@ GREEDY = replace(REQUEST, temperature=0.0)
 def load_exact(
     folder: Path, device: str = "cpu", weights: Literal["nf4", "bf16"] = "nf4"
 ) -> LoadedModel:
-    """In float32 on every machine: rounding must not decide between two tokens."""
+    """Load in float32 on every machine, so that rounding does not decide between tokens."""
     loaded = load(
         folder,
         LLAMA31.base,
@@ -56,7 +56,7 @@ def load_exact(
     )
     for module in loaded.model.modules():
         if isinstance(module, Linear4bit):
-            # Its kernel for CPUs with bfloat16 instructions rounds what it multiplies.
+            # The kernel for CPUs with bfloat16 instructions rounds its operands.
             module.support_avx512bf16_for_cpu = False
     return loaded
 
@@ -81,7 +81,7 @@ def write_adapters(base_folder: Path, folder: Path) -> dict[str, Path]:
 
 
 def mixed_requests(n: int, adapters: list[str]) -> list[GenerationRequest]:
-    """Requests that differ in everything a request can differ in."""
+    """Requests that differ in all of their options."""
     draw = random.Random(7)
     requests = []
     for number in range(n):
@@ -107,7 +107,7 @@ def mixed_requests(n: int, adapters: list[str]) -> list[GenerationRequest]:
 def compare_with_reference(
     engine: Engine, reference: Engine, requests: Sequence[GenerationRequest]
 ) -> None:
-    """Both write the same tokens, though some requests come late and some are cancelled early."""
+    """Check that both generate the same tokens, with late and cancelled requests among them."""
     some = len(requests) * 5 // 8
     early, late = requests[:some], requests[some:]
     futures = [engine.submit(request) for request in early]

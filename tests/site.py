@@ -29,7 +29,7 @@ from tests.command_server import RunningCommand, command_server
 
 Process = subprocess.Popen[bytes] | RunningCommand
 Streams = tuple[IO[bytes], IO[bytes], IO[bytes]]
-#: Short times, so that a lease runs out within a test.
+#: Short times, so that a lease expires within a test.
 FAST = {
     "REFEREE_LEASE_SECONDS": "3",
     "REFEREE_RECONCILE_SECONDS": "0.5",
@@ -55,11 +55,11 @@ class Site:
 
     home: Path
     environment: dict[str, str] = field(default_factory=dict)
-    #: Whose code runs; another than this project's is a version before it.
+    #: Folder of the code that runs: this project, or an earlier version of it.
     root: Path = ROOT
 
     def __post_init__(self) -> None:
-        # A test may change it, and must not change it for the sites of other tests.
+        # A copy, so that a test can change it without affecting other sites.
         self.environment = dict(self.environment)
 
     def run(
@@ -123,7 +123,7 @@ class Site:
 
     def _is_up(self, up: Process) -> bool:
         assert up.poll() is None, self.output("up")
-        return "Running." in self.output("up")  # until then it makes the database
+        return "Running." in self.output("up")  # until then it creates the database
 
     def workers_of(self, up: Process) -> list[int]:
         """Process ids of the signed-on workers that serve local models under this `up`."""
@@ -131,18 +131,18 @@ class Site:
             return _signed_on(database, up)
 
     def output(self, command: str) -> str:
-        """What a background command printed so far."""
+        """Output of a background command so far."""
         return (self.home / f"{command}.out").read_text()
 
     def counts(self, batch: str) -> dict[str, int]:
-        """Jobs of a batch by their state, asked beside the program: it must not cost a start."""
+        """Jobs of a batch by state, read from the database without starting a command."""
         with self.database() as database:
             return _counts(database, batch)
 
     def wait_for(
         self, batch: str, condition: Callable[[dict[str, int]], Any], seconds: float = 60.0
     ) -> None:
-        """Wait until a batch's counts are as they should be; fail after a deadline."""
+        """Wait until a condition on a batch's counts holds; fail after a deadline."""
         with self.database() as database:
             wait_until(lambda: condition(_counts(database, batch)), seconds)
 

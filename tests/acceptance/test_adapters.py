@@ -1,4 +1,4 @@
-"""Adapters reach a machine that has an empty home and the URLs of broker and database."""
+"""Adapters are fetched by a machine with an empty home and the URLs of broker and database."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ endpoint: {{url: "http://127.0.0.1:{port}/v1", model: some-model, requests_per_m
 
 
 class Endpoint(BaseHTTPRequestHandler):
-    """Answers every second request with 503, as a busy server does."""
+    """Answers every second request with 503, like an overloaded server."""
 
     prompts: ClassVar[list[list[dict[str, str]]]] = []
     calls: ClassVar[int] = 0
@@ -46,7 +46,7 @@ class Endpoint(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
-        """Keep quiet."""
+        """Do not log."""
 
 
 def completion() -> dict[str, Any]:
@@ -95,13 +95,13 @@ def test_reviews_that_may_cost_too_much_are_refused_before_any_is_stored(tmp_pat
     found = site.json("submit", str(papers), "--dry-run", "--reviewer", "gpt4-1106-7")
     usd = found["usd_at_most"]
     assert usd > 2 * 1000 * 30 / 1e6
-    # When less may be spent, or nobody knows the price
+    # When the limit is lower, or the price is unknown
     dear = site.run(*submit, "--reviewer", "gpt4-1106-7", "--max-usd", str(usd - 0.01))
     unknown = site.run(*submit, "--reviewer", "local-server", "--max-usd", "1")
-    # Then one sentence says so, and there is no batch
+    # Then it is refused in one sentence, and there is no batch
     assert (dear.code, f"may cost up to ${usd:.2f}, over the limit" in dear.err) == (2, True)
     assert (unknown.code, "names no prices" in unknown.err) == (2, True)
     assert site.run("status", "dear").code == 2
-    # And as much as it costs is enough
+    # And a limit equal to the cost is accepted
     assert site.run(*submit, "--reviewer", "gpt4-1106-7", "--max-usd", str(usd)).code == 0
     assert site.json("status", "dear")["counts"]["total"] == 2

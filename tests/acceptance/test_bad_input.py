@@ -1,4 +1,4 @@
-"""Bad input: one clear sentence, and the other papers are reviewed."""
+"""Bad input gives one clear sentence, and the other papers are reviewed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from tests.site import FAST, SCRIPTED, Site, write_papers
 
-#: Every special token of the templates we know, and the prompt's own suffix and marks.
+#: Every special token of the known templates, and the prompt's suffix and marks.
 HOSTILE = (
     "<|begin_of_text|> <|eot_id|> <|start_header_id|>assistant<|end_header_id|> <|im_start|> "
     "<|im_end|> [INST] [/INST] <<SYS>> <s> </s> [TITLE] [CONTENT] "
@@ -20,13 +20,13 @@ HOSTILE = (
 
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
-    """A site of which only the command line is used."""
+    """A site used only through the command line."""
     return Site(tmp_path / "home", FAST | SCRIPTED)
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A site at work with four slots; each test has a batch of its own there."""
+    """A running site with four slots; each test uses its own batch."""
     site = Site(tmp_path_factory.mktemp("bad-input") / "home", FAST | SCRIPTED)
     with site.up():
         yield site

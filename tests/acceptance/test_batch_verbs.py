@@ -56,7 +56,7 @@ def test_all_batches_pause_and_a_batch_over_is_purged(tmp_path: Path) -> None:
     assert site.json("status", "b")["state"] == "paused"
     assert site.run("resume", "--all").out == "b resumed.\n"
     assert site.run("pause").code == site.run("pause", "b", "--all").code == 2
-    # A purge wants the batch to be over, and says first what it would delete
+    # A purge requires a finished batch, and first reports what it would delete
     assert site.run("purge", "b").code == 2
     assert site.run("cancel", "b").code == 0
     told = site.run("purge", "b").out
@@ -80,7 +80,7 @@ def test_a_passed_deadline_shows_without_any_worker(tmp_path: Path) -> None:
 
 
 def test_urgent_batch_runs_before_queued_papers(tmp_path: Path) -> None:
-    # Given ten papers that wait, and an urgent one that comes last, for two reviews
+    # Given ten queued papers, and an urgent one submitted last, for two reviews
     site = Site(tmp_path / "home", FAST | SCRIPTED | {"SCRIPTED_SLOTS": "2"})
     papers = write_papers(tmp_path / "papers", 10)
     urgent = write_papers(tmp_path / "urgent", 1, "Urgent.")
@@ -90,14 +90,14 @@ def test_urgent_batch_runs_before_queued_papers(tmp_path: Path) -> None:
     assert site.run("submit", str(urgent), "--batch", "now", *more).code == 0
     with site.up():
         site.wait_for("many", lambda n: n["succeeded"] == 10)
-        # Then both of its jobs started first, and each has a review with a seed of its own
+        # Then both of its jobs started first, and each has a review with its own seed
         query = "SELECT batch_id FROM job ORDER BY started_at LIMIT 2"
         first = json.loads(site.run("sql", query, "--format", "json").out)
         assert [row["batch_id"] for row in first] == [2, 2]
         lines = site.exported("now")
         assert [line["sample"] for line in lines] == [0, 1]
         assert len({line["review"]["seed"] for line in lines}) == 2
-        # And new content for the paper gets a job in the old one's place, if asked for
+        # And new content for the paper replaces its job if requested
         write_papers(urgent, 1, "Corrected.")
         assert site.run("submit", str(urgent), "--batch", "now", *more).code == 2
         done = site.run("submit", str(urgent), "--batch", "now", *more, "--replace", "--wait")

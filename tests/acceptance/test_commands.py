@@ -39,7 +39,7 @@ def test_help_answers_in_under_300_ms() -> None:
         begun = time.perf_counter()
         subprocess.run(command, check=True, capture_output=True)
         seconds.append(time.perf_counter() - begun)
-    # The quickest of five: the machine may be busy with other tests.
+    # The fastest of five, because other tests may be running.
     assert min(seconds) < 0.3
 
 
@@ -88,7 +88,7 @@ def test_show_json_has_the_documented_fields(reviewed: Site) -> None:
     assert {item["aspect"] for item in review["items"]} == set(SEVEN.keys)
     assert set(review["items"][0]) == {"aspect", "position", "title", "text"}
     by_hash = reviewed.json("show", shown["paper"]["sha256"][:12])
-    # A number can be a review's id and another paper's: both are shown.
+    # A number can be the id of a review and of another paper: both are shown.
     by_review = reviewed.json("show", str(review["id"]))
     assert by_hash == shown
     assert shown in by_review.get("papers", [by_review])
@@ -154,7 +154,7 @@ def test_openai_export_has_the_batch_apis_format_with_a_separate_error_file(
     review = reviewed.exported("spring")[0]["review"]
     assert body["choices"][0]["message"]["content"] == review["raw"]
     assert body["usage"]["total_tokens"] == review["n_prompt_tokens"] + review["n_output_tokens"]
-    # The torn one is in the error file, and nowhere else
+    # The damaged paper is in the error file only
     (failed,) = map(json.loads, (tmp_path / "out.errors.jsonl").read_text().splitlines())
     assert (failed["custom_id"], failed["response"]) == ("torn", None)
     assert failed["error"] == {
@@ -244,13 +244,13 @@ def test_doctor_reports_missing_parts_and_exits_3(tmp_path: Path) -> None:
 
 
 def test_doctor_reports_no_problem_on_a_running_site(reviewed: Site) -> None:
-    # Asked while the site's batch had just been done, and its workers ran
+    # Run right after the site's batch has finished, while its workers run
     report = json.loads((reviewed.home / "doctor.json").read_text())
     assert report["ok"]
     assert {"database", "broker", "workers"} <= {check["name"] for check in report["checks"]}
 
 
-# Last, because it leaves another reviewer behind on the site that this module shares.
+# Last, because it adds a reviewer to the shared site.
 def test_an_openai_export_can_be_imported_as_frozen_reviews(reviewed: Site, tmp_path: Path) -> None:
     out = tmp_path / "frozen.jsonl"
     reviewed.run("export", "spring", "--format", "openai", "-o", str(out))

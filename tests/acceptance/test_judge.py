@@ -17,7 +17,7 @@ N_PAPERS = 5
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    """Papers with people's reviews and a frozen rival's, imported as a user would."""
+    """Papers with human reviews and those of another system, imported as a user would."""
     folder = tmp_path_factory.mktemp("judge")
     made = Site(folder / "home", FAST | SCRIPTED)
     install_embedding_model(made.home)
@@ -44,7 +44,7 @@ def test_a_comparison_from_the_command_line(site: Site) -> None:
     few = site.run("judge", "match", "echo", "noise", "--reference", "people")
     assert few.code == 2
     assert "lower --min-papers" in few.err
-    # Matched, the echo wins every paper at equal item counts
+    # After matching, the echo wins every paper at equal item counts
     command = ("judge", "match", "echo", "noise", "--reference", "people", "--min-papers", "5")
     rows = {row["method"]: row for row in site.json(*command) if row["aspect"] is None}
     assert (rows["match_equal"]["win"], rows["match_equal"]["n"]) == (5, 5)

@@ -1,4 +1,4 @@
-"""A judging command and its worker are killed half-way: no verdict is lost or stored twice."""
+"""No verdict is lost or stored twice when a judging command and its worker are killed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ COMMAND = (
 
 
 def prepare(folder: Path) -> Site:
-    """Papers with people's reviews and two rivals', imported as a user would."""
+    """Papers with human reviews and those of two systems, imported as a user would."""
     # Claims are counted: the leases of the killed worker end by its successor's recovery.
     site = Site(folder / "home", FAST | {"REFEREE_LEASE_SECONDS": "60"})
     install_embedding_model(site.home)
@@ -67,7 +67,7 @@ def prepare(folder: Path) -> Site:
 
 
 class Gate:
-    """Answers some questions and holds all others back until it is opened."""
+    """Answers some questions and delays all others until it is opened."""
 
     def __init__(self, n_answered: int) -> None:
         self._left = n_answered
@@ -119,7 +119,7 @@ def test_only_lost_answers_are_asked_for_again(tmp_path: Path) -> None:
         worker = site.start("worker", "--cpu", "--exit-when-idle", "0.5s")
         done = site.run(*command, "--json", timeout=WAIT_SECONDS)
         assert done.code == 0, done
-        # And the worker ends when no question is left
+        # And the worker exits when no question is left
         assert worker.wait(timeout=WAIT_SECONDS) == 0, site.output("worker")
     # Every question has one verdict, and only those whose answers were lost were asked twice
     n_questions = sum(len(jobs(site, state)) for state in ("succeeded",))
@@ -162,7 +162,7 @@ def test_a_worker_does_not_end_while_a_question_waits_or_runs(tmp_path: Path) ->
         (batch,) = [name for name in names if name.startswith("judge-")]
         wait_until(lambda: len(jobs(site, "running")) >= 9, WAIT_SECONDS)
         assert short.poll() is None
-        # A judge's batch is shown, and cancelled, as any other
+        # A judge's batch is shown and cancelled like any other
         assert site.run("cancel", batch).code == 0
         gate.open.set()
         assert judge.wait(timeout=WAIT_SECONDS) == 1, site.output("judge")

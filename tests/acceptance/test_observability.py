@@ -60,7 +60,7 @@ def complaints(site: Site) -> list[str]:
 
 
 def scrape(port: int) -> dict[str, float]:
-    """The endpoint's samples, summed over their labels; none while nobody serves."""
+    """The endpoint's samples, summed over their labels; empty without an endpoint."""
     sums: dict[str, float] = {}
     with suppress(OSError):
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
@@ -75,7 +75,7 @@ def scrape(port: int) -> dict[str, float]:
 def test_failing_worker_stops_with_a_complaint_and_a_host_has_one_endpoint(
     site: Site, tmp_path: Path
 ) -> None:
-    # Given a healthy worker and a sick one on one host, and one port for both
+    # Given a healthy and a failing worker on one host, and one port for both
     port = free_port()
     site.environment |= {"REFEREE_METRICS_PORT": str(port), "SCRIPTED_SECONDS": "0.1"}
     papers = write_papers(tmp_path / "papers", 160)
@@ -84,16 +84,16 @@ def test_failing_worker_stops_with_a_complaint_and_a_host_has_one_endpoint(
     with workers(site, {}, {"SCRIPTED_SICK": "1"}):
         wait_until(lambda: signed_on(site) == 2)
         site.run("resume", "--all")
-        # When the sick one has failed enough papers that others would pass
+        # When the failing worker has failed several papers that others can review
         (complaint,) = wait_until(lambda: complaints(site))
-        # Then it takes no more and says why, and the other goes on alone
+        # Then it takes no more and reports why, and the other continues alone
         assert "failed the gate, against 0.0% in the rest of the fleet" in complaint
         assert complaint in site.run("workers").out
         site.wait_for("night", lambda n: n["queued"] == n["running"] == 0)
         counts = site.counts("night")
         assert counts["failed"] >= 5
         assert counts["succeeded"] >= 100
-        # And the endpoint tells the sum of both
+        # And the endpoint reports the sum of both
         wait_until(
             lambda: scrape(port).get("referee_generation_seconds_count") == (counts["succeeded"])
         )
@@ -103,7 +103,7 @@ def test_failing_worker_stops_with_a_complaint_and_a_host_has_one_endpoint(
         assert told["referee_attempts_total"] == told["referee_queue_wait_seconds_count"] == 160
         assert told["referee_tokens_total"] == 150 * counts["succeeded"]
         assert told["referee_memory_bytes"] > 2**20
-        # And each line of the log is a JSON object that says who did what
+        # And each line of the log is a JSON object with worker and job
         lines = [json.loads(line) for line in site.output("worker").splitlines() if line[:1] == "{"]
         (sick,) = [line for line in lines if line.get("action") == "sick"]
         assert sick["level"] == "ERROR"
@@ -116,14 +116,14 @@ def test_failing_worker_stops_with_a_complaint_and_a_host_has_one_endpoint(
 def test_a_worker_that_answers_no_paper_stops_until_it_is_resumed(
     site: Site, tmp_path: Path
 ) -> None:
-    # Given a worker that has written a review, and can answer no paper any more
+    # Given a worker that has completed a review and then fails all papers
     first = write_papers(tmp_path / "first", 1)
     bad = write_papers(tmp_path / "bad", 12, "SCRIPT: poison")
     with workers(site, {}):
         site.run("submit", str(first), "--batch", "first", "--reviewer", "demo-7")
         site.wait_for("first", lambda n: n["succeeded"] == 1)
         site.run("submit", str(bad), "--batch", "bad", "--reviewer", "demo-7")
-        # Then it stops before any has used up its attempts, and says why
+        # Then it stops before any paper has used up its attempts, and reports why
         (complaint,) = wait_until(lambda: complaints(site))
         assert "5 different papers in a row" in complaint
         assert "the paper cannot be generated" in complaint
@@ -139,13 +139,13 @@ def test_a_worker_that_answers_no_paper_stops_until_it_is_resumed(
 
 
 def test_a_worker_with_another_template_refuses_the_paper(site: Site, tmp_path: Path) -> None:
-    # Given a reviewer whose batch was begun with another chat template than this code has
+    # Given a reviewer whose batch was started with a different chat template
     papers = write_papers(tmp_path / "papers", 1)
     site.run("submit", str(papers), "--batch", "night", "--reviewer", "demo-7")
     with site.database() as database, database.write() as on:
         on.execute(text(f"UPDATE reviewer SET template_sha256 = '{'f' * 64}'"))
     with workers(site, {}):
-        # Then the worker says so, stops, and leaves the paper with all its attempts
+        # Then the worker reports it and stops, and the paper keeps all its attempts
         (complaint,) = wait_until(lambda: complaints(site))
         assert "demo-7 v1 was begun with other chat template (ffffffffffff)" in complaint
         site.wait_for("night", lambda n: n["queued"] == 1)
@@ -153,7 +153,7 @@ def test_a_worker_with_another_template_refuses_the_paper(site: Site, tmp_path: 
             site.run("sql", "SELECT attempt - given_back AS n FROM job", "--format", "json").out
         )
         assert used == {"n": 0}
-    # And one that fits takes it
+    # And a worker with that template reviews it
     with site.database() as database, database.write() as on:
         on.execute(text("UPDATE reviewer SET template_sha256 = NULL"))
     with workers(site, {}):

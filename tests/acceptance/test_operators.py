@@ -25,19 +25,19 @@ from tests.chat_server import serve_chat
 from tests.conftest import PostgresServer
 from tests.site import FAST, SCRIPTED, Process, Site, wait_until, write_papers
 
-#: Only the doorbells tell workers of work, once they have started.
+#: After their start, workers learn of jobs only by messages.
 NO_RECONCILE = {"REFEREE_RECONCILE_SECONDS": "600", "REFEREE_LEASE_SECONDS": "6"}
 QUEUE = "reviews.smollm2-135m"
 
 
 @dataclass(frozen=True)
 class Running:
-    """A site at work."""
+    """A running site."""
 
     site: Site
     up: Process
     gate: Path
-    #: How its worker's process ends unasked: one way on each database is enough.
+    #: How its worker's process crashes: one way on each database is enough.
     end: str
 
 
@@ -103,7 +103,7 @@ def test_a_drained_worker_finishes_90_papers_and_leaves_the_rest(
     wait_until(lambda: "action='draining'" in log.read_text())
     assert "draining, last seen" in site.run("workers").out
     running.gate.touch()
-    # Then the 90 end, nobody takes the other ten, and the worker stays, signed on
+    # Then the 90 end, the other ten stay queued, and the worker remains registered
     site.wait_for("finished", lambda n: n["running"] == 0)
     counts = site.counts("finished")
     assert (counts["succeeded"], counts["queued"]) == (90, 10)
@@ -118,19 +118,19 @@ def test_a_drained_worker_finishes_90_papers_and_leaves_the_rest(
 def test_drain_with_a_time_limit_releases_90_papers_with_their_messages(
     running: Running, tmp_path: Path
 ) -> None:
-    # Given 90 papers in flight that would run for an hour
+    # Given 90 papers in flight that run for an hour
     site = running.site
     submit(site, tmp_path, 90, "SCRIPT: hang", "hung")
     site.wait_for("hung", lambda n: n["running"] == 90)
-    # When the worker is drained within a second
+    # When the worker is drained with a limit of one second
     assert site.run("workers", "drain", node(site).name, "--within", "1s").code == 0
-    # Then all are queued again with all their attempts, and ring for others
+    # Then all are queued again with all their attempts, and messages are sent
     site.wait_for("hung", lambda n: n["queued"] == 90)
     assert attempts_used(site, "hung") == 0
     with broker(site) as client:
-        # Reconcile may have rung for papers whose doorbells were on their way.
+        # Reconcile may have sent messages for papers whose messages were in transit.
         wait_until(lambda: client.llen(QUEUE) >= 90)
-        # And a worker that listens takes them all, by their doorbells alone
+        # And a worker that consumes takes them all, by their messages only
         site.run("workers", "resume", node(site).name)
         site.wait_for("hung", lambda n: n["running"] == 90)
     site.run("cancel", "hung")
@@ -138,7 +138,7 @@ def test_drain_with_a_time_limit_releases_90_papers_with_their_messages(
 
 
 def test_worker_restarted_after_a_crash_is_still_drained(running: Running, tmp_path: Path) -> None:
-    # Given a drained worker with a paper that its engine will not survive
+    # Given a drained worker with a paper that crashes its engine
     site, end = running.site, running.end
     running.gate.unlink(missing_ok=True)
     submit(site, tmp_path, 1, "SCRIPT: wait\nSCRIPT: lose", end)
@@ -149,7 +149,7 @@ def test_worker_restarted_after_a_crash_is_still_drained(running: Running, tmp_p
     if end == "killed":
         os.kill(before.pid, signal.SIGKILL)
     running.gate.touch()
-    # Then the process that takes its place takes no paper
+    # Then the process that replaces it takes no paper
     wait_until(lambda: node(site).pid != before.pid)
     assert (node(site).name, node(site).state) == (before.name, "draining")
     site.wait_for(end, lambda n: n["queued"] == 1)
@@ -172,7 +172,7 @@ def test_sigterm_releases_the_papers_of_90_slots(running: Running, tmp_path: Pat
 
 
 def test_an_idle_worker_ends_with_0_and_a_busy_one_does_not(tmp_path: Path) -> None:
-    # Given a paper that takes longer than a worker may idle, and a broker of its own
+    # Given a paper that takes longer than the idle limit, and its own broker
     more = {"SCRIPTED_SLOW_SECONDS": "1", "SCRIPTED_SLOTS": "1"}
     site = Site(tmp_path / "home", FAST | SCRIPTED | more)
     assert site.run("db", "upgrade").code == 0
@@ -183,7 +183,7 @@ def test_an_idle_worker_ends_with_0_and_a_busy_one_does_not(tmp_path: Path) -> N
         begun = ("worker", "--reviewer", "demo-7", "--gpus", "0", "--exit-when-idle", "0.5s")
         worker = site.start(*begun)
         # When everything is done
-        # Then it ends, having done both papers, and nobody is signed on
+        # Then it exits after both papers, and no worker is registered
         assert worker.wait(timeout=90) == 0, site.output("worker")
     assert site.counts("night")["succeeded"] == 2
     assert site.run("workers").out == "No worker has registered.\n"
@@ -198,7 +198,7 @@ endpoint: {{url: "{url}", model: some-model, requests_per_minute: 6000}}
 
 
 def test_a_cpu_worker_waits_for_an_answer_before_it_ends(tmp_path: Path) -> None:
-    # Given a server that holds its one answer back
+    # Given a server that delays its only answer
     site = Site(tmp_path / "home", FAST)
     asked, may_answer = threading.Event(), threading.Event()
 
@@ -218,11 +218,11 @@ def test_a_cpu_worker_waits_for_an_answer_before_it_ends(tmp_path: Path) -> None
         assert site.run(*command).code == 0
         worker = site.start("worker", "--cpu", "--exit-when-idle", "0.5s")
         assert asked.wait(90)
-        # When it beats on for several times as long as it may idle
+        # When heartbeats continue for several times the idle limit
         with site.database() as database:
             seen: set[float] = set()
             wait_until(lambda: seen.update(n.seen_at for n in listing(database)) or len(seen) > 5)
-        # Then it still waits, and ends when the answer has come
+        # Then it still waits, and exits after the answer
         assert worker.poll() is None
         may_answer.set()
         assert worker.wait(timeout=90) == 0, site.output("worker")

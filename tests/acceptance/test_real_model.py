@@ -69,16 +69,16 @@ def test_papers_get_strict_suppressed_seven_aspect_reviews_from_a_4_bit_model(
 def test_sigterm_stops_a_running_paper_and_queues_it_again(
     running: tuple[Site, Process], tmp_path: Path
 ) -> None:
-    # Given a paper in the engine, and a drain time that is shorter than its review
+    # Given a running paper, and a drain time shorter than its review
     site, up = running
     paper = tmp_path / "long.txt"
     paper.write_text("A Long Paper\n\n" + "It goes on and on. " * 40)
     site.run("submit", str(paper), "--batch", "b", "--reviewer", "brief")
     site.wait_for("b", lambda n: n["running"])
-    # When everything is told to stop
+    # When all processes are stopped
     up.send_signal(signal.SIGTERM)
     assert up.wait(timeout=90) == 0
-    # Then it waits again with all its attempts
+    # Then it is queued again with all its attempts
     assert site.counts("b")["queued"] == 1
     query = "SELECT attempt - given_back AS used FROM job WHERE state = 'queued'"
     assert json.loads(site.run("sql", query, "--format", "json").out) == [{"used": 0}]

@@ -24,7 +24,7 @@ ATTACK = Texts(
 )
 #: CSS pixels of a small phone.
 PHONE = 360
-#: Shows a page in a frame as wide as a phone, which a headless window cannot be, and measures it.
+#: Shows a page in a frame of a phone's width, too narrow for a headless window, and measures it.
 _FRAME = """<title></title><iframe style="border: 0; width: {width}px" srcdoc="{page}"></iframe>
 <script>
 const frame = document.querySelector("iframe");
@@ -33,7 +33,7 @@ frame.onload = () => {{ document.title = frame.contentDocument.documentElement.s
 
 
 def dom(page: Path, profile: Path) -> str:
-    """What a page has become in the browser after all that it runs."""
+    """The DOM of a page in the browser after its scripts have run."""
     assert CHROMIUM is not None, "chromium is not installed; .ci/run installs it"
     done = subprocess.run(
         [
@@ -49,7 +49,7 @@ def dom(page: Path, profile: Path) -> str:
 
 
 def title(document: str) -> str:
-    """The page's title, as the browser shows it in its bar."""
+    """The page's title as the browser shows it."""
     found = re.search(r"<title>(.*?)</title>", document, re.DOTALL)
     assert found, document[:500]
     return found[1]
@@ -57,7 +57,7 @@ def title(document: str) -> str:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    """A site whose only comparison is of hostile papers, reported by the command."""
+    """A site whose only comparison has papers with hostile text, with a report."""
     folder = tmp_path_factory.mktemp("report")
     site = Site(folder / "home")
     assert site.run("db", "upgrade").code == 0

@@ -27,7 +27,7 @@ PASSWORD = "a-long-password"
 
 @dataclass(frozen=True)
 class Secured:
-    """Where the broker is, and the authority that vouches for it."""
+    """The broker's address and its certificate authority."""
 
     port: int
     ca: Path
@@ -79,7 +79,7 @@ def test_papers_are_reviewed_over_tls_under_the_access_rules(
         site.wait_for("b", lambda n: n["succeeded"] == 6)
         log = (site.home / "logs" / "worker-local.log").read_text()
         assert "NOPERM" not in log
-    # Others are kept out: another password, another authority, no TLS, commands of no use
+    # Access is refused with another password or authority, without TLS, and for other commands
     assert "invalid username-password pair" in str(broker.fault(secured.url("guessed")))
     other = certificates(tmp_path / "other") / "ca.pem"
     assert "certificate" in str(broker.fault(secured.url(ca=other))).lower()
@@ -93,7 +93,7 @@ def test_papers_are_reviewed_over_tls_under_the_access_rules(
 
 
 def test_sqlite_serves_one_machine(tmp_path: Path) -> None:
-    # A worker whose broker is elsewhere, with no database URL of its own
+    # A worker with a remote broker and no database URL
     site = Site(tmp_path / "home", FAST | SCRIPTED)
     assert site.run("db", "upgrade").code == 0
     database = open_database(f"sqlite:///{site.home}/referee.db")

@@ -22,13 +22,13 @@ WAIT = "SCRIPT: wait"
 
 
 def scripted(folder: Path, **more: str) -> Site:
-    """A site whose "SCRIPT: wait" papers wait for the file `gate` in the folder."""
+    """A site whose papers with "SCRIPT: wait" wait for the file `gate` in the folder."""
     gate = {"SCRIPTED_GATE": str(folder / "gate")}
     return Site(folder / "home", FAST | SCRIPTED | gate | more)
 
 
 def submit(site: Site, folder: Path, batch: str, n: int, text: str = "") -> Finished:
-    """Submit n papers that only this batch has."""
+    """Submit n papers that are in no other batch."""
     papers = write_papers(folder / batch, n, f"{text}\nFor {batch}.")
     done = site.run("submit", str(papers), "--batch", batch, "--reviewer", "demo-7")
     assert done.code == 0, done
@@ -48,7 +48,7 @@ def assert_each_reviewed_once(site: Site, batch: str, n: int) -> None:
 
 
 def attempts_used(site: Site, batch: str) -> set[int]:
-    """By the jobs of a batch that are queued or done."""
+    """Attempts used by the queued and finished jobs of a batch."""
     query = (
         "SELECT DISTINCT attempt - given_back AS used FROM job JOIN batch ON batch.id = batch_id "
         f"WHERE batch.name = '{batch}' AND job.state <> 'failed'"
@@ -58,7 +58,7 @@ def attempts_used(site: Site, batch: str) -> set[int]:
 
 @dataclass(frozen=True)
 class Night:
-    """A site at work with four slots, and what a submit said before anything ran."""
+    """A running site with four slots, and the output of a submit before it was started."""
 
     site: Site
     up: Process
@@ -67,7 +67,7 @@ class Night:
 
     @property
     def gate(self) -> Path:
-        """Papers that wait end when this file is there."""
+        """Waiting papers end when this file exists."""
         return self.folder / "gate"
 
 
@@ -82,7 +82,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Night]:
 
 @pytest.fixture
 def night(shared: Night) -> Night:
-    """One `referee up` that tests hurt in turn, its gate closed; the last of them ends it."""
+    """One `referee up` for all tests, its gate closed; the last test ends it."""
     shared.gate.unlink(missing_ok=True)
     return shared
 
@@ -105,7 +105,7 @@ def test_a_killed_worker_is_replaced_and_its_papers_are_done_once(night: Night) 
 
 
 def test_messages_of_a_flushed_broker_are_restored_from_the_database(night: Night) -> None:
-    # Given two papers that nothing but their doorbells announce, and four in the engine
+    # Given two papers that are known only by their messages, and four in the engine
     submit(night.site, night.folder, "flushed", 6, WAIT)
     night.site.wait_for("flushed", lambda n: n["running"] == 4)
     with redis.Redis.from_url(broker_url(night.site)) as client:
@@ -122,16 +122,16 @@ def test_frozen_broker_loses_no_lease_and_does_not_delay_submits(night: Night) -
     site.wait_for("before", lambda n: n["running"] == 2)
     lost = site.events("lease_expired")
     with frozen(broker_url(site)):
-        # When others are submitted, and more than two leases pass
+        # When others are submitted, and the time of two leases has passed
         begun = time.monotonic()
         assert "No broker was reached" in submit(site, night.folder, "meanwhile", 2).err
         assert time.monotonic() - begun < 30
         wait_until(lambda: time.monotonic() - begun > 7)
-        # Then the two are still this worker's, and are stored when they end
+        # Then this worker still holds the two, and their reviews are stored
         night.gate.touch()
         site.wait_for("before", lambda n: n["succeeded"] == 2)
         assert site.events("lease_expired") == lost
-    # And the others are found once the broker answers
+    # And the others run once the broker answers
     site.wait_for("meanwhile", lambda n: n["succeeded"] == 2)
     assert_each_reviewed_once(site, "before", 2)
     assert_each_reviewed_once(site, "meanwhile", 2)
@@ -145,7 +145,7 @@ def test_memory_error_uses_an_attempt_and_keeps_the_slot(night: Night) -> None:
     # Given papers that raise MemoryError more often than the worker has threads
     submit(night.site, night.folder, "bad", 4, "SCRIPT: memory")
     night.site.wait_for("bad", lambda n: n["failed"] == 4)
-    # Then the worker still reviews, in all its slots, and each bad paper names its reason
+    # Then the worker still reviews in all its slots, and each bad paper has its error
     submit(night.site, night.folder, "good", 4, WAIT)
     night.site.wait_for("good", lambda n: n["running"] == 4)
     night.gate.touch()
@@ -157,14 +157,14 @@ def test_a_paper_that_kills_its_worker_is_named_and_its_neighbours_are_reviewed(
     night: Night,
 ) -> None:
     # Given five papers that are in the engine together with one that ends the whole process, and
-    # one that takes all that is in the engine along
+    # one that fails all papers in the engine
     papers = night.folder / "deadly"
     papers.mkdir()
     (papers / "killer.txt").write_text("A Deadly Paper\n\nAbstract\nWe kill.\n\nSCRIPT: die\n")
     (papers / "crash.txt").write_text("A Bad Paper\n\nAbstract\nWe crash.\n\nSCRIPT: crash\n")
     submit(night.site, night.folder, "deadly", 5, "SCRIPT: slow")
     night.site.wait_for("deadly", lambda n: (n["succeeded"], n["failed"]) == (5, 2), 120)
-    # Then these two failed by name, and no other paper used up an attempt by them
+    # Then only these two failed, and no other paper lost an attempt
     lines = {line["custom_id"]: line for line in night.site.exported("deadly")}
     for name in ("killer", "crash"):
         assert f"{name} was alone in the engine 2 times" in str(lines[name]["error"])
@@ -173,13 +173,13 @@ def test_a_paper_that_kills_its_worker_is_named_and_its_neighbours_are_reviewed(
 
 # The last on the shared site, which it ends.
 def test_sigterm_gives_running_papers_back_without_using_an_attempt(night: Night) -> None:
-    # Given a paper that would run for an hour
+    # Given a paper that runs for an hour
     submit(night.site, night.folder, "hung", 1, "SCRIPT: hang")
     night.site.wait_for("hung", lambda n: n["running"])
-    # When everything is told to stop
+    # When all processes are stopped
     night.up.send_signal(signal.SIGTERM)
     assert night.up.wait(timeout=90) == 0
-    # Then the paper waits again, and no attempt is gone
+    # Then the paper is queued again, and no attempt was used
     assert night.site.counts("hung")["queued"] == 1
     assert attempts_used(night.site, "hung") == {0}
 
@@ -202,7 +202,7 @@ def test_kill_9_of_everything_loses_nothing_and_sigterm_lets_papers_end_in_time(
     with site.up() as up:
         site.wait_for("night", lambda n: n["succeeded"] == 6)
         assert_each_reviewed_once(site, "night", 6)
-        # And when it is told to stop while two papers are in the engine, these end first
+        # And when it is stopped while two papers are in the engine, these end first
         gate.unlink()
         submit(site, tmp_path, "morning", 2, WAIT)
         site.wait_for("morning", lambda n: n["running"] == 2)
@@ -236,6 +236,6 @@ def test_kill_9_in_the_middle_of_a_submit_of_500_papers_stores_nothing_twice(
 
 
 def _stored(site: Site) -> int:
-    """Jobs in the database, asked faster than a command line starts."""
+    """Number of jobs in the database, without starting a command."""
     with closing(sqlite3.connect(site.home / "referee.db", timeout=30)) as database:
         return int(database.execute("SELECT count(*) FROM job").fetchone()[0])

@@ -42,12 +42,12 @@ def test_train_registers_its_adapter_in_the_database(tmp_path: Path) -> None:
     )
     rows = json.loads(site.run("sql", question, "--format", "json").out)
     assert [(row["state"], row["step"]) for row in rows] == [("succeeded", 1), ("succeeded", 2)]
-    # And the adapters of both steps are there to be chosen from, by a reviewer that they fit
+    # And the adapters of both steps can be chosen for a matching reviewer
     listed = site.json("adapter", "list")
     assert sorted(each["metrics"]["step"] for each in listed) == [1, 2]
     choose = ("judge", "checkpoints", "tiny", "--dataset", str(home / "datasets" / "tiny"))
     few = site.run(*choose, "--reviewer", "llama31-4")
     assert (few.code, "There is no reviewer 'human'" in few.err) == (2, True)
-    # And an unknown recipe is one sentence
+    # And an unknown recipe is reported in one sentence
     missing = site.run("train", "nothing")
     assert (missing.code, "There is no recipe nothing" in missing.err) == (2, True)

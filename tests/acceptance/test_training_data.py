@@ -114,7 +114,7 @@ def test_from_reviews_to_a_data_set_and_again_without_any_change(
 
 
 class Endpoint(BaseHTTPRequestHandler):
-    """Fails each paper's first tries in another way, then merges what it was sent."""
+    """Fails the first attempts at each paper in different ways, then returns a merged review."""
 
     lock: ClassVar[threading.Lock] = threading.Lock()
     tries: ClassVar[dict[str, int]] = {}
@@ -175,7 +175,7 @@ class Endpoint(BaseHTTPRequestHandler):
             pass  # the client has waited long enough
 
     def log_message(self, *_: Any) -> None:
-        """Keep quiet."""
+        """Do not log."""
 
 
 def answer(text: str) -> str:

@@ -125,7 +125,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(answer.body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Keep quiet."""
+        """Do not log."""
 
 
 @contextmanager

@@ -64,7 +64,7 @@ class Bench:
     def listen(self, wanted: bool) -> None:
         """Set whether the worker consumes, and wait until it does."""
         with redis.Redis.from_url(self.url) as client:
-            client.delete("deaf") if wanted else client.set("deaf", 1)
+            client.delete("paused") if wanted else client.set("paused", 1)
         wait_until(lambda: self.listens() == wanted, 30)
 
     def listens(self) -> bool | None:

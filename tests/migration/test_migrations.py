@@ -21,7 +21,7 @@ REVISIONS = [
 
 
 def shape(url: str) -> dict[str, Any]:
-    """Everything that the database says of its tables and views."""
+    """The definitions of all tables and views."""
     database = open_database(url)
     with database.read() as on:
         inspector = inspect(on)

@@ -25,9 +25,9 @@ from tests.conftest import PostgresServer
 from tests.integration.db.content import a_review, claim_one, paper, review_all, states, submit
 from tests.site import FAST, SCRIPTED, Site, write_papers
 
-#: What a migration may do while workers of the version before run: they know none of it.
+#: Operations of a migration that do not affect running workers of the previous version.
 EXPANDING = {"add_column", "create_table", "create_index"}
-#: Migrations up to this one came before the first release: nobody upgrades them under workers.
+#: Migrations up to this one precede the first release, so no workers run during them.
 LAST_BEFORE = "0009"
 
 
@@ -74,7 +74,7 @@ def _scripted_engine(code: Path) -> str:
 def site(postgres_server: PostgresServer, tmp_path: Path) -> Iterator[Site]:
     """A site on a PostgreSQL without any table yet."""
     more = {"SCRIPTED_SECONDS": "0.2", "REFEREE_DATABASE_URL": postgres_server.create("rolling")}
-    # Claims are counted: on a busy machine a short lease may run out, and its paper is done again.
+    # Claims are counted, and with a short lease a busy machine may repeat a paper.
     more["REFEREE_LEASE_SECONDS"] = "60"
     yield Site(tmp_path / "home", FAST | SCRIPTED | more)
     postgres_server.drop("rolling")
@@ -106,7 +106,7 @@ def test_workers_of_the_version_before_run_on_through_an_upgrade(
         assert new.wait(timeout=90) == 0, site.output("worker")
     # Then every paper was reviewed once, and an old worker that starts now says what to do
     assert site.counts("night")["succeeded"] == 60
-    # That version gives back, unread, a paper that it claims in the instant in which it drains.
+    # That version releases a paper that it claims while it starts to drain.
     assert site.events("claimed") == 60 + site.events("released")
     assert site.events("succeeded") == 60
     assert "newer than this version's" in old.run("status").err
@@ -139,7 +139,7 @@ def test_a_backup_made_at_work_is_restored_and_goes_on(
     assert migrate.check(restored) == []
     assert states(copy, "b") == {"a": "succeeded", "b": "running", "c": "queued"}
     reconcile.reconcile(copy, max_attempts=3)
-    # Then the rest is reviewed, and the worker of before cannot write what it still held
+    # Then the rest is reviewed, and the earlier worker cannot commit the job that it held
     assert not completion.commit_review(copy, running, a_review("late"))
     assert review_all(copy) == 2
     assert batch_progress.status(copy, "b").counts["succeeded"] == 3
