@@ -124,7 +124,7 @@ def test_no_gpu_for_a_large_model_and_a_card_without_a_driver(
         assert "driver lists none" in broken(settings, "llama31-7")["gpu"].detail
 
 
-def test_missing_large_model_is_not_reported_without_a_gpu(
+def test_large_model_without_a_gpu_is_reported_as_a_missing_gpu(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doctor, "gpu_indices", list)

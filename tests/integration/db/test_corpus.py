@@ -69,7 +69,7 @@ def test_the_newest_merge_of_a_paper_counts(database: Database) -> None:
     assert found.items == (("idea", "New", "It is."), ("idea", "More", "And more."))
 
 
-def test_job_reads_its_own_input_and_the_result_is_listed_as_merged(database: Database) -> None:
+def test_job_reads_its_own_input_and_the_input_is_listed_as_merged(database: Database) -> None:
     merger = a_reviewer(database, "merger")
     with_input = replace(paper("a"), input="=== Review 1 ===\nGood.")
     digest = hashlib.sha256(b"=== Review 1 ===\nGood.").hexdigest()

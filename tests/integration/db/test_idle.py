@@ -122,7 +122,7 @@ def test_running_job_of_a_paused_batch_prevents_idle_exit(
     assert looks(watch, clock) == [False, True, True]
 
 
-def test_time_without_database_does_not_count_as_idle(database: Database, clock: FakeClock) -> None:
+def test_time_before_a_reset_does_not_count_as_idle(database: Database, clock: FakeClock) -> None:
     watch = IdleWatch(database, [QUEUE], InFlight(), LIMIT)
     assert not watch.over()
     watch.reset()
