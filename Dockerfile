@@ -5,6 +5,8 @@ COPY . .
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /dist .
 
 FROM python:3.12-slim
+# Triton compiles a launcher for each of its kernels.
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 RUN useradd --create-home --uid 1000 referee
 COPY constraints.txt /tmp/
 # A separate layer, cached when only Referee changes.

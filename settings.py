@@ -64,8 +64,11 @@ class Settings(BaseSettings):
     #: Keep quantised weights in `home`/cache/weights (5.7 GB for 8B), for faster starts.
     cache_weights: bool = True
     #: "fp8" keeps the keys and values of attention in eight bits: twice the papers in flight, with
-    #: slightly different wording. On a GPU it needs FlashAttention-3.
+    #: slightly different wording.
     kv_cache: Literal["bf16", "fp8"] = "bf16"
+    #: What a local model's attention runs on; "auto" measures what is installed when a worker
+    #: starts and takes the fastest.
+    attention: Literal["auto", "triton", "flash_attention_3", "flash_attention_2", "sdpa"] = "auto"
     #: Papers stored by one transaction of `submit`; at most 200.
     submit_chunk: int = Field(default=200, ge=1, le=200)
     #: Port of the Prometheus endpoint that all workers of this host share; 0: none.

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, get_args
 from unittest.mock import patch
 
 import torch
@@ -30,7 +30,8 @@ from benchmarks.measured import report, save
 from models.engines.capacity import limit_gpu_memory
 from models.engines.continuous import ContinuousEngine, EngineOptions
 from models.hashes import adapter_sha256
-from models.kernels.device_support import AttentionChoice, choose_attention
+from models.kernels.attention_selection import AttentionName
+from models.kernels.device_support import AttentionChoice
 from models.kernels.nf4_linear import Nf4Linear
 from models.kernels.paged_cache import CacheKind
 from models.text.generation import Generation, GenerationRequest
@@ -54,6 +55,7 @@ SYSTEMS = (
     "nf4",
     "nf4_sampled",
     "nf4_adapter",
+    "nf4_adapter_fp8",
     "bf16",
     "nf4_fp8",
     "bf16_fp8",
@@ -119,8 +121,9 @@ def _measured(
     limit_gpu_memory(_memory_limit(options))
     started = time.monotonic()
     weights: Weights = "bf16" if name.startswith("bf16") else "nf4"
+    # generate_batch takes FlashAttention where it is installed.
     plain = AttentionChoice("sdpa", "as a first program would")
-    attention = plain if name in ("generate_1", "generate_8") else None
+    attention = None if name == "generate_batch" else plain
     loaded = load_model(folder, weights, attention, ours=not name.startswith("generate"))
     seconds_loading = time.monotonic() - started
     if DEVICE.type == "cuda":
@@ -214,10 +217,10 @@ class Variant:
     def of(cls, name: str, model: Path, scratch: Path) -> Variant:
         """What a system's name says; an adapter of random weights is written if it has one."""
         asked: dict[str, Any] = {}
-        adapter = scratch / "adapter"
+        adapter = scratch / f"{name}-adapter"
         if name == "nf4_sampled":
             asked = {"temperature": REVIEWER.temperature, "top_p": REVIEWER.top_p}
-        if name == "nf4_adapter":
+        if name.startswith("nf4_adapter"):
             assert REVIEWER.base is not None
             write_adapter(adapter, model, 0, REVIEWER.base.name)
             asked = {"adapter_sha256": adapter_sha256(adapter)}
@@ -250,6 +253,8 @@ def our_engine(
             "its share of the steps": round(3600 / steady["papers_per_hour"] - prompt_seconds, 3),
         },
         "slots": engine.slots,
+        "attention": engine.versions["attention"],
+        "attention_selected_from": engine.attention_reason,
         "seconds": round(run.seconds, 1),
         "seconds_until_ready": round(warm, 1),
         "tokens_an_answer": sum(g.n_output_tokens for g in measured) / max(1, len(measured)),
@@ -266,6 +271,7 @@ def _engine_options(options: argparse.Namespace, kind: CacheKind) -> EngineOptio
         memory_limit=_memory_limit(options),
         slots=options.slots,
         kv_cache=kind,
+        attention=options.attention,
         graphs=options.graphs,
     )
 
@@ -303,7 +309,6 @@ def load_model(
     """Load a folder's Llama; without `ours` its modules stay as transformers made them."""
     base = REVIEWER.base
     assert base is not None
-    attention = attention or choose_attention(DEVICE)
     return load(
         folder,
         base,
@@ -330,6 +335,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--papers", type=int, default=192)
     parser.add_argument("--slots", type=int)
     parser.add_argument("--memory-gib", type=float, help="as if the card had only so much")
+    parser.add_argument("--attention", choices=get_args(AttentionName), default="auto")
     parser.add_argument("--no-graphs", dest="graphs", action="store_false")
     parser.add_argument("--scale", type=float, default=1.0, help="of the papers' lengths")
     parser.add_argument("--answer", type=int, default=ANSWER_TOKENS)

@@ -205,7 +205,7 @@ def _gpu(config: ReviewerConfig | None, settings: Settings) -> DoctorCheck:
         return DoctorCheck("gpu", True, "no NVIDIA GPU here: models run on the CPU, slowly")
     # In a child process: a CUDA context made here would stay, and a broken driver may abort.
     answer = subprocess.run(
-        python_command("models.kernels.gpu_check", _DEVICE),
+        python_command("models.kernels.gpu_check", _DEVICE, settings.kv_cache, settings.attention),
         capture_output=True,
         text=True,
         timeout=120,

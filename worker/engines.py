@@ -142,6 +142,7 @@ def _continuous(
             slots=slots,
             memory_limit=memory_limit,
             kv_cache=settings.kv_cache,
+            attention=settings.attention,
             threads=settings.torch_threads or max(1, (os.cpu_count() or 1) // 2),
         ),
     )

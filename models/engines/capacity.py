@@ -15,7 +15,8 @@ import torch
 
 from errors import MissingPart
 from models.engines.decoder import CausalModel
-from models.kernels.paged_attention import AttentionKernel, PrefillPlan
+from models.kernels.attention_selection import SelectedAttention
+from models.kernels.paged_attention import PrefillPlan
 from models.kernels.paged_cache import CacheShape, PagedCache
 from models.weights.loading import LoadedModel
 
@@ -63,7 +64,7 @@ class Capacity:
 def measure(
     loaded: LoadedModel,
     shape: CacheShape,
-    kernel: AttentionKernel,
+    attention: SelectedAttention,
     *,
     max_tokens: int,
     slots: int | None,
@@ -75,12 +76,12 @@ def measure(
     longest request fits.
     """
     if loaded.device.type == "cpu":
-        return cpu_capacity(max_tokens, kernel.block_tokens, slots)
+        return cpu_capacity(max_tokens, attention.step.block_tokens, slots)
     return gpu_capacity(
         shape,
         max_tokens=max_tokens,
-        block_tokens=kernel.block_tokens,
-        prefill_bytes=_prefill_bytes(loaded, shape, kernel, max_tokens),
+        block_tokens=attention.step.block_tokens,
+        prefill_bytes=_prefill_bytes(loaded, shape, attention, max_tokens),
         vocabulary=loaded.model.config.vocab_size,
         slots=slots,
         memory_limit=memory_limit,
@@ -88,14 +89,14 @@ def measure(
 
 
 def _prefill_bytes(
-    loaded: LoadedModel, shape: CacheShape, kernel: AttentionKernel, n_tokens: int
+    loaded: LoadedModel, shape: CacheShape, attention: SelectedAttention, n_tokens: int
 ) -> int:
     """Run the longest prefill once and see what it takes beside the weights and the cache."""
     device = loaded.device
     cache = PagedCache(
         shape,
-        n_blocks=-(-n_tokens // (kernel.block_tokens or n_tokens)),
-        block_tokens=kernel.block_tokens or n_tokens,
+        n_blocks=-(-n_tokens // (attention.step.block_tokens or n_tokens)),
+        block_tokens=attention.step.block_tokens or n_tokens,
         slots=1,
         max_tokens=n_tokens,
     )
@@ -104,7 +105,7 @@ def _prefill_bytes(
     before = torch.cuda.memory_allocated(device)
     ids = torch.zeros(n_tokens, dtype=torch.long, device=device)
     non_finite = torch.zeros((), dtype=torch.bool, device=device)
-    plan = PrefillPlan(kernel, cache, 0, cache.slot_mapping(0, n_tokens), non_finite)
+    plan = PrefillPlan(attention.prompt, cache, 0, cache.slot_mapping(0, n_tokens), non_finite)
     CausalModel(loaded.model).read(ids, plan)
     torch.cuda.synchronize(device)
     return torch.cuda.max_memory_allocated(device) - before

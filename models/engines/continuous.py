@@ -25,7 +25,8 @@ from models.engines.capacity import measure, missing_part_on_out_of_memory
 from models.engines.decoder import CausalModel, Decoder, StepResult
 from models.engines.request_queue import QueuedRequest, RequestQueue, admit, describe_error
 from models.grammar.token_tables import GrammarTables
-from models.kernels.paged_attention import ATTENTION, kernel_for
+from models.kernels.attention_selection import AttentionName, select_attention
+from models.kernels.paged_attention import ATTENTION
 from models.kernels.paged_cache import CacheKind, CacheShape, PagedCache
 from models.text.aspects import aspect_sets
 from models.text.generation import Generation, GenerationRequest
@@ -50,6 +51,8 @@ class EngineOptions:
     threads: int = 0
     #: Keys and values in eight bits take half the memory and a little of the exactness.
     kv_cache: CacheKind = "bf16"
+    #: What reads prompts and the cache; `auto` takes the fastest, see select_attention.
+    attention: AttentionName = "auto"
     graphs: bool = True
     #: Start a step before the last one's result is known.
     async_steps: bool = True
@@ -116,7 +119,6 @@ class ContinuousEngine:
         self._loaded, self._find_adapter = loaded, find_adapter
         self._max_tokens = min(loaded.max_context, self._options.max_tokens or loaded.max_context)
         self._end_id = loaded.template.end_of_turn_id(loaded.tokenizer)
-        self._kernel = kernel_for(loaded.versions["attention"], self._options.kv_cache)
         self._shape = CacheShape.of(loaded.model, self._options.kv_cache)
         self._queue = RequestQueue(lambda request: admit(loaded, request, self._max_tokens))
         self._running: dict[int, _RunningRequest] = {}
@@ -139,8 +141,17 @@ class ContinuousEngine:
     @property
     def versions(self) -> Mapping[str, str]:
         """What a review must record to be reproducible."""
-        kind = self._options.kv_cache
-        return {"engine": "continuous", "kv_cache": kind, **self._loaded.versions}
+        return {
+            **self._loaded.versions,
+            "engine": "continuous",
+            "kv_cache": self._options.kv_cache,
+            "attention": self._attention.name,
+        }
+
+    @property
+    def attention_reason(self) -> str:
+        """What the attention was selected from, with times."""
+        return self._attention.reason
 
     @property
     def alive(self) -> bool:
@@ -200,10 +211,14 @@ class ContinuousEngine:
         self._tables = GrammarTables.build(
             loaded.tokenizer, tuple(aspect_sets().values()), self._end_id, loaded.device
         )
+        self._attention = select_attention(
+            self._shape, loaded.model.config.num_attention_heads, self._options.attention
+        )
+        _log.info("attention %s (%s)", self._attention.name, self._attention.reason)
         self._capacity = measure(
             loaded,
             self._shape,
-            self._kernel,
+            self._attention,
             max_tokens=self._max_tokens,
             slots=self._options.slots,
             memory_limit=self._options.memory_limit,
@@ -222,10 +237,10 @@ class ContinuousEngine:
             max_tokens=capacity.max_tokens,
         )
         on_gpu = self._loaded.device.type == "cuda"
-        graphs = self._options.graphs and on_gpu and self._kernel.capturable
+        graphs = self._options.graphs and on_gpu and self._attention.step.capturable
         model = CausalModel(self._loaded.model)
         self._decoder = Decoder(
-            model, self._tables, self._cache, self._kernel, self._bank, graphs=graphs
+            model, self._tables, self._cache, self._attention, self._bank, graphs=graphs
         )
         self._async_steps = graphs and self._options.async_steps
         if graphs:

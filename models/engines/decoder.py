@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from models.adapters.adapter_bank import AdapterBank
 from models.grammar.logits_processors import SamplingMode, SamplingRows, sample_tokens
 from models.grammar.token_tables import POSITION, GrammarTables, advance, initial_state
+from models.kernels.attention_selection import SelectedAttention
 from models.kernels.paged_attention import (
-    AttentionKernel,
     DecodePlan,
     PrefillDone,
     PrefillPlan,
@@ -49,8 +49,8 @@ class CausalModel:
     def scores(self, ids: Tensor, positions: Tensor, plan: DecodePlan) -> Tensor:
         """Score every token as the next one of each row: float32 [row, vocabulary].
 
-        `ids` and `positions` are int64 [row]. Scores are not rounded to bf16 on the way: at 16 that
-        knows eighths only, and near ties would be decided by nothing.
+        `ids` and `positions` are int64 [row]. Scores are not rounded to bf16 on the way: around 16
+        its steps are an eighth, and nearly equal scores would become equal.
         """
         hidden = self.causal.model(
             input_ids=ids[:, None], position_ids=positions[:, None], use_cache=False, paged=plan
@@ -100,14 +100,14 @@ class Decoder:
         model: CausalModel,
         tables: GrammarTables,
         cache: PagedCache,
-        kernel: AttentionKernel,
+        attention: SelectedAttention,
         bank: AdapterBank,
         *,
         graphs: bool,
     ) -> None:
         """`graphs` replays steps from CUDA graphs, one for each of `sizes` and sampling modes."""
         self._model, self._tables, self._cache = model, tables, cache
-        self._kernel, self._bank = kernel, bank
+        self._attention, self._bank = attention, bank
         slots, device = len(cache.tables), cache.tables.device
         self.sizes = _sizes(slots) if graphs else tuple(range(1, slots + 1))
         self._graphs: dict[_Step, torch.cuda.CUDAGraph] | None = {} if graphs else None
@@ -137,7 +137,9 @@ class Decoder:
         *ids, last = prompt
         row = SamplingRows.of([request], self._tables)
         slot_mapping = self._cache.slot_mapping(slot, len(ids))
-        plan = PrefillPlan(self._kernel, self._cache, slot, slot_mapping, self._non_finite[slot])
+        plan = PrefillPlan(
+            self._attention.prompt, self._cache, slot, slot_mapping, self._non_finite[slot]
+        )
         with self._bank.for_prompt(adapter):
             self._model.read(upload(torch.tensor(ids), self._token.device), plan)
         self._set_row(slot, row, last, len(ids), adapter)
@@ -221,7 +223,7 @@ class Decoder:
         size = step.size
         live, position = self._live[:size], self._length[:size]
         plan = DecodePlan(
-            self._kernel,
+            self._attention.step,
             self._cache,
             slot_mapping=self._cache.next_slot_mapping(size, position, live),
             lengths=torch.where(live, position + 1, 1).int(),

@@ -1,9 +1,11 @@
-"""The number format, attention kernel and NF4 products for a device, with the reasons."""
+"""What a device and the installed packages support, with the reasons."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from importlib.util import find_spec
+from shutil import which
 
 import torch
 from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_available
@@ -12,6 +14,8 @@ from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_availa
 _HOPPER = (9, 0)
 #: Compute capability 8.x: Ampere and Ada.
 _AMPERE_AND_ADA = 8
+#: Triton compiles a launcher for each kernel in C.
+NO_COMPILER = "there is no C compiler"
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,11 @@ class Precision:
 
 @dataclass(frozen=True)
 class AttentionChoice:
-    """A name that transformers understands, and a sentence for `referee doctor`."""
+    """Attention of transformers' own forward pass, by its name there, and why.
+
+    For training and the reference engine; ContinuousEngine selects its own, see
+    models.kernels.attention_selection.
+    """
 
     name: str
     reason: str
@@ -46,7 +54,7 @@ def choose_precision(device: torch.device) -> Precision:
 
 
 def choose_attention(device: torch.device) -> AttentionChoice:
-    """The fastest attention kernel that the device and the installed packages offer."""
+    """The newest FlashAttention that is here, else PyTorch's attention."""
     if device.type != "cuda":
         return AttentionChoice("sdpa", "no GPU: PyTorch's own attention")
     capability = torch.cuda.get_device_capability(device)
@@ -56,6 +64,25 @@ def choose_attention(device: torch.device) -> AttentionChoice:
     if capability[0] in (_AMPERE_AND_ADA, _HOPPER[0]) and is_flash_attn_2_available():
         return AttentionChoice("flash_attention_2", f"{card} and flash-attn is here")
     return AttentionChoice("sdpa", f"{card}, and {_missing(capability)}: PyTorch's own attention")
+
+
+def flash_versions(device: torch.device) -> list[str]:
+    """The versions of FlashAttention that are installed and run on this GPU, by name."""
+    capability = torch.cuda.get_device_capability(device)
+    found = []
+    if capability == _HOPPER and is_flash_attn_3_available():
+        found.append("flash_attention_3")
+    if capability[0] in (_AMPERE_AND_ADA, _HOPPER[0]) and is_flash_attn_2_available():
+        found.append("flash_attention_2")
+    return found
+
+
+def triton_unavailable() -> str:
+    """Why Triton kernels cannot be compiled here; "" if they can."""
+    if find_spec("triton") is None:
+        return "Triton is not installed"
+    compilers = (os.environ.get("CC"), "gcc", "clang")
+    return "" if any(name and which(name) for name in compilers) else NO_COMPILER
 
 
 def _missing(capability: tuple[int, int]) -> str:
@@ -72,4 +99,4 @@ def nf4_kernels_unavailable(device: torch.device) -> str:
         return "no GPU"
     if torch.cuda.get_device_capability(device)[0] != _HOPPER[0]:
         return "in 4 bits measured on Hopper only"
-    return "" if find_spec("triton") else "Triton is not installed"
+    return triton_unavailable()

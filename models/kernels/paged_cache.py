@@ -65,6 +65,11 @@ class CacheShape:
         )
 
     @property
+    def is_fp8(self) -> bool:
+        """Whether keys and values are kept in eight bits."""
+        return self.dtype == FP8
+
+    @property
     def bytes_per_token(self) -> int:
         """Keys and values of all layers."""
         return 2 * self.n_layers * self.n_heads * self.head_dim * self.dtype.itemsize
@@ -119,7 +124,7 @@ class PagedCache:
         self.tables = torch.zeros(slots, width, dtype=torch.int32, device=shape.device)
         self.kv_scales: Tensor | None = None
         self._rotation: HadamardRotation | None = None
-        if shape.dtype == FP8:
+        if shape.is_fp8:
             self.kv_scales = torch.ones(
                 2, shape.n_layers, slots, shape.n_heads, device=shape.device
             )

@@ -24,8 +24,10 @@ from models.engines.decoder import CausalModel, Decoder
 from models.engines.generate import GenerateEngine
 from models.grammar.token_tables import GrammarTables
 from models.hashes import adapter_sha256
+from models.kernels.attention_backends import FLASH_PACKAGES, FlashStep, SdpaStep, TritonStep
+from models.kernels.attention_selection import AttentionName, select_attention
 from models.kernels.device_support import AttentionChoice, Precision
-from models.kernels.paged_attention import ATTENTION, DecodePlan, kernel_for
+from models.kernels.paged_attention import ATTENTION, DecodePlan, StepAttention
 from models.kernels.paged_cache import FP8, CacheKind, CacheShape, PagedCache
 from models.text.aspects import FOUR, SEVEN
 from models.text.generation import GenerationRequest
@@ -57,14 +59,13 @@ PROMPT_TOKENS = (40, 255, 256, 257, 511, 700, 1000, 1300)
 #: reference's two best scores there, in standard deviations: for rounding to a mantissa of 8 bits,
 #: or of 3 bits in the cache.
 TOLERANCE = {"bf16": (0.01, 0.1), "fp8": (0.03, 0.5)}
-_PACKAGES = {"flash_attention_3": "flash_attn_interface", "flash_attention_2": "flash_attn"}
-KERNELS = [name for name, package in _PACKAGES.items() if find_spec(package)]
-#: Weights, cache and kernel; only FlashAttention-3 supports an fp8 cache.
+KERNELS = ["triton", *(name for name, package in FLASH_PACKAGES.items() if find_spec(package))]
+#: Weights, cache and kernel; FlashAttention-2 does not support an fp8 cache.
 READERS = [
     (weights, kind, kernel)
     for weights, kind in (("nf4", "bf16"), ("bf16", "bf16"), ("nf4", "fp8"))
     for kernel in KERNELS
-    if kind == "bf16" or kernel == "flash_attention_3"
+    if kind == "bf16" or kernel != "flash_attention_2"
 ]
 
 
@@ -127,25 +128,25 @@ class TeacherForcedDecoder(Decoder):
         self._live[:size] = True
 
 
-def load_as(folder: Path, attention: str, weights: Any) -> LoadedModel:
+def load_as(folder: Path, weights: Any) -> LoadedModel:
     return load(
         folder,
         LLAMA31.base,
         template=LLAMA31.template,
         weights=weights,
         device=GPU,
-        attention=AttentionChoice(attention, "for the test"),
+        attention=AttentionChoice("sdpa", "for the test"),
     )
 
 
-def load_small(attention: str, weights: Any, dtype: torch.dtype = torch.bfloat16) -> LoadedModel:
+def load_small(weights: Any, dtype: torch.dtype = torch.bfloat16) -> LoadedModel:
     return load(
         small_model_folder(),
         small_base(),
         template="chatml",
         weights=weights,
         device=GPU,
-        attention=AttentionChoice(attention, "for the test"),
+        attention=AttentionChoice("sdpa", "for the test"),
         precision=Precision(dtype, "for the test"),
     )
 
@@ -156,16 +157,18 @@ def decoder_of(
     *,
     graphs: bool,
     kind: type[Decoder],
+    attention: AttentionName,
     kv_cache: CacheKind = "bf16",
 ) -> Decoder:
     """A decoder of `rows` slots with room for the longest reference in each."""
-    kernel = kernel_for(loaded.versions["attention"], kv_cache)
+    shape = CacheShape.of(loaded.model, kv_cache)
+    selected = select_attention(shape, loaded.model.config.num_attention_heads, attention)
     loaded.model.set_attn_implementation(ATTENTION)
     end_id = loaded.template.end_of_turn_id(loaded.tokenizer)
     cache = PagedCache(
-        CacheShape.of(loaded.model, kv_cache),
+        shape,
         n_blocks=8 * rows,
-        block_tokens=kernel.block_tokens or 2048,
+        block_tokens=selected.step.block_tokens or 2048,
         slots=rows,
         max_tokens=2048,
     )
@@ -173,7 +176,7 @@ def decoder_of(
         CausalModel(loaded.model),
         GrammarTables.build(loaded.tokenizer, (SEVEN, FOUR), end_id, GPU),
         cache,
-        kernel,
+        selected,
         AdapterBank(loaded.model, loaded.base, rows),
         graphs=graphs,
     )
@@ -211,7 +214,7 @@ def greedy_references(
 def adapted_small(
     weights: str, adapter: tuple[Path, str] | None, dtype: torch.dtype
 ) -> LoadedModel:
-    loaded = load_small("sdpa", weights, dtype)
+    loaded = load_small(weights, dtype)
     if adapter is not None:
         loaded.adapters.attach(*adapter)
         loaded.adapters.activate(adapter[1])
@@ -251,10 +254,16 @@ def teacher_forced_scores(
     references: list[Reference],
     kv_cache: CacheKind,
     adapter: tuple[Path, str] | None,
+    attention: AttentionName,
 ) -> Tensor:
     """The decoder's scores [prompt, answer token, vocabulary] on the references' tokens."""
     decoder = decoder_of(
-        loaded, len(references), graphs=False, kind=TeacherForcedDecoder, kv_cache=kv_cache
+        loaded,
+        len(references),
+        graphs=False,
+        kind=TeacherForcedDecoder,
+        attention=attention,
+        kv_cache=kv_cache,
     )
     assert isinstance(decoder, TeacherForcedDecoder)
     decoder.references = tuple(references)
@@ -284,17 +293,17 @@ def test_mixed_requests_match_the_reference_engine(folder: Path, adapters: dict[
 
 @pytest.mark.parametrize("adapted", [False, True], ids=["base", "adapter"])
 @pytest.mark.parametrize(("weights", "kv_cache", "kernel"), READERS)
-def test_flash_attention_matches_the_reference_model(
+def test_every_attention_matches_the_reference_model(
     weights: str,
     kv_cache: CacheKind,
     adapted: bool,
-    kernel: str,
+    kernel: AttentionName,
     mild_adapter: tuple[Path, str],
     record_property: Callable[[str, object], None],
 ) -> None:
     adapter = mild_adapter if adapted else None
     references, expected, floor = greedy_references(weights, adapter)
-    found = teacher_forced_scores(load_small(kernel, weights), references, kv_cache, adapter)
+    found = teacher_forced_scores(load_small(weights), references, kv_cache, adapter, kernel)
     differs = found.argmax(-1) != expected.argmax(-1)
     best, second = expected.topk(2, dim=-1).values.unbind(-1)
     margins = (best - second) / expected.std()
@@ -311,19 +320,21 @@ def test_flash_attention_matches_the_reference_model(
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_graph_replay_matches_eager_steps(
-    kernel: str, folder: Path, adapters: dict[str, Path]
+    kernel: AttentionName, folder: Path, adapters: dict[str, Path]
 ) -> None:
     answers = []
     for graphs in (False, True):
         with torch.inference_mode():
-            answers.append(_decoded(load_as(folder, kernel, "nf4"), adapters, graphs=graphs))
+            answers.append(_decoded(load_as(folder, "nf4"), adapters, kernel, graphs=graphs))
     assert answers[0] == answers[1]
     assert all(len(set(answer)) > 1 for answer in answers[0])
 
 
-def _decoded(loaded: LoadedModel, adapters: dict[str, Path], *, graphs: bool) -> list[list[int]]:
+def _decoded(
+    loaded: LoadedModel, adapters: dict[str, Path], kernel: AttentionName, *, graphs: bool
+) -> list[list[int]]:
     """Answers of four rows with and without adapters, always in a step of four."""
-    decoder = decoder_of(loaded, 4, graphs=graphs, kind=Decoder)
+    decoder = decoder_of(loaded, 4, graphs=graphs, kind=Decoder, attention=kernel)
     for slot, (prompt, adapter) in enumerate(zip(prompts()[2:6], [None, *adapters], strict=True)):
         if adapter is not None:
             decoder._bank.attach(adapters[adapter], adapter)
@@ -339,9 +350,11 @@ def _decoded(loaded: LoadedModel, adapters: dict[str, Path], *, graphs: bool) ->
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @torch.inference_mode()
-def test_reading_an_answer_does_not_wait_for_the_device(kernel: str, folder: Path) -> None:
+def test_reading_an_answer_does_not_wait_for_the_device(
+    kernel: AttentionName, folder: Path
+) -> None:
     decoder, prompt = (
-        decoder_of(load_as(folder, kernel, "nf4"), 1, graphs=False, kind=Decoder),
+        decoder_of(load_as(folder, "nf4"), 1, graphs=False, kind=Decoder, attention=kernel),
         prompts()[0],
     )
     assert decoder._cache.reserve(0, len(prompt) + 3)
@@ -360,7 +373,7 @@ def test_engine_stays_within_its_memory_limit(folder: Path) -> None:
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     limit = torch.cuda.memory_reserved() + (3 << 30)
-    loaded = load_as(folder, KERNELS[0] if KERNELS else "sdpa", "nf4")
+    loaded = load_as(folder, "nf4")
     options = EngineOptions(max_tokens=2048, memory_limit=limit)
     limit_gpu_memory(limit)
     engine = ContinuousEngine(loaded, options=options)
@@ -376,10 +389,12 @@ def test_engine_stays_within_its_memory_limit(folder: Path) -> None:
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_non_finite_prompt_fails_only_its_own_request(
-    kernel: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+    kernel: AttentionName, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loaded = load_as(folder, kernel, "nf4")
-    engine = ContinuousEngine(loaded, options=EngineOptions(max_tokens=2048, slots=1))
+    loaded = load_as(folder, "nf4")
+    engine = ContinuousEngine(
+        loaded, options=EngineOptions(max_tokens=2048, slots=1, attention=kernel)
+    )
     prefill, factor = engine._decoder.prefill, [1.0]
     embed = loaded.model.get_input_embeddings()
     embed.register_forward_hook(lambda module, ids, embedded: embedded * factor[0])
@@ -403,9 +418,9 @@ def test_non_finite_prompt_fails_only_its_own_request(
 @pytest.mark.parametrize("kernel", KERNELS)
 @torch.inference_mode()
 def test_admitting_and_removing_a_paper_does_not_synchronise(
-    kernel: str, folder: Path, adapters: dict[str, Path]
+    kernel: AttentionName, folder: Path, adapters: dict[str, Path]
 ) -> None:
-    decoder = decoder_of(load_as(folder, kernel, "nf4"), 2, graphs=True, kind=Decoder)
+    decoder = decoder_of(load_as(folder, "nf4"), 2, graphs=True, kind=Decoder, attention=kernel)
     sha256, path = next(iter(adapters.items()))
     decoder._bank.attach(path, sha256)
     prompt = prompts()[3]
@@ -429,7 +444,7 @@ def test_admitting_and_removing_a_paper_does_not_synchronise(
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_async_steps_and_graphs_do_not_change_tokens(
-    kernel: str, folder: Path, adapters: dict[str, Path]
+    kernel: AttentionName, folder: Path, adapters: dict[str, Path]
 ) -> None:
     requests = [
         replace(request, adapter_sha256=None, form=FOUR)
@@ -438,8 +453,14 @@ def test_async_steps_and_graphs_do_not_change_tokens(
     answers = []
     # One slot, so that every step has the same shape
     for graphs, async_steps in ((False, False), (True, False), (True, True)):
-        options = EngineOptions(max_tokens=2048, slots=1, graphs=graphs, async_steps=async_steps)
-        engine = ContinuousEngine(load_as(folder, kernel, "nf4"), options=options)
+        options = EngineOptions(
+            max_tokens=2048,
+            slots=1,
+            attention=kernel,
+            graphs=graphs,
+            async_steps=async_steps,
+        )
+        engine = ContinuousEngine(load_as(folder, "nf4"), options=options)
         try:
             futures = [engine.submit(request) for request in requests]
             answers.append([future.result(120).token_ids for future in futures])
@@ -448,8 +469,8 @@ def test_async_steps_and_graphs_do_not_change_tokens(
     assert answers[0] == answers[1] == answers[2]
 
 
-@pytest.mark.skipif("flash_attention_3" not in KERNELS, reason="needs FlashAttention-3")
-def test_flash_attention_applies_the_scales_of_an_fp8_cache() -> None:
+@pytest.mark.parametrize("kernel", [k for _, kind, k in READERS if kind == "fp8"])
+def test_an_fp8_cache_is_read_as_it_was_stored(kernel: AttentionName) -> None:
     torch.manual_seed(0)
     rows, heads, dim, lengths = 3, 4, 128, [700, 256, 33]
     shape = CacheShape(1, heads, dim, FP8, GPU)
@@ -464,8 +485,8 @@ def test_flash_attention_applies_the_scales_of_an_fp8_cache() -> None:
             blocks.write_prompt(0, slot, blocks.slot_mapping(slot, length), *prompt)
     query = torch.randn(rows, 1, 8 * heads, dim, device=GPU, dtype=torch.bfloat16)
     found, expected = (
-        kernel_for(name, "fp8").decode(query, 0, _reads(blocks, lengths), dim**-0.5)
-        for name, blocks in (("flash_attention_3", paged), ("sdpa", whole))
+        attention(query, 0, _reads(blocks, lengths), dim**-0.5)
+        for attention, blocks in ((step_attention(kernel), paged), (SdpaStep(), whole))
     )
     assert (found - expected).norm() < 0.05 * expected.norm()
 
@@ -474,7 +495,7 @@ def test_flash_attention_applies_the_scales_of_an_fp8_cache() -> None:
     ("kernel", "kind"),
     [(kernel, kind) for weights, kind, kernel in READERS if weights == "nf4"],
 )
-def test_cache_beyond_the_prompt_is_not_read(kernel: str, kind: CacheKind) -> None:
+def test_cache_beyond_the_prompt_is_not_read(kernel: AttentionName, kind: CacheKind) -> None:
     lengths, heads, dim = [700, 256, 33, 1000], 8, 128
     shape = CacheShape(1, heads, dim, FP8 if kind == "fp8" else torch.bfloat16, GPU)
     answers = []
@@ -489,24 +510,28 @@ def test_cache_beyond_the_prompt_is_not_read(kernel: str, kind: CacheKind) -> No
             cache.write_prompt(0, slot, cache.slot_mapping(slot, length), *prompt)
         query = torch.randn(4, 1, 4 * heads, dim, device=GPU, dtype=torch.bfloat16)
         plan = _reads(cache, lengths)
-        answers.append(kernel_for(kernel, kind).decode(query, 0, plan, dim**-0.5))
+        answers.append(step_attention(kernel)(query, 0, plan, dim**-0.5))
     assert torch.equal(*answers)
+
+
+def step_attention(kernel: AttentionName) -> StepAttention:
+    return TritonStep() if kernel == "triton" else FlashStep(kernel)
 
 
 def _reads(cache: PagedCache, lengths: list[int]) -> DecodePlan:
     nothing = torch.zeros(len(lengths), dtype=torch.long, device=GPU)
     read = torch.tensor(lengths, dtype=torch.int32, device=GPU)
-    return DecodePlan(kernel_for("sdpa"), cache, nothing, read, lengths)
+    return DecodePlan(SdpaStep(), cache, nothing, read, lengths)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_attaching_an_adapter_while_graphs_run_loses_no_answer(
-    kernel: str, folder: Path, adapters: dict[str, Path]
+    kernel: AttentionName, folder: Path, adapters: dict[str, Path]
 ) -> None:
     engine = ContinuousEngine(
-        load_as(folder, kernel, "nf4"),
+        load_as(folder, "nf4"),
         find_adapter=adapters.__getitem__,
-        options=EngineOptions(max_tokens=2048, slots=4),
+        options=EngineOptions(max_tokens=2048, slots=4, attention=kernel),
     )
     try:
         requests = [replace(REQUEST, id=str(n), max_new_tokens=200) for n in range(3)]

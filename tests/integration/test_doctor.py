@@ -142,7 +142,7 @@ def test_working_gpu_reports_the_kernels_that_an_engine_uses(
     monkeypatch.setattr(doctor, "_DEVICE", "cpu")
     (found,) = [check for check in doctor.run_checks(settings) if check.name == "gpu"]
     assert found.ok
-    assert found.detail.startswith("2 GPUs: sdpa (no GPU")
+    assert found.detail.startswith("2 GPUs: CPU: attention sdpa (no GPU")
     assert "bitsandbytes' products (no GPU)" in found.detail
 
 

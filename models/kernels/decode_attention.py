@@ -1,0 +1,148 @@
+"""Attention of a decode step over a paged cache, by Triton kernels.
+
+One to eight query tokens a row attend to keys and values in bf16, float16, float32 or e4m3. A
+program reads one key-value head of 1,024 tokens, for all query heads that share it; a second kernel
+adds the programs' results up (split keys: Dao et al. 2023, Flash-Decoding; grouped queries: Ainslie
+et al. 2023, arXiv:2305.13245). e4m3 is converted to float16 in registers, so it needs no float8
+arithmetic, and the queries are not rounded to eight bits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+
+import torch
+from torch import Tensor
+
+from models.kernels.device_support import triton_unavailable
+
+#: Tokens of a block of the cache.
+BLOCK_TOKENS = 256
+#: Query tokens of a row in one call.
+MAX_QUERIES = 8
+#: Widths of a head that the kernels have been tested with.
+HEAD_DIMS = (64, 128)
+#: Oldest supported compute capability, Ampere: its asynchronous copies keep the memory busy.
+MIN_CAPABILITY = (8, 0)
+#: Rows of the smallest product on tensor cores.
+_SMALLEST_ROWS = 16
+_FP8 = torch.float8_e4m3fn
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """Tokens that are read at a time, and how many such reads are in flight."""
+
+    tokens: int
+    stages: int
+
+
+#: By bytes of a number in the cache. The fastest of 11 to 13 shapes on an H200; both of the first
+#: two take 72 KiB of shared memory at a head of 128, which every card since Ampere has.
+_TILES = {1: _Tile(128, 3), 2: _Tile(64, 3), 4: _Tile(32, 2)}
+_WARPS = 4
+
+
+def unavailable(device: torch.device, head_dim: int) -> str:
+    """Why these kernels cannot be used for heads of this width on this device; "" if they can."""
+    if device.type != "cuda":
+        return "no GPU"
+    if torch.cuda.get_device_capability(device) < MIN_CAPABILITY:
+        return "compute capability below 8.0"
+    if head_dim not in HEAD_DIMS:
+        return f"heads of {head_dim} numbers"
+    return triton_unavailable()
+
+
+def attend_cache(
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    tables: Tensor,
+    lengths: Tensor,
+    kv_scales: tuple[Tensor, Tensor] | None,
+    scale: float,
+    *,
+    ptx: bool = True,
+) -> Tensor:
+    """Attend with `query`, [row, token, head, dim], to each row's cache; a tensor of its shape.
+
+    `keys` and `values` are [block, BLOCK_TOKENS, key-value head, dim], `tables` int32 [row, block],
+    `lengths` int32 [row]: query token i of a row sees the first `lengths + i` keys. In e4m3,
+    `kv_scales` are the factors of keys and values, float32 [row, key-value head], rows apart alike.
+    A row's result does not depend on the other rows, nor on their number. Does not synchronise, and
+    may be captured in a CUDA graph.
+    """
+    from models.kernels.decode_attention_kernel import SPLIT_BLOCKS, attend_split, combine_splits
+
+    n_rows, n_queries, n_heads, dim = query.shape
+    n_kv_heads, n_blocks = keys.shape[2], tables.shape[1]
+    if n_queries > MAX_QUERIES:
+        raise ValueError(f"{n_queries} query tokens a row, {MAX_QUERIES} at most")
+    group, n_splits = n_heads // n_kv_heads, ceil(n_blocks / SPLIT_BLOCKS)
+    dtype = keys.dtype
+    if dtype == _FP8:
+        # Two numbers an element: tensor cores' operands are then read without a transposition.
+        keys, values = keys.view(torch.int16), values.view(torch.int16)
+    # Unused in other types.
+    key_scales, value_scales = kv_scales or (lengths, lengths)
+    n_results = n_rows * n_queries * n_heads
+    partial = torch.empty(n_results, n_splits, dim, device=query.device)
+    log_sums = torch.empty(n_results, n_splits, device=query.device)
+    query = query.contiguous()
+    output = torch.empty_like(query)
+    attend_split[(n_kv_heads, n_splits, n_rows)](
+        query,
+        keys,
+        values,
+        tables,
+        lengths,
+        key_scales,
+        value_scales,
+        partial,
+        log_sums,
+        scale,
+        n_blocks,
+        *keys.stride()[:3],
+        key_scales.stride(0),
+        n_splits,
+        **split_constants(dtype, n_queries, group, dim, ptx=ptx),
+    )
+    combine_splits[(n_queries * n_heads, n_rows)](
+        partial,
+        log_sums,
+        lengths,
+        output,
+        n_splits,
+        QUERIES=n_queries,
+        DIM=dim,
+        SPLIT=SPLIT_BLOCKS * BLOCK_TOKENS,
+        SPLITS=_power_of_two(n_splits),
+        num_warps=_WARPS,
+    )
+    return output
+
+
+def split_constants(
+    dtype: torch.dtype, n_queries: int, group: int, dim: int, *, ptx: bool = True
+) -> dict[str, int]:
+    """What `attend_split` is compiled for: a cache in `dtype`, `group` query heads a key head."""
+    tile = _TILES[dtype.itemsize]
+    return {
+        "FP8": dtype == _FP8,
+        "PTX": ptx,
+        "QUERIES": n_queries,
+        "GROUP": group,
+        "ROWS": max(_SMALLEST_ROWS, _power_of_two(n_queries * group)),
+        "DIM": dim,
+        "BLOCK": BLOCK_TOKENS,
+        "TILE": tile.tokens,
+        "STAGES": tile.stages,
+        "num_warps": _WARPS,
+    }
+
+
+def _power_of_two(number: int) -> int:
+    """The smallest one that is not smaller."""
+    return 1 << (number - 1).bit_length()
