@@ -36,6 +36,14 @@ _MODULES = (
     *("scipy.optimize", "scipy.stats", "sqlalchemy.dialects.sqlite"),
     *("trainer.data.merge_structured", "trainer.data.dataset_build", "yaml"),
 )
+#: Commands that import torch, most of them transformers too: 8 to 13 s of processor time each. They
+#: are forked from a second server, so that the others still show whether they need torch.
+TORCH_COMMANDS = ("eval", "judge", "train")
+_TORCH_PACKAGES = ("models.adapters", "models.weights", "trainer.qlora")
+_TORCH_MODULES = (
+    *("bitsandbytes", "peft", "safetensors.torch", "transformers.models.bert.modeling_bert"),
+    "transformers.models.llama.modeling_llama",
+)
 #: Bytes of one request: arguments and environment.
 _LONGEST = 1 << 17
 
@@ -83,11 +91,12 @@ class RunningCommand:
 class CommandServer:
     """The process that forks for commands; ends with the process that made it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, torch: bool) -> None:
+        """`torch` imports it and what TORCH_COMMANDS need besides."""
         self._requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                python_command("tests.command_server", str(theirs.fileno())),
+                python_command("tests.command_server", str(theirs.fileno()), str(int(torch))),
                 cwd=ROOT,
                 env=os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"},
                 stdin=subprocess.DEVNULL,
@@ -119,10 +128,14 @@ class CommandServer:
         self._process.wait(timeout=10)
 
 
-@lru_cache(maxsize=1)
-def command_server() -> CommandServer:
-    """The one of this process, started when it is first asked for."""
-    return CommandServer()
+def command_server(command: str) -> CommandServer:
+    """The server of this process for a command, started when it is first asked for."""
+    return _server(command in TORCH_COMMANDS)
+
+
+@lru_cache(maxsize=2)
+def _server(torch: bool) -> CommandServer:
+    return CommandServer(torch=torch)
 
 
 def _serve(requests: socket.socket) -> None:
@@ -183,11 +196,22 @@ def _import_everything() -> None:
     assert "torch" not in sys.modules, "a command that needs no torch would not show it"
 
 
+def _import_torch() -> None:
+    modules = set(_TORCH_MODULES)
+    for name in _TORCH_PACKAGES:
+        package = importlib.import_module(name)
+        modules |= {f"{name}.{found.name}" for found in pkgutil.iter_modules(package.__path__)}
+    for module in sorted(modules):
+        importlib.import_module(module)
+
+
 def main() -> None:
-    """Serve on the socket whose number is the argument."""
+    """Serve on the socket whose number is the first argument; 1 as the second imports torch."""
     import cli
 
     _import_everything()
+    if sys.argv[2] == "1":
+        _import_torch()
     # Nothing of it is looked at again, so the processes go on sharing the memory.
     gc.collect()
     gc.freeze()

@@ -96,7 +96,7 @@ class Site:
     ) -> Process:
         environment = self._env() | more
         if not fresh and self.root == ROOT:
-            return command_server().start(arguments, environment, streams)
+            return command_server(arguments[0]).start(arguments, environment, streams)
         return subprocess.Popen(
             python_command("cli", *arguments),
             env=environment,

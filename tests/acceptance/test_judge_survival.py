@@ -106,7 +106,7 @@ def test_only_lost_answers_are_asked_for_again(tmp_path: Path) -> None:
         command = (*COMMAND, "--endpoint", server.url, "--model", "some-judge")
         worker = site.start("worker", "--cpu")
         wait_until(lambda: "ready" in site.output("worker"), WAIT_SECONDS)
-        judge = site.start(*command)
+        judge = site.start(*command, fresh=False)
         # When some questions are answered, and others are with the judge
         wait_until(lambda: len(jobs(site, "succeeded")) == N_ANSWERED, WAIT_SECONDS)
         wait_until(lambda: len(server.bodies) == N_ANSWERED + N_SLOTS)
@@ -153,7 +153,7 @@ def test_a_worker_does_not_end_while_a_question_waits_or_runs(tmp_path: Path) ->
         command = (*COMMAND, "--endpoint", server.url, "--model", "some-judge")
         worker = site.start("worker", "--cpu")
         wait_until(lambda: "ready" in site.output("worker"), WAIT_SECONDS)
-        judge = site.start(*command)
+        judge = site.start(*command, fresh=False)
         wait_until(server.bodies.__len__, WAIT_SECONDS)
         # Given questions that a worker holds or that wait, and a worker that may idle briefly
         short = site.start("worker", "--cpu", "--exit-when-idle", "0.1s")
