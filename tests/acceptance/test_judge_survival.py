@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import threading
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from sqlalchemy import select
 from db import batch_progress
 from db.schema import JUDGE_QUEUE, Job, JobEvent
 from db.schema_judging import Verdict
+from db.session import Database
 from dispatch.broker import serve
 from settings import Settings
 from testing.small_models import install_embedding_model
@@ -25,24 +28,27 @@ from tests.site import FAST, Process, Site, wait_until, write_papers
 from worker.api_engines import ApiEngines
 
 N_PAPERS = 10
-#: A judging command imports torch and matches the papers before it asks, in seconds.
+#: A judging command matches the papers before it asks, in seconds.
 WAIT_SECONDS = 240.0
 pytestmark = pytest.mark.timeout(900)
 #: Questions that a cpu worker has with the judge at the same time.
 N_SLOTS = ApiEngines.SLOTS
 #: Answers that are let through before the kill.
 N_ANSWERED = 6
+RIVALS = ("echo", "noise", "--reference", "people", "--min-papers", "5")
 COMMAND = (
-    *("judge", "pairwise", "echo", "noise", "--reference", "people", "--min-papers", "5"),
+    *("judge", "pairwise", *RIVALS),
     # As many as a worker has slots: what it holds has then been asked.
     *("--concurrency", "8"),
 )
 
 
-def prepare(folder: Path) -> Site:
-    """Papers with human reviews and those of two systems, imported as a user would."""
-    # Claims are counted: the leases of the killed worker end by its successor's recovery.
-    site = Site(folder / "home", FAST | {"REFEREE_LEASE_SECONDS": "60"})
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with papers, human reviews and those of two systems, imported and matched:
+    the vectors of the points are in its database, so only one process loads the model."""
+    folder = tmp_path_factory.mktemp("prepared")
+    site = Site(folder / "home", FAST)
     install_embedding_model(site.home)
     papers = write_papers(folder / "papers", N_PAPERS)
     assert site.run("submit", str(papers), "--batch", "all", "--reviewer", "demo-7").code == 0
@@ -63,7 +69,17 @@ def prepare(folder: Path) -> Site:
             *("--reviewer", name, "--format", "text"),
         )
         assert imported.code == 0, imported
-    return site
+    matched = site.run("judge", "match", *RIVALS)
+    assert matched.code == 0, matched
+    return site.home
+
+
+@pytest.fixture
+def site(prepared: Path, tmp_path: Path) -> Site:
+    """A site of its own for a test, made from the prepared home."""
+    home = shutil.copytree(prepared, tmp_path / "home", symlinks=True)
+    # Claims are counted: the leases of the killed worker end by its successor's recovery.
+    return Site(home, FAST | {"REFEREE_LEASE_SECONDS": "60"})
 
 
 class Gate:
@@ -84,8 +100,19 @@ class Gate:
 
 def jobs(site: Site, *states: str) -> dict[int, int]:
     """Attempt of each job on the judge's queue in these states, by id."""
+    with site.database() as database:
+        return _jobs(database, *states)
+
+
+def wait_for_jobs(site: Site, state: str, condition: Callable[[int], bool]) -> None:
+    """Wait until the number of the judge's jobs in this state is as it should be."""
+    with site.database() as database:
+        wait_until(lambda: condition(len(_jobs(database, state))), WAIT_SECONDS)
+
+
+def _jobs(database: Database, *states: str) -> dict[int, int]:
     query = select(Job.id, Job.attempt).where(Job.queue == JUDGE_QUEUE, Job.state.in_(states))
-    with site.database() as database, database.read() as on:
+    with database.read() as on:
         return dict(on.execute(query).all())
 
 
@@ -96,8 +123,8 @@ def kill(*processes: Process) -> None:
         process.wait(timeout=60)
 
 
-def test_only_lost_answers_are_asked_for_again(tmp_path: Path) -> None:
-    site, gate = prepare(tmp_path), Gate(N_ANSWERED)
+def test_only_lost_answers_are_asked_for_again(site: Site) -> None:
+    gate = Gate(N_ANSWERED)
     with (
         serve_chat(gate.answer) as server,
         serve(Settings(home=site.home, broker_url="")) as served,
@@ -108,9 +135,9 @@ def test_only_lost_answers_are_asked_for_again(tmp_path: Path) -> None:
         wait_until(lambda: "ready" in site.output("worker"), WAIT_SECONDS)
         judge = site.start(*command, fresh=False)
         # When some questions are answered, and others are with the judge
-        wait_until(lambda: len(jobs(site, "succeeded")) == N_ANSWERED, WAIT_SECONDS)
+        wait_for_jobs(site, "succeeded", lambda n: n == N_ANSWERED)
         wait_until(lambda: len(server.bodies) == N_ANSWERED + N_SLOTS)
-        wait_until(lambda: len(jobs(site, "running")) == N_SLOTS)
+        wait_for_jobs(site, "running", lambda n: n == N_SLOTS)
         kill(judge, worker)
         running = jobs(site, "running")
         assert len(server.bodies) == N_ANSWERED + len(running)
@@ -143,8 +170,8 @@ def test_only_lost_answers_are_asked_for_again(tmp_path: Path) -> None:
     assert sorted(texts.values()) == [1] * (n_questions - len(running)) + [2] * len(running)
 
 
-def test_a_worker_does_not_end_while_a_question_waits_or_runs(tmp_path: Path) -> None:
-    site, gate = prepare(tmp_path), Gate(0)
+def test_a_worker_does_not_end_while_a_question_waits_or_runs(site: Site) -> None:
+    gate = Gate(0)
     with (
         serve_chat(gate.answer) as server,
         serve(Settings(home=site.home, broker_url="")) as served,
@@ -160,7 +187,7 @@ def test_a_worker_does_not_end_while_a_question_waits_or_runs(tmp_path: Path) ->
         with site.database() as database:
             names = [batch.name for batch in batch_progress.statuses(database)]
         (batch,) = [name for name in names if name.startswith("judge-")]
-        wait_until(lambda: len(jobs(site, "running")) >= 9, WAIT_SECONDS)
+        wait_for_jobs(site, "running", lambda n: n >= 9)
         assert short.poll() is None
         # A judge's batch is shown and cancelled like any other
         assert site.run("cancel", batch).code == 0
