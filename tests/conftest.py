@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import tempfile
 import uuid
@@ -16,6 +17,19 @@ from sqlalchemy.engine import make_url
 from db import migrate
 from db.schema import REVISION
 from db.session import Database, open_database
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Keep what the test modules import out of garbage collection, which takes a twelfth of the
+    suite's time otherwise: it stays for as long as the process runs."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 class PostgresServer:
