@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from models.grammar.logits_processors import SamplingRows, process_scores
+from models.grammar.logits_processors import SamplingMode, SamplingRows, sample_tokens
 from models.grammar.token_tables import GrammarTables, advance, initial_state
 from models.text.generation import GenerationRequest
 
@@ -20,10 +20,11 @@ def decode(
 ) -> list[list[int]]:
     """The tokens of each request, up to its limit or with its end token."""
     rows = SamplingRows.of(requests, tables)
+    mode = max(map(SamplingMode.of, requests))
     state = initial_state(rows.node)
     steps = []
     for step in range(max(request.max_new_tokens for request in requests)):
-        steps.append(process_scores(tables, rows, state, scores(step)).argmax(dim=-1))
+        steps.append(sample_tokens(tables, rows, state, scores(step), mode))
         state = advance(tables, state, steps[-1])
     return [
         _answer(tokens, tables.end_token_id, request.max_new_tokens)
