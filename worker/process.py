@@ -235,6 +235,8 @@ def _prepare_libraries() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # A worker loads what is here; only `referee model fetch` asks the hub.
     os.environ["HF_HUB_OFFLINE"] = "1"
+    # bitsandbytes marks functions for torch's compiler, whose import takes 2 s; none is used here.
+    os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
 
 
 def _set_parent_death_signal() -> None:
