@@ -18,7 +18,6 @@ from judge.calibration import CalibrationRequest, calibrate, read_coefficients
 from judge.selecting import select_papers
 from models.text.aspects import SEVEN
 from settings import Settings
-from testing.small_models import install_embedding_model
 from tests.integration.db.content import content
 from tests.integration.judge.rivals import reviewer
 
@@ -53,13 +52,12 @@ def write(database: Database, name: str, n_empty: int) -> None:
 
 
 @ONE_DATABASE
-def test_the_setting_closest_to_people_is_chosen(database: Database, tmp_path: Path) -> None:
-    install_embedding_model(tmp_path)
+def test_the_setting_closest_to_people_is_chosen(database: Database, home: Path) -> None:
     # Given people who leave one aspect empty, and a reviewer that leaves three, suppressed one
     for name, n_empty in (("people", 1), ("demo-7~off", 3), ("demo-7~logit-0.8", 1)):
         write(database, name, n_empty)
     # When the suppression is calibrated
-    found = calibrate(database, Settings(home=tmp_path), REQUEST, quietly)
+    found = calibrate(database, Settings(home=home), REQUEST, quietly)
     # Then the suppressed one is the closest, and every setting is described
     assert found.best.setting.coefficient == 0.8
     off, suppressed = found.tried

@@ -24,7 +24,6 @@ from models.adapters.adapter_package import prompt_sha256
 from models.text.aspects import SEVEN
 from models.text.templates import TEMPLATES
 from settings import Settings
-from testing.small_models import install_embedding_model
 from tests.integration.db.content import content
 from tests.integration.judge.rivals import ECHOES, NOISE, POINTS, reviewer, write
 
@@ -81,8 +80,7 @@ def request_for(tmp_path: Path, **changes: Any) -> CheckpointRequest:
 
 
 @ONE_DATABASE
-def test_checkpoint_closest_to_human_reviews_is_chosen(database: Database, tmp_path: Path) -> None:
-    install_embedding_model(tmp_path)
+def test_checkpoint_closest_to_human_reviews_is_chosen(database: Database, home: Path) -> None:
     people = reviewer(database, "people", kind="human")
     # Given three checkpoints, of which the one with the least loss talks about other things
     least, better, same = (checkpoint(database, *at) for at in ((1, 1.0), (2, 1.5), (3, 1.2)))
@@ -93,7 +91,7 @@ def test_checkpoint_closest_to_human_reviews_is_chosen(database: Database, tmp_p
         write(database, same, name, *NOISE)
 
     # When the choice is made on the validation papers, which training has seen the losses of
-    found = choose(database, Settings(home=tmp_path), request_for(tmp_path), quietly)
+    found = choose(database, Settings(home=home), request_for(home), quietly)
 
     # Then the one that says the same as people is chosen, with the papers to show for it
     assert not found.problems
@@ -112,14 +110,13 @@ def test_checkpoint_closest_to_human_reviews_is_chosen(database: Database, tmp_p
 
 
 @ONE_DATABASE
-def test_between_equals_the_least_loss_stays(database: Database, tmp_path: Path) -> None:
-    install_embedding_model(tmp_path)
+def test_between_equals_the_least_loss_stays(database: Database, home: Path) -> None:
     people = reviewer(database, "people", kind="human")
     versions = [checkpoint(database, *at) for at in ((1, 1.5), (2, 1.0))]
     for name in PAPERS:
         for version in (people, *versions):
             write(database, version, name, *POINTS)
-    found = choose(database, Settings(home=tmp_path), request_for(tmp_path), quietly)
+    found = choose(database, Settings(home=home), request_for(home), quietly)
     assert found.best.step == found.incumbent.step == 2
 
 

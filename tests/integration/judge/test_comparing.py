@@ -30,19 +30,12 @@ from judge.point_extraction import ParsedPoints
 from judge.report.figures import figures
 from judge.selecting import adapters_named
 from settings import Settings
-from testing.small_models import install_embedding_model
 from tests.chat_server import fuller_review_wins, serve_chat
 from tests.integration.db.content import content
 from tests.integration.judge.rivals import ECHOES, NOISE, POINTS, reviewer, write
 
 #: For promises that do not depend on the database.
 ONE_DATABASE = pytest.mark.parametrize("dialect", ["sqlite"])
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    install_embedding_model(tmp_path)
-    return tmp_path
 
 
 @pytest.fixture
