@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from safetensors import SafetensorError, deserialize
 
@@ -134,6 +133,9 @@ def layout(folder: Path) -> list[list[Any]]:
 
 
 def _problem_with_numbers(tensors: Mapping[str, Mapping[str, Any]]) -> str | None:
+    # Imported late: a worker starts without numpy.
+    import numpy as np
+
     for name, tensor in tensors.items():
         if tensor["dtype"] not in _NUMBERS:
             return f"{name} is of type {tensor['dtype']}"
