@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,6 +65,8 @@ def train(
     SIGTERM saves a checkpoint and ends the run; --resume continues exactly there. On several GPUs
     use `torchrun --nproc-per-node N --no-python referee train CONFIG`.
     """
+    # As in a worker: nothing is compiled, and importing torch's compiler takes 2 s.
+    os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
     from settings import get_settings
     from trainer.qlora import recipe as recipes
 
