@@ -32,7 +32,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Pr
     brief = folder / "brief.yaml"
     shipped = (ROOT / "configs" / "reviewers" / "demo-7.yaml").read_text()
     brief.write_text(
-        shipped.replace("name: demo-7", "name: brief").replace("_tokens: 512", "_tokens: 140")
+        shipped.replace("name: demo-7", "name: brief").replace("_tokens: 512", "_tokens: 132")
     )
     assert site.run("reviewer", "add", str(brief)).code == 0
     with site.up("brief") as up:
@@ -62,7 +62,7 @@ def test_papers_get_strict_suppressed_seven_aspect_reviews_from_a_4_bit_model(
         assert review["versions"]["weights"] == "nf4"
         assert len(review["versions"]["weights_sha256"]) == 64
         assert review["n_prompt_tokens"] > 200
-        assert review["n_output_tokens"] <= 140
+        assert review["n_output_tokens"] <= 132
 
 
 @pytest.mark.timeout(300)
