@@ -31,8 +31,8 @@ def apply_temperature(scores: Tensor, temperature: Tensor) -> Tensor:
 def apply_top_p(scores: Tensor, top_p: Tensor) -> Tensor:
     """Keep the fewest tokens that hold `top_p` [B] of the probability, the others become -inf.
 
-    MAX_NUCLEUS tokens at most, where top_p is below 1. Tokens with the same score as the last one kept
-    stay too, so the result does not depend on the order of sorting.
+    MAX_NUCLEUS tokens at most, where top_p is below 1. Tokens with the same score as the last one
+    kept stay too, so the result does not depend on the order of sorting.
     """
     ordered, _, kept = _most_probable(scores, top_p)
     least = ordered.masked_fill(~kept, float("inf")).amin(dim=-1, keepdim=True)
@@ -52,7 +52,7 @@ def sample_nucleus(scores: Tensor, top_p: Tensor, seed: Tensor, position: Tensor
 
 
 def _most_probable(scores: Tensor, top_p: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The MAX_NUCLEUS likeliest tokens' scores, falling, their ids, and which top-p keeps: [B, N]."""
+    """The MAX_NUCLEUS likeliest tokens: falling scores, ids, and which top-p keeps, each [B, N]."""
     ordered, tokens = scores.topk(min(MAX_NUCLEUS, scores.shape[-1]))
     probability = (ordered - scores.logsumexp(dim=-1, keepdim=True)).exp()
     before = probability.cumsum(dim=-1) - probability
