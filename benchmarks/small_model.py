@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from benchmarks.measured import report
-from models.kernels.device_support import AttentionChoice
 from models.text.aspects import EMPTY_LINE
 from models.text.templates import AnyTokenizer
 from models.weights import store
@@ -59,7 +58,7 @@ def measure(name: str, folder: Path | None, options: argparse.Namespace) -> dict
         recipe.base,
         template=recipe.reviewer_config.template or "",
         device=device,
-        attention=AttentionChoice("sdpa", "not used"),
+        attention="sdpa",
     )
     model, _ = make_trainable(recipe, loaded)
     encoder = make_encoder(recipe, loaded.tokenizer)

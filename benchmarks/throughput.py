@@ -31,7 +31,6 @@ from models.engines.capacity import limit_gpu_memory
 from models.engines.continuous import ContinuousEngine, EngineOptions
 from models.hashes import adapter_sha256
 from models.kernels.attention_selection import AttentionName
-from models.kernels.device_support import AttentionChoice
 from models.kernels.nf4_linear import Nf4Linear
 from models.kernels.paged_cache import CacheKind
 from models.text.generation import Generation, GenerationRequest
@@ -121,9 +120,8 @@ def _measured(
     limit_gpu_memory(_memory_limit(options))
     started = time.monotonic()
     weights: Weights = "bf16" if name.startswith("bf16") else "nf4"
-    # generate_batch takes FlashAttention where it is installed.
-    plain = AttentionChoice("sdpa", "as a first program would")
-    attention = None if name == "generate_batch" else plain
+    # For transformers' own forward pass: generate_batch takes FlashAttention where it is installed.
+    attention = None if name == "generate_batch" else "sdpa"
     loaded = load_model(folder, weights, attention, ours=not name.startswith("generate"))
     seconds_loading = time.monotonic() - started
     if DEVICE.type == "cuda":
@@ -303,9 +301,7 @@ def _seconds(act: Callable[[], Any]) -> float:
     return time.monotonic() - started
 
 
-def load_model(
-    folder: Path, weights: Weights, attention: AttentionChoice | None, *, ours: bool
-) -> LoadedModel:
+def load_model(folder: Path, weights: Weights, attention: str | None, *, ours: bool) -> LoadedModel:
     """Load a folder's Llama; without `ours` its modules stay as transformers made them."""
     base = REVIEWER.base
     assert base is not None

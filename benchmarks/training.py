@@ -178,15 +178,13 @@ def _ours(
 
 def _loaded(model: Path, device: torch.device) -> LoadedModel:
     """The model in NF4, loaded as for training."""
-    from models.kernels.device_support import AttentionChoice
     from models.text.reviewer import builtin
     from models.text.reviewer import load as load_reviewer
     from models.weights.loading import load
 
     base = load_reviewer(builtin()["llama31-7"]).base
     assert base is not None
-    unused = AttentionChoice("sdpa", "not used")
-    return load(model, base, template="llama3", device=device, attention=unused, nf4_kernels=False)
+    return load(model, base, template="llama3", device=device, attention="sdpa", nf4_kernels=False)
 
 
 class _Speeds:

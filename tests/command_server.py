@@ -230,7 +230,7 @@ def main() -> None:
 def _end(code: int) -> NoReturn:
     """End as an interpreter does, but do not take apart what the server has imported: that takes
     longer than most commands do."""
-    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, as multiprocessing does
+    threading._shutdown()  # type: ignore[attr-defined]  # private, so not in typeshed; multiprocessing waits so too
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()

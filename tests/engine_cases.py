@@ -15,7 +15,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from models.hashes import adapter_sha256
-from models.kernels.device_support import AttentionChoice, Precision
+from models.kernels.device_support import Precision
 from models.text.aspects import FOUR, SEVEN
 from models.text.generation import Engine, GenerationRequest, Suppression
 from models.weights.loading import LoadedModel, load
@@ -51,7 +51,7 @@ def load_exact(
         template=LLAMA31.template,
         weights=weights,
         device=torch.device(device),
-        attention=AttentionChoice("sdpa", "for comparison"),
+        attention="sdpa",
         precision=Precision(torch.float32, "for comparison"),
     )
     for module in loaded.model.modules():

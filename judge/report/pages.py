@@ -61,7 +61,7 @@ def chart_file(comparison: ComparisonFigures, method: MethodFigures) -> str:
         f"{words.method_name(method.method)}"
     )
     palette = _own_text("style.css").partition("* {")[0] + _own_text("drawing.css")
-    drawing: Any = module.drawing  # type: ignore[attr-defined]  # a macro of the template
+    drawing: Any = module.drawing  # type: ignore[attr-defined]  # a macro: jinja2 makes it an attribute
     markup = drawing(bars(method, comparison, WIDE), title, "file", Markup(palette))
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{markup}\n'
 

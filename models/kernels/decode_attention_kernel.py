@@ -27,7 +27,7 @@ _SPLIT_E4M3 = tl.constexpr(
 )
 
 
-@triton.jit  # type: ignore[untyped-decorator]  # Triton has no types
+@triton.jit
 def _split_e4m3(pairs: tl.tensor, PTX: tl.constexpr) -> tl.tensor:
     """Convert int16 pairs of e4m3 numbers: the lower bytes' values over 256, and the upper ones'.
 
@@ -50,7 +50,7 @@ def _split_e4m3(pairs: tl.tensor, PTX: tl.constexpr) -> tl.tensor:
     )
 
 
-@triton.jit(do_not_specialize=["n_splits", "n_blocks"])  # type: ignore[untyped-decorator]  # Triton has no types
+@triton.jit(do_not_specialize=["n_splits", "n_blocks"])
 def attend_split(
     query: tl.tensor,
     keys: tl.tensor,
@@ -170,7 +170,7 @@ def attend_split(
     tl.store(log_sums + place * n_splits + split, largest + tl.log2(norm), mask=live)
 
 
-@triton.jit(do_not_specialize=["n_splits"])  # type: ignore[untyped-decorator]  # Triton has no types
+@triton.jit(do_not_specialize=["n_splits"])
 def combine_splits(
     partial: tl.tensor,
     log_sums: tl.tensor,

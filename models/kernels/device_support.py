@@ -31,18 +31,6 @@ class Precision:
         return str(self.dtype).removeprefix("torch.")
 
 
-@dataclass(frozen=True)
-class AttentionChoice:
-    """Attention of transformers' own forward pass, by its name there, and why.
-
-    For training and the reference engine; ContinuousEngine selects its own, see
-    models.kernels.attention_selection.
-    """
-
-    name: str
-    reason: str
-
-
 def choose_precision(device: torch.device) -> Precision:
     """bf16, as trained, where the device has it; emulating it takes a CPU 4 times as long."""
     if device.type != "cpu":
@@ -53,21 +41,13 @@ def choose_precision(device: torch.device) -> Precision:
     return Precision(torch.float32, "this CPU has no bfloat16 instructions")
 
 
-def choose_attention(device: torch.device) -> AttentionChoice:
-    """The newest FlashAttention that is here, else PyTorch's attention."""
-    if device.type != "cuda":
-        return AttentionChoice("sdpa", "no GPU: PyTorch's own attention")
-    capability = torch.cuda.get_device_capability(device)
-    card = torch.cuda.get_device_name(device)
-    if capability == _HOPPER and is_flash_attn_3_available():
-        return AttentionChoice("flash_attention_3", f"{card} and FlashAttention-3 is here")
-    if capability[0] in (_AMPERE_AND_ADA, _HOPPER[0]) and is_flash_attn_2_available():
-        return AttentionChoice("flash_attention_2", f"{card} and flash-attn is here")
-    return AttentionChoice("sdpa", f"{card}, and {_missing(capability)}: PyTorch's own attention")
-
-
 def flash_versions(device: torch.device) -> list[str]:
-    """The versions of FlashAttention that are installed and run on this GPU, by name."""
+    """The versions of FlashAttention that are installed and run on this device, the newest first.
+
+    By transformers' names.
+    """
+    if device.type != "cuda":
+        return []
     capability = torch.cuda.get_device_capability(device)
     found = []
     if capability == _HOPPER and is_flash_attn_3_available():
@@ -83,14 +63,6 @@ def triton_unavailable() -> str:
         return "Triton is not installed"
     compilers = (os.environ.get("CC"), "gcc", "clang")
     return "" if any(name and which(name) for name in compilers) else NO_COMPILER
-
-
-def _missing(capability: tuple[int, int]) -> str:
-    if capability == _HOPPER:
-        return "neither FlashAttention-3 nor flash-attn is installed"
-    if capability[0] == _AMPERE_AND_ADA:
-        return "flash-attn is not installed"
-    return f"there is no FlashAttention for compute capability {capability[0]}.{capability[1]}"
 
 
 def nf4_kernels_unavailable(device: torch.device) -> str:

@@ -17,7 +17,7 @@ _DEQUANTISE = tl.constexpr(dequantise_asm())
 _REGISTERS = tl.constexpr("=&r,=&r,=&r,=&r,r,r,r,r,r,r,r,r,r")
 
 
-@triton.jit  # type: ignore[untyped-decorator]  # Triton has no types
+@triton.jit
 def _dequantise(both: tl.tensor, scale: tl.tensor) -> tl.tensor:
     """Weights of even and of odd inputs, like `both`, from bytes and their blocks' scales."""
     upper = (scale & -65536) | ((scale >> 16) & 65535)
@@ -32,7 +32,7 @@ def _dequantise(both: tl.tensor, scale: tl.tensor) -> tl.tensor:
     )
 
 
-@triton.jit  # type: ignore[untyped-decorator]  # Triton has no types
+@triton.jit
 def _add_low_rank(
     total: tl.tensor, left: tl.tensor, right: tl.tensor, live: tl.tensor, n_ranks: int, step: int
 ) -> tl.tensor:
@@ -44,7 +44,7 @@ def _add_low_rank(
     return total
 
 
-@triton.jit(do_not_specialize=["n_blocks", "n_ranks", "up_stride"])  # type: ignore[untyped-decorator]  # Triton has no types
+@triton.jit(do_not_specialize=["n_blocks", "n_ranks", "up_stride"])
 def dequantise_tiles(
     packed: tl.tensor,
     scales: tl.tensor,
@@ -88,7 +88,7 @@ def dequantise_tiles(
     tl.store(weights + feature[:, None] * n_inputs + input[None, :], written, mask=live)
 
 
-@triton.jit(do_not_specialize=["n_rows", "n_parts", "n_ranks", "n_inner"])  # type: ignore[untyped-decorator]  # Triton has no types
+@triton.jit(do_not_specialize=["n_rows", "n_parts", "n_ranks", "n_inner"])
 def multiply_tiles(
     rows: tl.tensor,
     packed: tl.tensor,
@@ -151,7 +151,7 @@ def multiply_tiles(
         _add_up(total, place, piece, output, live, part, n_parts, n_rows * n_outputs)
 
 
-@triton.jit  # type: ignore[untyped-decorator]  # Triton has no types
+@triton.jit
 def _add_blocks(
     total: tl.tensor,
     packed: tl.tensor,
@@ -174,7 +174,7 @@ def _add_blocks(
     return total
 
 
-@triton.jit  # type: ignore[untyped-decorator]  # Triton has no types
+@triton.jit
 def _add_up(
     total: tl.tensor,
     place: tl.tensor,

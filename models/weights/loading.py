@@ -25,10 +25,9 @@ from errors import MissingPart
 from models.adapters.peft_adapters import PeftAdapters
 from models.hashes import weights_sha256
 from models.kernels.device_support import (
-    AttentionChoice,
     Precision,
-    choose_attention,
     choose_precision,
+    flash_versions,
 )
 from models.kernels.fusion import fuse
 from models.text.bases import BaseModel
@@ -71,7 +70,7 @@ def load(
     template: str,
     weights: Weights = "nf4",
     device: torch.device,
-    attention: AttentionChoice | None = None,
+    attention: str | None = None,
     precision: Precision | None = None,
     cache: WeightsCache | None = None,
     fused: bool = True,
@@ -84,14 +83,16 @@ def load(
     values once, which costs memory and saves time. With `cache` the NF4 weights are read from there
     if they were quantised before, bitwise equal. Embeddings and LM head are never quantised.
     `fused` False keeps transformers' own modules, for comparison; `nf4_kernels` False keeps
-    bitsandbytes' products with NF4 weights, which have gradients. `training` also
-    refuses what can be loaded but not trained.
+    bitsandbytes' products with NF4 weights, which have gradients. `attention` is that of
+    transformers' own forward pass, by its name there: FlashAttention where it is installed, unless
+    given; ContinuousEngine selects its own. `training` also refuses what can be loaded but not
+    trained.
     UserError, before any weights are read, when `models.weights.architectures` does not name the
     model or `template` does not fit its tokenizer; MissingPart when the folder does not load.
     """
     _silence_libraries()
     config = _read_config(folder, base, training=training)
-    attention = attention or choose_attention(device)
+    attention = attention or next(iter(flash_versions(device)), "sdpa")
     precision = precision or choose_precision(device)
     tokenizer = load_tokenizer(folder)
     TEMPLATES[template].check(tokenizer)
@@ -122,7 +123,7 @@ def _load_nf4(
     base: BaseModel,
     config: Any,
     device: torch.device,
-    attention: AttentionChoice,
+    attention: str,
     precision: Precision,
     cache: WeightsCache | None,
 ) -> Any:
@@ -130,7 +131,7 @@ def _load_nf4(
     options = {
         "dtype": precision.dtype,
         "device_map": {"": device},
-        "attn_implementation": attention.name,
+        "attn_implementation": attention,
         "local_files_only": True,
         "use_safetensors": True,
     }
@@ -207,7 +208,7 @@ def _versions(
     folder: Path,
     base: BaseModel,
     weights: Weights,
-    attention: AttentionChoice,
+    attention: str,
     precision: Precision,
     device: torch.device,
 ) -> Mapping[str, str]:
@@ -219,6 +220,6 @@ def _versions(
         "weights": weights,
         "weights_sha256": weights_sha256(folder),
         "compute": precision.name,
-        "attention": attention.name,
+        "attention": attention,
         "device": card,
     }

@@ -26,7 +26,7 @@ from models.grammar.token_tables import GrammarTables
 from models.hashes import adapter_sha256
 from models.kernels.attention_backends import FLASH_PACKAGES, FlashStep, SdpaStep, TritonStep
 from models.kernels.attention_selection import AttentionName, select_attention
-from models.kernels.device_support import AttentionChoice, Precision
+from models.kernels.device_support import Precision
 from models.kernels.paged_attention import ATTENTION, DecodePlan, StepAttention
 from models.kernels.paged_cache import FP8, CacheKind, CacheShape, PagedCache
 from models.text.aspects import FOUR, SEVEN
@@ -135,7 +135,7 @@ def load_as(folder: Path, weights: Any) -> LoadedModel:
         template=LLAMA31.template,
         weights=weights,
         device=GPU,
-        attention=AttentionChoice("sdpa", "for the test"),
+        attention="sdpa",
     )
 
 
@@ -146,7 +146,7 @@ def load_small(weights: Any, dtype: torch.dtype = torch.bfloat16) -> LoadedModel
         template="chatml",
         weights=weights,
         device=GPU,
-        attention=AttentionChoice("sdpa", "for the test"),
+        attention="sdpa",
         precision=Precision(dtype, "for the test"),
     )
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from models.engines.generate import GenerateEngine
-from models.kernels.device_support import choose_attention
+from models.kernels.device_support import flash_versions
+from models.kernels.gpu_check import describe
 from models.text import reviewer
 from models.text.parsing import parse
 from models.weights.loading import LoadedModel, Weights, load
@@ -56,10 +57,16 @@ def test_gpu_logits_are_close_to_the_cpu(tiny_folder: Path) -> None:
     assert (on_gpu - on_cpu).abs().mean() < 0.03 * on_cpu.std()
 
 
-def test_attention_choice_gives_its_reason() -> None:
-    choice = choose_attention(GPU)
-    assert choice.name in ("flash_attention_3", "flash_attention_2", "sdpa")
-    assert torch.cuda.get_device_name(GPU) in choice.reason
+def test_transformers_attention_is_flash_attention_where_it_is_installed(tiny_folder: Path) -> None:
+    expected = next(iter(flash_versions(GPU)), "sdpa")
+    assert load_tiny(tiny_folder).versions["attention"] == expected
+
+
+def test_doctor_names_the_card_and_what_the_attention_was_selected_from() -> None:
+    detail = describe(GPU, "bf16", "auto")
+    assert torch.cuda.get_device_name(GPU) in detail
+    assert "attention triton" in detail or "attention flash_attention" in detail
+    assert "steps: " in detail
 
 
 def test_a_seeded_guided_review_is_reproducible_on_the_gpu(tiny_folder: Path) -> None:

@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 
 from errors import UserError
 from models.hashes import adapter_sha256
-from models.kernels.device_support import AttentionChoice, Precision
+from models.kernels.device_support import Precision
 from models.weights import store
 from models.weights.loading import LoadedModel
 from models.weights.loading import load as load_model
@@ -157,7 +157,7 @@ class TrainingRun:
             base,
             template=config.template or "",
             device=self._processes.device,
-            attention=AttentionChoice("sdpa", "not used"),
+            attention="sdpa",
             precision=_FULL_PRECISION if self.options.full_precision else None,
             nf4_kernels=False,
             training=True,
