@@ -66,6 +66,8 @@ class Settings(BaseSettings):
     #: "fp8" keeps the keys and values of attention in eight bits: twice the papers in flight, with
     #: slightly different wording.
     kv_cache: Literal["bf16", "fp8"] = "bf16"
+    #: "exact" reads every prompt in bf16, also those of reviewers whose `arithmetic` is fp8.
+    arithmetic: Literal["reviewer", "exact"] = "reviewer"
     #: What a local model's attention runs on; "auto" measures what is installed when a worker
     #: starts and takes the fastest.
     attention: Literal["auto", "triton", "flash_attention_3", "flash_attention_2", "sdpa"] = "auto"

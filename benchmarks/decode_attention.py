@@ -27,8 +27,9 @@ from models.kernels.attention_backends import (
 )
 from models.kernels.decode_attention import BLOCK_TOKENS
 from models.kernels.device_support import flash_versions
+from models.kernels.fp8_product import FP8
 from models.kernels.paged_attention import DecodePlan, PromptAttention, StepAttention
-from models.kernels.paged_cache import FP8, CacheShape, PagedCache
+from models.kernels.paged_cache import CacheShape, PagedCache
 
 DEVICE = torch.device("cuda")
 KV_HEADS, QUERY_HEADS, HEAD_DIM = 8, 32, 128

@@ -78,7 +78,7 @@ class MatrixGroup:
         self.fused = Nf4Matrix.of(self.packed, [s.absmax for s in self.states], outputs)
         up = torch.randn(sum(outputs), RANK, device="cuda", dtype=torch.bfloat16)
         down = torch.randn(len(outputs) * RANK, n_inputs, device="cuda", dtype=torch.bfloat16)
-        self.adapter = LowRank(up, down * 0.005)
+        self.adapter = LowRank.of(up, down * 0.005)
 
     @property
     def adapters(self) -> list[LowRank]:
@@ -86,7 +86,7 @@ class MatrixGroup:
         parts = zip(
             self.adapter.up.split(self.fused.outputs), self.adapter.down.split(RANK), strict=True
         )
-        return [LowRank(up, down) for up, down in parts]
+        return [LowRank.of(up, down) for up, down in parts]
 
     def with_adapter(self, rows: Tensor, columns: Tensor, tiling: Tiling) -> None:
         """Multiply by the matrices and the adapter in one product."""

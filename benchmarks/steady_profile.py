@@ -33,17 +33,19 @@ NAMES, NAME_CHARACTERS = 40, 160
 #: Kinds of work by what their kernels are called. FlashAttention-3's fourth switch after the
 #: architecture says that rows differ in length, as those of a step do.
 KINDS = {
-    "attention of steps": r"FlashAttnFwdSm90.*?Sm90, \w+, \w+, \w+, true|FlashAttnFwdCombine"
-    r"|prepare_varlen|flash_fwd_splitkv",
-    "attention of prompts": r"FlashAttnFwdSm90|flash_fwd_kernel",
+    "attention of steps": r"attend_split|combine_splits"
+    r"|FlashAttnFwdSm90.*?Sm90, \w+, \w+, \w+, true"
+    r"|FlashAttnFwdCombine|prepare_varlen|flash_fwd_splitkv",
+    "attention of prompts": r"FlashAttnFwdSm90|flash_fwd_kernel|cudnn_generated.*sdpa",
     "products of steps": r"multiply_tiles|direct_copy_kernel_cuda.*?BFloat16",
     "weights written out for prompts": r"dequantise_tiles|kDequantizeBlockwise",
+    "rows of prompts rounded to FP8": r"quantise_row",
     "scores of the vocabulary": r"nvjet_sm90_tss",
-    "products of prompts": r"nvjet|cutlass.*gemm",
+    "products of prompts": r"nvjet|cutlass.*gemm|cutlass::device_kernel",
     "SwiGLU, norms, rotations, sums of layers": r"swiglu|rms_norm|rope|CUDAFunctor_add<c10::BF",
     "storing keys and values": r"index_copy_kernel",
 }
-SYSTEMS = ("nf4", "nf4_fp8", "nf4_sampled", "nf4_adapter")
+SYSTEMS = ("nf4", "nf4_fp8", "nf4_sampled", "nf4_adapter", "nf4_adapter_fp8", "nf4_adapter_fp8_all")
 REST = "choosing tokens and all else"
 
 
@@ -60,7 +62,7 @@ def main() -> None:
     """Fill an engine, record it and print the shares."""
     options = _options()
     with tempfile.TemporaryDirectory() as scratch:
-        model = random_model(Path(scratch), options)
+        model = options.model or random_model(Path(scratch), options)
         variant = Variant.of(options.system, model, Path(scratch))
         results = profiled(load_model(model, "nf4", None, ours=True), variant, options)
     report({options.system: results}, options.json)
@@ -146,6 +148,7 @@ def kind_of(name: str) -> str:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, help="folder of a Llama; default: random weights")
     parser.add_argument("--tokenizer", type=Path, help="Llama 3's tokenizer.json, or .json.xz")
     parser.add_argument("--slots", type=int)
     parser.add_argument("--seconds", type=float, default=3.0, help="that are recorded")

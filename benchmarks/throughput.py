@@ -55,8 +55,10 @@ SYSTEMS = (
     "nf4_sampled",
     "nf4_adapter",
     "nf4_adapter_fp8",
+    "nf4_adapter_fp8_all",
     "bf16",
     "nf4_fp8",
+    "nf4_fp8_all",
     "bf16_fp8",
 )
 
@@ -222,7 +224,9 @@ class Variant:
             assert REVIEWER.base is not None
             write_adapter(adapter, model, 0, REVIEWER.base.name)
             asked = {"adapter_sha256": adapter_sha256(adapter)}
-        return cls("fp8" if name.endswith("fp8") else "bf16", asked, adapter)
+        if name.endswith("fp8_all"):
+            asked["arithmetic"] = "fp8"
+        return cls("fp8" if "_fp8" in name else "bf16", asked, adapter)
 
 
 def our_engine(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from models.kernels.decode_attention import BLOCK_TOKENS, attend_cache
-from models.kernels.paged_cache import FP8
+from models.kernels.fp8_product import FP8
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +12,9 @@ from triton.compiler import ASTSource
 
 from models.kernels.decode_attention import BLOCK_TOKENS, split_constants
 from models.kernels.decode_attention_kernel import attend_split
+from models.kernels.fp8_kernel import quantise_row
+from models.kernels.nf4_kernel import dequantise_tiles
+from models.kernels.nf4_tiling import DEQUANTISE_ADD_TILE, DEQUANTISE_TILE
 
 #: Types of the arguments that are the same for every cache.
 _POINTERS = {
@@ -41,10 +45,56 @@ def compiled_decode_attention(capability: int, dtype: torch.dtype, queries: int)
         **dict.fromkeys(_INTEGERS, "i32"),
         **dict.fromkeys(constants, "constexpr"),
     }
-    pointers = [name for name, kind in signature.items() if kind.startswith("*")]
-    names = attend_split.arg_names
-    hints = {(names.index(n),): [["tt.divisibility", 16]] for n in (*pointers, *_DIVISIBLE)}
-    source = ASTSource(attend_split, signature, constants, hints)
-    target = GPUTarget("cuda", capability, _WARP_THREADS)
     assert constants["BLOCK"] == BLOCK_TOKENS
+    return _compiled(attend_split, capability, signature, constants, _DIVISIBLE, warps)
+
+
+def compiled_quantise_row(capability: int) -> Any:
+    """Compile the rounding of rows of Llama 3.1 8B's widest layer to e4m3."""
+    constants = {"WIDTH": 16_384}
+    signature = {
+        "rows": "*bf16",
+        "values": "*fp8e4nv",
+        "scales": "*fp32",
+        **dict.fromkeys(("row_stride", "n_columns"), "i32"),
+        **dict.fromkeys(constants, "constexpr"),
+    }
+    return _compiled(
+        quantise_row, capability, signature, constants, ("row_stride", "n_columns"), warps=16
+    )
+
+
+def compiled_dequantise_to_fp8(capability: int, *, added: bool) -> Any:
+    """Compile the dequantisation of NF4 to e4m3, with an adapter's product or without."""
+    tile = DEQUANTISE_ADD_TILE if added else DEQUANTISE_TILE
+    constants = {"ADDED": added, "FP8": True, "OUTPUTS": tile.outputs, "BLOCKS": tile.blocks}
+    signature = {
+        "packed": "*u8",
+        "scales": "*i32",
+        "limits": "*fp32",
+        **dict.fromkeys(("up", "down"), "*bf16"),
+        "down_limits": "*fp32",
+        "weights": "*fp8e4nv",
+        "row_scales": "*fp32",
+        **dict.fromkeys(("n_blocks", "scales_stride", "n_ranks", "up_stride"), "i32"),
+        **dict.fromkeys(constants, "constexpr"),
+    }
+    divisible = ("scales_stride", "n_ranks", "up_stride")
+    return _compiled(dequantise_tiles, capability, signature, constants, divisible, tile.warps)
+
+
+def _compiled(
+    kernel: Any,
+    capability: int,
+    signature: Mapping[str, str],
+    constants: Mapping[str, Any],
+    divisible: Sequence[str],
+    warps: int,
+) -> Any:
+    """Compile a kernel; pointers and the integers in `divisible` are multiples of 16."""
+    pointers = [name for name, kind in signature.items() if kind.startswith("*")]
+    names = kernel.arg_names
+    hints = {(names.index(n),): [["tt.divisibility", 16]] for n in (*pointers, *divisible)}
+    source = ASTSource(kernel, signature, constants, hints)
+    target = GPUTarget("cuda", capability, _WARP_THREADS)
     return triton.compile(source, target=target, options={"num_warps": warps})

@@ -143,6 +143,7 @@ def _continuous(
             memory_limit=memory_limit,
             kv_cache=settings.kv_cache,
             attention=settings.attention,
+            fp8_prompts=settings.arithmetic == "reviewer",
             threads=settings.torch_threads or max(1, (os.cpu_count() or 1) // 2),
         ),
     )

@@ -62,7 +62,7 @@ class MultiAdapterLinear(nn.Module):
             return plain
         output = self._fused_output(hidden, self._selection.columns)
         if output is None:
-            output = self._merged_weights_output(hidden, self.added)
+            output = self._prompt_output(hidden, self.added)
         if output is None:
             output = self._summed_output(hidden, self.added, self._selection.columns)
         if self.magnitude is None:
@@ -75,14 +75,17 @@ class MultiAdapterLinear(nn.Module):
             return self.base_layer.multiply_rows(hidden, columns)
         return None
 
-    def _merged_weights_output(self, hidden: Tensor, added: LowRank) -> Tensor | None:
+    def _prompt_output(self, hidden: Tensor, added: LowRank) -> Tensor | None:
         """Multiply by the weights plus B A; None for few rows, or without weights to add to."""
         span, n_rows = self._selection.span, hidden.numel() // hidden.shape[-1]
         n_outputs, n_inputs = len(added.up), added.down.shape[1]
         # Compare the values read and written: results twice and rows, or the weights.
         if span is None or n_rows * (2 * n_outputs + n_inputs) <= 2 * n_outputs * n_inputs:
             return None
-        weights = merged_weights(self.base_layer, LowRank(added.up[:, span], added.down[span]))
+        base, selected = self.base_layer, added.select_ranks(span)
+        if isinstance(base, Nf4Linear):
+            return base.multiply_prompt(hidden, selected)
+        weights = merged_weights(base, selected)
         return None if weights is None else nn.functional.linear(hidden, weights)
 
     def _summed_output(self, hidden: Tensor, added: LowRank, columns: Tensor) -> Tensor:
@@ -220,11 +223,16 @@ class AdapterBank:
         """Build the concatenated tensors of layers that share a product, or of a single layer."""
         layers = [self._layer(path) for path in paths]
         parts = [self._parts(layer, path) for layer, path in zip(layers, paths, strict=True)]
-        added = LowRank(torch.cat([p.up for p in parts]), torch.cat([p.down for p in parts]))
-        ups = torch.split(added.up, [len(part.up) for part in parts])
-        downs = torch.split(added.down, [len(part.down) for part in parts])
-        for layer, up, down in zip(layers, ups, downs, strict=True):
-            layer.added = LowRank(up, down)
+        added = LowRank.of(torch.cat([p.up for p in parts]), torch.cat([p.down for p in parts]))
+        outputs, ranks = ([len(p.up) for p in parts], [len(p.down) for p in parts])
+        for layer, up, down, limits in zip(
+            layers,
+            torch.split(added.up, outputs),
+            torch.split(added.down, ranks),
+            torch.split(added.down_limits, ranks),
+            strict=True,
+        ):
+            layer.added = LowRank(up, down, limits)
             if isinstance(layer.base_layer, Nf4Linear):
                 layer.base_layer.fused.adapters = added
 
@@ -244,7 +252,7 @@ class AdapterBank:
         plain = all(member.file.config.use_dora is False for member in self._attached.values())
         magnitude = torch.stack(factors).to(self._device, self._dtype)
         layer.magnitude = None if plain else magnitude
-        return LowRank(
+        return LowRank.of(
             torch.cat(b, dim=1).to(self._device, self._dtype),
             torch.cat(a).to(self._device, self._dtype),
         )
@@ -252,8 +260,6 @@ class AdapterBank:
 
 def merged_weights(linear: nn.Module, added: LowRank) -> Tensor | None:
     """A copy of a layer's weights plus B A, [out, in]; None if they exist in 4 bits only."""
-    if isinstance(linear, Nf4Linear):
-        return linear.fused.dequantised(linear.member, added)
     if type(linear) is nn.Linear and linear.bias is None:
         return torch.addmm(linear.weight, added.up, added.down)
     return None

@@ -18,6 +18,7 @@ from models.engines.decoder import CausalModel
 from models.kernels.attention_selection import SelectedAttention
 from models.kernels.paged_attention import PrefillPlan
 from models.kernels.paged_cache import CacheShape, PagedCache
+from models.kernels.prompt_arithmetic import PromptArithmetic
 from models.weights.loading import LoadedModel
 
 #: Requests on a CPU: a step's cost is mostly the weights', and four share it.
@@ -65,6 +66,7 @@ def measure(
     loaded: LoadedModel,
     shape: CacheShape,
     attention: SelectedAttention,
+    arithmetic: PromptArithmetic,
     *,
     max_tokens: int,
     slots: int | None,
@@ -81,7 +83,7 @@ def measure(
         shape,
         max_tokens=max_tokens,
         block_tokens=attention.step.block_tokens,
-        prefill_bytes=_prefill_bytes(loaded, shape, attention, max_tokens),
+        prefill_bytes=_prefill_bytes(loaded, shape, attention, arithmetic, max_tokens),
         vocabulary=loaded.model.config.vocab_size,
         slots=slots,
         memory_limit=memory_limit,
@@ -89,9 +91,13 @@ def measure(
 
 
 def _prefill_bytes(
-    loaded: LoadedModel, shape: CacheShape, attention: SelectedAttention, n_tokens: int
+    loaded: LoadedModel,
+    shape: CacheShape,
+    attention: SelectedAttention,
+    arithmetic: PromptArithmetic,
+    n_tokens: int,
 ) -> int:
-    """Run the longest prefill once and see what it takes beside the weights and the cache."""
+    """Run the longest prefill and see what it takes beside the weights and the cache."""
     device = loaded.device
     cache = PagedCache(
         shape,
@@ -106,7 +112,9 @@ def _prefill_bytes(
     ids = torch.zeros(n_tokens, dtype=torch.long, device=device)
     non_finite = torch.zeros((), dtype=torch.bool, device=device)
     plan = PrefillPlan(attention.prompt, cache, 0, cache.slot_mapping(0, n_tokens), non_finite)
-    CausalModel(loaded.model).read(ids, plan)
+    for available in arithmetic.available:
+        with arithmetic.use(available):
+            CausalModel(loaded.model).read(ids, plan)
     torch.cuda.synchronize(device)
     return torch.cuda.max_memory_allocated(device) - before
 

@@ -28,6 +28,7 @@ from models.grammar.token_tables import GrammarTables
 from models.kernels.attention_selection import AttentionName, select_attention
 from models.kernels.paged_attention import ATTENTION
 from models.kernels.paged_cache import CacheKind, CacheShape, PagedCache
+from models.kernels.prompt_arithmetic import PromptArithmetic
 from models.text.aspects import aspect_sets
 from models.text.generation import Generation, GenerationRequest
 from models.weights.loading import LoadedModel
@@ -53,6 +54,8 @@ class EngineOptions:
     kv_cache: CacheKind = "bf16"
     #: What reads prompts and the cache; `auto` takes the fastest, see select_attention.
     attention: AttentionName = "auto"
+    #: Read a prompt in FP8 where its request and the device allow it.
+    fp8_prompts: bool = True
     graphs: bool = True
     #: Start a step before the last one's result is known.
     async_steps: bool = True
@@ -215,10 +218,12 @@ class ContinuousEngine:
             self._shape, loaded.model.config.num_attention_heads, self._options.attention
         )
         _log.info("attention %s (%s)", self._attention.name, self._attention.reason)
+        self._arithmetic = PromptArithmetic(loaded.model, allow_fp8=self._options.fp8_prompts)
         self._capacity = measure(
             loaded,
             self._shape,
             self._attention,
+            self._arithmetic,
             max_tokens=self._max_tokens,
             slots=self._options.slots,
             memory_limit=self._options.memory_limit,
@@ -240,7 +245,13 @@ class ContinuousEngine:
         graphs = self._options.graphs and on_gpu and self._attention.step.capturable
         model = CausalModel(self._loaded.model)
         self._decoder = Decoder(
-            model, self._tables, self._cache, self._attention, self._bank, graphs=graphs
+            model,
+            self._tables,
+            self._cache,
+            self._attention,
+            self._bank,
+            self._arithmetic,
+            graphs=graphs,
         )
         self._async_steps = graphs and self._options.async_steps
         if graphs:
@@ -341,6 +352,7 @@ class ContinuousEngine:
             seconds_queued=running_request.started_at - work.submitted_at,
             seconds_generating=time.monotonic() - running_request.started_at,
             adapter_sha256=work.request.adapter_sha256,
+            arithmetic=self._arithmetic.choose(work.request.arithmetic),
         )
 
     def _finish(self, slot: int, outcome: Generation | Exception) -> None:

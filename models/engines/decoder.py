@@ -28,6 +28,7 @@ from models.kernels.paged_attention import (
     not_finite,
 )
 from models.kernels.paged_cache import PagedCache
+from models.kernels.prompt_arithmetic import PromptArithmetic
 from models.kernels.transfer import set_entry, side_stream, upload
 from models.text.generation import GenerationRequest
 
@@ -102,12 +103,13 @@ class Decoder:
         cache: PagedCache,
         attention: SelectedAttention,
         bank: AdapterBank,
+        arithmetic: PromptArithmetic,
         *,
         graphs: bool,
     ) -> None:
         """`graphs` replays steps from CUDA graphs, one for each of `sizes` and sampling modes."""
         self._model, self._tables, self._cache = model, tables, cache
-        self._attention, self._bank = attention, bank
+        self._attention, self._bank, self._arithmetic = attention, bank, arithmetic
         slots, device = len(cache.tables), cache.tables.device
         self.sizes = _sizes(slots) if graphs else tuple(range(1, slots + 1))
         self._graphs: dict[_Step, torch.cuda.CUDAGraph] | None = {} if graphs else None
@@ -140,7 +142,8 @@ class Decoder:
         plan = PrefillPlan(
             self._attention.prompt, self._cache, slot, slot_mapping, self._non_finite[slot]
         )
-        with self._bank.for_prompt(adapter):
+        used = self._arithmetic.choose(request.arithmetic)
+        with self._bank.for_prompt(adapter), self._arithmetic.use(used):
             self._model.read(upload(torch.tensor(ids), self._token.device), plan)
         self._set_row(slot, row, last, len(ids), adapter)
         self._sampling_modes[slot] = SamplingMode.of(request)

@@ -124,6 +124,7 @@ class GenerateEngine:
             seconds_queued=started - work.submitted_at,
             seconds_generating=time.monotonic() - started,
             adapter_sha256=request.adapter_sha256,
+            arithmetic="exact",
         )
 
     def _activate(self, sha256: str | None) -> None:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from models.kernels.device_support import triton_unavailable
+from models.kernels.fp8_product import FP8
 
 #: Tokens of a block of the cache.
 BLOCK_TOKENS = 256
@@ -27,7 +28,6 @@ HEAD_DIMS = (64, 128)
 MIN_CAPABILITY = (8, 0)
 #: Rows of the smallest product on tensor cores.
 _SMALLEST_ROWS = 16
-_FP8 = torch.float8_e4m3fn
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def attend_cache(
         raise ValueError(f"{n_queries} query tokens a row, {MAX_QUERIES} at most")
     group, n_splits = n_heads // n_kv_heads, ceil(n_blocks / SPLIT_BLOCKS)
     dtype = keys.dtype
-    if dtype == _FP8:
+    if dtype == FP8:
         # Two numbers an element: tensor cores' operands are then read without a transposition.
         keys, values = keys.view(torch.int16), values.view(torch.int16)
     # Unused in other types.
@@ -131,7 +131,7 @@ def split_constants(
     """What `attend_split` is compiled for: a cache in `dtype`, `group` query heads a key head."""
     tile = _TILES[dtype.itemsize]
     return {
-        "FP8": dtype == _FP8,
+        "FP8": dtype == FP8,
         "PTX": ptx,
         "QUERIES": n_queries,
         "GROUP": group,

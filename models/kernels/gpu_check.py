@@ -14,7 +14,9 @@ import torch
 
 from models.kernels.attention_selection import AttentionName, select_attention
 from models.kernels.device_support import nf4_kernels_unavailable
-from models.kernels.paged_cache import FP8, CacheKind, CacheShape
+from models.kernels.fp8_product import FP8
+from models.kernels.fp8_product import unavailable as fp8_unavailable
+from models.kernels.paged_cache import CacheKind, CacheShape
 
 #: Attention of Llama 3.1 8B: key-value heads, their width, query heads.
 _KV_HEADS, _HEAD_DIM, _QUERY_HEADS = 8, 128, 32
@@ -29,8 +31,10 @@ def describe(device: torch.device, kv_cache: CacheKind, wanted: AttentionName) -
     attention = select_attention(shape, _QUERY_HEADS, wanted)
     obstacle = nf4_kernels_unavailable(device)
     products = f"bitsandbytes' products ({obstacle})" if obstacle else "products in 4 bits"
+    obstacle = obstacle or fp8_unavailable(device)
+    prompts = f"not in FP8 ({obstacle})" if obstacle else "in FP8 for reviewers that allow it"
     card = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    return f"{card}: attention {attention.name} ({attention.reason}), {products}"
+    return f"{card}: attention {attention.name} ({attention.reason}), {products}, prompts {prompts}"
 
 
 if __name__ == "__main__":

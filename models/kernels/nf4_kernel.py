@@ -5,6 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from models.kernels.fp8_product import LARGEST_FP8, MIN_LIMIT
 from models.kernels.nf4_dequantise import dequantise_asm
 from models.kernels.nf4_tiling import BLOCK_WEIGHTS, RANK_STEP, SMALLEST_TILE
 
@@ -12,6 +13,8 @@ _BLOCK_WEIGHTS = tl.constexpr(BLOCK_WEIGHTS)
 _BLOCK_BYTES = tl.constexpr(BLOCK_WEIGHTS // 2)
 _SMALLEST_TILE = tl.constexpr(SMALLEST_TILE)
 _RANK_STEP = tl.constexpr(RANK_STEP)
+_LARGEST_FP8 = tl.constexpr(LARGEST_FP8)
+_MIN_LIMIT = tl.constexpr(MIN_LIMIT)
 _DEQUANTISE = tl.constexpr(dequantise_asm())
 # Written before all inputs are read, so it must not share their registers.
 _REGISTERS = tl.constexpr("=&r,=&r,=&r,=&r,r,r,r,r,r,r,r,r,r")
@@ -48,21 +51,27 @@ def _add_low_rank(
 def dequantise_tiles(
     packed: tl.tensor,
     scales: tl.tensor,
+    limits: tl.tensor,
     up: tl.tensor,
     down: tl.tensor,
+    down_limits: tl.tensor,
     weights: tl.tensor,
+    row_scales: tl.tensor,
     n_blocks: int,
     scales_stride: int,
     n_ranks: int,
     up_stride: int,
     ADDED: tl.constexpr,
+    FP8: tl.constexpr,
     OUTPUTS: tl.constexpr,
     BLOCKS: tl.constexpr,
 ) -> None:
     """Write some blocks of some outputs out; if ADDED, with `up` times `down` added.
 
     Programs are [tile of outputs, tile of blocks]. `packed` is [output, block, 32], `scales`
-    [block, output], `up` [output, rank], `down` [rank, input] and `weights` [output, input].
+    [block, output], `up` [output, rank], `down` [rank, input] and `weights` [output, input]. If
+    FP8, weights are e4m3 in units of `row_scales` [output], which are written too: the largest
+    absolute values are at most `limits` [output] plus |`up`| times `down_limits` [rank].
     """
     feature = tl.program_id(0) * OUTPUTS + tl.arange(0, OUTPUTS)
     first = tl.program_id(1) * BLOCKS
@@ -85,6 +94,16 @@ def dequantise_tiles(
         total = written.to(tl.float32)
         total = _add_low_rank(total, left, right, live, n_ranks, _RANK_STEP * n_inputs)
         written = total.to(tl.bfloat16)
+    if FP8:
+        limit = tl.load(limits + feature)
+        if ADDED:
+            for start in range(0, n_ranks, _RANK_STEP):
+                part = tl.abs(tl.load(left + start).to(tl.float32))
+                limit += tl.sum(part * tl.load(down_limits + start + rank)[None, :], 1)
+        unit = tl.maximum(limit, _MIN_LIMIT) / _LARGEST_FP8
+        if first == 0:
+            tl.store(row_scales + feature, unit)
+        written = (written.to(tl.float32) * (1.0 / unit)[:, None]).to(tl.float8e4nv)
     tl.store(weights + feature[:, None] * n_inputs + input[None, :], written, mask=live)
 
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from bitsandbytes.functional import dequantize_4bit
@@ -15,8 +15,18 @@ from bitsandbytes.nn import Linear4bit
 from torch import Tensor
 from torch.nn.functional import linear as multiply_plainly
 
-from models.kernels.nf4_product import LowRank, LowRankTerm, Nf4Matrix, dequantise, multiply
+from models.kernels.fp8_product import Fp8Rows, quantise_rows
+from models.kernels.fp8_product import multiply as multiply_in_fp8
+from models.kernels.nf4_product import (
+    LowRank,
+    LowRankTerm,
+    Nf4Matrix,
+    dequantise,
+    dequantise_to_fp8,
+    multiply,
+)
 from models.kernels.nf4_tiling import BLOCK_WEIGHTS, RANK_STEP, ROW_TILES, fits
+from models.text.generation import Arithmetic
 
 #: Batch sizes that are multiplied in 4 bits. A single row uses bitsandbytes' fused kernel; for more
 #: rows, those of a prompt, the weights are dequantised to bf16 once.
@@ -28,42 +38,84 @@ TOLERANCE = 0.01
 #: Parallel compilations, and repetitions that must be bitwise equal.
 _COMPILERS, _REPEATED = 8, 3
 
+_Result = TypeVar("_Result")
 log = logging.getLogger(__name__)
 
 
-class FusedProjection:
-    """Multiplies the rows that several layers read by the weights of all, once.
+class SharedResult(Generic[_Result]):
+    """What layers of a group compute from the rows that they all read, computed for the first one.
 
-    The first layer that is called with a tensor computes the results of all; each layer fetches its
-    own. The tensor must not change before the last one has. `adapters` are those of all matrices.
+    It is kept until the last layer of the group has taken it. The rows must not change before.
+    """
+
+    def __init__(self, n_members: int) -> None:
+        self._n_members = n_members
+        self._read: Tensor | None = None
+        self._result: _Result | None = None
+        self._waiting: set[int] = set()
+
+    def take(self, member: int, rows: Tensor, compute: Callable[[], _Result]) -> _Result:
+        """Return the result for `rows`; `compute` it unless a layer of the group has done so."""
+        if self._result is None or rows is not self._read or member not in self._waiting:
+            self._read, self._result = rows, compute()
+            self._waiting = set(range(self._n_members))
+        result = self._result
+        self._waiting.discard(member)
+        if not self._waiting:
+            self._read = self._result = None
+        return result
+
+
+class FusedProjection:
+    """The matrices of layers that read the same rows.
+
+    Small batches are multiplied by all of them at once; of a prompt only its rows in FP8 are
+    shared. `adapters` are those of all matrices.
     """
 
     def __init__(self, matrix: Nf4Matrix) -> None:
         self.matrix = matrix
         self.adapters: LowRank | None = None
-        self._read: Tensor | None = None
-        self._pending_results: dict[int, Tensor] = {}
+        #: How the rows of a prompt are multiplied.
+        self.arithmetic: Arithmetic = "exact"
+        n_members = len(matrix.outputs)
+        self._products: SharedResult[tuple[Tensor, ...]] = SharedResult(n_members)
+        self._fp8_rows: SharedResult[Fp8Rows] = SharedResult(n_members)
 
-    def fetch(self, member: int, hidden: Tensor, columns: Tensor | None = None) -> Tensor:
-        """Give one layer's result, [row, output], for `hidden`, [..., input].
+    def multiply_rows(self, member: int, hidden: Tensor, columns: Tensor | None = None) -> Tensor:
+        """Multiply the rows of `hidden`, [..., input], in 4 bits: one layer's [row, output].
 
         `columns`, as in LowRank.project_rows, are the ranks of the adapters that each row has.
         """
-        if hidden is not self._read or member not in self._pending_results:
+
+        def multiply_by_all() -> tuple[Tensor, ...]:
             rows = hidden.reshape(-1, self.matrix.n_inputs)
             added = None
             if self.adapters is not None and columns is not None:
                 added = self.adapters.project_rows(rows, columns)
-            products = multiply(rows, self.matrix, added)
-            self._read, self._pending_results = hidden, dict(enumerate(products))
-        result = self._pending_results.pop(member)
-        if not self._pending_results:
-            self._read = None
-        return result
+            return multiply(rows, self.matrix, added)
+
+        return self._products.take(member, hidden, multiply_by_all)[member]
+
+    def multiply_prompt(self, member: int, hidden: Tensor, added: LowRank | None = None) -> Tensor:
+        """Multiply the many rows of `hidden`, [..., input], by dequantised weights: [..., output].
+
+        `added` is summed with the weights before they are rounded.
+        """
+        if self.arithmetic == "exact":
+            return multiply_plainly(hidden, self.dequantised(member, added))
+        rows = self._fp8_rows.take(
+            member, hidden, lambda: quantise_rows(hidden.reshape(-1, self.matrix.n_inputs))
+        )
+        weights = dequantise_to_fp8(*self._stored(member), self.matrix.limits_of(member), added)
+        return multiply_in_fp8(rows, weights).view(*hidden.shape[:-1], -1)
 
     def dequantised(self, member: int, added: LowRank | None = None) -> Tensor:
         """Give one layer's weights in bf16, [output, input], and with them what is added."""
-        return dequantise(self.matrix.bytes_of(member), self.matrix.scales_of(member), added)
+        return dequantise(*self._stored(member), added)
+
+    def _stored(self, member: int) -> tuple[Tensor, Tensor]:
+        return self.matrix.bytes_of(member), self.matrix.scales_of(member)
 
 
 class Nf4Linear(Linear4bit):  # type: ignore[misc]  # bitsandbytes has no types
@@ -83,16 +135,20 @@ class Nf4Linear(Linear4bit):  # type: ignore[misc]  # bitsandbytes has no types
         if hidden.numel() == self.in_features or not _has_kernel(hidden):
             output: Tensor = super().forward(hidden)
             return output
-        return multiply_plainly(hidden, self.fused.dequantised(self.member))
+        return self.multiply_prompt(hidden)
 
     def supports_rows(self, hidden: Tensor) -> bool:
         """Whether `multiply_rows` multiplies rows [..., in] like these."""
         return hidden.numel() // self.in_features in SMALL_BATCH_ROWS and _has_kernel(hidden)
 
     def multiply_rows(self, hidden: Tensor, columns: Tensor | None = None) -> Tensor:
-        """Map [..., in] to [..., out]; `columns` as in FusedProjection.fetch."""
-        result = self.fused.fetch(self.member, hidden, columns)
+        """Map [..., in] to [..., out]; `columns` as in FusedProjection.multiply_rows."""
+        result = self.fused.multiply_rows(self.member, hidden, columns)
         return result.view(*hidden.shape[:-1], self.out_features)
+
+    def multiply_prompt(self, hidden: Tensor, added: LowRank | None = None) -> Tensor:
+        """Map [..., in] to [..., out] for many rows; `added` as in FusedProjection."""
+        return self.fused.multiply_prompt(self.member, hidden, added)
 
 
 def _has_kernel(hidden: Tensor) -> bool:
@@ -170,7 +226,7 @@ def _error(group: Sequence[Linear4bit], n_rows: int | None) -> str:
     """What is wrong with products of `n_rows` rows, or (None) with dequantised weights."""
     fused = FusedProjection(_matrix(group))
     plain = torch.cat([dequantize_4bit(g.weight.data, g.weight.quant_state) for g in group])
-    adapters = _random_adapters(fused.matrix.outputs, plain)
+    adapters = random_adapters(fused.matrix.outputs, plain)
     summed = plain + torch.cat([each.up @ each.down for each in adapters])
     if n_rows is None:
         wrong = _relative_error(plain, lambda: _dequantised(fused, [None] * len(group)))
@@ -188,11 +244,11 @@ def _error(group: Sequence[Linear4bit], n_rows: int | None) -> str:
     return f"our {what} of {fused.matrix.outputs} outputs are off by {wrong:.4f}"
 
 
-def _random_adapters(outputs: Sequence[int], weights: Tensor) -> list[LowRank]:
+def random_adapters(outputs: Sequence[int], weights: Tensor) -> list[LowRank]:
     """One for each matrix, whose product is as large as the `weights` [output, input]."""
     size = float(weights.float().std()) / RANK_STEP**0.5
     return [
-        LowRank(
+        LowRank.of(
             torch.randn(n, RANK_STEP, device=weights.device, dtype=weights.dtype),
             torch.randn_like(weights[:RANK_STEP]) * size,
         )
@@ -206,7 +262,7 @@ def _dequantised(fused: FusedProjection, adapters: Sequence[LowRank | None]) -> 
 
 def _joined(adapters: Sequence[LowRank]) -> LowRank:
     up, down = zip(*((each.up, each.down) for each in adapters), strict=True)
-    return LowRank(torch.cat(up), torch.cat(down))
+    return LowRank.of(torch.cat(up), torch.cat(down))
 
 
 def _multiplied(fused: FusedProjection, rows: Tensor, added: LowRankTerm | None) -> Tensor:

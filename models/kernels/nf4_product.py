@@ -1,4 +1,4 @@
-"""Multiply small batches by NF4 matrices in 4 bits, or dequantise the matrices to bf16.
+"""Multiply small batches by NF4 matrices in 4 bits, or dequantise the matrices to bf16 or e4m3.
 
 In both cases a low-rank product, that of an adapter, can be added before rounding.
 
@@ -20,6 +20,7 @@ from math import ceil
 import torch
 from torch import Tensor
 
+from models.kernels.fp8_product import FP8, Fp8Rows
 from models.kernels.nf4_dequantise import TABLE_FACTOR
 from models.kernels.nf4_tiling import (
     BLOCK_WEIGHTS,
@@ -37,11 +38,23 @@ class LowRank:
     """A product that is added to weights, in bf16: `up` [output, rank] by `down` [rank, input].
 
     Of several matrices, `up` has all outputs and `down` is [matrix * rank, input]. Ranks are a
-    multiple of RANK_STEP.
+    multiple of RANK_STEP. `down_limits` float32 [matrix * rank] are the largest absolute values of
+    `down`'s rows: they bound what is added.
     """
 
     up: Tensor
     down: Tensor
+    down_limits: Tensor
+
+    @classmethod
+    def of(cls, up: Tensor, down: Tensor) -> LowRank:
+        """Find the limits."""
+        limits = down.abs().amax(dim=1) if down.numel() else down.new_zeros(len(down))
+        return cls(up, down, limits.float())
+
+    def select_ranks(self, span: slice) -> LowRank:
+        """The product of some ranks of one matrix, as views."""
+        return LowRank(self.up[:, span], self.down[span], self.down_limits[span])
 
     def project_rows(self, rows: Tensor, columns: Tensor) -> LowRankTerm:
         """Multiply `rows` [row, input] by `down`.
@@ -66,12 +79,14 @@ class Nf4Matrix:
 
     `packed` uint8 holds two weights a byte as bitsandbytes packs them, row by row; `scales` is as
     `pack_scales` gives it. `offsets` int32 [output / 64, 3] has for each 64 outputs the first one
-    of their matrix, how many that has, and its number.
+    of their matrix, how many that has, and its number. `limits` float32 [output] are the largest
+    absolute values of the outputs' weights.
     """
 
     packed: Tensor
     scales: Tensor
     offsets: Tensor
+    limits: Tensor
     #: Outputs of each matrix.
     outputs: tuple[int, ...]
 
@@ -87,6 +102,8 @@ class Nf4Matrix:
             torch.cat([each.flatten() for each in packed]),
             torch.cat(columns, dim=1),
             torch.tensor(offsets, dtype=torch.int32, device=packed[0].device),
+            # NF4 scales each block by its largest absolute value, which becomes 1 or -1.
+            torch.cat([s.view(n, -1).amax(1) for s, n in zip(scales, outputs, strict=True)]),
             tuple(outputs),
         )
 
@@ -105,6 +122,11 @@ class Nf4Matrix:
         """The scales of one matrix, a view."""
         start = _offsets(self.outputs)[member]
         return self.scales[:, start : start + self.outputs[member]]
+
+    def limits_of(self, member: int) -> Tensor:
+        """The limits of one matrix, a view."""
+        start = _offsets(self.outputs)[member]
+        return self.limits[start : start + self.outputs[member]]
 
 
 def pack_scales(scales: Tensor, n_outputs: int) -> Tensor:
@@ -165,29 +187,67 @@ def dequantise(
 
     `packed` and `scales` are as in Nf4Matrix; `added` is summed with them before rounding.
     """
+    weights = _empty_weights(scales, torch.bfloat16)
+    _dequantise(packed, scales, None, added, weights, None, tile)
+    return weights
+
+
+def dequantise_to_fp8(
+    packed: Tensor,
+    scales: Tensor,
+    limits: Tensor,
+    added: LowRank | None = None,
+    tile: DequantiseTile | None = None,
+) -> Fp8Rows:
+    """Dequantise a matrix to e4m3 with a scale an output: the weights of `dequantise`, rounded.
+
+    `packed`, `scales` and `limits` are as in Nf4Matrix. No value is clipped: the scale is computed
+    from the bound of what `added` can add.
+    """
+    weights = _empty_weights(scales, FP8)
+    row_scales = torch.empty(len(weights), 1, device=packed.device)
+    _dequantise(packed, scales, limits, added, weights, row_scales, tile)
+    return Fp8Rows(weights, row_scales)
+
+
+def _empty_weights(scales: Tensor, dtype: torch.dtype) -> Tensor:
+    n_blocks, n_outputs = scales.shape
+    return torch.empty(n_outputs, n_blocks * BLOCK_WEIGHTS, device=scales.device, dtype=dtype)
+
+
+def _dequantise(
+    packed: Tensor,
+    scales: Tensor,
+    limits: Tensor | None,
+    added: LowRank | None,
+    weights: Tensor,
+    row_scales: Tensor | None,
+    tile: DequantiseTile | None,
+) -> None:
+    """Write a matrix into `weights`; with `limits` in e4m3, and the outputs' scales beside it."""
     from models.kernels.nf4_kernel import dequantise_tiles
 
     n_blocks, n_outputs = scales.shape
     tile = tile or (DEQUANTISE_TILE if added is None else DEQUANTISE_ADD_TILE)
-    weights = torch.empty(
-        n_outputs, n_blocks * BLOCK_WEIGHTS, device=packed.device, dtype=torch.bfloat16
-    )
     dequantise_tiles[(n_outputs // tile.outputs, ceil(n_blocks / tile.blocks))](
         packed,
         scales,
+        scales if limits is None else limits,
         weights if added is None else added.up,
         weights if added is None else added.down,
+        scales if added is None else added.down_limits,
         weights,
+        scales if row_scales is None else row_scales,
         n_blocks,
         scales.stride(0),
         n_ranks=0 if added is None else len(added.down),
         up_stride=0 if added is None else added.up.stride(0),
         ADDED=added is not None,
+        FP8=limits is not None,
         OUTPUTS=tile.outputs,
         BLOCKS=tile.blocks,
         num_warps=tile.warps,
     )
-    return weights
 
 
 @cache

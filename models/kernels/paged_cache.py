@@ -14,14 +14,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from models.kernels.fp8_product import FP8, LARGEST_FP8
 from models.kernels.transfer import upload
 
 #: `bf16` keeps keys and values as the model computes them, in whatever type that is.
 CacheKind = Literal["bf16", "fp8"]
-#: Eight bits of which three are the mantissa's (Micikevicius et al. 2022, arXiv:2209.05433).
-FP8 = torch.float8_e4m3fn
-#: The type's largest number.
-_LARGEST = torch.finfo(FP8).max
 #: An answer's keys and values may be this much larger than the prompt's before they are clipped.
 HEADROOM = 2.0
 #: A head whose prompt is all zeros still needs a unit that can be divided by.
@@ -187,7 +184,7 @@ class PagedCache:
                 self.kv_scales[:, layer, slot], (keys, values), strict=True
             ):
                 largest = tensor.abs().amax(dim=(0, 2)).float()
-                kv_scales.copy_((largest * HEADROOM / _LARGEST).clamp(min=_MIN_SCALE))
+                kv_scales.copy_((largest * HEADROOM / LARGEST_FP8).clamp(min=_MIN_SCALE))
         self._write(layer, slice(slot, slot + 1), slot_mapping, keys, values)
 
     def write_step(self, layer: int, slot_mapping: Tensor, keys: Tensor, values: Tensor) -> None:
@@ -221,4 +218,4 @@ class PagedCache:
 
 def to_fp8(tensor: Tensor) -> Tensor:
     """Round to eight bits; what is too large is clipped, since the type would make it NaN."""
-    return tensor.clamp(-_LARGEST, _LARGEST).to(FP8)
+    return tensor.clamp(-LARGEST_FP8, LARGEST_FP8).to(FP8)

@@ -10,6 +10,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 from models.text.aspects import AspectSet
 
 Finish = Literal["stop", "length", "cancelled"]
+#: How a prompt's matrix products are computed: as trained, or in FP8 where the device can.
+Arithmetic = Literal["exact", "fp8"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class GenerationRequest:
     top_p: float = 0.9
     seed: int = 0
     suppression: Suppression | None = None
+    #: `fp8` lets the engine read the prompt in FP8; the answer is always generated as trained.
+    arithmetic: Arithmetic = "exact"
 
     def __post_init__(self) -> None:
         if bool(self.messages) == bool(self.token_ids):
@@ -87,6 +91,8 @@ class Generation:
     seconds_queued: float
     seconds_generating: float
     adapter_sha256: str | None = None
+    #: How the prompt was read; None where the engine does not know it.
+    arithmetic: Arithmetic | None = None
 
 
 class Engine(Protocol):

@@ -21,7 +21,7 @@ from errors import UserError, first_problem
 from models.text.aspects import SHIPPED, AspectSet, aspect_sets
 from models.text.bases import BaseModel, with_base
 from models.text.gate import CHECKS, ON_DEMAND, GateConfig
-from models.text.generation import GenerationRequest, Message, Suppression
+from models.text.generation import Arithmetic, GenerationRequest, Message, Suppression
 from models.text.merging_prompt import STRUCTURED, merging_prompt
 from models.text.templates import TEMPLATES
 from resources import package_folder
@@ -69,6 +69,8 @@ class ReviewerConfig:
     template: str | None = None
     adapter_sha256: str | None = None
     weights: Literal["nf4", "bf16"] = "nf4"
+    #: `fp8` lets workers read prompts in FP8 where the GPU can.
+    arithmetic: Arithmetic = "exact"
     suppression: Suppression | None = None
     guided: bool = False
     temperature: float = 0.35
@@ -107,6 +109,9 @@ class ReviewerConfig:
             "headings": [aspect.heading for aspect in aspects.aspects],
             "template_sha256": template,
         }
+        if self.arithmetic == "exact":
+            # Hashes were fixed before this field existed.
+            del fields["arithmetic"]
         if aspects.name not in SHIPPED:
             # Hashes of the recipe's sets were fixed before a set had keys and rules of its own.
             fields["aspects_sha256"] = aspects.sha256
@@ -140,6 +145,7 @@ class ReviewerConfig:
             suppression=self.suppression,
             form=self.aspect_set,
             guided=self.guided,
+            arithmetic=self.arithmetic,
         )
 
 
@@ -220,6 +226,11 @@ def _problems(config: ReviewerConfig) -> list[tuple[str, str]]:
             "reviews come from a base model or from an endpoint, not from both",
         ),
         ("guided", local or not config.guided, "only a local reviewer can be guided"),
+        (
+            "arithmetic",
+            local or config.arithmetic == "exact",
+            "only a local reviewer can read prompts in FP8",
+        ),
         (
             "suppression",
             local or config.suppression is None,

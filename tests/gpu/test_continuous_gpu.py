@@ -27,10 +27,12 @@ from models.hashes import adapter_sha256
 from models.kernels.attention_backends import FLASH_PACKAGES, FlashStep, SdpaStep, TritonStep
 from models.kernels.attention_selection import AttentionName, select_attention
 from models.kernels.device_support import Precision
+from models.kernels.fp8_product import FP8, unavailable
 from models.kernels.paged_attention import ATTENTION, DecodePlan, StepAttention
-from models.kernels.paged_cache import FP8, CacheKind, CacheShape, PagedCache
+from models.kernels.paged_cache import CacheKind, CacheShape, PagedCache
+from models.kernels.prompt_arithmetic import PromptArithmetic
 from models.text.aspects import FOUR, SEVEN
-from models.text.generation import GenerationRequest
+from models.text.generation import Arithmetic, GenerationRequest
 from models.weights.loading import LoadedModel, load
 from testing.small_models import small_base, small_model_folder, write_tiny_llama
 from tests.engine_cases import (
@@ -178,6 +180,7 @@ def decoder_of(
         cache,
         selected,
         AdapterBank(loaded.model, loaded.base, rows),
+        PromptArithmetic(loaded.model),
         graphs=graphs,
     )
 
@@ -387,10 +390,15 @@ def test_engine_stays_within_its_memory_limit(folder: Path) -> None:
         limit_gpu_memory(None)
 
 
+@pytest.mark.parametrize("arithmetic", ["exact", "fp8"])
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_non_finite_prompt_fails_only_its_own_request(
-    kernel: AttentionName, folder: Path, monkeypatch: pytest.MonkeyPatch
+    kernel: AttentionName,
+    arithmetic: Arithmetic,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    wanted = replace(REQUEST, token_ids=prompts()[-1], messages=(), arithmetic=arithmetic)
     loaded = load_as(folder, "nf4")
     engine = ContinuousEngine(
         loaded, options=EngineOptions(max_tokens=2048, slots=1, attention=kernel)
@@ -405,10 +413,43 @@ def test_non_finite_prompt_fails_only_its_own_request(
 
     monkeypatch.setattr(engine._decoder, "prefill", prefill_with_nan)
     try:
-        before = engine.submit(REQUEST).result(120)
+        before = engine.submit(wanted).result(120)
         with pytest.raises(EngineLost, match="not finite"):
-            engine.submit(replace(REQUEST, id="bad")).result(120)
-        assert engine.submit(REQUEST).result(120).token_ids == before.token_ids
+            engine.submit(replace(wanted, id="bad")).result(120)
+        assert engine.submit(wanted).result(120).token_ids == before.token_ids
+    finally:
+        engine.close()
+
+
+def test_fp8_prompts_change_no_other_request(folder: Path, adapters: dict[str, Path]) -> None:
+    """An FP8 prompt is read as its request says, and the next exact one as if alone."""
+    if reason := unavailable(GPU):
+        pytest.skip(reason)
+    sha256, path = next(iter(adapters.items()))
+    exact = replace(REQUEST, token_ids=prompts()[-1], messages=())
+    engine = ContinuousEngine(
+        load_as(folder, "nf4"),
+        find_adapter=lambda _: path,
+        options=EngineOptions(max_tokens=2048, slots=1),
+    )
+    try:
+        for adapter in (None, sha256):
+            request = replace(exact, adapter_sha256=adapter)
+            before, fp8, again, after = (
+                engine.submit(replace(request, arithmetic=each)).result(120)
+                for each in ("exact", "fp8", "fp8", "exact")
+            )
+            assert (before.arithmetic, fp8.arithmetic) == ("exact", "fp8")
+            assert before.token_ids == after.token_ids
+            assert fp8.token_ids == again.token_ids
+    finally:
+        engine.close()
+    engine = ContinuousEngine(
+        load_as(folder, "nf4"),
+        options=EngineOptions(max_tokens=2048, slots=1, fp8_prompts=False),
+    )
+    try:
+        assert engine.submit(replace(exact, arithmetic="fp8")).result(120).arithmetic == "exact"
     finally:
         engine.close()
 

@@ -82,7 +82,7 @@ def random_adapters(outputs: Sequence[int], n_inputs: int, ranks: int) -> list[L
     torch.manual_seed(1)
     options: Any = {"device": "cuda", "dtype": torch.bfloat16}
     return [
-        LowRank(
+        LowRank.of(
             torch.randn(n, ranks, **options),
             torch.randn(ranks, n_inputs, **options) * 0.02 / ranks**0.5,
         )
@@ -99,7 +99,9 @@ def test_low_rank_product_is_added_for_the_selected_ranks_of_each_row(
     matrix, exact = random_matrices(outputs, n_inputs)
     adapters, rows = random_adapters(outputs, n_inputs, ranks), random_rows(n_rows, n_inputs)
     columns = torch.randint(2, (n_rows, 1, ranks), device="cuda").bfloat16()
-    together = LowRank(torch.cat([a.up for a in adapters]), torch.cat([a.down for a in adapters]))
+    together = LowRank.of(
+        torch.cat([a.up for a in adapters]), torch.cat([a.down for a in adapters])
+    )
     products = multiply(rows, matrix, together.project_rows(rows, columns))
     for product, weights, adapter in zip(products, exact, adapters, strict=True):
         inner = (rows.double() @ adapter.down.double().t()) * columns[:, 0]
@@ -124,7 +126,7 @@ def test_dequantised_matrices_with_a_low_rank_product_added(
     )
     for member, (first, second) in enumerate(sides):
         up, down = torch.cat([first.up, second.up], dim=1), torch.cat([first.down, second.down])
-        added = LowRank(up[:, 32:], down[32:])
+        added = LowRank.of(up[:, 32:], down[32:])
         written = dequantise(matrix.bytes_of(member), matrix.scales_of(member), added)
         wanted = exact[member] + second.up.double() @ second.down.double()
         assert error(written, wanted) < ERROR

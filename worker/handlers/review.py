@@ -134,5 +134,12 @@ def _new_review(
         finish=generation.finish,
         seconds=generation.seconds_generating,
         gate=[{**vars(check)} for check in result.checks],
-        versions=dict(versions),
+        versions=_with_arithmetic(versions, generation),
     )
+
+
+def _with_arithmetic(versions: Mapping[str, str], generation: Generation) -> Mapping[str, str]:
+    """The engine's versions, and how it read this prompt."""
+    if generation.arithmetic is None:
+        return dict(versions)
+    return {**versions, "arithmetic": generation.arithmetic}

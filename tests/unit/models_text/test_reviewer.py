@@ -144,6 +144,7 @@ def test_hash_does_not_depend_on_the_name_but_on_all_else() -> None:
         replace(config, template="llama2"),
         replace(config, adapter_sha256="0" * 64),
         replace(config, weights="bf16"),
+        replace(config, arithmetic="fp8"),
         replace(config, suppression=None),
         replace(config, guided=False),
         replace(config, temperature=0.7),
@@ -169,6 +170,8 @@ def test_request_carries_the_reviewers_settings() -> None:
     assert (request.guided, request.suppression) == (True, Suppression("logit", 0.95))
     assert request.temperature == 0.35
     assert config.request("r1", "", 8, temperature=0.7).temperature == 0.7
+    assert request.arithmetic == "exact"
+    assert replace(config, arithmetic="fp8").request("r1", "", 7).arithmetic == "fp8"
 
 
 def test_default_prompt_limit_is_the_rest_of_the_context(tmp_path: Path) -> None:
@@ -187,6 +190,7 @@ BAD = [
     ({"temperature": -0.1}, r"temperature: must not be negative"),
     ({"top_p": 0}, r"top_p: must be above 0"),
     ({"kind": "remote"}, r"kind: .*'local'"),
+    ({"arithmetic": "int4"}, r"arithmetic: .*'exact'"),
     ({"aspects": 7}, r"aspects: .*string"),
     ({"aspects": "5"}, r"aspects: must be one of 7, 4"),
     ({"template": "vicuna"}, r"template: must be one of llama3, llama2, chatml"),

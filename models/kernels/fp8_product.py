@@ -1,0 +1,77 @@
+"""Matrix products in FP8: e4m3 values with a scale for each row.
+
+Both factors of a product are rounded to e4m3 in units of their rows' largest absolute values, the
+sums are kept in float32 and the result is scaled back (Micikevicius et al. 2022, arXiv:2209.05433).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models.kernels.device_support import triton_unavailable
+
+#: Eight bits of which three are the mantissa's.
+FP8 = torch.float8_e4m3fn
+#: The type's largest number.
+LARGEST_FP8: float = torch.finfo(FP8).max
+#: Lower bound of a row's largest absolute value: a row of zeros still needs a scale.
+MIN_LIMIT = 1e-12
+#: Oldest compute capability with FP8 tensor cores, Ada.
+MIN_CAPABILITY = (8, 9)
+#: Numbers in a row are a multiple of this, as _scaled_mm requires.
+_STEP = 16
+#: Numbers that a warp quantises, and the most warps of a program.
+_WARP_NUMBERS, _MOST_WARPS = 512, 16
+
+
+@dataclass(frozen=True)
+class Fp8Rows:
+    """Rows `values` e4m3 [row, column] in units of `scales` float32 [row, 1]."""
+
+    values: Tensor
+    scales: Tensor
+
+
+def unavailable(device: torch.device) -> str:
+    """Why this device does not multiply in FP8; "" if it does."""
+    if device.type != "cuda":
+        return "no GPU"
+    if torch.cuda.get_device_capability(device) < MIN_CAPABILITY:
+        return "compute capability below 8.9"
+    return triton_unavailable()
+
+
+def quantise_rows(rows: Tensor) -> Fp8Rows:
+    """Round `rows` [row, column] to e4m3. What is not finite makes its row's products NaN."""
+    from models.kernels.fp8_kernel import quantise_row
+
+    n_rows, n_columns = rows.shape
+    values = torch.empty(n_rows, n_columns, device=rows.device, dtype=FP8)
+    scales = torch.empty(n_rows, 1, device=rows.device)
+    width = 1 << (n_columns - 1).bit_length()
+    quantise_row[(n_rows,)](
+        rows,
+        values,
+        scales,
+        rows.stride(0),
+        n_columns,
+        WIDTH=width,
+        num_warps=min(max(width // _WARP_NUMBERS, 1), _MOST_WARPS),
+    )
+    return Fp8Rows(values, scales)
+
+
+def multiply(rows: Fp8Rows, weights: Fp8Rows) -> Tensor:
+    """Multiply `rows` [row, input] by transposed `weights` [output, input]: bf16 [row, output]."""
+    product: Tensor = torch._scaled_mm(
+        rows.values,
+        weights.values.t(),
+        scale_a=rows.scales,
+        scale_b=weights.scales.t(),
+        out_dtype=torch.bfloat16,
+        use_fast_accum=True,
+    )
+    return product

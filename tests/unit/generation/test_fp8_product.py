@@ -1,0 +1,89 @@
+"""FP8 products without a GPU: the rounding of rows interpreted, the kernels compiled."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from models.kernels.fp8_product import unavailable
+from models.kernels.nf4_product import LowRank
+from models.kernels.prompt_arithmetic import PromptArithmetic
+from testing import ROOT
+
+CPU = torch.device("cpu")
+#: Compute capabilities with FP8 tensor cores.
+CAPABILITIES = (89, 90, 100, 120)
+#: Run in a process of its own: the interpreter is chosen when Triton's functions are defined.
+_INTERPRETED = """
+import torch
+from models.kernels.fp8_product import FP8, quantise_rows
+
+torch.manual_seed(0)
+rows = torch.randn(7, 576) * torch.logspace(-6, 4, 7)[:, None]
+rows[0] = 0.0
+rows[3, 100] = 1e4
+found = quantise_rows(rows)
+wanted = rows / found.scales
+# Triton's interpreter truncates numbers below 2**-6, and loses the carry of a number that is
+# rounded up to a power of two: tests/gpu compares every value with PyTorch's rounding.
+carried = torch.frexp(wanted.to(FP8).float())[0].abs() == 0.5
+error = (found.values.float() - wanted).abs()
+print(((error <= (wanted.abs() / 15).clamp(min=2**-9)) | carried).all().item())
+print((found.scales[:, 0] * 448 - rows.abs().amax(1)).abs().max().item())
+print(found.values[0].float().abs().max().item(), carried.float().mean().item())
+"""
+
+
+def test_rows_are_rounded_in_units_of_their_largest_value() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _INTERPRETED],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"TRITON_INTERPRET": "1"},
+        check=True,
+    )
+    equal, scale_error, zeros, left_out = done.stdout.split()
+    assert equal == "True"
+    assert float(scale_error) < 0.01
+    assert float(zeros) == 0
+    assert float(left_out) < 0.2
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_the_kernels_compile_for_every_gpu_with_fp8(
+    capability: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    from tests.triton_compilation import compiled_dequantise_to_fp8, compiled_quantise_row
+
+    for kernel in (
+        compiled_quantise_row(capability),
+        compiled_dequantise_to_fp8(capability, added=False),
+        compiled_dequantise_to_fp8(capability, added=True),
+    ):
+        assert "cvt.rn.satfinite.e4m3x2" in kernel.asm["ptx"]
+
+
+def test_a_low_rank_product_never_exceeds_its_limits() -> None:
+    torch.manual_seed(0)
+    for scale in (1e-3, 1.0, 30.0):
+        added = LowRank.of(torch.randn(64, 32) * scale, torch.randn(32, 128))
+        product = (added.up @ added.down).abs().amax(dim=1)
+        assert (product <= added.up.abs() @ added.down_limits).all()
+        part = added.select_ranks(slice(16, 32))
+        assert torch.equal(part.down_limits, part.down.abs().amax(dim=1))
+
+
+def test_without_a_gpu_every_prompt_is_read_exactly() -> None:
+    assert unavailable(CPU) == "no GPU"
+    arithmetic = PromptArithmetic(nn.Sequential(nn.Linear(64, 64)))
+    assert arithmetic.available == ("exact",)
+    assert arithmetic.choose("fp8") == "exact"
+    assert PromptArithmetic(nn.Linear(1, 1), allow_fp8=False).fp8_unavailable == "switched off"
