@@ -92,7 +92,7 @@ def _steps(
         mapping = cache.slot_mapping(slot, length)
         cache.write_prompt(0, slot, mapping, *prompt[:, :length])
     seen = torch.tensor(lengths, dtype=torch.int32, device=DEVICE)
-    query = _random(n_rows, 1, QUERY_HEADS)
+    query = _random(n_rows, QUERY_HEADS)
     n_bytes = sum(lengths) * shape.bytes_per_token
     found = []
     for attention in _step_attentions(dtype):

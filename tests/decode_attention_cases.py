@@ -9,13 +9,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from models.kernels.decode_attention import BLOCK_TOKENS, attend_cache
+from models.kernels.decode_attention import BLOCK_TOKENS, FurtherTokens, attend_cache
 from models.kernels.fp8_product import FP8
+
+#: Tokens of a step that no row has.
+PADDING = 3
 
 
 @dataclass(frozen=True)
 class Case:
-    """Arguments of `attend_cache`; `dtype` is that of the cache."""
+    """Arguments of `attend_cache`, but for the query, [row, token, head, dim]."""
 
     query: Tensor
     keys: Tensor
@@ -79,17 +82,51 @@ def random_case(
     return Case(query, keys, values, tables.to(device), lengths_tensor, kv_scales)
 
 
-def attended(case: Case, *, ptx: bool = True) -> Tensor:
-    """The result of our kernels."""
-    return attend_cache(
-        case.query,
+def attended(case: Case, *, counts: Sequence[int] | None = None, ptx: bool = True) -> Tensor:
+    """The result of our kernels, like the query.
+
+    `counts` are how many query tokens of each row are given to them; the result of the others is
+    that of PADDING tokens without a row.
+    """
+    n_rows, n_queries = case.query.shape[:2]
+    counts = counts or [n_queries] * n_rows
+    given = [(row, token) for row in range(n_rows) for token in range(1, counts[row])]
+    padding = PADDING if len(given) < n_rows * (n_queries - 1) else 0
+    places = [*((row, 0) for row in range(n_rows)), *given, *[(0, 0)] * padding]
+    rows, tokens = (list(column) for column in zip(*places, strict=True))
+    found = attend_cache(
+        case.query[rows, tokens],
         case.keys,
         case.values,
         case.tables,
         case.lengths,
         case.kv_scales,
         case.scale,
+        further=_further(case, counts, padding) if n_queries > 1 else None,
         ptx=ptx,
+    )
+    result = torch.empty_like(case.query)
+    if padding:
+        result[:] = found[-1]
+    result[rows[: len(rows) - padding], tokens[: len(rows) - padding]] = found[
+        : len(found) - padding
+    ]
+    return result
+
+
+def _further(case: Case, counts: Sequence[int], padding: int) -> FurtherTokens:
+    """The tokens beyond one of each row, and `padding` tokens without a row."""
+    n_rows, device = len(counts), case.lengths.device
+    number = torch.tensor(counts, device=device) - 1
+    row = torch.arange(n_rows, device=device).repeat_interleave(number)
+    totals = case.lengths + number.int()
+    nothing = torch.zeros(padding, device=device, dtype=torch.int64)
+    return FurtherTokens(
+        row=torch.cat([row, nothing]),
+        n_further=number.int(),
+        first_further=(n_rows + number.cumsum(0) - number).int(),
+        totals=torch.cat([totals, totals[row], nothing.int()]),
+        most=case.query.shape[1] - 1,
     )
 
 

@@ -20,6 +20,8 @@ from models.kernels.nf4_tiling import DEQUANTISE_ADD_TILE, DEQUANTISE_TILE
 _POINTERS = {
     "tables": "*i32",
     "lengths": "*i32",
+    "n_further": "*i32",
+    "first_further": "*i32",
     "key_scales": "*fp32",
     "value_scales": "*fp32",
     "partial": "*fp32",

@@ -164,11 +164,15 @@ class AdapterBank:
         yield from self._reset_after()
 
     @contextmanager
-    def for_rows(self, n_rows: int) -> Iterator[None]:
-        """Run a forward pass of the first rows, each with its own adapter."""
+    def for_rows(self, n_rows: int, rows: Tensor | None = None) -> Iterator[None]:
+        """Run a forward pass of the first rows, each with its own adapter.
+
+        `rows` int64 [token] is the row of each token, unless each row has one.
+        """
         if self._attached:
-            self._selection.columns = self._columns[:n_rows]
-            self._selection.number = self._number[:n_rows]
+            columns, number = self._columns[:n_rows], self._number[:n_rows]
+            self._selection.columns = columns if rows is None else columns[rows]
+            self._selection.number = number if rows is None else number[rows]
         yield from self._reset_after()
 
     def _reset_after(self) -> Iterator[None]:

@@ -57,6 +57,8 @@ class EngineOptions:
     #: Read a prompt in FP8 where its request and the device allow it.
     fp8_prompts: bool = True
     graphs: bool = True
+    #: Read runs of tokens that the grammar forces in one step.
+    forced_runs: bool = True
     #: Start a step before the last one's result is known.
     async_steps: bool = True
 
@@ -252,6 +254,7 @@ class ContinuousEngine:
             self._bank,
             self._arithmetic,
             graphs=graphs,
+            forced_runs=self._options.forced_runs,
         )
         self._async_steps = graphs and self._options.async_steps
         if graphs:

@@ -1,8 +1,12 @@
-"""Decodes many requests together, one token of each a step.
+"""Decodes many requests together, one sampled token of each a step.
 
 Everything that a step needs lives on the device in tensors of fixed shape, one row a slot. The host
 writes a row when a request enters or leaves and reads which rows have ended, so a step can be
 captured in a CUDA graph and the next one started before the last one is known.
+
+Tokens that the grammar forces need no scores: a step reads a few of them along with the token that
+was sampled last, and samples the token after them. They take no steps of their own, and every token
+is what it would be without this.
 """
 
 from __future__ import annotations
@@ -19,8 +23,17 @@ from torch import Tensor, nn
 
 from models.adapters.adapter_bank import AdapterBank
 from models.grammar.logits_processors import SamplingMode, SamplingRows, sample_tokens
-from models.grammar.token_tables import POSITION, GrammarTables, advance, initial_state
+from models.grammar.token_tables import (
+    MAX_FORCED,
+    NODE,
+    POSITION,
+    GrammarTables,
+    advance,
+    initial_state,
+)
 from models.kernels.attention_selection import SelectedAttention
+from models.kernels.decode_attention import FurtherTokens
+from models.kernels.nf4_tiling import ROW_TILES
 from models.kernels.paged_attention import (
     DecodePlan,
     PrefillDone,
@@ -47,15 +60,24 @@ class CausalModel:
                 input_ids=ids[None], position_ids=positions[None], use_cache=False, paged=plan
             )
 
-    def scores(self, ids: Tensor, positions: Tensor, plan: DecodePlan) -> Tensor:
-        """Score every token as the next one of each row: float32 [row, vocabulary].
+    @property
+    def n_query_heads(self) -> int:
+        """Heads of a layer's queries."""
+        return int(self.causal.config.num_attention_heads)
 
-        `ids` and `positions` are int64 [row]. Scores are not rounded to bf16 on the way: around 16
-        its steps are an eighth, and nearly equal scores would become equal.
-        """
-        hidden = self.causal.model(
+    def hidden_states(self, ids: Tensor, positions: Tensor, plan: DecodePlan) -> Tensor:
+        """Run the layers on a step's tokens, int64 [token]: [token, 1, hidden]."""
+        states: Tensor = self.causal.model(
             input_ids=ids[:, None], position_ids=positions[:, None], use_cache=False, paged=plan
         ).last_hidden_state
+        return states
+
+    def scores(self, hidden: Tensor) -> Tensor:
+        """Score every token as the next one of row, [row, 1, hidden], in float32.
+
+        Scores are not rounded to bf16 on the way: around 16 its steps are an eighth, and nearly
+        equal scores would become equal.
+        """
         head, on_gpu = self.causal.lm_head, hidden.is_cuda and hidden.dtype == torch.bfloat16
         if on_gpu and type(head) is nn.Linear and head.bias is None:
             return torch.mm(hidden[:, 0], head.weight.T, out_dtype=torch.float32)
@@ -86,6 +108,21 @@ class StepResult:
 
 
 @dataclass(frozen=True)
+class _StepTokens:
+    """What a step reads: one token of each row, and then further ones; tensors [token].
+
+    `last` [row] is each row's last token.
+    """
+
+    id: Tensor
+    position: Tensor
+    live: Tensor
+    row: Tensor
+    last: Tensor
+    further: FurtherTokens | None = None
+
+
+@dataclass(frozen=True)
 class _Step:
     """What a graph is recorded for: how many rows, and how much of sampling they need."""
 
@@ -106,14 +143,20 @@ class Decoder:
         arithmetic: PromptArithmetic,
         *,
         graphs: bool,
+        forced_runs: bool = True,
     ) -> None:
-        """`graphs` replays steps from CUDA graphs, one for each of `sizes` and sampling modes."""
+        """`graphs` replays steps from CUDA graphs, one for each of `sizes` and sampling modes.
+
+        `forced_runs` reads runs of forced tokens in one step.
+        """
         self._model, self._tables, self._cache = model, tables, cache
         self._attention, self._bank, self._arithmetic = attention, bank, arithmetic
         slots, device = len(cache.tables), cache.tables.device
         self.sizes = _sizes(slots) if graphs else tuple(range(1, slots + 1))
         self._graphs: dict[_Step, torch.cuda.CUDAGraph] | None = {} if graphs else None
         self._graphs_layout = bank.layout
+        #: Whether a step of so many rows always has so many tokens, as a graph must.
+        self._fixed_shapes = graphs
         self._pool: Any = torch.cuda.graph_pool_handle() if graphs else None
         self._token = torch.zeros(slots, dtype=torch.long, device=device)
         self._length = torch.zeros_like(self._token)
@@ -125,7 +168,10 @@ class Decoder:
         width = cache.tables.shape[1] * cache.block_tokens + 1
         self._answer = torch.zeros(slots, width, dtype=torch.int32, device=device)
         self._copy_stream = side_stream(device)
-        self._host_lengths = [0] * slots
+        group = model.n_query_heads // cache.n_kv_heads
+        most = attention.step.most_queries(group) if forced_runs else 1
+        #: Forced tokens of a row that a step reads at most.
+        self._most_forced = min(most - 1, MAX_FORCED)
         self._sampling_modes = [SamplingMode.GREEDY] * slots
 
     def prefill(
@@ -158,14 +204,12 @@ class Decoder:
         set_entry(self._token, slot, token)
         set_entry(self._length, slot, length)
         set_entry(self._live, slot, True)
-        self._host_lengths[slot] = length
 
     def clear_slot(self, slot: int) -> None:
         """Deactivate the slot's row and its adapter."""
         self._bank.select(slot, None)
         set_entry(self._live, slot, False)
         set_entry(self._length, slot, 0)
-        self._host_lengths[slot] = 0
         self._sampling_modes[slot] = SamplingMode.GREEDY
 
     def answer(self, slot: int) -> list[int]:
@@ -181,7 +225,6 @@ class Decoder:
     def step(self, n_rows: int) -> StepResult:
         """Give each live one of the first rows its next token; does not wait for the device."""
         size = next(size for size in self.sizes if size >= n_rows)
-        self._host_lengths = [n + 1 if n else 0 for n in self._host_lengths]
         self._replay(_Step(size, max(self._sampling_modes)))
         return StepResult(self._live, self._non_finite)
 
@@ -193,19 +236,18 @@ class Decoder:
 
     def _replay(self, step: _Step) -> None:
         """Run a step, from its graph if graphs are used; the first of its kind captures it."""
-        with self._bank.for_rows(step.size):
-            if self._graphs is None:
-                self._forward(step)
-                return
-            if self._graphs_layout != self._bank.layout:
-                self._graphs.clear()
-                # A pool dies with the last graph that was recorded in it.
-                self._pool = torch.cuda.graph_pool_handle()
-                self._graphs_layout = self._bank.layout
-            if step not in self._graphs:
-                self._graphs[step] = self._captured(step)
-            else:
-                self._graphs[step].replay()
+        if self._graphs is None:
+            self._forward(step)
+            return
+        if self._graphs_layout != self._bank.layout:
+            self._graphs.clear()
+            # A pool dies with the last graph that was recorded in it.
+            self._pool = torch.cuda.graph_pool_handle()
+            self._graphs_layout = self._bank.layout
+        if step not in self._graphs:
+            self._graphs[step] = self._captured(step)
+        else:
+            self._graphs[step].replay()
 
     def _captured(self, step: _Step) -> torch.cuda.CUDAGraph:
         """Run a step eagerly, so that libraries initialise, then capture it without running it."""
@@ -224,15 +266,85 @@ class Decoder:
 
     def _forward(self, step: _Step) -> None:
         size = step.size
-        live, position = self._live[:size], self._length[:size]
+        rows = torch.arange(size, device=self._token.device)
+        live, length = self._live[:size], self._length[:size]
+        tokens = _StepTokens(self._token[:size], length, live, rows, rows)
+        # What a row's first token reads of the cache, before further tokens make it longer.
+        lengths = torch.where(live, length + 1, 1).int()
+        if n_further := self._room_for_further(size):
+            tokens = self._with_forced(tokens, lengths, n_further)
         plan = DecodePlan(
             self._attention.step,
             self._cache,
-            slot_mapping=self._cache.next_slot_mapping(size, position, live),
-            lengths=torch.where(live, position + 1, 1).int(),
-            host_lengths=[max(n, 1) for n in self._host_lengths[:size]],
+            slot_mapping=self._cache.step_slot_mapping(tokens.row, tokens.position, tokens.live),
+            lengths=lengths,
+            further=tokens.further,
         )
-        self._sample(step, self._model.scores(self._token[:size], position, plan))
+        with self._bank.for_rows(size, None if tokens.further is None else tokens.row):
+            hidden = self._model.hidden_states(tokens.id, tokens.position, plan)
+        with self._bank.for_rows(size):
+            scores = self._model.scores(hidden[tokens.last])
+        self._sample(step, scores)
+
+    def _room_for_further(self, size: int) -> int:
+        """How many forced tokens a step of `size` rows can read beside one token of each."""
+        if not self._most_forced:
+            return 0
+        if not self._fixed_shapes:
+            return self._most_forced * size
+        return n_further_tokens(size, self._most_forced)
+
+    def _with_forced(self, tokens: _StepTokens, lengths: Tensor, room: int) -> _StepTokens:
+        """Add the forced tokens that follow each row's token, `room` at most in all.
+
+        Rows come in their order until there is no more room; what is left is read by later steps.
+        The rows' states, lengths and answers are then those after these tokens.
+        """
+        size, tables = len(tokens.id), self._tables
+        state, node = self._state[:size], self._state[:size, NODE]
+        # One token less than the limit: the step samples one more.
+        wanted = torch.minimum(
+            tables.n_forced[node], self._rows.limit[:size] - state[:, POSITION] - 1
+        )
+        wanted = wanted.clamp(0, self._most_forced) * tokens.live
+        n_further = torch.minimum((room - (wanted.cumsum(0) - wanted)).clamp(min=0), wanted)
+        ends = n_further.cumsum(0)
+        if not self._fixed_shapes:
+            room = int(ends[-1])
+        if not room:
+            return tokens
+        index = torch.arange(room, device=ends.device)
+        row = torch.searchsorted(ends, index, right=True)
+        used, row = row < size, row.clamp(max=size - 1)
+        number = (index - (ends - n_further)[row]).clamp(0, self._most_forced - 1)
+        token = tables.forced[node[row], number]
+        self._write_answers(row, torch.where(used, state[row, POSITION] + number, -1), token)
+        totals = lengths + n_further.int()
+        further = FurtherTokens(
+            row=row,
+            n_further=n_further.int(),
+            first_further=(size + ends - n_further).int(),
+            totals=torch.cat([totals, totals[row] * used]),
+            most=self._most_forced,
+        )
+        position = torch.cat([tokens.position, tokens.position[row] + 1 + number])
+        self._state[:size, NODE] = tables.after_forced[node, n_further]
+        self._state[:size, POSITION] += n_further
+        self._length[:size] += n_further
+        return _StepTokens(
+            id=torch.cat([tokens.id, token]),
+            position=position,
+            live=torch.cat([tokens.live, used]),
+            row=torch.cat([tokens.row, row]),
+            last=torch.where(n_further > 0, size + ends - 1, tokens.last),
+            further=further,
+        )
+
+    def _write_answers(self, row: Tensor, position: Tensor, token: Tensor) -> None:
+        """Store tokens [n] of rows at positions of their answers; -1 is the unused last column."""
+        width = self._answer.shape[1]
+        place = row * width + torch.where(position < 0, width - 1, position)
+        self._answer.view(-1).index_copy_(0, place, token.int())
 
     def _sample(self, step: _Step, scores: Tensor) -> None:
         """Sample each row's token and store it; inactive rows do not change."""
@@ -250,6 +362,18 @@ class Decoder:
         self._length[:size] += live
         self._state[:size] = after
         self._live[:size] = live & ~ended
+
+
+def n_further_tokens(n_rows: int, most: int) -> int:
+    """How many further tokens a graph of `n_rows` rows reads, at most `most` of a row.
+
+    As many as the products' tile has room for, if it has room for at least one row in sixteen: in
+    Llama 3.1's grammar for seven aspects a seventh of all tokens is forced, and a row of the tile
+    without a token costs as much as one with.
+    """
+    least = max(most, n_rows // 16)
+    tile = next((size for size in ROW_TILES if size >= n_rows + least), 0)
+    return max(0, min(tile - n_rows, most * n_rows))
 
 
 def _sizes(slots: int) -> tuple[int, ...]:

@@ -11,6 +11,9 @@ A row may take a token when `min_tokens` fits in the rest of its budget, so ever
 complete. Rows that are not guided move through nodes at which every token is legal; these only find
 the place where suppression acts.
 
+At some nodes one token alone is legal, whatever the budget: those of headings, and the blank lines
+before them. Engines read a run of such forced tokens without asking for scores in between.
+
 A line always begins with a fresh token, headings are written in their own tokenisation, and so is
 the empty marker: suppression at its first token cannot be evaded by spelling it otherwise.
 """
@@ -40,6 +43,9 @@ MAX_ITEMS = 8
 #: The node after the end token, and after a token that the grammar does not know: only the end
 #: token is legal there.
 FINISHED = 0
+
+#: Forced tokens that are listed for a node: a step reads at most eight tokens of a row.
+MAX_FORCED = 7
 
 #: Columns of a row's state.
 NODE, ITEMS, POSITION = range(3)
@@ -71,6 +77,9 @@ class GrammarTables:
     in_body: Tensor  # [S] 1 inside a body, where the count of items is kept
     full: Tensor  # [S] the node that takes this one's place once MAX_ITEMS are written
     marker_next: Tensor  # [S] 1 where the next token may be the marker's first
+    n_forced: Tensor  # [S] length of the run of forced tokens that begins here, MAX_FORCED at most
+    forced: Tensor  # [S, MAX_FORCED] its tokens, then zeros; the end token is not listed
+    after_forced: Tensor  # [S, 1 + MAX_FORCED] the node after the first n tokens of the run
     marker_token: int  # the one token that suppression acts on
     end_token_id: int
     starts: Mapping[tuple[str, ...], StartNodes]  # by the headings of an aspect set
@@ -135,6 +144,7 @@ class NodeTables:
     lines: dict[int, int] = field(default_factory=dict)  # a line's start -> its full stand-in
     bodies: set[int] = field(default_factory=set)
     marker_next: set[int] = field(default_factory=set)
+    forced: dict[int, tuple[int, int]] = field(default_factory=dict)  # node -> token, next node
 
     def __post_init__(self) -> None:
         self._forced_node(self.end_class, FINISHED)
@@ -168,8 +178,23 @@ class NodeTables:
     def _chain(self, tokens: Tokens, target: int) -> int:
         """Nodes that spell `tokens` and nothing else."""
         for token in reversed(tokens):
-            target = self._forced_node(self.classes[token], target)
+            node = self._forced_node(self.classes[token], target)
+            self.forced[node] = token, target
+            target = node
         return target
+
+    def forced_run(self, node: int) -> tuple[list[int], list[int]]:
+        """The forced tokens from a node on, MAX_FORCED at most, and the node before each and after.
+
+        No node of a run is in a body, where items are counted.
+        """
+        tokens: list[int] = []
+        nodes = [node]
+        while nodes[-1] in self.forced and len(tokens) < MAX_FORCED:
+            token, after = self.forced[nodes[-1]]
+            tokens.append(token)
+            nodes.append(after)
+        return tokens, nodes
 
     def _body(self, after: int, reserved_tokens: int, later_aspects: int) -> int:
         """A body that goes on at `after`; returns the node of its beginning."""
@@ -214,7 +239,11 @@ class NodeTables:
 
 def _columns(nodes: NodeTables) -> dict[str, Any]:
     numbers = range(len(nodes.next))
+    runs = [nodes.forced_run(node) for node in numbers]
     return {
+        "n_forced": [len(tokens) for tokens, _ in runs],
+        "forced": [_padded(tokens, MAX_FORCED) for tokens, _ in runs],
+        "after_forced": [_padded(after, 1 + MAX_FORCED) for _, after in runs],
         "class_of": nodes.classes.class_of,
         "next": nodes.next,
         "min_tokens": nodes.min_tokens,
@@ -225,6 +254,10 @@ def _columns(nodes: NodeTables) -> dict[str, Any]:
         "full": [nodes.lines.get(node, node) for node in numbers],
         "marker_next": [node in nodes.marker_next for node in numbers],
     }
+
+
+def _padded(numbers: Sequence[int], length: int) -> list[int]:
+    return [*numbers, *[0] * (length - len(numbers))]
 
 
 def _tensor(column: Any, device: torch.device | str) -> Tensor:

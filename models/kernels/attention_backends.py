@@ -11,7 +11,12 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import pad, scaled_dot_product_attention
 
-from models.kernels.decode_attention import BLOCK_TOKENS, attend_cache
+from models.kernels.decode_attention import (
+    BLOCK_TOKENS,
+    MAX_QUERIES,
+    attend_cache,
+    queries_without_cost,
+)
 from models.kernels.paged_attention import DecodePlan
 from models.kernels.paged_cache import to_fp8
 
@@ -77,20 +82,31 @@ class SdpaStep:
     block_tokens = None
     capturable = False
 
+    def most_queries(self, group: int) -> int:
+        """See StepAttention."""
+        return MAX_QUERIES
+
     def __call__(self, query: Tensor, layer: int, plan: DecodePlan, scale: float) -> Tensor:
         """See StepAttention; a row's cache lies in one block."""
-        cache = plan.cache
-        kv_scales = cache.kv_scales_of(layer, len(query)) or (None, None)
+        cache, n_rows = plan.cache, len(plan.lengths)
+        kv_scales = cache.kv_scales_of(layer, n_rows) or (None, None)
         query = cache.rotate_query(query)
-        rows = []
-        for row, length in enumerate(plan.host_lengths):
-            place = cache.first_block(row)
+        attended = torch.zeros_like(query)
+        for row, (length, tokens) in enumerate(
+            zip(plan.host_lengths, plan.host_tokens, strict=True)
+        ):
+            place, n_keys = cache.first_block(row), length + len(tokens) - 1
             key, value = (
-                _read(pool[layer, place : place + 1, :length], unit, row, query.dtype)
+                _read(pool[layer, place : place + 1, :n_keys], unit, row, query.dtype)
                 for pool, unit in zip((cache.keys, cache.values), kv_scales, strict=True)
             )
-            rows.append(_sdpa(query[row : row + 1], key, value, scale, causal=False))
-        return torch.cat(rows)
+            mask = None
+            if len(tokens) > 1:
+                position = torch.arange(n_keys, device=query.device)
+                mask = position < length + torch.arange(len(tokens), device=query.device)[:, None]
+            found = _sdpa(query[None, tokens], key, value, scale, causal=False, mask=mask)
+            attended[tokens] = found[0]
+        return attended
 
 
 class TritonStep:
@@ -100,17 +116,22 @@ class TritonStep:
     block_tokens = BLOCK_TOKENS
     capturable = True
 
+    def most_queries(self, group: int) -> int:
+        """See StepAttention."""
+        return queries_without_cost(group)
+
     def __call__(self, query: Tensor, layer: int, plan: DecodePlan, scale: float) -> Tensor:
         """See StepAttention."""
-        cache = plan.cache
+        cache, n_rows = plan.cache, len(plan.lengths)
         return attend_cache(
             cache.rotate_query(query),
             cache.keys[layer],
             cache.values[layer],
-            cache.tables[: len(query)],
+            cache.tables[:n_rows],
             plan.lengths,
-            cache.kv_scales_of(layer, len(query)),
+            cache.kv_scales_of(layer, n_rows),
             scale,
+            further=plan.further,
         )
 
 
@@ -128,9 +149,13 @@ class FlashStep:
         parameters = inspect.signature(self._attend).parameters
         self._table = "page_table" if "page_table" in parameters else "block_table"
 
+    def most_queries(self, group: int) -> int:
+        """See StepAttention: all rows of a call have equally many."""
+        return 1
+
     def __call__(self, query: Tensor, layer: int, plan: DecodePlan, scale: float) -> Tensor:
         """See StepAttention."""
-        cache = plan.cache
+        cache, query = plan.cache, query[:, None]
         kv_scales = cache.kv_scales_of(layer, len(query))
         descales = (
             {} if kv_scales is None else {"k_descale": kv_scales[0], "v_descale": kv_scales[1]}
@@ -145,7 +170,7 @@ class FlashStep:
             **{self._table: cache.tables[: len(query)]},
             **descales,
         )
-        return _first(attended).to(query.dtype)
+        return _first(attended).to(query.dtype)[:, 0]
 
 
 def _read(stored: Tensor, kv_scales: Tensor | None, row: int, dtype: torch.dtype) -> Tensor:
@@ -155,10 +180,18 @@ def _read(stored: Tensor, kv_scales: Tensor | None, row: int, dtype: torch.dtype
     return stored.to(dtype) * kv_scales[row, :, None].to(dtype)
 
 
-def _sdpa(query: Tensor, key: Tensor, value: Tensor, scale: float, *, causal: bool) -> Tensor:
+def _sdpa(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scale: float,
+    *,
+    causal: bool,
+    mask: Tensor | None = None,
+) -> Tensor:
     query, key, value = (tensor.transpose(1, 2) for tensor in (query, key, value))
     attended = scaled_dot_product_attention(
-        query, key, value, is_causal=causal, scale=scale, enable_gqa=True
+        query, key, value, attn_mask=mask, is_causal=causal, scale=scale, enable_gqa=True
     )
     return attended.transpose(1, 2)
 

@@ -173,7 +173,7 @@ class _PromptCase:
 
 @dataclass(frozen=True)
 class _StepCase:
-    """Random queries [row, 1, head, dim] and a cache that is full of random keys and values."""
+    """Random queries [row, head, dim] and a cache that is full of random keys and values."""
 
     query: Tensor
     cache: PagedCache
@@ -193,7 +193,7 @@ class _StepCase:
         for slot in range(rows):
             cache.reserve(slot, _TOKENS)
             cache.write_prompt(0, slot, cache.slot_mapping(slot, _TOKENS), *prompt)
-        return cls(_random(shape, rows, 1, n_query_heads, shape.head_dim), cache)
+        return cls(_random(shape, rows, n_query_heads, shape.head_dim), cache)
 
     def run(self, backend: StepAttention) -> Tensor:
         rows = len(self.query)
@@ -208,7 +208,7 @@ class _StepCase:
     def _expected(self, row: int) -> Tensor:
         """The attention of a row in float32, to what its cache holds."""
         cache, blocks = self.cache, self.cache.tables[row].long()
-        query = cache.rotate_query(self.query[row : row + 1]).float()
+        query = cache.rotate_query(self.query[None, row : row + 1]).float()
         scales = cache.kv_scales_of(0, len(self.query)) or (None, None)
         key, value = (
             pool[0, blocks].flatten(0, 1)[None, :_TOKENS].float()
@@ -217,7 +217,7 @@ class _StepCase:
         )
         query, key, value = (each.transpose(1, 2) for each in (query, key, value))
         attended = scaled_dot_product_attention(query, key, value, enable_gqa=True)
-        return attended.transpose(1, 2)
+        return attended.transpose(1, 2)[0]
 
     @property
     def tolerance(self) -> float:

@@ -1,7 +1,8 @@
 """Attention of a decode step over a paged cache, by Triton kernels.
 
 One to eight query tokens a row attend to keys and values in bf16, float16, float32 or e4m3. A
-program reads one key-value head of 1,024 tokens, for all query heads that share it; a second kernel
+program reads one key-value head of 1,024 tokens, for all query heads that share it and all query
+tokens of the row; a second kernel
 adds the programs' results up (split keys: Dao et al. 2023, Flash-Decoding; grouped queries: Ainslie
 et al. 2023, arXiv:2305.13245). e4m3 is converted to float16 in registers, so it needs no float8
 arithmetic, and the queries are not rounded to eight bits.
@@ -20,7 +21,7 @@ from models.kernels.fp8_product import FP8
 
 #: Tokens of a block of the cache.
 BLOCK_TOKENS = 256
-#: Query tokens of a row in one call.
+#: Query tokens of a row in one call, at most.
 MAX_QUERIES = 8
 #: Widths of a head that the kernels have been tested with.
 HEAD_DIMS = (64, 128)
@@ -56,6 +57,32 @@ def unavailable(device: torch.device, head_dim: int) -> str:
     return triton_unavailable()
 
 
+@dataclass(frozen=True)
+class FurtherTokens:
+    """The tokens that a step reads beyond one of each row.
+
+    A step's tokens are first one of each row, in the rows' order, and then these. `row` int64
+    [further token] is the row of each; `n_further` int32 [row] is how many a row has, at most
+    `most`, and `first_further` int32 [row] the index of its first one among all tokens of the step.
+    `totals` int32 [token] is how much of the cache each token's row reads, 0 for a further token
+    that no row has: the number of tokens is fixed by a CUDA graph.
+    """
+
+    row: Tensor
+    n_further: Tensor
+    first_further: Tensor
+    totals: Tensor
+    most: int
+
+
+def queries_without_cost(group: int) -> int:
+    """Query tokens of a row that take no more time than one, for `group` query heads a key head.
+
+    They fill the rows of the smallest product on tensor cores.
+    """
+    return max(1, min(MAX_QUERIES, _SMALLEST_ROWS // group))
+
+
 def attend_cache(
     query: Tensor,
     keys: Tensor,
@@ -65,22 +92,24 @@ def attend_cache(
     kv_scales: tuple[Tensor, Tensor] | None,
     scale: float,
     *,
+    further: FurtherTokens | None = None,
     ptx: bool = True,
 ) -> Tensor:
-    """Attend with `query`, [row, token, head, dim], to each row's cache; a tensor of its shape.
+    """Attend with `query`, [token, head, dim], to each row's cache; a tensor of its shape.
 
     `keys` and `values` are [block, BLOCK_TOKENS, key-value head, dim], `tables` int32 [row, block],
-    `lengths` int32 [row]: query token i of a row sees the first `lengths + i` keys. In e4m3,
-    `kv_scales` are the factors of keys and values, float32 [row, key-value head], rows apart alike.
-    A row's result does not depend on the other rows, nor on their number. Does not synchronise, and
-    may be captured in a CUDA graph.
+    `lengths` int32 [row]: a row's first query token sees the first `lengths` keys, each further one
+    a key more. In e4m3, `kv_scales` are the factors of keys and values, float32 [row, key-value
+    head], rows apart alike. A row's result does not depend on the other rows, nor on their number.
+    Does not synchronise, and may be captured in a CUDA graph.
     """
     from models.kernels.decode_attention_kernel import SPLIT_BLOCKS, attend_split, combine_splits
 
-    n_rows, n_queries, n_heads, dim = query.shape
+    n_tokens, n_heads, dim = query.shape
     n_kv_heads, n_blocks = keys.shape[2], tables.shape[1]
-    if n_queries > MAX_QUERIES:
-        raise ValueError(f"{n_queries} query tokens a row, {MAX_QUERIES} at most")
+    most = 1 if further is None else 1 + further.most
+    if most > MAX_QUERIES:
+        raise ValueError(f"{most} query tokens a row, {MAX_QUERIES} at most")
     group, n_splits = n_heads // n_kv_heads, ceil(n_blocks / SPLIT_BLOCKS)
     dtype = keys.dtype
     if dtype == FP8:
@@ -88,17 +117,18 @@ def attend_cache(
         keys, values = keys.view(torch.int16), values.view(torch.int16)
     # Unused in other types.
     key_scales, value_scales = kv_scales or (lengths, lengths)
-    n_results = n_rows * n_queries * n_heads
-    partial = torch.empty(n_results, n_splits, dim, device=query.device)
-    log_sums = torch.empty(n_results, n_splits, device=query.device)
+    partial = torch.empty(n_tokens * n_heads, n_splits, dim, device=query.device)
+    log_sums = torch.empty(n_tokens * n_heads, n_splits, device=query.device)
     query = query.contiguous()
     output = torch.empty_like(query)
-    attend_split[(n_kv_heads, n_splits, n_rows)](
+    attend_split[(n_kv_heads, n_splits, len(lengths))](
         query,
         keys,
         values,
         tables,
         lengths,
+        lengths if further is None else further.n_further,
+        lengths if further is None else further.first_further,
         key_scales,
         value_scales,
         partial,
@@ -108,15 +138,14 @@ def attend_cache(
         *keys.stride()[:3],
         key_scales.stride(0),
         n_splits,
-        **split_constants(dtype, n_queries, group, dim, ptx=ptx),
+        **split_constants(dtype, most, group, dim, ptx=ptx),
     )
-    combine_splits[(n_queries * n_heads, n_rows)](
+    combine_splits[(n_heads, n_tokens)](
         partial,
         log_sums,
-        lengths,
+        lengths if further is None else further.totals,
         output,
         n_splits,
-        QUERIES=n_queries,
         DIM=dim,
         SPLIT=SPLIT_BLOCKS * BLOCK_TOKENS,
         SPLITS=_power_of_two(n_splits),

@@ -57,6 +57,8 @@ def attend_split(
     values: tl.tensor,
     tables: tl.tensor,
     lengths: tl.tensor,
+    n_further: tl.tensor,
+    first_further: tl.tensor,
     key_scales: tl.tensor,
     value_scales: tl.tensor,
     partial: tl.tensor,
@@ -80,17 +82,19 @@ def attend_split(
 ) -> None:
     """Attend with the queries of one key-value head to SPLIT_BLOCKS blocks of one row's cache.
 
-    Programs are [key-value head, split, row]. `query` is [row, QUERIES, head, DIM]; query token i
-    of a row attends to its first `lengths[row] + i` keys. `keys` and `values` are one layer of a
+    Programs are [key-value head, split, row]. `query` is [token, head, DIM]: row r's tokens are
+    token r and, if QUERIES is more than one, `n_further[r]` tokens from `first_further[r]` on; the
+    i-th of them attends to its first `lengths[r] + i` keys. `keys` and `values` are one layer of a
     PagedCache; with FP8 both are int16, two numbers each, and `key_scales` and `value_scales` are
     [row, key-value head] with `scale_stride` between rows. `tables` is [row, n_blocks]. The
-    normalised result of a split goes to `partial`, float32 [row, QUERIES, head, n_splits, DIM], and
-    the base-2 logarithm of its sum of exponentials to `log_sums`, [row, QUERIES, head, n_splits].
+    normalised result of a split goes to `partial`, float32 [token, head, n_splits, DIM], and the
+    base-2 logarithm of its sum of exponentials to `log_sums`, [token, head, n_splits].
     """
     kv_head, split, row = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     length = tl.load(lengths + row)
+    further = tl.load(n_further + row) if QUERIES > 1 else 0
     # What the row's last query token attends to.
-    total = length + (QUERIES - 1)
+    total = length + further
     first = split * (_SPLIT_BLOCKS * BLOCK)
     if first >= total:
         return
@@ -104,10 +108,13 @@ def attend_split(
     block_3 = tl.load(tables + entry + 3, mask=entry + 3 < n_blocks, other=0)
     # The queries of all heads of the group, padded to what tensor cores take.
     member = tl.arange(0, ROWS)
-    live = member < QUERIES * GROUP
-    n_kv_heads = tl.num_programs(0)
-    place = ((row * QUERIES + member // GROUP) * n_kv_heads + kv_head) * GROUP + member % GROUP
-    visible = length + member // GROUP
+    number = member // GROUP
+    live = number <= further
+    token = row
+    if QUERIES > 1:
+        token = tl.where(number == 0, row, tl.load(first_further + row) + number - 1)
+    place = (token * tl.num_programs(0) + kv_head) * GROUP + member % GROUP
+    visible = length + number
     # Columns of the cache as it is read: with FP8 a column holds an even and an odd channel.
     COLUMNS: tl.constexpr = DIM // 2 if FP8 else DIM
     column = tl.arange(0, COLUMNS)
@@ -124,8 +131,8 @@ def attend_split(
     sums = tl.zeros((ROWS, COLUMNS), tl.float32)
     largest = tl.full((ROWS,), float("-inf"), tl.float32)
     norm = tl.zeros((ROWS,), tl.float32)
-    token = tl.arange(0, TILE)
-    offsets = token[:, None] * token_stride + column[None, :] + kv_head * head_stride
+    position = tl.arange(0, TILE)
+    offsets = position[:, None] * token_stride + column[None, :] + kv_head * head_stride
     for start in tl.range(first, last, TILE, num_stages=STAGES):
         index = (start - first) // BLOCK
         block = tl.where(index == 0, block_0, block_1)
@@ -139,7 +146,7 @@ def attend_split(
             scores = tl.dot(odd, key_odd.T, scores)
         else:
             scores = tl.dot(whole, key.T, input_precision="ieee")
-        hidden = (start + token)[None, :] >= visible[:, None]
+        hidden = (start + position)[None, :] >= visible[:, None]
         scores = tl.where(hidden, float("-inf"), scores * exponent)
         now_largest = tl.maximum(largest, tl.max(scores, 1))
         # Nothing is visible yet to a query of a row of which only later ones reach this split.
@@ -149,7 +156,7 @@ def attend_split(
         norm = norm * shrink + tl.sum(weights, 1)
         largest = now_largest
         # Zeros, since what another request left here may be NaN, and its weight is zero.
-        value = tl.load(values + tile, mask=(start + token < total)[:, None], other=0)
+        value = tl.load(values + tile, mask=(start + position < total)[:, None], other=0)
         if FP8:
             value_even, value_odd = _split_e4m3(value, PTX)
             weights = weights.to(tl.float16)
@@ -174,21 +181,21 @@ def attend_split(
 def combine_splits(
     partial: tl.tensor,
     log_sums: tl.tensor,
-    lengths: tl.tensor,
+    totals: tl.tensor,
     output: tl.tensor,
     n_splits: int,
-    QUERIES: tl.constexpr,
     DIM: tl.constexpr,
     SPLIT: tl.constexpr,
     SPLITS: tl.constexpr,
 ) -> None:
     """Add the results of all splits of SPLIT tokens, weighted by their sums of exponentials.
 
-    Programs are [query token and head, row]; `output` is [row, QUERIES, head, DIM]. SPLITS is a
+    Programs are [head, token]; `output` is [token, head, DIM]. `totals` [token] is how much of the
+    cache the token's row has read, 0 for a token without a row, whose output is zeros. SPLITS is a
     power of two that is not smaller than `n_splits`.
     """
     place = tl.program_id(1) * tl.num_programs(0) + tl.program_id(0)
-    total = tl.load(lengths + tl.program_id(1)) + (QUERIES - 1)
+    total = tl.load(totals + tl.program_id(1))
     split = tl.arange(0, SPLITS)
     written = split * SPLIT < total
     log_sum = tl.load(log_sums + place * n_splits + split, mask=written, other=float("-inf"))
@@ -196,4 +203,5 @@ def combine_splits(
     column = tl.arange(0, DIM)
     parts = partial + (place * n_splits + split)[:, None] * DIM + column[None, :]
     sums = tl.sum(tl.load(parts, mask=written[:, None], other=0.0) * weight[:, None], 0)
-    tl.store(output + place * DIM + column, (sums / tl.sum(weight, 0)).to(output.dtype.element_ty))
+    result = tl.where(total > 0, sums / tl.sum(weight, 0), 0.0)
+    tl.store(output + place * DIM + column, result.to(output.dtype.element_ty))

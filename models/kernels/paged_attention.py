@@ -1,18 +1,21 @@
 """Attention over a paged KV cache, registered with transformers.
 
 A forward pass carries one of the two plans below as its keyword `paged`. A prefill is one prompt
-that reads only itself; a decode step is one new token of each row, read against its cache.
+that reads only itself; a decode step is one or a few new tokens of each row, read against its
+cache.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 from torch import Tensor
 from transformers import AttentionInterface
 
+from models.kernels.decode_attention import FurtherTokens
 from models.kernels.paged_cache import PagedCache
 
 #: The name under which transformers finds `attend`.
@@ -45,8 +48,14 @@ class StepAttention(Protocol):
     def capturable(self) -> bool:
         """Whether a step can be captured in a CUDA graph."""
 
+    def most_queries(self, group: int) -> int:
+        """Query tokens of a row that a step should read at most.
+
+        `group` is the number of query heads that share a key-value head.
+        """
+
     def __call__(self, query: Tensor, layer: int, plan: DecodePlan, scale: float) -> Tensor:
-        """Attend on a tensor [row, token, head, dim]."""
+        """Attend on a tensor [token, head, dim]: the plan says which row each token belongs to."""
 
 
 class PrefillDone(Exception):
@@ -80,22 +89,40 @@ class PrefillPlan:
 
 @dataclass(frozen=True)
 class DecodePlan:
-    """Where each row's token goes, and how much of its cache it reads: `lengths` int32 [row].
+    """Where a step's tokens go, and how much of its cache each row reads.
 
-    `host_lengths` repeats the lengths for kernels that need them on the host, else it is empty.
+    `slot_mapping` is int64 [token], `lengths` int32 [row]: a row's first token reads so much of the
+    cache, each `further` one of the row a token more.
     """
 
     attention: StepAttention
     cache: PagedCache
     slot_mapping: Tensor
     lengths: Tensor
-    host_lengths: Sequence[int] = ()
+    further: FurtherTokens | None = None
+
+    @cached_property
+    def host_lengths(self) -> Sequence[int]:
+        """The lengths for kernels that need them on the host; waits for the device."""
+        lengths: list[int] = self.lengths.tolist()
+        return lengths
+
+    @cached_property
+    def host_tokens(self) -> Sequence[Sequence[int]]:
+        """The indices of each row's tokens, on the host; waits for the device."""
+        if self.further is None:
+            return [[row] for row in range(len(self.lengths))]
+        pairs = zip(
+            self.further.first_further.tolist(), self.further.n_further.tolist(), strict=True
+        )
+        return [[row, *range(first, first + n)] for row, (first, n) in enumerate(pairs)]
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """Store keys and values, and attend to the whole cache of each row."""
-        keys, values = key.flatten(0, 1), value.flatten(0, 1)
-        self.cache.write_step(layer, self.slot_mapping, keys, values)
-        return self.attention(query, layer, self, scale)
+        query, key, value = (tensor.flatten(0, 1) for tensor in (query, key, value))
+        rows = None if self.further is None else self.further.row
+        self.cache.write_step(layer, self.slot_mapping, key, value, rows)
+        return self.attention(query, layer, self, scale)[:, None]
 
 
 def attend(

@@ -134,6 +134,11 @@ class PagedCache:
         """Layers of the model that keep something."""
         return len(self.keys)
 
+    @property
+    def n_kv_heads(self) -> int:
+        """Heads of a layer's keys and values."""
+        return self.keys.shape[3]
+
     def blocks_for(self, n_tokens: int) -> int:
         """Number of blocks for a request of that many tokens."""
         return ceil(n_tokens / self.block_tokens)
@@ -167,10 +172,12 @@ class PagedCache:
         blocks = self.tables[slot].long()[positions // self.block_tokens]
         return blocks * self.block_tokens + positions % self.block_tokens
 
-    def next_slot_mapping(self, n_rows: int, positions: Tensor, live: Tensor) -> Tensor:
-        """Where the first rows' tokens at `positions` [n] lie; SCRATCH for rows that rest."""
-        column = (positions // self.block_tokens)[:, None]
-        blocks = self.tables[:n_rows].long().gather(1, column)[:, 0]
+    def step_slot_mapping(self, rows: Tensor, positions: Tensor, live: Tensor) -> Tensor:
+        """Where tokens at `positions` of `rows` [token] lie; SCRATCH for tokens that are not live.
+
+        All are int64, and so is the result.
+        """
+        blocks = self.tables[rows, positions // self.block_tokens].long()
         slot_mapping = blocks * self.block_tokens + positions % self.block_tokens
         return torch.where(live, slot_mapping, SCRATCH)
 
@@ -187,10 +194,24 @@ class PagedCache:
                 kv_scales.copy_((largest * HEADROOM / LARGEST_FP8).clamp(min=_MIN_SCALE))
         self._write(layer, slice(slot, slot + 1), slot_mapping, keys, values)
 
-    def write_step(self, layer: int, slot_mapping: Tensor, keys: Tensor, values: Tensor) -> None:
-        """Store one token's keys and values [row, head, dim] of each of the first slots."""
-        keys = self._rotated(keys)
-        self._write(layer, slice(0, len(keys)), slot_mapping, keys, values)
+    def write_step(
+        self,
+        layer: int,
+        slot_mapping: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        further_rows: Tensor | None = None,
+    ) -> None:
+        """Store keys and values [token, head, dim]: one token of each of the first slots.
+
+        With `further_rows` [further token], the last tokens are further ones of those slots.
+        """
+        slots: slice | Tensor = slice(0, len(keys))
+        if further_rows is not None and self.kv_scales is not None:
+            n_rows = len(keys) - len(further_rows)
+            first = torch.arange(n_rows, device=further_rows.device)
+            slots = torch.cat([first, further_rows])
+        self._write(layer, slots, slot_mapping, self._rotated(keys), values)
 
     def rotate_query(self, query: Tensor) -> Tensor:
         """Turn a query [..., dim] as stored keys are turned, so that products stay the same."""
@@ -207,7 +228,12 @@ class PagedCache:
         return keys if self._rotation is None else keys @ self._rotation.key_matrix
 
     def _write(
-        self, layer: int, slots: slice, slot_mapping: Tensor, keys: Tensor, values: Tensor
+        self,
+        layer: int,
+        slots: slice | Tensor,
+        slot_mapping: Tensor,
+        keys: Tensor,
+        values: Tensor,
     ) -> None:
         for kind, (pool, tensor) in enumerate(((self.keys, keys), (self.values, values))):
             if self.kv_scales is not None:

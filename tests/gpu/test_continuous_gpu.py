@@ -524,7 +524,7 @@ def test_an_fp8_cache_is_read_as_it_was_stored(kernel: AttentionName) -> None:
         for blocks in (paged, whole):
             assert blocks.reserve(slot, length)
             blocks.write_prompt(0, slot, blocks.slot_mapping(slot, length), *prompt)
-    query = torch.randn(rows, 1, 8 * heads, dim, device=GPU, dtype=torch.bfloat16)
+    query = torch.randn(rows, 8 * heads, dim, device=GPU, dtype=torch.bfloat16)
     found, expected = (
         attention(query, 0, _reads(blocks, lengths), dim**-0.5)
         for attention, blocks in ((step_attention(kernel), paged), (SdpaStep(), whole))
@@ -549,7 +549,7 @@ def test_cache_beyond_the_prompt_is_not_read(kernel: AttentionName, kind: CacheK
             assert cache.reserve(slot, length + 200)
             prompt = torch.randn(2, length, heads, dim, device=GPU, dtype=torch.bfloat16)
             cache.write_prompt(0, slot, cache.slot_mapping(slot, length), *prompt)
-        query = torch.randn(4, 1, 4 * heads, dim, device=GPU, dtype=torch.bfloat16)
+        query = torch.randn(4, 4 * heads, dim, device=GPU, dtype=torch.bfloat16)
         plan = _reads(cache, lengths)
         answers.append(step_attention(kernel)(query, 0, plan, dim**-0.5))
     assert torch.equal(*answers)
@@ -562,7 +562,7 @@ def step_attention(kernel: AttentionName) -> StepAttention:
 def _reads(cache: PagedCache, lengths: list[int]) -> DecodePlan:
     nothing = torch.zeros(len(lengths), dtype=torch.long, device=GPU)
     read = torch.tensor(lengths, dtype=torch.int32, device=GPU)
-    return DecodePlan(SdpaStep(), cache, nothing, read, lengths)
+    return DecodePlan(SdpaStep(), cache, nothing, read)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

@@ -43,6 +43,20 @@ def test_results_are_those_of_float32(
     assert torch.equal(found, attended(case))
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_rows_may_differ_in_their_number_of_tokens(dtype: torch.dtype) -> None:
+    counts = [1, 4, 2, 1, 3, 4, 1, 1, 2]
+    case = random_case(LENGTHS, dtype, GPU, queries=4)
+    found, wanted = attended(case, counts=counts), expected(case)
+    used = [(row, token) for row, n in enumerate(counts) for token in range(n)]
+    rows, tokens = (list(column) for column in zip(*used, strict=True))
+    assert relative_error(found[rows, tokens], wanted[rows, tokens]) < TOLERANCE[dtype]
+    alone = attended(case)
+    assert torch.equal(found[rows, tokens], alone[rows, tokens])
+    found[rows, tokens] = 0.0
+    assert (found == 0).all()
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, FP8], ids=str)
 def test_a_rows_result_does_not_depend_on_other_rows(dtype: torch.dtype) -> None:
     case = random_case(LENGTHS, dtype, GPU)
@@ -91,7 +105,7 @@ def test_a_plain_installation_gets_our_kernels(dtype: torch.dtype) -> None:
 def test_what_is_wrong_is_not_selected(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(TritonStep, "__call__", lambda *_: torch.zeros(29, 1, 32, 128, device=GPU))
+    monkeypatch.setattr(TritonStep, "__call__", lambda *_: torch.zeros(29, 32, 128, device=GPU))
     with caplog.at_level(logging.WARNING), pytest.raises(MissingPart, match="cannot be used"):
         select_attention(LLAMA_8B, 32, "triton")
     assert "triton attention is not used: its error is 1.0" in caplog.text

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from errors import EngineCrashed, EngineLost, MissingPart, NeverStarted, RequestRefused
+from models.engines import decoder
 from models.engines.continuous import ContinuousEngine, EngineOptions
 from models.engines.decoder import Decoder
 from models.engines.generate import GenerateEngine
@@ -51,9 +52,16 @@ def adapters(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
 
 @contextmanager
 def continuous(
-    model: LoadedModel, adapters: dict[str, Path], slots: int, kv_cache: CacheKind = "bf16"
+    model: LoadedModel,
+    adapters: dict[str, Path],
+    slots: int,
+    kv_cache: CacheKind = "bf16",
+    *,
+    forced_runs: bool = True,
 ) -> Iterator[ContinuousEngine]:
-    options = EngineOptions(max_tokens=2048, slots=slots, threads=1, kv_cache=kv_cache)
+    options = EngineOptions(
+        max_tokens=2048, slots=slots, threads=1, kv_cache=kv_cache, forced_runs=forced_runs
+    )
     engine = ContinuousEngine(model, find_adapter=adapters.__getitem__, options=options)
     try:
         yield engine
@@ -81,6 +89,35 @@ def test_mixed_requests_get_the_reference_engines_tokens(
     with closing(reference), continuous(model(), adapters, slots=12) as engine:
         requests = mixed_requests(64, list(adapters))
         compare_with_reference(engine, reference, requests[-n_requests:])
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("room", ["as needed", "fixed", "too little"])
+def test_runs_of_forced_tokens_change_no_token(
+    room: str, tiny_folder: Path, adapters: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guided, unguided and sampled requests with adapters, with runs of forced tokens and without.
+
+    A graph's step has a fixed number of tokens, which may be less than the rows would read.
+    """
+    requests = mixed_requests(24, list(adapters))
+    answers, n_steps = [], []
+    if room != "as needed":
+        monkeypatch.setattr(decoder, "n_further_tokens", lambda *_: 40 if room == "fixed" else 2)
+    for forced_runs in (False, True):
+        model = load_exact(tiny_folder, weights="bf16")
+        with continuous(model, adapters, slots=6, forced_runs=forced_runs) as engine:
+            engine._decoder._fixed_shapes = room != "as needed"
+            counted: list[int] = []
+            step = engine._decoder.step
+            monkeypatch.setattr(
+                engine._decoder, "step", lambda n, s=step, c=counted: (c.append(n), s(n))[1]
+            )
+            futures = [engine.submit(request) for request in requests]
+            answers.append([future.result(DEADLINE).token_ids for future in futures])
+        n_steps.append(len(counted))
+    assert answers[0] == answers[1]
+    assert n_steps[1] < n_steps[0]
 
 
 def test_failed_prefill_fails_only_its_request(

@@ -17,6 +17,7 @@ from models.grammar.line_automaton import BODY, DONE, LineAutomaton
 from models.grammar.logits_processors import SamplingRows
 from models.grammar.phrases import Phrases
 from models.grammar.token_tables import (
+    ITEMS,
     MAX_ITEMS,
     NODE,
     GrammarTables,
@@ -248,6 +249,30 @@ def test_a_long_aspect_leaves_room_for_the_later_ones(make_request: Make) -> Non
     assert len(lengths) == 7
     assert 0.25 * 1150 < lengths[0] < 0.45 * 1150
     assert min(lengths) > 0.08 * 1150
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_run_of_forced_tokens_is_what_the_grammar_alone_allows(name: str) -> None:
+    """At a node with a run, each of its tokens is the only legal one; elsewhere there are more."""
+    tables = tables_of(name)
+    nodes = torch.arange(len(tables.next))
+    n_forced = tables.n_forced
+    unlimited, vocabulary = torch.tensor([1 << 20]), len(tables.class_of)
+    for node in nodes[n_forced > 0].tolist():
+        state = torch.tensor([[node, 0, 5]])
+        for place in range(int(n_forced[node])):
+            legal = allowed_tokens(tables, state, unlimited, unlimited * 0, vocabulary)
+            token = tables.forced[node, place]
+            assert legal[0].nonzero().flatten().tolist() == [int(token)]
+            assert int(token) != tables.end_token_id
+            state = advance(tables, state, token[None])
+            assert int(state[0, NODE]) == int(tables.after_forced[node, place + 1])
+            assert int(state[0, ITEMS]) == 0
+    # Each heading begins in a run, and no free node does.
+    starts = tables.starts.values()
+    assert all(n_forced[start.guided_node] > 0 for start in starts)
+    assert all(n_forced[start.free_node] == 0 for start in starts)
+    assert (tables.after_forced[:, 0] == nodes).all()
 
 
 def test_unguided_rows_may_take_every_token(make_request: Make) -> None:
