@@ -96,7 +96,7 @@ def _steps(
     n_bytes = sum(lengths) * shape.bytes_per_token
     found = []
     for attention in _step_attentions(dtype):
-        plan = DecodePlan(attention, cache, seen.long(), seen)
+        plan = DecodePlan(attention, cache, seen.long(), seen.long(), seen)
         graph = _captured(partial(attention, query, 0, plan, SCALE))
         milliseconds = _milliseconds(graph.replay, repetitions)
         rate = n_bytes / median(milliseconds) * 1000

@@ -29,7 +29,6 @@ from benchmarks.measured import report, save
 from models.kernels.nf4_product import LowRank, Nf4Matrix, dequantise, multiply
 from models.kernels.nf4_tiling import (
     BLOCK_WEIGHTS,
-    DEQUANTISE_ADD_TILE,
     DequantiseTile,
     Tiling,
     tiling_for,
@@ -118,7 +117,7 @@ class MatrixGroup:
         for member in range(len(self.packed)):
             dequantise(self.fused.bytes_of(member), self.fused.scales_of(member))
 
-    def write_out_with_adapter(self, tile: DequantiseTile = DEQUANTISE_ADD_TILE) -> None:
+    def write_out_with_adapter(self, tile: DequantiseTile | None = None) -> None:
         """Dequantise one after the other, with its part of the adapter added."""
         for member, part in enumerate(self.adapters):
             dequantise(self.fused.bytes_of(member), self.fused.scales_of(member), part, tile)

@@ -88,30 +88,44 @@ def attended(case: Case, *, counts: Sequence[int] | None = None, ptx: bool = Tru
     `counts` are how many query tokens of each row are given to them; the result of the others is
     that of PADDING tokens without a row.
     """
-    n_rows, n_queries = case.query.shape[:2]
-    counts = counts or [n_queries] * n_rows
+    n_rows = len(case.query)
+    if counts is None:
+        return _all_attended(case, ptx)
     given = [(row, token) for row in range(n_rows) for token in range(1, counts[row])]
-    padding = PADDING if len(given) < n_rows * (n_queries - 1) else 0
-    places = [*((row, 0) for row in range(n_rows)), *given, *[(0, 0)] * padding]
+    places = [*((row, 0) for row in range(n_rows)), *given]
     rows, tokens = (list(column) for column in zip(*places, strict=True))
-    found = attend_cache(
-        case.query[rows, tokens],
+    padding = case.query.new_ones(PADDING, *case.query.shape[2:])
+    query = torch.cat([case.query[rows, tokens], padding])
+    found = _attended(case, query, _further(case, counts, PADDING), ptx)
+    result = torch.empty_like(case.query)
+    result[:] = found[-1]
+    result[rows, tokens] = found[:-PADDING]
+    return result
+
+
+def _all_attended(case: Case, ptx: bool) -> Tensor:
+    """The result for all query tokens; may be captured in a CUDA graph if there is one a row."""
+    n_rows, n_queries = case.query.shape[:2]
+    if n_queries == 1:
+        return _attended(case, case.query[:, 0], None, ptx)[:, None]
+    query = torch.cat([case.query[:, 0], case.query[:, 1:].flatten(0, 1)])
+    found = _attended(case, query, _further(case, [n_queries] * n_rows, 0), ptx)
+    others = found[n_rows:].view(n_rows, n_queries - 1, *found.shape[1:])
+    return torch.cat([found[:n_rows, None], others], dim=1)
+
+
+def _attended(case: Case, query: Tensor, further: FurtherTokens | None, ptx: bool) -> Tensor:
+    return attend_cache(
+        query,
         case.keys,
         case.values,
         case.tables,
         case.lengths,
         case.kv_scales,
         case.scale,
-        further=_further(case, counts, padding) if n_queries > 1 else None,
+        further=further,
         ptx=ptx,
     )
-    result = torch.empty_like(case.query)
-    if padding:
-        result[:] = found[-1]
-    result[rows[: len(rows) - padding], tokens[: len(rows) - padding]] = found[
-        : len(found) - padding
-    ]
-    return result
 
 
 def _further(case: Case, counts: Sequence[int], padding: int) -> FurtherTokens:
@@ -122,7 +136,6 @@ def _further(case: Case, counts: Sequence[int], padding: int) -> FurtherTokens:
     totals = case.lengths + number.int()
     nothing = torch.zeros(padding, device=device, dtype=torch.int64)
     return FurtherTokens(
-        row=torch.cat([row, nothing]),
         n_further=number.int(),
         first_further=(n_rows + number.cumsum(0) - number).int(),
         totals=torch.cat([totals, totals[row], nothing.int()]),

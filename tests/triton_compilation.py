@@ -12,9 +12,9 @@ from triton.compiler import ASTSource
 
 from models.kernels.decode_attention import BLOCK_TOKENS, split_constants
 from models.kernels.decode_attention_kernel import attend_split
-from models.kernels.fp8_kernel import quantise_row
+from models.kernels.fp8_kernel import quantise_row, store_token_in_units
 from models.kernels.nf4_kernel import dequantise_tiles
-from models.kernels.nf4_tiling import DEQUANTISE_ADD_TILE, DEQUANTISE_TILE
+from models.kernels.nf4_tiling import dequantise_tile
 
 #: Types of the arguments that are the same for every cache.
 _POINTERS = {
@@ -66,9 +66,25 @@ def compiled_quantise_row(capability: int) -> Any:
     )
 
 
+def compiled_store_token_in_units(capability: int) -> Any:
+    """Compile the writing of a step's keys and values into an 8-bit cache."""
+    constants = {"ROWS": True, "HEADS": 8, "WIDTH": 8, "DIM": 128}
+    signature = {
+        **dict.fromkeys(("keys", "values"), "*bf16"),
+        **dict.fromkeys(("key_pool", "value_pool"), "*fp8e4nv"),
+        "slot_mapping": "*i64",
+        "scales": "*fp32",
+        "rows": "*i64",
+        **dict.fromkeys(("key_stride", "value_stride", "kind_stride", "row_stride"), "i32"),
+        **dict.fromkeys(constants, "constexpr"),
+    }
+    divisible = ("key_stride", "value_stride", "kind_stride")
+    return _compiled(store_token_in_units, capability, signature, constants, divisible, warps=4)
+
+
 def compiled_dequantise_to_fp8(capability: int, *, added: bool) -> Any:
     """Compile the dequantisation of NF4 to e4m3, with an adapter's product or without."""
-    tile = DEQUANTISE_ADD_TILE if added else DEQUANTISE_TILE
+    tile = dequantise_tile(added=added, fp8=True)
     constants = {"ADDED": added, "FP8": True, "OUTPUTS": tile.outputs, "BLOCKS": tile.blocks}
     signature = {
         "packed": "*u8",

@@ -155,8 +155,9 @@ class Decoder:
         self.sizes = _sizes(slots) if graphs else tuple(range(1, slots + 1))
         self._graphs: dict[_Step, torch.cuda.CUDAGraph] | None = {} if graphs else None
         self._graphs_layout = bank.layout
-        #: Whether a step of so many rows always has so many tokens, as a graph must.
-        self._fixed_shapes = graphs
+        #: Whether a step of so many rows always has so many tokens: as a graph must, and on a GPU
+        #: also without graphs, since the sum of forced tokens is not known to the host.
+        self._fixed_shapes = device.type == "cuda"
         self._pool: Any = torch.cuda.graph_pool_handle() if graphs else None
         self._token = torch.zeros(slots, dtype=torch.long, device=device)
         self._length = torch.zeros_like(self._token)
@@ -276,6 +277,7 @@ class Decoder:
         plan = DecodePlan(
             self._attention.step,
             self._cache,
+            rows=tokens.row,
             slot_mapping=self._cache.step_slot_mapping(tokens.row, tokens.position, tokens.live),
             lengths=lengths,
             further=tokens.further,
@@ -321,7 +323,6 @@ class Decoder:
         self._write_answers(row, torch.where(used, state[row, POSITION] + number, -1), token)
         totals = lengths + n_further.int()
         further = FurtherTokens(
-            row=row,
             n_further=n_further.int(),
             first_further=(size + ends - n_further).int(),
             totals=torch.cat([totals, totals[row] * used]),

@@ -198,7 +198,7 @@ class _StepCase:
     def run(self, backend: StepAttention) -> Tensor:
         rows = len(self.query)
         lengths = torch.full((rows,), _TOKENS, dtype=torch.int32, device=self.query.device)
-        plan = DecodePlan(backend, self.cache, lengths.long(), lengths)
+        plan = DecodePlan(backend, self.cache, lengths.long(), lengths.long(), lengths)
         return backend(self.query, 0, plan, self.query.shape[-1] ** -0.5)
 
     def error(self, backend: StepAttention) -> float:

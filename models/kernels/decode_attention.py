@@ -61,14 +61,13 @@ def unavailable(device: torch.device, head_dim: int) -> str:
 class FurtherTokens:
     """The tokens that a step reads beyond one of each row.
 
-    A step's tokens are first one of each row, in the rows' order, and then these. `row` int64
-    [further token] is the row of each; `n_further` int32 [row] is how many a row has, at most
-    `most`, and `first_further` int32 [row] the index of its first one among all tokens of the step.
-    `totals` int32 [token] is how much of the cache each token's row reads, 0 for a further token
-    that no row has: the number of tokens is fixed by a CUDA graph.
+    A step's tokens are first one of each row, in the rows' order, and then these. `n_further` int32
+    [row] is how many a row has, at most `most`, and `first_further` int32 [row] the index of its
+    first one among all tokens of the step. `totals` int32 [token] is how much of the cache each
+    token's row reads, 0 for a further token that no row has: the number of tokens is fixed by a
+    CUDA graph.
     """
 
-    row: Tensor
     n_further: Tensor
     first_further: Tensor
     totals: Tensor

@@ -25,6 +25,8 @@ MIN_CAPABILITY = (8, 9)
 _STEP = 16
 #: Numbers that a warp quantises, and the most warps of a program.
 _WARP_NUMBERS, _MOST_WARPS = 512, 16
+#: Warps of a program that stores one token of a cache: 1,024 numbers of Llama 3.1 8B.
+_STORE_WARPS = 4
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,51 @@ def quantise_rows(rows: Tensor) -> Fp8Rows:
         num_warps=min(max(width // _WARP_NUMBERS, 1), _MOST_WARPS),
     )
     return Fp8Rows(values, scales)
+
+
+def store_in_units(
+    keys: Tensor,
+    values: Tensor,
+    key_pool: Tensor,
+    value_pool: Tensor,
+    slot_mapping: Tensor,
+    scales: Tensor,
+    rows: Tensor | None,
+) -> None:
+    """Store keys and values in e4m3, in units of `scales`; what is too large is clipped.
+
+    Keys and values are [token, head, dim], the pools [block, token in block, head, dim],
+    `slot_mapping` int64 [token] the places in the pools, `scales` float32 [2, row, head], `rows`
+    int64 [token], or None where all tokens are of the first row.
+    """
+    from models.kernels.fp8_kernel import store_token_in_units
+
+    n_tokens, n_heads, dim = keys.shape
+    keys, values = (_with_heads_in_one_piece(each) for each in (keys, values))
+    store_token_in_units[(n_tokens, 2)](
+        keys,
+        values,
+        key_pool,
+        value_pool,
+        slot_mapping,
+        scales,
+        slot_mapping if rows is None else rows,
+        keys.stride(0),
+        values.stride(0),
+        scales.stride(0),
+        scales.stride(1),
+        ROWS=rows is not None,
+        HEADS=n_heads,
+        WIDTH=1 << (n_heads - 1).bit_length(),
+        DIM=dim,
+        num_warps=_STORE_WARPS,
+    )
+
+
+def _with_heads_in_one_piece(tensor: Tensor) -> Tensor:
+    """A tensor [token, head, dim] whose tokens each lie in one piece of memory."""
+    _, _, dim = tensor.shape
+    return tensor if tensor.stride()[1:] == (dim, 1) else tensor.contiguous()
 
 
 def multiply(rows: Fp8Rows, weights: Fp8Rows) -> Tensor:

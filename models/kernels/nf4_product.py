@@ -24,11 +24,10 @@ from models.kernels.fp8_product import FP8, Fp8Rows
 from models.kernels.nf4_dequantise import TABLE_FACTOR
 from models.kernels.nf4_tiling import (
     BLOCK_WEIGHTS,
-    DEQUANTISE_ADD_TILE,
-    DEQUANTISE_TILE,
     SMALLEST_TILE,
     DequantiseTile,
     Tiling,
+    dequantise_tile,
     tiling_for,
 )
 
@@ -228,7 +227,7 @@ def _dequantise(
     from models.kernels.nf4_kernel import dequantise_tiles
 
     n_blocks, n_outputs = scales.shape
-    tile = tile or (DEQUANTISE_TILE if added is None else DEQUANTISE_ADD_TILE)
+    tile = tile or dequantise_tile(added=added is not None, fp8=limits is not None)
     dequantise_tiles[(n_outputs // tile.outputs, ceil(n_blocks / tile.blocks))](
         packed,
         scales,

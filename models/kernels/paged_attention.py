@@ -91,12 +91,13 @@ class PrefillPlan:
 class DecodePlan:
     """Where a step's tokens go, and how much of its cache each row reads.
 
-    `slot_mapping` is int64 [token], `lengths` int32 [row]: a row's first token reads so much of the
-    cache, each `further` one of the row a token more.
+    `rows` and `slot_mapping` are int64 [token], `lengths` int32 [row]: a row's first token reads so
+    much of the cache, each `further` one of the row a token more.
     """
 
     attention: StepAttention
     cache: PagedCache
+    rows: Tensor
     slot_mapping: Tensor
     lengths: Tensor
     further: FurtherTokens | None = None
@@ -120,8 +121,7 @@ class DecodePlan:
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """Store keys and values, and attend to the whole cache of each row."""
         query, key, value = (tensor.flatten(0, 1) for tensor in (query, key, value))
-        rows = None if self.further is None else self.further.row
-        self.cache.write_step(layer, self.slot_mapping, key, value, rows)
+        self.cache.write_step(layer, self.slot_mapping, key, value, self.rows)
         return self.attention(query, layer, self, scale)[:, None]
 
 

@@ -8,13 +8,14 @@ growth on demand).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, log2
+from math import ceil, inf, log2
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 
-from models.kernels.fp8_product import FP8, LARGEST_FP8
+from models.kernels.fp8_product import FP8, LARGEST_FP8, store_in_units, unavailable
 from models.kernels.transfer import upload
 
 #: `bf16` keeps keys and values as the model computes them, in whatever type that is.
@@ -121,6 +122,7 @@ class PagedCache:
         self.tables = torch.zeros(slots, width, dtype=torch.int32, device=shape.device)
         self.kv_scales: Tensor | None = None
         self._rotation: HadamardRotation | None = None
+        self._fused_store = shape.is_fp8 and not unavailable(shape.device)
         if shape.is_fp8:
             self.kv_scales = torch.ones(
                 2, shape.n_layers, slots, shape.n_heads, device=shape.device
@@ -186,32 +188,24 @@ class PagedCache:
     ) -> None:
         """Store keys and values [n, head, dim] of a slot's prompt at `slot_mapping` [n]."""
         keys = self._rotated(keys)
-        if self.kv_scales is not None:
-            for kv_scales, tensor in zip(
-                self.kv_scales[:, layer, slot], (keys, values), strict=True
-            ):
-                largest = tensor.abs().amax(dim=(0, 2)).float()
-                kv_scales.copy_((largest * HEADROOM / LARGEST_FP8).clamp(min=_MIN_SCALE))
-        self._write(layer, slice(slot, slot + 1), slot_mapping, keys, values)
+        if self.kv_scales is None:
+            self._store(layer, slot_mapping, keys, values)
+            return
+        scales = self.kv_scales[:, layer, slot]
+        for each, tensor in zip(scales, (keys, values), strict=True):
+            largest = vector_norm(tensor, inf, dim=(0, 2), dtype=torch.float32)
+            each.copy_((largest * HEADROOM / LARGEST_FP8).clamp(min=_MIN_SCALE))
+        self._store_fp8(layer, slot_mapping, keys, values, scales[:, None], None)
 
     def write_step(
-        self,
-        layer: int,
-        slot_mapping: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        further_rows: Tensor | None = None,
+        self, layer: int, slot_mapping: Tensor, keys: Tensor, values: Tensor, rows: Tensor
     ) -> None:
-        """Store keys and values [token, head, dim]: one token of each of the first slots.
-
-        With `further_rows` [further token], the last tokens are further ones of those slots.
-        """
-        slots: slice | Tensor = slice(0, len(keys))
-        if further_rows is not None and self.kv_scales is not None:
-            n_rows = len(keys) - len(further_rows)
-            first = torch.arange(n_rows, device=further_rows.device)
-            slots = torch.cat([first, further_rows])
-        self._write(layer, slots, slot_mapping, self._rotated(keys), values)
+        """Store keys and values [token, head, dim] of tokens of `rows`, int64 [token]."""
+        keys = self._rotated(keys)
+        if self.kv_scales is None:
+            self._store(layer, slot_mapping, keys, values)
+        else:
+            self._store_fp8(layer, slot_mapping, keys, values, self.kv_scales[:, layer], rows)
 
     def rotate_query(self, query: Tensor) -> Tensor:
         """Turn a query [..., dim] as stored keys are turned, so that products stay the same."""
@@ -227,19 +221,31 @@ class PagedCache:
     def _rotated(self, keys: Tensor) -> Tensor:
         return keys if self._rotation is None else keys @ self._rotation.key_matrix
 
-    def _write(
+    def _store(self, layer: int, slot_mapping: Tensor, keys: Tensor, values: Tensor) -> None:
+        for pool, tensor in ((self.keys, keys), (self.values, values)):
+            tokens = pool[layer].view(-1, *tensor.shape[1:])
+            tokens.view(_WORD).index_copy_(0, slot_mapping, tensor.view(_WORD))
+
+    def _store_fp8(
         self,
         layer: int,
-        slots: slice | Tensor,
         slot_mapping: Tensor,
         keys: Tensor,
         values: Tensor,
+        scales: Tensor,
+        rows: Tensor | None,
     ) -> None:
-        for kind, (pool, tensor) in enumerate(((self.keys, keys), (self.values, values))):
-            if self.kv_scales is not None:
-                tensor = to_fp8(tensor / self.kv_scales[kind, layer, slots, :, None])
-            rows = pool[layer].view(-1, *tensor.shape[1:])
-            rows.view(_WORD).index_copy_(0, slot_mapping, tensor.view(_WORD))
+        """Store in units of `scales` [2, row, head]; without `rows` all are of the first row."""
+        if self._fused_store:
+            pools = self.keys[layer], self.values[layer]
+            store_in_units(keys, values, *pools, slot_mapping, scales, rows)
+            return
+        units = scales if rows is None else scales[:, rows]
+        keys, values = (
+            to_fp8(tensor / unit[..., None])
+            for tensor, unit in zip((keys, values), units, strict=True)
+        )
+        self._store(layer, slot_mapping, keys, values)
 
 
 def to_fp8(tensor: Tensor) -> Tensor:

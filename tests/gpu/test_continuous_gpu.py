@@ -562,7 +562,7 @@ def step_attention(kernel: AttentionName) -> StepAttention:
 def _reads(cache: PagedCache, lengths: list[int]) -> DecodePlan:
     nothing = torch.zeros(len(lengths), dtype=torch.long, device=GPU)
     read = torch.tensor(lengths, dtype=torch.int32, device=GPU)
-    return DecodePlan(SdpaStep(), cache, nothing, read)
+    return DecodePlan(SdpaStep(), cache, nothing, nothing, read)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

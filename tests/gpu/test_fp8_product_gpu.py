@@ -7,6 +7,7 @@ import torch
 
 from models.kernels.fp8_product import FP8, Fp8Rows, multiply, quantise_rows, unavailable
 from models.kernels.nf4_product import LowRank, dequantise, dequantise_to_fp8
+from models.kernels.paged_cache import CacheShape, PagedCache
 from tests.gpu.test_nf4_product_gpu import (
     SHAPES,
     error,
@@ -98,3 +99,31 @@ def test_an_adapter_larger_than_the_weights_is_not_clipped() -> None:
     stored = matrix.bytes_of(0), matrix.scales_of(0)
     found = dequantise_to_fp8(*stored, matrix.limits_of(0), added)
     assert error(values(found), dequantise(*stored, added).double()) < ERROR
+
+
+@pytest.mark.parametrize("bad", [0.0, float("nan"), float("inf"), 1e30])
+@pytest.mark.parametrize(("n_heads", "dim"), [(8, 128), (3, 64)])
+def test_a_cache_is_written_as_pytorch_writes_it(bad: float, n_heads: int, dim: int) -> None:
+    shape = CacheShape(2, n_heads, dim, FP8, torch.device("cuda"))
+    pools = []
+    for fused in (True, False):
+        torch.manual_seed(0)
+        cache = PagedCache(shape, n_blocks=9, block_tokens=256, slots=3, max_tokens=700)
+        assert cache._fused_store
+        cache._fused_store = fused
+        for slot in range(3):
+            assert cache.reserve(slot, 700)
+            keys, values = torch.randn(2, 600, n_heads, dim, device="cuda").bfloat16() * 3
+            cache.write_prompt(1, slot, cache.slot_mapping(slot, 600), keys, values)
+        # Of the first row two tokens, as views of one tensor
+        step = torch.randn(4, n_heads, 2, dim, device="cuda").bfloat16()
+        step[1, 0, :, 5] = bad
+        rows = torch.tensor([0, 1, 2, 0], device="cuda")
+        positions = torch.tensor([600, 600, 600, 601], device="cuda")
+        mapping = cache.step_slot_mapping(rows, positions, rows >= 0)
+        cache.write_step(1, mapping, step[:, :, 0], step[:, :, 1], rows)
+        pools.append((cache.keys, cache.values, cache.kv_scales))
+    for found, wanted in zip(*pools, strict=True):
+        assert found is not None
+        assert wanted is not None
+        assert torch.equal(found.float().nan_to_num(7e5), wanted.float().nan_to_num(7e5))

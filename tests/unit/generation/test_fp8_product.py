@@ -56,14 +56,53 @@ def test_rows_are_rounded_in_units_of_their_largest_value() -> None:
     assert float(left_out) < 0.2
 
 
+_STORED = """
+import torch
+from models.kernels.fp8_product import FP8, store_in_units
+
+torch.manual_seed(0)
+# Numbers that e4m3 holds: Triton's interpreter rounds others, and NaN, differently
+keys, values = (torch.randn(2, 5, 6, 16) * 20).to(FP8).float()
+keys[2] = 1e9
+pools = [torch.zeros(3, 4, 6, 16, dtype=FP8) for _ in range(2)]
+slot_mapping, rows = torch.tensor([4, 11, 5, 9, 0]), torch.tensor([1, 0, 1, 2, 2])
+scales = 2.0 ** torch.randint(-2, 3, (2, 3, 6))
+for rows in (rows, None):
+    unit = scales[:, rows if rows is not None else [0] * 5][..., None]
+    # In one piece, and as views of a tensor [token, head, kind, dim]
+    for each in ((keys, values), torch.stack([keys, values], 2).unbind(2)):
+        store_in_units(*(e * u for e, u in zip(each, unit)), *pools, slot_mapping, scales, rows)
+        for pool, wanted in zip(pools, (keys, values)):
+            stored = pool.view(12, 6, 16)[slot_mapping].float()
+            print(torch.equal(stored, wanted.clamp(-448, 448)))
+"""
+
+
+def test_tokens_are_stored_in_units_of_their_rows() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _STORED],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"TRITON_INTERPRET": "1"},
+        check=True,
+    )
+    assert done.stdout.split() == ["True"] * 8
+
+
 @pytest.mark.parametrize("capability", CAPABILITIES)
 def test_the_kernels_compile_for_every_gpu_with_fp8(
     capability: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    from tests.triton_compilation import compiled_dequantise_to_fp8, compiled_quantise_row
+    from tests.triton_compilation import (
+        compiled_dequantise_to_fp8,
+        compiled_quantise_row,
+        compiled_store_token_in_units,
+    )
 
     for kernel in (
+        compiled_store_token_in_units(capability),
         compiled_quantise_row(capability),
         compiled_dequantise_to_fp8(capability, added=False),
         compiled_dequantise_to_fp8(capability, added=True),

@@ -52,7 +52,7 @@ def test_fp8_cache_has_a_relative_error_of_at_most_a_sixteenth_at_any_scale(
         assert cache.reserve(slot, 20)
         cache.write_prompt(1, slot, cache.slot_mapping(slot, 17), keys, values)
     ends = torch.stack([cache.slot_mapping(slot, 18)[-1] for slot in (0, 1)])
-    cache.write_step(1, ends, *step)
+    cache.write_step(1, ends, step[0], step[1], torch.tensor([0, 1]))
     # Then the error of each number is at most a sixteenth of it, or its head's smallest step
     for slot, prompt in prompts.items():
         whole = torch.cat([prompt, step[:, slot, None]], dim=1)
@@ -99,7 +99,8 @@ def test_values_beyond_the_fp8_range_are_clipped_and_finite() -> None:
     assert cache.reserve(0, 20)
     prompt = torch.ones(2, 4, HEADS, DIM)
     cache.write_prompt(1, 0, cache.slot_mapping(0, 4), *prompt)
-    cache.write_step(1, cache.slot_mapping(0, 5)[-1:], *(prompt[:, :1] * 1e9))
+    large = prompt[0, :1] * 1e9
+    cache.write_step(1, cache.slot_mapping(0, 5)[-1:], large, large, torch.tensor([0]))
     keys, values = stored(cache, 0, 5)
     assert keys.isfinite().all()
     assert values[-1].allclose(torch.full((HEADS, DIM), 2.0))
