@@ -95,16 +95,18 @@ def valkey(folder: Path) -> Iterator[ValkeyServer]:
 
 
 @contextmanager
-def bench(folder: Path, *, slots: int, messages: int, answer_s: float = 5.0) -> Iterator[Bench]:
-    """Ring `messages` times for a worker with `slots` threads and a lease of 3 s.
+def bench(
+    folder: Path, *, slots: int, messages: int, lease_s: float = 3.0, answer_s: float = 5.0
+) -> Iterator[Bench]:
+    """Ring `messages` times for a worker with `slots` threads.
 
     It waits `answer_s` for an answer of the broker.
     """
     server = ValkeyServer(data_dir=folder / "valkey", persist=True, config={"appendonly": "yes"})
     broker.start_on_a_free_port(server)
     url = f"{server.connection_url}/0"
-    program = [sys.executable, "-m", "tests.doorbell_worker", url, str(slots), "3", str(answer_s)]
-    worker = subprocess.Popen(program, cwd=ROOT)
+    program = [sys.executable, "-m", "tests.doorbell_worker", url]
+    worker = subprocess.Popen([*program, str(slots), str(lease_s), str(answer_s)], cwd=ROOT)
     try:
         assert ring(make_app(url, Settings(home=folder)), "reviews.test", messages)
         made = Bench(server, slots, worker)
@@ -300,8 +302,9 @@ def test_worker_that_stopped_consuming_leaves_messages_to_others(tmp_path: Path)
 
 
 def test_worker_survives_a_frozen_broker_and_ends_on_sigterm_meanwhile(tmp_path: Path) -> None:
-    # Given a worker with a running task and a free slot whose broker froze for longer than it waits
-    with bench(tmp_path, slots=2, messages=1, answer_s=1.0) as running:
+    # Given a worker with a running task and a free slot whose broker froze for longer than it waits,
+    # but not for so long that it delivers the running task's message again
+    with bench(tmp_path, slots=2, messages=1, lease_s=60.0, answer_s=1.0) as running:
         with frozen(running.url):
             begun = time.monotonic()
             wait_until(lambda: time.monotonic() - begun > 3, 20)
