@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.llama_shape import ANSWER_TOKENS, LENGTHS
 from benchmarks.measured import report
+from benchmarks.paper_lengths import ANSWER_TOKENS, LENGTHS
 from models.kernels.attention_backends import (
     CudnnPrompt,
     FlashPrompt,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import signal
 import subprocess
 import time
@@ -22,13 +21,8 @@ from typing import Any
 import yaml
 from sqlalchemy import text
 
-from benchmarks.llama_shape import (
-    ANSWER_TOKENS,
-    LENGTHS,
-    LLAMA31_8B,
-    Papers,
-    write_random_llama,
-)
+from benchmarks.llama_shape import LLAMA31_8B, Papers, write_random_llama
+from benchmarks.paper_lengths import ANSWER_TOKENS, draw_length
 from db import worker_nodes
 from db.session import open_database
 from models.text import reviewer
@@ -306,7 +300,6 @@ def _words(model: Path) -> Callable[[int, float], str]:
 
 def _bytes(number: int, scale: float) -> str:
     """Text of paper `number` for a tokenizer of bytes."""
-    draw = random.Random(number)
-    low, mode, high = (int(length * scale) for length in LENGTHS)
-    letters = "".join(draw.choices("etaoin shrdlu", k=int(draw.triangular(low, high, mode))))
+    length, draw = draw_length(number, scale)
+    letters = "".join(draw.choices("etaoin shrdlu", k=length))
     return f"{number} {letters}"

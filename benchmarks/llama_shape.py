@@ -5,7 +5,6 @@ Speed depends on shapes, not on the values of weights.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from benchmarks.paper_lengths import ANSWER_TOKENS, draw_length, staggered_answers
 from models.text.aspects import SEVEN
 from models.text.generation import GenerationRequest, Message, Suppression
 from models.text.prompt import build_prompt
@@ -47,11 +47,6 @@ TINY = LLAMA31_8B | {
     "num_attention_heads": 8,
     "num_key_value_heads": 2,
 }
-#: Prompt tokens of papers: minimum, mode, maximum. The median is about 9,000 and no prompt is
-#: truncated, as in the recipe's data.
-LENGTHS = (6_500, 9_300, 11_138)
-#: Tokens of every answer.
-ANSWER_TOKENS = 700
 
 
 def write_random_llama(folder: Path, tokenizer: Path, shape: dict[str, object]) -> Path:
@@ -86,9 +81,7 @@ class Papers:
 
     def request(self, number: int, *, scale: float = 1.0) -> GenerationRequest:
         """A review request of paper `number`: greedy, guided and suppressed."""
-        draw = random.Random(number)
-        low, mode, high = (int(length * scale) for length in LENGTHS)
-        length = int(draw.triangular(low, high, mode))
+        length, draw = draw_length(number, scale)
         return GenerationRequest(
             id=str(number),
             messages=(
@@ -107,12 +100,11 @@ class Papers:
     def steady(self, slots: int, n_papers: int, *, scale: float = 1.0) -> list[GenerationRequest]:
         """Requests that fill an engine's slots, and `n_papers` more.
 
-        The first `slots` requests have increasing answer lengths, as in the middle of a run: with
-        equal lengths all slots would finish at the same step.
+        The answers of the first `slots` requests are as in `staggered_answers`, and not guided: the
+        grammar has a minimum.
         """
         requests = [self.request(number, scale=scale) for number in range(slots + n_papers)]
-        for place in range(slots):
-            tokens = max(1, ANSWER_TOKENS * (place + 1) // slots)
+        for place, tokens in enumerate(staggered_answers(slots)):
             requests[place] = replace(requests[place], max_new_tokens=tokens, guided=False)
         return requests
 

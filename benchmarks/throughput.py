@@ -25,8 +25,9 @@ import torch
 from bitsandbytes.nn import Linear4bit
 
 from benchmarks.adapters import write_adapter
-from benchmarks.llama_shape import ANSWER_TOKENS, LLAMA31_8B, TINY, Papers, write_random_llama
+from benchmarks.llama_shape import LLAMA31_8B, TINY, Papers, write_random_llama
 from benchmarks.measured import report, save
+from benchmarks.paper_lengths import ANSWER_TOKENS, papers_a_second
 from models.engines.capacity import limit_gpu_memory
 from models.engines.continuous import ContinuousEngine, EngineOptions
 from models.hashes import adapter_sha256
@@ -241,13 +242,14 @@ def our_engine(
     )
     warm = time.monotonic() - started
     papers = Papers.of(loaded.tokenizer)
-    requests = papers.steady(engine.slots, options.papers, scale=options.scale)
+    n_before = engine.slots + options.settle
+    requests = papers.steady(engine.slots, options.settle + options.papers, scale=options.scale)
     requests = [replace(request, **variant.asked) for request in requests]
     run = EngineRun.of(engine, requests)
     prompt_seconds = _prompt_seconds(engine, requests[-PROMPTS:])
     engine.close()
-    steady = _steady(run.generations, run.admitted[engine.slots :])
-    measured = run.generations[engine.slots :]
+    steady = _steady(run, n_before)
+    measured = run.generations[n_before:]
     return {
         **steady,
         "seconds_a_paper": {
@@ -275,6 +277,7 @@ def _engine_options(options: argparse.Namespace, kind: CacheKind) -> EngineOptio
         kv_cache=kind,
         attention=options.attention,
         graphs=options.graphs,
+        forced_runs=options.forced_runs,
     )
 
 
@@ -284,13 +287,13 @@ def _prompt_seconds(engine: ContinuousEngine, requests: list[GenerationRequest])
     return median(engine.submit(request).result().seconds_generating for request in short)
 
 
-def _steady(generations: list[Generation], admitted: list[float]) -> dict[str, Any]:
-    """Rate of admissions while the slots are full: `admitted` are those after the first fill."""
-    rate = (len(admitted) - 1) / (admitted[-1] - admitted[0])
-    prompt = sum(g.n_prompt_tokens for g in generations) / len(generations)
+def _steady(run: EngineRun, n_before: int) -> dict[str, Any]:
+    """Rate of admissions while the slots are full, after the first `n_before` papers."""
+    rate = papers_a_second(run.admitted, n_before)
+    prompt = sum(g.n_prompt_tokens for g in run.generations) / len(run.generations)
     return {
         "papers_per_hour": 3600 * rate,
-        "papers": len(admitted),
+        "papers": len(run.admitted) - n_before,
         "prompt_tokens_per_second": round(rate * prompt),
         "output_tokens_per_second": round(rate * ANSWER_TOKENS),
         "mean_prompt_tokens": round(prompt),
@@ -333,9 +336,16 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--tokenizer", type=Path, help="Llama 3's tokenizer.json, or .json.xz")
     parser.add_argument("--only", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--papers", type=int, default=192)
+    parser.add_argument(
+        "--settle",
+        type=int,
+        default=0,
+        help="papers between the first fill, whose answers are not guided, and the measured ones",
+    )
     parser.add_argument("--slots", type=int)
     parser.add_argument("--memory-gib", type=float, help="as if the card had only so much")
     parser.add_argument("--attention", choices=get_args(AttentionName), default="auto")
+    parser.add_argument("--no-forced-runs", dest="forced_runs", action="store_false")
     parser.add_argument("--no-graphs", dest="graphs", action="store_false")
     parser.add_argument("--scale", type=float, default=1.0, help="of the papers' lengths")
     parser.add_argument("--answer", type=int, default=ANSWER_TOKENS)

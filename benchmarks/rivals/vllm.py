@@ -1,78 +1,199 @@
-"""Papers an hour of vLLM on the same papers: bf16, an adapter merged in by `referee adapter merge`.
+"""Papers an hour of vLLM in its steady state, by the rule of benchmarks/throughput.py.
 
-vLLM is not a dependency of Referee and needs its own version of torch: install it in a separate
-environment with the tokenizers package, and run this there from Referee's folder. It generates
-without grammar, suppression or per-paper seeds, so it has less work.
+The same prompt lengths, answers of 700 tokens, and staggered answers for the first papers; the rate
+is that of admissions after the first fill. vLLM generates without grammar, suppression and
+per-paper seeds, so it has less work; its FP8 scales are not calibrated. It is no dependency of
+Referee and needs its own version of torch: install it in a separate environment and run this there
+from Referee's folder, one variant a process. A random model and adapter to measure are written by
+`python -m benchmarks.random_model FOLDER`, in Referee's environment.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import random
+import os
+import tempfile
 import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from statistics import fmean, median
 from typing import Any
 
-#: As in benchmarks/llama_shape.py, which imports torch and transformers: prompt tokens of papers,
-#: shortest, most frequent, longest; and tokens of an answer.
-LENGTHS = (6_500, 9_300, 11_138)
-ANSWER_TOKENS = 700
+from benchmarks.paper_lengths import (
+    ANSWER_TOKENS,
+    draw_length,
+    papers_a_second,
+    staggered_answers,
+)
+
+_FP8_WEIGHTS = {"quantization": "fp8"}
+_FP8_CACHE = {"kv_cache_dtype": "fp8"}
+_LORA = {"enable_lora": True, "max_lora_rank": 16, "max_loras": 1}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "bf16": {},
+    "bf16_lora": _LORA,
+    "fp8": _FP8_WEIGHTS,
+    "fp8_cache": _FP8_WEIGHTS | _FP8_CACHE,
+    "fp8_cache_lora": _FP8_WEIGHTS | _FP8_CACHE | _LORA,
+}
+#: Numbers of running papers for which CUDA graphs are recorded: close to each other where a steady
+#: state is, since a step is padded to the next one.
+GRAPH_SIZES = (1, 8, 16, 32, 64, 80, 96, 104, 112, 128, 160, 192, 200, 208, 216, 256)
+#: Papers whose prompts are read alone, and words of their vocabulary.
+_PROMPTS, _WORDS = 5, range(1000, 30_000)
+#: Numbers of papers that warm vLLM up and that are read alone: none of them is measured.
+_WARM, _ALONE = range(90_000, 90_008), range(91_000, 91_000 + _PROMPTS)
 
 
-def prompts(n_papers: int, vocabulary: range) -> list[list[int]]:
-    """Token ids of papers of a conference's lengths; their words do not matter to the speed."""
-    made = []
-    for number in range(n_papers):
-        draw = random.Random(number)
-        length = int(draw.triangular(LENGTHS[0], LENGTHS[2], LENGTHS[1]))
-        made.append(draw.choices(vocabulary, k=length))
-    return made
+@dataclass(frozen=True)
+class Capacity:
+    """What the engine's scheduler reported: see benchmarks/rivals/vllm_scheduler.py."""
 
+    slots: int
+    cache_tokens: int
+    preempted: int
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """All papers at once; the rate includes filling and emptying, as benchmarks/whole_path.py's."""
-    import vllm
-
-    model = vllm.LLM(
-        model=str(options.model),
-        dtype="bfloat16",
-        max_model_len=12_288,
-        gpu_memory_utilization=options.memory,
-        enable_prefix_caching=False,
-    )
-    sampling = vllm.SamplingParams(
-        temperature=0.0,
-        max_tokens=ANSWER_TOKENS,
-        ignore_eos=True,
-        detokenize=False,
-    )
-    papers = [{"prompt_token_ids": ids} for ids in prompts(options.papers, range(1000, 30_000))]
-    model.generate(papers[:2], sampling, use_tqdm=False)  # warm
-    started = time.perf_counter()
-    outputs = model.generate(papers, sampling, use_tqdm=False)
-    seconds = time.perf_counter() - started
-    return {
-        "vllm": vllm.__version__,
-        "papers": len(outputs),
-        "seconds": seconds,
-        "papers_per_hour": 3600 * len(outputs) / seconds,
-        "output_tokens": sum(len(o.outputs[0].token_ids) for o in outputs),
-    }
+    @classmethod
+    def read(cls, file: Path) -> Capacity:
+        """Read the scheduler's report."""
+        return cls(**json.loads(file.read_text()))
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure one variant and print it; JSON with --json."""
+    options = _options()
+    with tempfile.TemporaryDirectory() as scratch:
+        result = {
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            options.variant: measure(options, Path(scratch) / "capacity.json"),
+        }
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
+    # vLLM's processes may not end on their own.
+    os._exit(0)
+
+
+def prompt(number: int) -> list[int]:
+    """Token ids of paper `number`; its words do not matter to the speed."""
+    length, draw = draw_length(number)
+    return draw.choices(_WORDS, k=length)
+
+
+def measure(options: argparse.Namespace, capacity_file: Path) -> dict[str, Any]:
+    """Start vLLM, warm it up, and run it in its steady state."""
+    os.environ["REFEREE_VLLM_CAPACITY"] = str(capacity_file)
+    mean_prompt = fmean(draw_length(number)[0] for number in range(1_000))
+    os.environ["REFEREE_VLLM_PAPER_TOKENS"] = str(round(mean_prompt + ANSWER_TOKENS / 2))
+    import torch
+    import vllm
+
+    started = time.monotonic()
+    engine = Engine(vllm, options)
+    ready = time.monotonic() - started
+    engine.generate(_WARM, 24)
+    alone = [engine.generate([number], 1) for number in _ALONE]
+    capacity = Capacity.read(capacity_file)
+    admitted = engine.admissions(capacity.slots, options.papers)
+    rate = papers_a_second(admitted, capacity.slots)
+    return {
+        "papers_per_hour": 3600 * rate,
+        "papers": len(admitted) - capacity.slots,
+        "slots": capacity.slots,
+        "cache_tokens": capacity.cache_tokens,
+        "preempted": Capacity.read(capacity_file).preempted,
+        "seconds_a_prompt": round(median(alone), 3),
+        "seconds_until_ready": round(ready, 1),
+        "installation": f"vllm {vllm.__version__}, torch {torch.__version__}",
+        "gpu": torch.cuda.get_device_name(),
+        "arguments": {name: str(value) for name, value in VARIANTS[options.variant].items()},
+    }
+
+
+class Engine:
+    """vLLM's engine with one adapter, or none, for all papers."""
+
+    def __init__(self, vllm: Any, options: argparse.Namespace) -> None:
+        from vllm.lora.request import LoRARequest
+
+        variant = VARIANTS[options.variant]
+        self._vllm = vllm
+        self._lora = (
+            LoRARequest("adapter", 1, str(options.adapter)) if "enable_lora" in variant else None
+        )
+        self._llm = vllm.LLM(
+            model=str(options.model),
+            skip_tokenizer_init=True,
+            dtype="bfloat16",
+            max_model_len=12_288,
+            gpu_memory_utilization=options.memory,
+            enable_prefix_caching=False,
+            max_num_seqs=max(GRAPH_SIZES),
+            disable_log_stats=False,
+            seed=0,
+            scheduler_cls="benchmarks.rivals.vllm_scheduler.CappedScheduler",
+            compilation_config={"cudagraph_capture_sizes": list(GRAPH_SIZES)},
+            **variant,
+        )
+
+    def generate(self, numbers: Iterable[int], n_tokens: int) -> float:
+        """Seconds for answers of so many tokens to some papers."""
+        started = time.monotonic()
+        self._llm.generate(
+            [{"prompt_token_ids": prompt(number)} for number in numbers],
+            self._sampling(n_tokens),
+            use_tqdm=False,
+            lora_request=self._lora,
+        )
+        return time.monotonic() - started
+
+    def admissions(self, slots: int, n_papers: int) -> list[float]:
+        """When each paper got its slot, in seconds: the first `slots` and `n_papers` more."""
+        from vllm.inputs import TokensPrompt
+
+        engine = self._llm.llm_engine
+        answers = [*staggered_answers(slots), *[ANSWER_TOKENS] * n_papers]
+        ids = [
+            engine.add_request(
+                f"paper {number}",
+                TokensPrompt(prompt_token_ids=prompt(number)),
+                self._sampling(n_tokens),
+                lora_request=self._lora,
+            )
+            for number, n_tokens in enumerate(answers)
+        ]
+        stats = [engine.output_processor.request_states[each].stats for each in ids]
+        # The last paper has its slot when all but the slots' papers have ended.
+        n_ended = 0
+        while engine.has_unfinished_requests() and n_ended <= n_papers:
+            n_ended += sum(output.finished for output in engine.step())
+        return [each.scheduled_ts for each in stats if each.scheduled_ts]
+
+    def _sampling(self, n_tokens: int) -> Any:
+        return self._vllm.SamplingParams(
+            temperature=0.0,
+            max_tokens=n_tokens,
+            ignore_eos=True,
+            detokenize=False,
+            output_kind=self._vllm.sampling_params.RequestOutputKind.FINAL_ONLY,
+        )
+
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", type=Path, help="what `referee adapter merge` wrote")
-    parser.add_argument("--papers", type=int, default=192)
-    parser.add_argument("--memory", type=float, default=0.9, help="part of the card's memory")
+    parser.add_argument("variant", choices=VARIANTS)
+    parser.add_argument("--model", type=Path, required=True, help="folder of a Llama")
+    parser.add_argument("--adapter", type=Path, help="folder of a LoRA in PEFT's format")
+    parser.add_argument("--papers", type=int, default=112)
+    parser.add_argument("--memory", type=float, default=0.92, help="share of the card's memory")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    document = json.dumps(measure(options), indent=1)
-    print(document)
-    if options.json:
-        options.json.write_text(document + "\n")
+    if options.adapter is None and "enable_lora" in VARIANTS[options.variant]:
+        parser.error(f"{options.variant} needs --adapter")
+    return options
 
 
 if __name__ == "__main__":

@@ -1,0 +1,36 @@
+"""Lengths of the papers that are measured, and how the rate of an engine is computed.
+
+Imports the standard library alone: rivals are measured in environments of their own.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+#: Prompt tokens of papers: minimum, mode, maximum. The median is about 9,000 and no prompt is
+#: truncated, as in the recipe's data.
+LENGTHS = (6_500, 9_300, 11_138)
+#: Tokens of every answer.
+ANSWER_TOKENS = 700
+
+
+def draw_length(number: int, scale: float = 1.0) -> tuple[int, random.Random]:
+    """Prompt tokens of paper `number`, and the generator to draw its words with."""
+    draw = random.Random(number)
+    low, mode, high = (int(length * scale) for length in LENGTHS)
+    return int(draw.triangular(low, high, mode)), draw
+
+
+def staggered_answers(slots: int) -> list[int]:
+    """Tokens of the answers that fill an engine's slots, as in the middle of a run.
+
+    With equal lengths all slots would finish at the same step.
+    """
+    return [max(1, ANSWER_TOKENS * (place + 1) // slots) for place in range(slots)]
+
+
+def papers_a_second(admitted: Sequence[float], n_before: int) -> float:
+    """Rate of admissions, given the times of all: of those after the first `n_before`."""
+    times = sorted(admitted)[n_before:]
+    return (len(times) - 1) / (times[-1] - times[0])
