@@ -302,7 +302,7 @@ def test_worker_that_stopped_consuming_leaves_messages_to_others(tmp_path: Path)
 
 
 def test_worker_survives_a_frozen_broker_and_ends_on_sigterm_meanwhile(tmp_path: Path) -> None:
-    # Given a worker with a running task and a free slot whose broker froze for longer than it waits,
+    # Given a worker with a running task and a free slot whose broker froze longer than it waits,
     # but not for so long that it delivers the running task's message again
     with bench(tmp_path, slots=2, messages=1, lease_s=60.0, answer_s=1.0) as running:
         with frozen(running.url):
