@@ -85,7 +85,9 @@ def item_mask(tokenizer: AnyTokenizer, review: str) -> list[bool]:
     return mask
 
 
-def compare(without: Counts, tuned: Counts) -> dict[str, Any]:
+def compare(
+    without: Counts, tuned: Counts, names: tuple[str, str] = ("untuned", "tuned")
+) -> dict[str, Any]:
     """Mean losses of a token and their difference, each with a 95 % interval over papers."""
     draw = np.random.default_rng(0)
     rows = draw.integers(0, len(without), (DRAWS, len(without)))
@@ -101,8 +103,8 @@ def compare(without: Counts, tuned: Counts) -> dict[str, Any]:
     return {
         "papers": len(without),
         "tokens": int(without[:, 1].sum()),
-        "untuned": [mean(without), *_interval(before)],
-        "tuned": [mean(tuned), *_interval(after)],
+        names[0]: [mean(without), *_interval(before)],
+        names[1]: [mean(tuned), *_interval(after)],
         "difference": [mean(tuned) - mean(without), *_interval(after - before)],
     }
 

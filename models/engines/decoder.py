@@ -328,7 +328,10 @@ class Decoder:
             totals=torch.cat([totals, totals[row] * used]),
             most=self._most_forced,
         )
-        position = torch.cat([tokens.position, tokens.position[row] + 1 + number])
+        # Behind a row's last position the cache may have no block.
+        further_position = torch.where(used, tokens.position[row] + 1 + number, 0)
+        # Before the lengths change: the rows' positions are a view of them.
+        position = torch.cat([tokens.position, further_position])
         self._state[:size, NODE] = tables.after_forced[node, n_further]
         self._state[:size, POSITION] += n_further
         self._length[:size] += n_further

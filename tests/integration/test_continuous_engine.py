@@ -120,6 +120,25 @@ def test_runs_of_forced_tokens_change_no_token(
     assert n_steps[1] < n_steps[0]
 
 
+def test_a_request_that_fills_the_cache_ends(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No token of a step, used or not, lies behind the last block of the cache."""
+    monkeypatch.setattr(decoder, "n_further_tokens", lambda *_: 12)
+    request = replace(
+        REQUEST,
+        messages=(),
+        token_ids=(7,) * (2048 - 260),
+        form=FOUR,
+        guided=True,
+        max_prompt_tokens=2048,
+        max_new_tokens=260,
+    )
+    with continuous(load_exact(tiny_folder), {}, slots=1) as engine:
+        engine._decoder._fixed_shapes = True
+        assert engine.submit(request).result(DEADLINE).n_output_tokens > 100
+
+
 def test_failed_prefill_fails_only_its_request(
     engine: ContinuousEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
