@@ -48,6 +48,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Write a report of comparisons: HTML, charts, Markdown, JSON.",
     ),
     "db": ("commands.db", "Create, upgrade and check the database."),
+    "bench": ("commands.bench", "Measure papers per hour on this machine, in about two minutes."),
     "doctor": (
         "commands.doctor",
         "Check every part of the installation and say how to fix what fails.",

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from benchmarks.measured import report
-from benchmarks.paper_lengths import ANSWER_TOKENS, LENGTHS
+from models.engines.steady_state import ANSWER_TOKENS, LENGTHS
 from models.kernels.attention_backends import (
     CudnnPrompt,
     FlashPrompt,
@@ -27,7 +27,7 @@ from models.kernels.attention_backends import (
 )
 from models.kernels.decode_attention import BLOCK_TOKENS
 from models.kernels.device_support import flash_versions
-from models.kernels.fp8_product import FP8
+from models.kernels.fp8 import FP8
 from models.kernels.paged_attention import DecodePlan, PromptAttention, StepAttention
 from models.kernels.paged_cache import CacheShape, PagedCache
 

@@ -21,12 +21,13 @@ from typing import Any
 import yaml
 from sqlalchemy import text
 
-from benchmarks.llama_shape import LLAMA31_8B, Papers, write_random_llama
-from benchmarks.paper_lengths import ANSWER_TOKENS, draw_length
+from benchmarks.llama_shape import Papers
 from db import worker_nodes
 from db.session import open_database
+from models.engines.steady_state import ANSWER_TOKENS, draw_length
 from models.text import reviewer
 from models.text.reviewer import MAX_PROMPT_TOKENS
+from models.weights.random_weights import LLAMA31_8B, write_random_llama
 from models.weights.store import load_tokenizer
 from subprocesses import python_command
 from testing import ROOT

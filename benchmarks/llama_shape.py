@@ -7,38 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-import torch
 from tokenizers import Tokenizer
-from transformers import LlamaConfig, LlamaForCausalLM
 
-from benchmarks.paper_lengths import ANSWER_TOKENS, draw_length, staggered_answers
+from models.engines.steady_state import ANSWER_TOKENS, draw_length, staggered_answers
 from models.text.aspects import SEVEN
 from models.text.generation import GenerationRequest, Message, Suppression
 from models.text.prompt import build_prompt
 from models.text.templates import LLAMA3
+from models.weights.random_weights import LLAMA31_8B
 
-#: As published in the model's config.json.
-LLAMA31_8B = {
-    "vocab_size": 128_256,
-    "hidden_size": 4096,
-    "intermediate_size": 14_336,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "max_position_embeddings": 131_072,
-    "rms_norm_eps": 1e-5,
-    "tie_word_embeddings": False,
-    "rope_parameters": {
-        "rope_type": "llama3",
-        "rope_theta": 500_000.0,
-        "factor": 8.0,
-        "low_freq_factor": 1.0,
-        "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 8192,
-    },
-}
 #: A small model for trying a benchmark without a GPU.
 TINY = LLAMA31_8B | {
     "hidden_size": 128,
@@ -47,22 +25,6 @@ TINY = LLAMA31_8B | {
     "num_attention_heads": 8,
     "num_key_value_heads": 2,
 }
-
-
-def write_random_llama(folder: Path, tokenizer: Path, shape: dict[str, object]) -> Path:
-    """Write random weights of a shape, and Llama 3's tokenizer.json, into `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.bfloat16)
-    try:
-        with torch.device(device):
-            model = LlamaForCausalLM(LlamaConfig(**shape))
-    finally:
-        torch.set_default_dtype(torch.float32)
-    model.save_pretrained(folder)
-    (folder / "tokenizer.json").write_bytes(tokenizer.read_bytes())
-    return folder
 
 
 @dataclass(frozen=True)

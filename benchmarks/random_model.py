@@ -8,8 +8,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks.adapters import write_adapter
 from benchmarks.throughput import REVIEWER, random_model
+from models.adapters.random_adapter import write_random_adapter
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
     model = random_model(options.folder, options)
     assert REVIEWER.base is not None
-    write_adapter(options.folder / "adapter", model, 0, REVIEWER.base.name)
+    write_random_adapter(options.folder / "adapter", model, 0, REVIEWER.base.name)
     print(f"written to {options.folder}")
 
 

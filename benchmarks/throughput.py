@@ -24,12 +24,13 @@ from unittest.mock import patch
 import torch
 from bitsandbytes.nn import Linear4bit
 
-from benchmarks.adapters import write_adapter
-from benchmarks.llama_shape import LLAMA31_8B, TINY, Papers, write_random_llama
+from benchmarks.llama_shape import TINY, Papers
 from benchmarks.measured import report, save
-from benchmarks.paper_lengths import ANSWER_TOKENS, papers_a_second
+from models.adapters.random_adapter import write_random_adapter
 from models.engines.capacity import limit_gpu_memory
+from models.engines.card_limit import CardRates, ModelShape, limit_papers_per_hour, measure_rates
 from models.engines.continuous import ContinuousEngine, EngineOptions
+from models.engines.steady_state import ANSWER_TOKENS, papers_a_second
 from models.hashes import adapter_sha256
 from models.kernels.attention_selection import AttentionName
 from models.kernels.nf4_linear import Nf4Linear
@@ -38,11 +39,10 @@ from models.text.generation import Generation, GenerationRequest
 from models.text.reviewer import builtin
 from models.text.reviewer import load as load_reviewer
 from models.weights.loading import LoadedModel, Weights, load
+from models.weights.random_weights import LLAMA31_8B, write_random_llama
 from testing.tokenizers import tokenizer_file
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-#: Bytes that are copied, and sides of the matrices that are multiplied, to see what a card can do.
-COPIED_BYTES, SIDE = 1 << 32, 8192
 #: Papers whose prompts alone are read to see what share of a paper's time that takes.
 PROMPTS = 8
 #: Whose model's shape is measured, and whose sampling.
@@ -82,35 +82,19 @@ def main() -> None:
         print(f"{name:16} {rate:8.0f} papers an hour, {share:.0%} of the card's limit")
 
 
-@dataclass(frozen=True)
-class Rates:
-    """What a card reaches: dense bf16 operations, and bytes read and written, a second."""
-
-    flops: float
-    bytes: float
-
-
-def card_rates() -> Rates:
+def card_rates() -> CardRates:
     """Measure them; a machine without a GPU gets those of an H200, to try the program out."""
-    if DEVICE.type != "cuda":
-        return Rates(780e12, 4.3e12)
-    source = torch.randn(COPIED_BYTES // 2, device=DEVICE, dtype=torch.bfloat16)
-    target = torch.empty_like(source)
-    matrix = torch.randn(SIDE, SIDE, device=DEVICE, dtype=torch.bfloat16)
-    copies = [_seconds(lambda: target.copy_(source)) for _ in range(5)]
-    products = [_seconds(lambda: matrix @ matrix) for _ in range(20)]
-    return Rates(2 * SIDE**3 / median(products), 2 * COPIED_BYTES / median(copies))
+    return measure_rates(DEVICE) if DEVICE.type == "cuda" else CardRates(780e12, None, 4.3e12)
 
 
-def limit(rates: Rates, scale: float) -> float:
-    """Papers an hour at the card's rates: arithmetic of a prompt, bytes of an answer's steps.
-
-    Weights and cache in bf16; the weights' bytes are shared by 88 rows.
-    """
-    tokens, parameters, cache_bytes = 9_000 * scale, 6.98e9, 131_072
-    prefill = (2 * parameters * tokens + 2 * 32 * 4096 * tokens**2) / rates.flops
-    step = ((tokens + ANSWER_TOKENS / 2) * cache_bytes + 2 * parameters / 88) / rates.bytes
-    return 3600 / (prefill + ANSWER_TOKENS * step)
+def limit(rates: CardRates, scale: float) -> float:
+    """Papers an hour of Llama 3.1 8B at the card's rates, with products and cache in bf16."""
+    return limit_papers_per_hour(
+        rates,
+        ModelShape.of(LLAMA31_8B),
+        prompt_tokens=9_000 * scale,
+        answer_tokens=ANSWER_TOKENS,
+    )
 
 
 def _measured(
@@ -223,7 +207,7 @@ class Variant:
             asked = {"temperature": REVIEWER.temperature, "top_p": REVIEWER.top_p}
         if name.startswith("nf4_adapter"):
             assert REVIEWER.base is not None
-            write_adapter(adapter, model, 0, REVIEWER.base.name)
+            write_random_adapter(adapter, model, 0, REVIEWER.base.name)
             asked = {"adapter_sha256": adapter_sha256(adapter)}
         if name.endswith("fp8_all"):
             asked["arithmetic"] = "fp8"
@@ -325,7 +309,7 @@ def load_model(folder: Path, weights: Weights, attention: str | None, *, ours: b
 
 def random_model(scratch: Path, options: argparse.Namespace) -> Path:
     """Write one of Llama 3.1 8B's shape, or with --tiny a small one; gives its folder."""
-    tokenizer = tokenizer_file(options.tokenizer, scratch)
+    tokenizer = tokenizer_file(options.tokenizer, scratch).read_bytes()
     shape = TINY if options.tiny else LLAMA31_8B
     return write_random_llama(scratch / "model", tokenizer, shape)
 

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from benchmarks.llama_shape import LLAMA31_8B, TINY, write_random_llama
+from benchmarks.llama_shape import TINY
 from benchmarks.measured import report, save
 from benchmarks.training_measures import samples, summary, wait
+from models.weights.random_weights import LLAMA31_8B, byte_tokenizer, write_random_llama
 from models.weights.store import is_complete
-from testing.small_models import byte_tokenizer
 
 if TYPE_CHECKING:
     from models.weights.loading import LoadedModel
@@ -221,8 +221,7 @@ def _model(scratch: Path, options: argparse.Namespace) -> Path:
     folder: Path = options.model or scratch / "model"
     if is_complete(folder):
         return folder
-    tokenizer = scratch / "tokenizer.json"
-    byte_tokenizer("llama3").save(str(tokenizer))
+    tokenizer = byte_tokenizer("llama3").to_str().encode()
     shape = TINY if options.tiny else LLAMA31_8B
     return write_random_llama(folder, tokenizer, shape)
 

@@ -10,16 +10,14 @@ from typing import Any
 
 import torch
 from platformdirs import user_cache_path
-from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
-from tokenizers.models import BPE
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.utils import logging as transformers_logging
 
 from models.engines import sentence_embedding
 from models.text import reviewer
 from models.text.bases import BaseModel
-from models.text.templates import TEMPLATES
 from models.weights import store
+from models.weights.random_weights import byte_tokenizer
 
 
 @lru_cache(maxsize=1)
@@ -115,19 +113,6 @@ def write_tiny_llama(folder: Path, family: str, *, seed: int = 0, **changes: Any
     LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
     return folder
-
-
-def byte_tokenizer(template: str) -> Tokenizer:
-    """A token a byte, and the special tokens of `template`."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(BPE(vocab={char: i for i, char in enumerate(alphabet)}, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    specials = TEMPLATES[template].special_tokens
-    tokenizer.add_special_tokens(
-        [AddedToken(token, special=True, normalized=False) for token in specials]
-    )
-    return tokenizer
 
 
 @lru_cache(maxsize=1)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from models.kernels.decode_attention import BLOCK_TOKENS, FurtherTokens, attend_cache
-from models.kernels.fp8_product import FP8
+from models.kernels.fp8 import FP8
 
 #: Tokens of a step that no row has.
 PADDING = 3

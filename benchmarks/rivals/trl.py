@@ -20,7 +20,7 @@ from transformers import (
 from trl import SFTConfig, SFTTrainer
 
 from benchmarks.training_measures import samples, summary, wait
-from testing.small_models import byte_tokenizer
+from models.weights.random_weights import byte_tokenizer
 from trainer.data.pair_encoding import Sample
 
 

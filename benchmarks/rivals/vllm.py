@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from benchmarks.paper_lengths import (
+from models.engines.steady_state import (
     ANSWER_TOKENS,
     draw_length,
     papers_a_second,

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from models.kernels.device_support import triton_unavailable
-from models.kernels.fp8_product import FP8
+from models.kernels.fp8 import FP8
 
 #: Tokens of a block of the cache.
 BLOCK_TOKENS = 256

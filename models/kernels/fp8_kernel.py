@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from models.kernels.fp8_product import LARGEST_FP8, MIN_LIMIT
+from models.kernels.fp8 import LARGEST_FP8, MIN_LIMIT
 
 _LARGEST_FP8 = tl.constexpr(LARGEST_FP8)
 _MIN_LIMIT = tl.constexpr(MIN_LIMIT)

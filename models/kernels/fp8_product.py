@@ -12,13 +12,8 @@ import torch
 from torch import Tensor
 
 from models.kernels.device_support import triton_unavailable
+from models.kernels.fp8 import FP8
 
-#: Eight bits of which three are the mantissa's.
-FP8 = torch.float8_e4m3fn
-#: The type's largest number.
-LARGEST_FP8: float = torch.finfo(FP8).max
-#: Lower bound of a row's largest absolute value: a row of zeros still needs a scale.
-MIN_LIMIT = 1e-12
 #: Oldest compute capability with FP8 tensor cores, Ada.
 MIN_CAPABILITY = (8, 9)
 #: Numbers in a row are a multiple of this, as _scaled_mm requires.

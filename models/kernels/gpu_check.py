@@ -14,7 +14,7 @@ import torch
 
 from models.kernels.attention_selection import AttentionName, select_attention
 from models.kernels.device_support import nf4_kernels_unavailable
-from models.kernels.fp8_product import FP8
+from models.kernels.fp8 import FP8
 from models.kernels.fp8_product import unavailable as fp8_unavailable
 from models.kernels.paged_cache import CacheKind, CacheShape
 

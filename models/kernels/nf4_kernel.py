@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from models.kernels.fp8_product import LARGEST_FP8, MIN_LIMIT
+from models.kernels.fp8 import LARGEST_FP8, MIN_LIMIT
 from models.kernels.nf4_dequantise import dequantise_asm
 from models.kernels.nf4_tiling import BLOCK_WEIGHTS, RANK_STEP, SMALLEST_TILE
 

@@ -20,7 +20,8 @@ from math import ceil
 import torch
 from torch import Tensor
 
-from models.kernels.fp8_product import FP8, Fp8Rows
+from models.kernels.fp8 import FP8
+from models.kernels.fp8_product import Fp8Rows
 from models.kernels.nf4_dequantise import TABLE_FACTOR
 from models.kernels.nf4_tiling import (
     BLOCK_WEIGHTS,

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from models.kernels.fp8_product import FP8, LARGEST_FP8, store_in_units, unavailable
+from models.kernels.fp8 import FP8, LARGEST_FP8
+from models.kernels.fp8_product import store_in_units, unavailable
 from models.kernels.transfer import upload
 
 #: `bf16` keeps keys and values as the model computes them, in whatever type that is.

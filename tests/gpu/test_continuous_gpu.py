@@ -27,7 +27,8 @@ from models.hashes import adapter_sha256
 from models.kernels.attention_backends import FLASH_PACKAGES, FlashStep, SdpaStep, TritonStep
 from models.kernels.attention_selection import AttentionName, select_attention
 from models.kernels.device_support import Precision
-from models.kernels.fp8_product import FP8, unavailable
+from models.kernels.fp8 import FP8
+from models.kernels.fp8_product import unavailable
 from models.kernels.paged_attention import ATTENTION, DecodePlan, StepAttention
 from models.kernels.paged_cache import CacheKind, CacheShape, PagedCache
 from models.kernels.prompt_arithmetic import PromptArithmetic

@@ -14,7 +14,7 @@ from models.kernels import attention_selection, decode_attention
 from models.kernels.attention_backends import CudnnPrompt, SdpaPrompt, TorchFlashPrompt, TritonStep
 from models.kernels.attention_selection import select_attention
 from models.kernels.device_support import NO_COMPILER
-from models.kernels.fp8_product import FP8
+from models.kernels.fp8 import FP8
 from models.kernels.paged_cache import CacheShape
 from tests.decode_attention_cases import Case, attended, expected, random_case, relative_error
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.kernels.fp8_product import FP8, Fp8Rows, multiply, quantise_rows, unavailable
+from models.kernels.fp8 import FP8
+from models.kernels.fp8_product import Fp8Rows, multiply, quantise_rows, unavailable
 from models.kernels.nf4_product import LowRank, dequantise, dequantise_to_fp8
 from models.kernels.paged_cache import CacheShape, PagedCache
 from tests.gpu.test_nf4_product_gpu import (

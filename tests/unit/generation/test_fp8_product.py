@@ -22,7 +22,8 @@ CAPABILITIES = (89, 90, 100, 120)
 #: Run in a process of its own: the interpreter is chosen when Triton's functions are defined.
 _INTERPRETED = """
 import torch
-from models.kernels.fp8_product import FP8, quantise_rows
+from models.kernels.fp8 import FP8
+from models.kernels.fp8_product import quantise_rows
 
 torch.manual_seed(0)
 rows = torch.randn(7, 576) * torch.logspace(-6, 4, 7)[:, None]
@@ -58,7 +59,8 @@ def test_rows_are_rounded_in_units_of_their_largest_value() -> None:
 
 _STORED = """
 import torch
-from models.kernels.fp8_product import FP8, store_in_units
+from models.kernels.fp8 import FP8
+from models.kernels.fp8_product import store_in_units
 
 torch.manual_seed(0)
 # Numbers that e4m3 holds: Triton's interpreter rounds others, and NaN, differently

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models.kernels.fp8_product import FP8
+from models.kernels.fp8 import FP8
 from models.kernels.paged_cache import CacheShape, HadamardRotation, PagedCache
 
 HEADS, DIM, BLOCK = 2, 8, 8

@@ -1,6 +1,6 @@
-"""Lengths of the papers that are measured, and how the rate of an engine is computed.
+"""Lengths of papers for measuring an engine, and how its rate is computed.
 
-Imports the standard library alone: rivals are measured in environments of their own.
+Imports the standard library alone: other engines are measured in environments of their own.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ def draw_length(number: int, scale: float = 1.0) -> tuple[int, random.Random]:
     return int(draw.triangular(low, high, mode)), draw
 
 
-def staggered_answers(slots: int) -> list[int]:
+def staggered_answers(slots: int, n_tokens: int = ANSWER_TOKENS) -> list[int]:
     """Tokens of the answers that fill an engine's slots, as in the middle of a run.
 
     With equal lengths all slots would finish at the same step.
     """
-    return [max(1, ANSWER_TOKENS * (place + 1) // slots) for place in range(slots)]
+    return [max(1, n_tokens * (place + 1) // slots) for place in range(slots)]
 
 
 def papers_a_second(admitted: Sequence[float], n_before: int) -> float:

@@ -8,7 +8,7 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.paper_lengths import (
+from models.engines.steady_state import (
     ANSWER_TOKENS,
     LENGTHS,
     draw_length,
