@@ -75,8 +75,6 @@ def _lines(result: dict[str, Any]) -> list[str]:
     versions = ", ".join(f"{k} {v}" for k, v in result["installation"].items() if v)
     lines = [f"machine: {machine}", f"installation: {versions}"]
     lines += [f"{label}: {result[key]}" for key, label in _LINES if result[key] is not None]
-    grammar = "on" if result["grammar"] else "off"
-    lines.append(f"grammar and suppression: {grammar}")
     papers = (
         "short papers (the length above, not a reviewer's)" if result["short_papers"] else "papers"
     )
