@@ -57,6 +57,9 @@ class Settings(BaseSettings):
     reconcile_seconds: float = 15.0
     #: How long a stopping worker lets running papers finish before it releases them.
     drain_seconds: float = 60.0
+    #: A local model's worker whose slots are all busy returns a paper of lower priority to the
+    #: queue when one of high priority, or one whose deadline would pass, waits.
+    preemption: bool = True
     #: A worker is restarted when its engine has work but generates no token for this long.
     watchdog_seconds: float = 300.0
     #: GPU memory that PyTorch may take in a worker, in GiB; 0 means all that is free.

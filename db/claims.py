@@ -67,6 +67,10 @@ class Claim:
     crashes: int
     #: Nothing else is in its engine as long as this worker holds it.
     alone: bool
+    #: 0 is high, 1 normal, 2 low.
+    priority: int
+    #: How often it has been preempted, see `claim_urgent`.
+    preemptions: int
 
     @property
     def key(self) -> Attempt:
@@ -91,6 +95,11 @@ class CrashFilter:
 
 #: Jobs that one transaction claims at most: their texts, of 40 kB each, are read in it.
 MAX_CLAIMS = 16
+#: `job.priority` of a job that preempts others, whatever its deadline.
+HIGH_PRIORITY = 0
+#: A job is preempted at most this often in its life: what its engine has done for it is lost, and
+#: a stream of urgent jobs must not keep it from ever being finished.
+MAX_PREEMPTIONS = 2
 #: For a worker that takes one job at a time: any job, and each is alone.
 ONE_AT_A_TIME = CrashFilter(min_crashes=0, max_crashes=1 << 30, alone_from=0)
 
@@ -135,6 +144,48 @@ def claim(
         return _claims_of(on, taken, worker, max_attempts)
 
 
+def claim_urgent(
+    database: Database,
+    *,
+    below: int,
+    within_seconds: float,
+    queues: Sequence[str],
+    kinds: Iterable[str],
+    worker: str,
+    lease_seconds: float,
+    max_attempts: int,
+) -> Claim | None:
+    """Take the best job that may preempt one of priority `below`; None if none waits.
+
+    It has a higher priority, and that is high or its deadline passes within `within_seconds`. Jobs
+    that were in a crash preempt none: it depends on the rest of the engine when they may be taken.
+    """
+    parameters = {"below": below, "within": within_seconds, "kinds": list(kinds)}
+    parameters |= {_queue_parameter(index): queue for index, queue in enumerate(queues)}
+    no_crashes = {"min_crashes": 0, "max_crashes": 0}
+    # Nearly always nothing waits: SQLite lets one writer in at a time.
+    with database.read() as on:
+        if not on.scalar(_urgent_waits(len(queues)), {**parameters, **no_crashes}):
+            return None
+    # Not alone: the preempted job is in the engine until its thread has given it back.
+    holder = {"by_worker": worker, "lease": lease_seconds, "alone_from": 1}
+    with database.write() as on:
+        take = _take_queued(1, len(queues), urgent=True)
+        row = on.execute(take, {**parameters, **no_crashes, **holder}).first()
+        if row is None:
+            return None  # another worker was faster
+        taken = Change(*row[:2])
+        record(on, "claimed", [taken], worker=worker)
+        (claimed,) = _claims_of(on, [taken], worker, max_attempts)
+        return claimed
+
+
+@cache
+def _urgent_waits(n_queues: int) -> Select[bool]:
+    each = (_queued(index, urgent=True) for index in range(n_queues))
+    return select(or_(*(waiting.order_by(None).exists() for waiting in each)))
+
+
 def _taken(
     on: Connection,
     most: int,
@@ -170,13 +221,15 @@ def _claimable(predicate: str) -> Select[int]:
 
 
 @cache
-def _take_queued(most: int, n_queues: int = 1) -> ReturningUpdate[int, int, int]:
-    """Take the first candidates that no other worker is taking.
+def _take_queued(
+    most: int, n_queues: int = 1, urgent: bool = False
+) -> ReturningUpdate[int, int, int]:
+    """Take the first candidates that no other worker is taking, or of those that may preempt.
 
     Built once for each number: putting such a statement together takes longer than running it.
     """
     # As an expression of its own, it is evaluated once on PostgreSQL.
-    best = _best(most, n_queues).cte("best")
+    best = _best(most, n_queues, urgent).cte("best")
     return (
         update(Job)
         .where(Job.id.in_(select(best.c.id)))
@@ -192,14 +245,14 @@ def _take_queued(most: int, n_queues: int = 1) -> ReturningUpdate[int, int, int]
     )
 
 
-def _best(most: int, n_queues: int) -> Select[int]:
+def _best(most: int, n_queues: int, urgent: bool) -> Select[int]:
     """Select the best candidates of one queue or several, each locked.
 
     Each queue's come from the index in order; the best of several are found among them. `queue IN`
     would sort all that the queues hold. A candidate that is not taken stays locked until the claim
     is committed; other workers pass over it.
     """
-    each = [_queued(index).limit(at_most(most)) for index in range(n_queues)]
+    each = [_queued(index, urgent).limit(at_most(most)) for index in range(n_queues)]
     locked = [part.with_for_update(skip_locked=True) for part in each]
     if n_queues == 1:
         return locked[0].with_only_columns(Job.id)
@@ -214,10 +267,15 @@ def _best(most: int, n_queues: int) -> Select[int]:
     )
 
 
-def _queued(index: int) -> Select[int, int, float]:
+def _queued(index: int, urgent: bool) -> Select[int, int, float]:
     fits = Job.crashes.between(bindparam("min_crashes"), bindparam("max_crashes"))
     known = Job.kind.in_(bindparam("kinds", expanding=True))
     on_queue = queued_on(bindparam(_queue_parameter(index))).where(fits, known)
+    if urgent:
+        due = Job.deadline_at < now() + bindparam("within", type_=Double())
+        on_queue = on_queue.where(
+            Job.priority < bindparam("below"), or_(Job.priority == HIGH_PRIORITY, due)
+        )
     columns = (Job.id, Job.priority, Job.deadline_at)
     return on_queue.with_only_columns(*columns).order_by(Job.priority, Job.deadline_at, Job.id)
 
@@ -233,6 +291,7 @@ _DETAILS = (
         BatchRow.name.label("batch_name"),
         *(Job.kind, Job.about),
         *(Job.custom_id, Job.sample, Job.seed, Job.paper_id, Job.crashes, Job.alone),
+        *(Job.priority, Job.preemptions),
         *(BatchRow.allow_external, PaperRow.sha256.label("paper_sha256"), PaperRow.title),
         case((Job.about.is_(None), func.coalesce(JobInput.text, PaperRow.body)), else_="").label(
             "text"

@@ -23,7 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import aliased
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from db.claims import Claim
+from db.claims import MAX_PREEMPTIONS, Claim
 from db.column_types import now
 from db.crash_rule import CAUSE_SENTENCE, CRASH, crash_values, ended_by_crash, is_crash_cause
 from db.duplicates import close_finished, resolve_duplicates
@@ -129,6 +129,18 @@ def release(
     if _end_alone(database, claim, "cancelled", _CANCEL_ASKED):
         return True
     return fail(database, claim, kind="attempts", sentence=_used_up(claim.max_attempts, reason))
+
+
+def preempted(database: Database, claim: Claim, *, by: Claim) -> bool:
+    """Give the job back for a more urgent one; the attempt does not count.
+
+    One that was to be cancelled is cancelled. False: the job was lost before.
+    """
+    detail = {"by": by.job_id, "custom_id": by.custom_id, "batch": by.batch_name}
+    with database.write() as on:
+        if _change(on, claim, "preempted", _PREEMPT, None, detail) is not None:
+            return True
+    return _end_alone(database, claim, "cancelled", _CANCEL_ASKED)
 
 
 def crashed(database: Database, claim: Claim, *, reason: str) -> bool:
@@ -289,6 +301,16 @@ _RELEASE = _fenced(
     },
     ~Job.cancel_requested,
     Job.attempt - Job.given_back - bindparam("kept", type_=Integer()) < bindparam("most"),
+)
+_PREEMPT = _fenced(
+    {
+        "state": "queued",
+        "queued_at": now(),
+        "given_back": Job.given_back + 1,
+        "preemptions": Job.preemptions + 1,
+    },
+    ~Job.cancel_requested,
+    Job.preemptions < MAX_PREEMPTIONS,
 )
 _CRASH = _fenced(
     {"state": "queued", "queued_at": now(), **crash_values()},

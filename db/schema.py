@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from sqlalchemy import ForeignKey, Index, UniqueConstraint
+from sqlalchemy import ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.column_types import (
@@ -24,7 +24,7 @@ from db.column_types import (
 )
 
 #: The last migration, which makes this schema; a test compares it with the migrations.
-REVISION = "0010"
+REVISION = "0011"
 
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled", "expired"]
 BatchState = Literal[
@@ -213,6 +213,8 @@ class Job(Base):
     crashes: Mapped[int] = mapped_column(default=0)
     crashes_alone: Mapped[int] = mapped_column(default=0)
     alone: Mapped[bool] = mapped_column(default=False)
+    #: How often it returned to the queue for a more urgent job.
+    preemptions: Mapped[int] = mapped_column(default=0, server_default=text("0"))
     worker: Mapped[str | None]
     lease_until: Mapped[float | None]
     not_before: Mapped[float] = mapped_column(default=0.0)

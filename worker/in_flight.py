@@ -16,9 +16,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 
-from db.claims import Attempt, Claim, CrashFilter
+from db.claims import MAX_PREEMPTIONS, Attempt, Claim, CrashFilter
 from models.text.generation import Engine, Generation, GenerationRequest
 from worker.crash_isolation import CrashIsolation
+
+#: Weight of the newest job in the average of their times: about the last ten count.
+_NEWEST_WEIGHT = 0.2
 
 
 class StopReason(Enum):
@@ -27,6 +30,7 @@ class StopReason(Enum):
     CANCELLED = "cancelled"
     LOST = "lost"
     DRAINING = "draining"
+    PREEMPTED = "preempted"
 
 
 @dataclass
@@ -39,6 +43,8 @@ class _Held:
     why: StopReason | None = None
     #: The engine crashed with it, and it is about to be requeued.
     crashed: bool = False
+    #: The job that it was stopped for.
+    preempted_by: Claim | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,8 @@ class InFlight:
     _claimed_for_waiting: deque[Claim] = field(default_factory=deque)
     #: Jobs claimed since the start.
     taken: int = 0
+    #: Moving average of the seconds that a job with a result was held; 0 before the first.
+    typical_seconds: float = 0.0
 
     @property
     def closed(self) -> bool:
@@ -143,6 +151,57 @@ class InFlight:
                 self._held[claim.key] = _Held(claim, why=why)
             self._claimed_for_waiting.extend(claims[1:])
 
+    @property
+    def has_claimed_for_others(self) -> bool:
+        """True while a held job waits for a thread to take it."""
+        return bool(self._claimed_for_waiting)
+
+    @contextmanager
+    def preemption(self, slots: int) -> Iterator[Claim | None]:
+        """Choose the job that a more urgent one may preempt: the youngest of the lowest priority.
+
+        Other threads claim nothing meanwhile. Yields None if a slot is free, if nothing may be
+        claimed, while the last preemption is under way, and while papers that were in a crash are
+        tried again, since the urgent one would join them.
+        """
+        if not self._claim_lock.acquire(blocking=False):
+            yield None  # a thread that claims has a free slot
+            return
+        try:
+            yield self._preemptible(slots)
+        finally:
+            self._claim_lock.release()
+
+    def _preemptible(self, slots: int) -> Claim | None:
+        with self._changed:
+            held = self._held.values()
+            busy = self._claimed_for_waiting or any(each.preempted_by for each in held)
+            if self.closed or busy or len(held) < slots or any(self._crashes()):
+                return None
+            running = [each for each in held if each.why is None]
+            eligible = [each for each in running if each.claim.preemptions < MAX_PREEMPTIONS]
+            youngest = max(eligible, key=lambda e: (e.claim.priority, e.since), default=None)
+            return None if youngest is None else youngest.claim
+
+    def preempt(self, claim: Claim, urgent: Claim) -> bool:
+        """Stop a job, and hold an urgent one for the thread that becomes free first.
+
+        False, and the urgent one is not held, if the job has left: its thread may claim no more.
+        """
+        with self._changed:
+            if claim.key not in self._held:
+                return False
+            self._held[claim.key].preempted_by = urgent
+            self._held[urgent.key] = _Held(urgent)
+            self._claimed_for_waiting.append(urgent)
+            self.taken += 1
+        self.stop([claim.key], StopReason.PREEMPTED)
+        return True
+
+    def preempted_by(self, claim: Claim) -> Claim | None:
+        """The job that this one was stopped for."""
+        return self._held[claim.key].preempted_by
+
     def leave(self, claim: Claim) -> None:
         """Remove a claim: its job has ended, or belongs to another worker."""
         with self._changed:
@@ -185,6 +244,13 @@ class InFlight:
     def since(self, claim: Claim) -> float:
         """When this job was claimed, on the monotonic clock."""
         return self._held[claim.key].since
+
+    def note_result(self, claim: Claim) -> None:
+        """Include the time of a job that has a result in the average."""
+        with self._changed:
+            seconds = time.monotonic() - self._held[claim.key].since
+            weight = _NEWEST_WEIGHT if self.typical_seconds else 1.0
+            self.typical_seconds += weight * (seconds - self.typical_seconds)
 
     def drain(self, seconds: float) -> None:
         """Claim nothing more; after `seconds`, requeue what is still running."""

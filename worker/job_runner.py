@@ -77,8 +77,11 @@ class JobRunner:
         if self._in_flight.paused:
             # Until the keeper unsubscribes, the same doorbell comes back at once.
             time.sleep(PAUSED_SECONDS)
-        while all(self._run_next_job() for _ in range(JOBS_A_DOORBELL)) and not self._ring():
-            pass  # the broker is away, or rung by another slot
+        while all(self._run_next_job() for _ in range(JOBS_A_DOORBELL)):
+            # Without a doorbell no other thread may come for a job that is held already.
+            if not self._in_flight.has_claimed_for_others and self._ring():
+                break
+            # Else the broker is away, or rung by another slot
         return not self._in_flight.closed
 
     def _run_next_job(self) -> bool:
@@ -196,6 +199,7 @@ class JobRunner:
         seconds = round(accepted.cost.seconds, 2)
         self._log("commit" if committed else "lost", claim, seconds=seconds)
         if committed:
+            self._in_flight.note_result(claim)
             self._metrics.committed(accepted.cost)
         return "committed" if committed else "lost"
 
@@ -230,11 +234,20 @@ class JobRunner:
                 return "cancelled"
             case StopReason.DRAINING:
                 return self._release(claim, "worker draining", keep_attempt=True)
+            case StopReason.PREEMPTED:
+                return self._preempted(claim)
             case StopReason.LOST:
                 self._log("lost", claim)
                 return "lost"
             case None:
                 return self._unanswered(claim, "the engine cancelled the paper unasked")
+
+    def _preempted(self, claim: Claim) -> str:
+        urgent = self._in_flight.preempted_by(claim)
+        assert urgent is not None
+        self._persist(claim, lambda: completion.preempted(self._database, claim, by=urgent))
+        self._log("preempted", claim, by=urgent.job_id)
+        return "given back"
 
     def _crashed(self, claim: Claim, reason: str) -> str:
         self._in_flight.note_crash(claim)

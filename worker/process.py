@@ -40,6 +40,7 @@ from worker.job_runner import JobRunner
 from worker.keeper import Keeper
 from worker.logs import identify
 from worker.metrics import Metrics
+from worker.preemption import Preemption
 from worker.self_check import SelfCheck
 from worker.single_host import require_single_host
 from worker.subscription import Subscription
@@ -140,6 +141,10 @@ def _consume(
 
     keeper.beat()
     keeper.start()
+    preemption = Preemption(identity, database, in_flight, settings)
+    # A call of an API that is given up is paid all the same.
+    if settings.preemption and options.reviewer is not None:
+        preemption.start()
     _drain_on_shutdown(in_flight, settings.drain_seconds)
     _stop_on(keeper.engine_lost, "engine lost", logging.ERROR)
     _stop_on(keeper.idle, "idle", logging.INFO)
@@ -147,6 +152,7 @@ def _consume(
     try:
         run_celery(app, identity.name, identity.queues, identity.slots)
     finally:
+        preemption.stop()
         keeper.stop()
     if keeper.engine_lost.is_set():
         # It stays entered: the worker in its place is asked what this one was, a drain for one.

@@ -18,7 +18,7 @@ from worker.in_flight import ClaimPermit, InFlight, StopReason
 DEADLINE = 30.0
 
 
-def claim(job_id: int, crashes: int = 0) -> Claim:
+def claim(job_id: int, crashes: int = 0, priority: int = 1, preemptions: int = 0) -> Claim:
     return Claim(
         job_id=job_id,
         kind="review",
@@ -39,6 +39,8 @@ def claim(job_id: int, crashes: int = 0) -> Claim:
         max_attempts=3,
         crashes=crashes,
         alone=False,
+        priority=priority,
+        preemptions=preemptions,
     )
 
 
@@ -169,3 +171,67 @@ def test_two_attempts_of_one_paper_are_tracked_separately() -> None:
     # Then the new one is kept and renewed after the old one leaves
     in_flight.leave(old)
     assert in_flight.attempts() == {(1, 2)}
+
+
+def preemptible(in_flight: InFlight, slots: int) -> Claim | None:
+    with in_flight.preemption(slots) as chosen:
+        return chosen
+
+
+def test_the_youngest_job_of_the_lowest_priority_is_preempted() -> None:
+    in_flight = InFlight()
+    jobs = [
+        claim(1, priority=2),
+        claim(2, priority=2),
+        claim(3),
+        claim(4, priority=2, preemptions=2),
+    ]
+    for job in jobs:
+        assert preemptible(in_flight, 4) is None  # a slot is free
+        in_flight.hold([job])
+    assert preemptible(in_flight, 4) is jobs[1]
+    assert preemptible(in_flight, 5) is None
+    in_flight.leave(jobs[1])
+    in_flight.leave(jobs[0])
+    assert preemptible(in_flight, 2) is jobs[2]
+    in_flight.leave(jobs[2])
+    assert preemptible(in_flight, 1) is None  # it was preempted too often
+
+
+def test_one_job_is_preempted_at_a_time() -> None:
+    in_flight, urgent = InFlight(), claim(3, priority=0)
+    running = [claim(1), claim(2)]
+    for job in running:
+        in_flight.hold([job])
+    assert in_flight.preempt(running[1], urgent)
+    assert in_flight.why_stopped(running[1]) is StopReason.PREEMPTED
+    assert in_flight.preempted_by(running[1]) is urgent
+    # While the urgent one has no slot, and while the preempted one is still in the engine
+    assert preemptible(in_flight, 2) is None
+    with in_flight.permit(lambda: 2) as permit:
+        assert permit is urgent
+    assert preemptible(in_flight, 2) is None
+    in_flight.leave(running[1])
+    assert preemptible(in_flight, 2) is running[0]
+
+
+def test_no_job_is_preempted_when_nothing_may_be_claimed() -> None:
+    in_flight, job = InFlight(), claim(1)
+    in_flight.hold([job])
+    in_flight.pause(True)
+    assert preemptible(in_flight, 1) is None
+    in_flight.pause(False)
+    with in_flight.permit(lambda: 8):
+        assert preemptible(in_flight, 1) is None  # a thread is claiming
+    with holding(in_flight, claim(2, crashes=1)):
+        assert preemptible(in_flight, 2) is None
+    assert preemptible(in_flight, 1) is job
+
+
+def test_a_job_that_has_ended_is_not_preempted() -> None:
+    in_flight, job = InFlight(), claim(1)
+    in_flight.hold([job])
+    in_flight.leave(job)
+    assert not in_flight.preempt(job, claim(2, priority=0))
+    assert not in_flight.attempts()
+    assert not in_flight.has_claimed_for_others
