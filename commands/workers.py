@@ -16,7 +16,7 @@ from errors import UserError
 @json_option
 @click.pass_context
 def workers(ctx: click.Context, as_json: bool) -> None:
-    """List the workers with the time they were last seen, drain them or resume them."""
+    """List the workers with their attention and when they were last seen, drain or resume them."""
     from dataclasses import asdict
 
     from db import worker_nodes
@@ -40,7 +40,8 @@ def _line(node: Any) -> str:
     if node.age_s > get_settings().lease_seconds:
         seen += ": dead or disconnected"
     papers = f"{node.running} of {node.slots} slots busy"
-    line = f"{node.name}: {node.queue}, {papers}, {node.state}, {seen}"
+    attention = f"attention {node.attention}, " if node.attention else ""
+    line = f"{node.name}: {node.queue}, {papers}, {attention}{node.state}, {seen}"
     return line if node.complaint is None else f"{line}\n    {node.complaint}"
 
 

@@ -24,7 +24,7 @@ from db.column_types import (
 )
 
 #: The last migration, which makes this schema; a test compares it with the migrations.
-REVISION = "0011"
+REVISION = "0012"
 
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled", "expired"]
 BatchState = Literal[
@@ -320,6 +320,10 @@ class WorkerNodeRow(Base):
     queues: Mapped[Any] = mapped_column(CleanJson, nullable=True)
     base: Mapped[str]
     weights_sha256: Mapped[str | None]
+    #: Which attention its engine uses; NULL for an engine that does not say, and before 0012.
+    attention: Mapped[str | None]
+    #: GPU memory that it may take, in GiB; 0 for all, NULL before 0012.
+    gpu_memory_gib: Mapped[float | None]
     slots: Mapped[int]
     #: The loaded reviewer, "name vN"; empty when none is.
     reviewer: Mapped[str] = mapped_column(default="")

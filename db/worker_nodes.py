@@ -27,6 +27,10 @@ class WorkerNode:
     base: str
     slots: int
     reviewer: str
+    #: Which attention its engine uses; None if the engine does not say.
+    attention: str | None
+    #: GPU memory that it may take, in GiB; 0 for all, None if its version does not say.
+    gpu_memory_gib: float | None
     code_version: str
     state: NodeState
     seen_at: float
@@ -67,6 +71,8 @@ def register_worker(
     code_version: str,
     reviewer: str = "",
     weights_sha256: str | None = None,
+    attention: str | None = None,
+    gpu_memory_gib: float = 0.0,
     replaced_pid: int | None = None,
 ) -> bool:
     """Enter a worker that has just started, in place of an earlier one of its name.
@@ -85,6 +91,8 @@ def register_worker(
         "code_version": code_version,
         "reviewer": reviewer,
         "weights_sha256": weights_sha256,
+        "attention": attention,
+        "gpu_memory_gib": gpu_memory_gib,
     }
     anew = {"started_at": now(), "seen_at": now(), "answers": None, "rejections": None}
     with database.write() as on:
@@ -168,7 +176,7 @@ def listing(database: Database) -> list[WorkerNode]:
     """Give all workers that signed on and not off, by name; dead ones show by their age."""
     columns = (
         *(Row.name, Row.host, Row.pid, Row.gpu, Row.queue, Row.queues),
-        *(Row.base, Row.slots, Row.reviewer),
+        *(Row.base, Row.slots, Row.reviewer, Row.attention, Row.gpu_memory_gib),
         *(Row.code_version, Row.state, Row.seen_at, Row.complaint),
         func.round(now() - Row.seen_at).label("age_s"),
         _RUNNING.label("running"),

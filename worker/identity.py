@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
@@ -17,6 +18,7 @@ from db.session import Database
 from dispatch.app import CPU_QUEUE
 from dispatch.kinds import ModelUse, fixed_queues
 from models.text.reviewer import ReviewerConfig
+from settings import Settings
 from worker.engines import EnginePool
 
 
@@ -34,6 +36,8 @@ class Identity:
     reviewer: str
     code_version: str
     weights_sha256: str | None = None
+    attention: str | None = None
+    gpu_memory_gib: float = 0.0
 
     @property
     def queue(self) -> str:
@@ -41,10 +45,13 @@ class Identity:
         return self.queues[0]
 
 
-def identify_worker(config: ReviewerConfig | None, slots: int, engines: EnginePool) -> Identity:
+def identify_worker(
+    config: ReviewerConfig | None, slots: int, engines: EnginePool, settings: Settings
+) -> Identity:
     """Describe this process: a worker of a reviewer's base model, or a cpu worker without one."""
     queues = (config.queue,) if config else (CPU_QUEUE, *fixed_queues())
     host = socket.gethostname()
+    versions = _engine_versions(config, engines)
     gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "") if config else ""
     return Identity(
         name=f"{queues[0].removeprefix('reviews.')}{f'-gpu{gpu}' if gpu else ''}@{host}",
@@ -56,15 +63,17 @@ def identify_worker(config: ReviewerConfig | None, slots: int, engines: EnginePo
         slots=slots,
         reviewer=config.name if config else "",
         code_version=_code_version(),
-        weights_sha256=_weights_sha256(config, engines),
+        weights_sha256=versions.get("weights_sha256"),
+        attention=versions.get("attention"),
+        gpu_memory_gib=settings.gpu_memory_gib,
     )
 
 
-def _weights_sha256(config: ReviewerConfig | None, engines: EnginePool) -> str | None:
+def _engine_versions(config: ReviewerConfig | None, engines: EnginePool) -> Mapping[str, str]:
+    """What the engine of a local model runs on; empty for a cpu worker."""
     if config is None:
-        return None
-    use = ModelUse.of(config.sha256, config)
-    return engines.engine_for(use, False).versions.get("weights_sha256")
+        return {}
+    return engines.engine_for(ModelUse.of(config.sha256, config), False).versions
 
 
 def _code_version() -> str:

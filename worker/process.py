@@ -102,7 +102,8 @@ def _consume(
     app: Celery,
 ) -> int:
     slots = min(options.slots or engines.slots, engines.slots)
-    identity = register_worker(database, identify_worker(options.reviewer, slots, engines))
+    described = identify_worker(options.reviewer, slots, engines, settings)
+    identity = register_worker(database, described)
     identify(identity.name, identity.gpu)
     _recover(database, identity.name, settings.max_attempts)
     metrics, self_check = Metrics(settings, identity.gpu), SelfCheck()

@@ -63,6 +63,10 @@ def test_papers_get_strict_suppressed_seven_aspect_reviews_from_a_4_bit_model(
         assert len(review["versions"]["weights_sha256"]) == 64
         assert review["n_prompt_tokens"] > 200
         assert review["n_output_tokens"] <= 132
+    # And `referee workers` names the attention that it was computed with
+    attention = lines[0]["review"]["versions"]["attention"]
+    assert [node["attention"] for node in site.json("workers")] == [None, attention]
+    assert f"slots busy, attention {attention}, active" in site.run("workers").out
 
 
 @pytest.mark.timeout(300)

@@ -67,6 +67,8 @@ def register_worker(
         base="tiny",
         slots=4,
         code_version="1",
+        attention="triton",
+        gpu_memory_gib=40.0,
         replaced_pid=replaced_pid,
     )
 
@@ -77,6 +79,7 @@ def test_worker_registers_renews_drains_and_unregisters(database: Database) -> N
     (node,) = worker_nodes.listing(database)
     assert (node.name, node.slots, node.reviewer, node.state) == ("w1", 4, "tiny-7 v1", "active")
     assert 0 <= node.age_s < 60
+    assert (node.attention, node.gpu_memory_gib) == ("triton", 40.0)
 
     assert worker_nodes.set_state(database, "w1", "draining") == 1
     assert worker_nodes.heartbeat(database, "w1", reviewer="") == DesiredState("draining", None)
