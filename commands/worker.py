@@ -42,6 +42,7 @@ def worker(
     """Run a worker in the foreground; SIGTERM and Ctrl-C drain it."""
     from dispatch import roster
     from settings import get_settings
+    from worker.gpu_sharing import require_unshared_gpus
     from worker.logs import configure
     from worker.process import WorkerOptions, run
 
@@ -52,6 +53,8 @@ def worker(
         sys.exit(run(WorkerOptions(None, n_slots, "nf4", exit_when_idle), settings))
     config = roster.find_config(reviewer_name or settings.reviewer, settings)
     if gpus:
+        if config.base is not None:
+            require_unshared_gpus(_gpus(gpus), config.base, settings)
         sys.exit(_run_on_gpus(_gpus(gpus), config.name, slots, weights, exit_when_idle))
     options = WorkerOptions(config, n_slots, weights or config.weights, exit_when_idle)
     sys.exit(run(options, settings))

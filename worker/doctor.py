@@ -22,7 +22,7 @@ from models.text.reviewer import ReviewerConfig
 from models.weights import store
 from settings import Settings
 from subprocesses import python_command
-from worker.up import gpu_indices
+from worker.gpu_sharing import gpu_indices
 
 #: Below this the next model or database growth fills the disk; in GiB.
 MIN_FREE_GIB = 2.0

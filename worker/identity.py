@@ -46,13 +46,12 @@ class Identity:
 
 
 def identify_worker(
-    config: ReviewerConfig | None, slots: int, engines: EnginePool, settings: Settings
+    config: ReviewerConfig | None, gpu: str, slots: int, engines: EnginePool, settings: Settings
 ) -> Identity:
     """Describe this process: a worker of a reviewer's base model, or a cpu worker without one."""
     queues = (config.queue,) if config else (CPU_QUEUE, *fixed_queues())
     host = socket.gethostname()
     versions = _engine_versions(config, engines)
-    gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "") if config else ""
     return Identity(
         name=f"{queues[0].removeprefix('reviews.')}{f'-gpu{gpu}' if gpu else ''}@{host}",
         host=host,
@@ -89,7 +88,7 @@ def register_worker(database: Database, wanted: Identity) -> Identity:
     for number in count(1):
         name = f"{kind}{f'.{number}' if number > 1 else ''}@{host}"
         before = _previous_pid(database, name)
-        if before is not None and _is_running(before):
+        if before is not None and is_running(before):
             continue
         identity = replace(wanted, name=name)
         if worker_nodes.register_worker(database, **asdict(identity), replaced_pid=before):
@@ -102,7 +101,7 @@ def _previous_pid(database: Database, name: str) -> int | None:
     return next((node.pid for node in worker_nodes.listing(database) if node.name == name), None)
 
 
-def _is_running(pid: int) -> bool:
+def is_running(pid: int) -> bool:
     """Is this a living process of this host, and not the former life of this very one?
 
     A restarted container has its host's name and often the same process id again.

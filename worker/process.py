@@ -33,6 +33,7 @@ from models.text.reviewer import ReviewerConfig
 from settings import Settings
 from worker.database_liveness import DatabaseLiveness
 from worker.engines import EnginePool, Weights, load_local
+from worker.gpu_sharing import require_unshared_gpu, used_gpu
 from worker.identity import identify_worker, register_worker
 from worker.idle import IdleWatch
 from worker.in_flight import InFlight
@@ -76,12 +77,22 @@ def run(options: WorkerOptions, settings: Settings) -> int:
     database = open_database(settings.database)
     require_current(database)
     require_single_host(database, broker.url, lease_seconds=settings.lease_seconds)
+    gpu = _require_gpu(options, settings, database)
     engines = _open_engines(options, settings, database)
     try:
-        return _consume(options, settings, database, engines, make_app(broker.url, settings))
+        return _consume(options, settings, database, engines, make_app(broker.url, settings), gpu)
     finally:
         engines.close()
         database.close()
+
+
+def _require_gpu(options: WorkerOptions, settings: Settings, database: Database) -> str:
+    """The GPU of this worker, which no worker of another base model holds; empty without one."""
+    if options.reviewer is None or options.reviewer.base is None:
+        return ""
+    gpu = used_gpu()
+    require_unshared_gpu(database, gpu, options.reviewer.base, settings)
+    return gpu
 
 
 def _open_engines(options: WorkerOptions, settings: Settings, database: Database) -> EnginePool:
@@ -100,9 +111,10 @@ def _consume(
     database: Database,
     engines: EnginePool,
     app: Celery,
+    gpu: str,
 ) -> int:
     slots = min(options.slots or engines.slots, engines.slots)
-    described = identify_worker(options.reviewer, slots, engines, settings)
+    described = identify_worker(options.reviewer, gpu, slots, engines, settings)
     identity = register_worker(database, described)
     identify(identity.name, identity.gpu)
     _recover(database, identity.name, settings.max_attempts)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +17,7 @@ from errors import MissingPart, UserError
 from models.text.reviewer import ReviewerConfig
 from models.weights import store
 from settings import Settings
+from worker.gpu_sharing import gpu_indices
 from worker.supervisor import ChildSpec, Supervisor
 
 #: Seconds beyond the drain time that a worker gets to end before it is killed: a cancelled paper
@@ -125,21 +124,6 @@ def _pinned(
         )
         for gpu in gpus
     ]
-
-
-def gpu_indices() -> list[str]:
-    """The GPUs that the driver lists, in the form of CUDA_VISIBLE_DEVICES.
-
-    Torch is not asked, because its CUDA context must be created in the worker only.
-    """
-    if shutil.which("nvidia-smi") is None:
-        return []
-    command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
-    except (subprocess.SubprocessError, OSError):
-        return []
-    return answer.stdout.split()
 
 
 @contextmanager
