@@ -1,16 +1,18 @@
 """Papers an hour of vLLM in its steady state, by the rule of benchmarks/throughput.py.
 
 The same prompt lengths, answers of 700 tokens, and staggered answers for the first papers; the rate
-is that of admissions after the first fill. vLLM generates without grammar, suppression and
-per-paper seeds, so it has less work; its FP8 scales are not calibrated. It is no dependency of
-Referee and needs its own version of torch: install it in a separate environment and run this there
-from Referee's folder, one variant a process. A random model and adapter to measure are written by
+is that of admissions after the first fill. vLLM decodes while it fills its slots: the first answers
+are longer by what it writes meanwhile. It generates without grammar, suppression and per-paper
+seeds, so it has less work; its FP8 scales are not calibrated. It is no dependency of Referee and
+needs its own version of torch: install it in a separate environment and run this there from
+Referee's folder, one variant a process. A random model and adapter to measure are written by
 `python -m benchmarks.random_model FOLDER`, in Referee's environment.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import tempfile
@@ -42,6 +44,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
 #: Numbers of running papers for which CUDA graphs are recorded: close to each other where a steady
 #: state is, since a step is padded to the next one.
 GRAPH_SIZES = (1, 8, 16, 32, 64, 80, 96, 104, 112, 128, 160, 192, 200, 208, 216, 256)
+#: Tokens of a step, prompts' and answers' together: vLLM's own default for `LLM` on an H100 or an
+#: H200, set because the first answers depend on it.
+STEP_TOKENS = 16_384
 #: Papers whose prompts are read alone, and words of their vocabulary.
 _PROMPTS, _WORDS = 5, range(1000, 30_000)
 #: Numbers of papers that warm vLLM up and that are read alone: none of them is measured.
@@ -83,11 +88,15 @@ def prompt(number: int) -> list[int]:
     return draw.choices(_WORDS, k=length)
 
 
+def mean_prompt() -> float:
+    """Tokens of an average prompt."""
+    return fmean(draw_length(number)[0] for number in range(1_000))
+
+
 def measure(options: argparse.Namespace, capacity_file: Path) -> dict[str, Any]:
     """Start vLLM, warm it up, and run it in its steady state."""
     os.environ["REFEREE_VLLM_CAPACITY"] = str(capacity_file)
-    mean_prompt = fmean(draw_length(number)[0] for number in range(1_000))
-    os.environ["REFEREE_VLLM_PAPER_TOKENS"] = str(round(mean_prompt + ANSWER_TOKENS / 2))
+    os.environ["REFEREE_VLLM_PAPER_TOKENS"] = str(round(mean_prompt() + ANSWER_TOKENS / 2))
     import torch
     import vllm
 
@@ -97,12 +106,12 @@ def measure(options: argparse.Namespace, capacity_file: Path) -> dict[str, Any]:
     engine.generate(_WARM, 24)
     alone = [engine.generate([number], 1) for number in _ALONE]
     capacity = Capacity.read(capacity_file)
-    admitted = engine.admissions(capacity.slots, options.papers)
-    rate = papers_a_second(admitted, capacity.slots)
+    run = engine.run(capacity.slots, options.papers)
     return {
-        "papers_per_hour": 3600 * rate,
-        "papers": len(admitted) - capacity.slots,
+        "papers_per_hour": 3600 * papers_a_second(run.admitted, capacity.slots),
+        "papers": len(run.admitted) - capacity.slots,
         "slots": capacity.slots,
+        "ended_before_slots_were_full": run.n_ended_before_full,
         "cache_tokens": capacity.cache_tokens,
         "preempted": Capacity.read(capacity_file).preempted,
         "seconds_a_prompt": round(median(alone), 3),
@@ -111,6 +120,25 @@ def measure(options: argparse.Namespace, capacity_file: Path) -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name(),
         "arguments": {name: str(value) for name, value in VARIANTS[options.variant].items()},
     }
+
+
+@dataclass(frozen=True)
+class EngineRun:
+    """What vLLM did with its papers; times are the engine's, in seconds."""
+
+    #: When each paper that got a slot got it.
+    admitted: list[float]
+    #: 0 when the first answers are long enough: see `staggered_answers`.
+    n_ended_before_full: int
+
+    @classmethod
+    def of(cls, papers: Iterable[tuple[Any, int]], slots: int) -> EngineRun:
+        """From vLLM's statistics of each paper and the tokens of its answer."""
+        started = [(stats, tokens) for stats, tokens in papers if stats.scheduled_ts]
+        admitted = sorted(stats.scheduled_ts for stats, _ in started)
+        full = admitted[slots - 1]
+        ended = [stats for stats, tokens in started if stats.num_generation_tokens >= tokens]
+        return cls(admitted, sum(stats.last_token_ts < full for stats in ended))
 
 
 class Engine:
@@ -132,6 +160,7 @@ class Engine:
             gpu_memory_utilization=options.memory,
             enable_prefix_caching=False,
             max_num_seqs=max(GRAPH_SIZES),
+            max_num_batched_tokens=STEP_TOKENS,
             disable_log_stats=False,
             seed=0,
             scheduler_cls="benchmarks.rivals.vllm_scheduler.CappedScheduler",
@@ -150,12 +179,13 @@ class Engine:
         )
         return time.monotonic() - started
 
-    def admissions(self, slots: int, n_papers: int) -> list[float]:
-        """When each paper got its slot, in seconds: the first `slots` and `n_papers` more."""
+    def run(self, slots: int, n_papers: int) -> EngineRun:
+        """Fill the slots, and run until `n_papers` more have got one."""
         from vllm.inputs import TokensPrompt
 
         engine = self._llm.llm_engine
-        answers = [*staggered_answers(slots), *[ANSWER_TOKENS] * n_papers]
+        first = staggered_answers(slots, steps_a_prompt=mean_prompt() / STEP_TOKENS)
+        answers = [*first, *[ANSWER_TOKENS] * n_papers]
         ids = [
             engine.add_request(
                 f"paper {number}",
@@ -170,7 +200,7 @@ class Engine:
         n_ended = 0
         while engine.has_unfinished_requests() and n_ended <= n_papers:
             n_ended += sum(output.finished for output in engine.step())
-        return [each.scheduled_ts for each in stats if each.scheduled_ts]
+        return EngineRun.of(zip(stats, answers, strict=True), slots)
 
     def _sampling(self, n_tokens: int) -> Any:
         return self._vllm.SamplingParams(
@@ -191,8 +221,16 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--memory", type=float, default=0.92, help="share of the card's memory")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    if options.adapter is None and "enable_lora" in VARIANTS[options.variant]:
-        parser.error(f"{options.variant} needs --adapter")
+    wanted = {options.model: "config.json"}
+    if "enable_lora" in VARIANTS[options.variant]:
+        if options.adapter is None:
+            parser.error(f"{options.variant} needs --adapter")
+        wanted[options.adapter] = "adapter_config.json"
+    for folder, name in wanted.items():
+        if not (folder / name).is_file():
+            parser.error(f"{folder} has no {name}; benchmarks.random_model writes both folders")
+    if importlib.util.find_spec("vllm") is None:
+        parser.error("vLLM is not installed in this environment; it needs one of its own")
     return options
 
 

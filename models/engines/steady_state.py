@@ -22,12 +22,18 @@ def draw_length(number: int, scale: float = 1.0) -> tuple[int, random.Random]:
     return int(draw.triangular(low, high, mode)), draw
 
 
-def staggered_answers(slots: int, n_tokens: int = ANSWER_TOKENS) -> list[int]:
+def staggered_answers(
+    slots: int, n_tokens: int = ANSWER_TOKENS, *, steps_a_prompt: float = 0.0
+) -> list[int]:
     """Tokens of the answers that fill an engine's slots, as in the middle of a run.
 
-    With equal lengths all slots would finish at the same step.
+    With equal lengths all slots would finish at the same step. An engine that decodes while it
+    fills its slots, for `steps_a_prompt` steps a prompt, gets the tokens that it writes meanwhile
+    in addition; otherwise slots are refilled before all are full, and the rate is too high.
     """
-    return [max(1, n_tokens * (place + 1) // slots) for place in range(slots)]
+    left = [max(1, n_tokens * (place + 1) // slots) for place in range(slots)]
+    written = [round(steps_a_prompt * (slots - 1 - place)) for place in range(slots)]
+    return [min(n_tokens, sum(both)) for both in zip(left, written, strict=True)]
 
 
 def papers_a_second(admitted: Sequence[float], n_before: int) -> float:
