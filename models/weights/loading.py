@@ -174,7 +174,7 @@ def _quantise(
             quantization_config=quantisation,
             **options,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise MissingPart(f"the weights of {base.name} in {folder} do not load: {error}") from error
 
 
