@@ -170,13 +170,8 @@ def test_a_worker_that_dies_between_claim_and_preemption_loses_nothing(
     database: Database, tmp_path: Path
 ) -> None:
     # Given a worker that has claimed an urgent job and dies before the other is given back
-    in_flight = InFlight()
-    version, _ = roster.resolve(database, "demo-7")
-    submit(database, "low", ["text"], LOW)
-    held = claim_on(database, version.queue)
-    in_flight.hold([held])
-    submit(database, "high", ["text"], HIGH)
-    identity = Identity("w1", "h", 1, "", (version.queue,), "", 1, "", "v")
+    in_flight, held, queue = hold_low_with_high_waiting(database)
+    identity = Identity("w1", "h", 1, "", (queue,), "", 1, "", "v")
     assert Preemption(identity, database, in_flight, Settings(home=tmp_path)).check()
     full = Full(database, in_flight, Preemption(identity, database, in_flight, Settings()))
     assert full.states() == {"low-0": "running+", "high-0": "running+"}
@@ -185,19 +180,14 @@ def test_a_worker_that_dies_between_claim_and_preemption_loses_nothing(
     # Then both wait again, with all their attempts, and the old one's writes count no more
     assert full.states() == {"low-0": "queued", "high-0": "queued"}
     assert not completion.preempted(database, held, by=held)
-    assert claim_on(database, version.queue).custom_id == "high-0"
+    assert claim_on(database, queue).custom_id == "high-0"
 
 
 def test_an_urgent_job_is_returned_if_a_slot_became_free_meanwhile(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given a full worker whose one job ends while the urgent one is claimed
-    in_flight = InFlight()
-    version, _ = roster.resolve(database, "demo-7")
-    submit(database, "low", ["text"], LOW)
-    held = claim_on(database, version.queue)
-    in_flight.hold([held])
-    submit(database, "high", ["text"], HIGH)
+    in_flight, held, queue = hold_low_with_high_waiting(database)
     claim_urgent = claims.claim_urgent
 
     def claim_while_the_other_ends(*arguments: Any, **options: Any) -> Claim | None:
@@ -205,7 +195,7 @@ def test_an_urgent_job_is_returned_if_a_slot_became_free_meanwhile(
         return claim_urgent(*arguments, **options)
 
     monkeypatch.setattr(claims, "claim_urgent", claim_while_the_other_ends)
-    identity = Identity("w1", "h", 1, "", (version.queue,), "", 1, "", "v")
+    identity = Identity("w1", "h", 1, "", (queue,), "", 1, "", "v")
     preemption = Preemption(identity, database, in_flight, Settings(home=tmp_path))
     assert not preemption.check()
     # Then the thread that has become free claims it, or another worker does
@@ -213,6 +203,20 @@ def test_an_urgent_job_is_returned_if_a_slot_became_free_meanwhile(
     assert full.states() == {"low-0": "running+", "high-0": "queued"}
     assert not in_flight.attempts()
     assert not full.preempted()
+
+
+def hold_low_with_high_waiting(database: Database) -> tuple[InFlight, Claim, str]:
+    """A worker's only slot holds a job of low priority, and an urgent one waits.
+
+    Gives what the worker holds, that job and their queue.
+    """
+    in_flight = InFlight()
+    version, _ = roster.resolve(database, "demo-7")
+    submit(database, "low", ["text"], LOW)
+    held = claim_on(database, version.queue)
+    in_flight.hold([held])
+    submit(database, "high", ["text"], HIGH)
+    return in_flight, held, version.queue
 
 
 def claim_on(database: Database, queue: str) -> Claim:

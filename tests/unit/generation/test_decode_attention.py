@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,14 +11,14 @@ from errors import MissingPart
 from models.kernels.attention_selection import select_attention
 from models.kernels.decode_attention import unavailable
 from models.kernels.paged_cache import CacheShape
-from testing import ROOT
+from tests.triton_interpreter import interpreted
 
 CPU = torch.device("cpu")
 #: Compute capabilities from Ampere to Blackwell.
 CAPABILITIES = (80, 86, 89, 90, 100, 120)
 #: Shared memory that a block of threads can have, in bytes: that of 8.6, 8.9 and 12.0.
 SHARED_MEMORY = 99 * 1024
-#: Run in a process of its own: the interpreter is chosen when Triton's functions are defined.
+#: Run by Triton's interpreter.
 _INTERPRETED = """
 import torch
 from tests.decode_attention_cases import attended, expected, random_case, relative_error
@@ -49,15 +46,8 @@ print(found.abs().max().item())
 
 
 def test_results_are_those_of_float32() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", _INTERPRETED],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | {"TRITON_INTERPRET": "1"},
-        check=True,
-    )
-    exact, exact_8, fp8, fp8_8, ragged, padding = map(float, done.stdout.split())
+    printed = interpreted(_INTERPRETED)
+    exact, exact_8, fp8, fp8_8, ragged, padding = map(float, printed)
     assert max(exact, exact_8, ragged) < 1e-6
     assert padding == 0
     assert max(fp8, fp8_8) < 0.005

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,12 +11,12 @@ from torch import nn
 from models.kernels.fp8_product import unavailable
 from models.kernels.nf4_product import LowRank
 from models.kernels.prompt_arithmetic import PromptArithmetic
-from testing import ROOT
+from tests.triton_interpreter import interpreted
 
 CPU = torch.device("cpu")
 #: Compute capabilities with FP8 tensor cores.
 CAPABILITIES = (89, 90, 100, 120)
-#: Run in a process of its own: the interpreter is chosen when Triton's functions are defined.
+#: Run by Triton's interpreter.
 _INTERPRETED = """
 import torch
 from models.kernels.fp8 import FP8
@@ -42,15 +39,8 @@ print(found.values[0].float().abs().max().item(), carried.float().mean().item())
 
 
 def test_rows_are_rounded_in_units_of_their_largest_value() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", _INTERPRETED],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | {"TRITON_INTERPRET": "1"},
-        check=True,
-    )
-    equal, scale_error, zeros, left_out = done.stdout.split()
+    printed = interpreted(_INTERPRETED)
+    equal, scale_error, zeros, left_out = printed
     assert equal == "True"
     assert float(scale_error) < 0.01
     assert float(zeros) == 0
@@ -81,15 +71,8 @@ for rows in (rows, None):
 
 
 def test_tokens_are_stored_in_units_of_their_rows() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", _STORED],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | {"TRITON_INTERPRET": "1"},
-        check=True,
-    )
-    assert done.stdout.split() == ["True"] * 8
+    printed = interpreted(_STORED)
+    assert printed == ["True"] * 8
 
 
 @pytest.mark.parametrize("capability", CAPABILITIES)
