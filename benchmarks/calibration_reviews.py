@@ -85,11 +85,18 @@ def _config(options: argparse.Namespace) -> ReviewerConfig:
 def _engine(config: ReviewerConfig, options: argparse.Namespace) -> Engine:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     from dispatch.kinds import ModelUse
+    from models.weights import store
     from settings import Settings
     from worker.engines import load_local
 
-    home = {"home": options.home} if options.home else {}
-    pool = load_local(config, Settings(**home), options.weights, options.slots)
+    settings = Settings(**({"home": options.home} if options.home else {}))
+    pool = load_local(
+        config,
+        settings,
+        fetch_adapter=lambda sha256: store.find_adapter(sha256, settings.home),
+        weights=options.weights,
+        slots=options.slots,
+    )
     return pool.engine_for(ModelUse.of(config.sha256, config), False)
 
 
