@@ -12,7 +12,7 @@ from celery import bootsteps
 from celery.worker import state
 
 
-class RenewMessageLeases(bootsteps.StartStopStep):  # type: ignore[misc] # celery has no types
+class RenewMessageLeases(bootsteps.StartStopStep):
     """Renews the visibility timeout of all messages that this worker holds.
 
     Redis redelivers a message whose visibility timeout ran out even while its task runs
@@ -51,7 +51,7 @@ def _renew(consumer: Any) -> None:
             client.zadd(channel.unacked_index_key, dict.fromkeys(held, time.time()), xx=True)
 
 
-class KeepOneClient(bootsteps.StartStopStep):  # type: ignore[misc] # celery has no types
+class KeepOneClient(bootsteps.StartStopStep):
     """Gives the channel that consumes one client for all commands that do not wait.
 
     kombu 5.7 makes a redis client, with a table of 150 replies, for each message that it notes or

@@ -109,7 +109,7 @@ def check_package(folder: Path) -> Mapping[str, Any]:
     config = _read_config(folder / CONFIG)
     try:
         data = (folder / WEIGHTS).read_bytes()
-        tensors = dict(deserialize(data))  # type: ignore[no-untyped-call]  # it has no types
+        tensors = dict(deserialize(data))
     except (SafetensorError, OSError) as error:
         raise UserError(f"{folder / WEIGHTS} cannot be read: {error}.") from error
     problem = _problem(config, {name: tuple(t["shape"]) for name, t in tensors.items()})

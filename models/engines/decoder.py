@@ -73,8 +73,9 @@ class CausalModel:
         return states
 
     def scores(self, hidden: Tensor) -> Tensor:
-        """Score every token as the next one of row, [row, 1, hidden], in float32.
+        """Score every token as the next one of each row: float32 [row, vocabulary].
 
+        `hidden` is [row, 1, hidden], of each row's last token.
         Scores are not rounded to bf16 on the way: around 16 its steps are an eighth, and nearly
         equal scores would become equal.
         """
@@ -94,7 +95,7 @@ class StepResult:
         if flags.is_cuda:
             self._flags = torch.empty(flags.shape, dtype=flags.dtype, pin_memory=True)
             self._flags.copy_(flags, non_blocking=True)
-            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch has no types here
+            self._event = torch.cuda.Event()
             self._event.record()
         else:
             self._flags = flags

@@ -165,7 +165,7 @@ class GenerateEngine:
         return token_ids
 
 
-class _FiniteScores(LogitsProcessor):  # type: ignore[misc]  # transformers has no types
+class _FiniteScores(LogitsProcessor):
     """Fails on NaN, which the processors after it would turn into a wrong but legal token."""
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
@@ -174,7 +174,7 @@ class _FiniteScores(LogitsProcessor):  # type: ignore[misc]  # transformers has 
         return scores
 
 
-class _Stopped(StoppingCriteria):  # type: ignore[misc]  # transformers has no types
+class _Stopped(StoppingCriteria):
     """Stops after the current step once the event is set."""
 
     def __init__(self, stopped: Event) -> None:

@@ -192,7 +192,7 @@ def _guided(tables: GrammarTables, rows: SamplingRows, state: Tensor, scores: Te
     )
 
 
-class ReviewProcessor(LogitsProcessor):  # type: ignore[misc]  # transformers has no types
+class ReviewProcessor(LogitsProcessor):
     """For plain `generate(do_sample=False)`: every step is seen, beams and assistants are not."""
 
     def __init__(self, tables: GrammarTables, rows: SamplingRows, prompt_length: int) -> None:

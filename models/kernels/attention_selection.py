@@ -261,7 +261,7 @@ def _milliseconds(backend: _Backend, case: _Case[_Backend]) -> float | None:
 
 def _run_milliseconds(run: Callable[[], object]) -> float:
     """Time on the device of one run, without that of starting it."""
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]  # torch has no types here
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     start.record()
     for _ in range(_RUNS):
         run()

@@ -118,7 +118,7 @@ class FusedProjection:
         return self.matrix.bytes_of(member), self.matrix.scales_of(member)
 
 
-class Nf4Linear(Linear4bit):  # type: ignore[misc]  # bitsandbytes has no types
+class Nf4Linear(Linear4bit):
     """bitsandbytes' layer, with weights and scales in the layout of our products.
 
     Its `weight` is a view of `fused`'s bytes for other readers: it must not be replaced.
