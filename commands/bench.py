@@ -58,6 +58,7 @@ def bench(
         require_idle(ready_database(), settings)
     result = measure(
         config,
+        settings,
         seconds=seconds,
         with_adapter=not no_adapter,
         report=lambda line: click.echo(line, err=True),

@@ -1,4 +1,4 @@
-"""Measures this machine in a process of its own, as workers run."""
+"""Measures this machine in a process of its own, with the settings of workers."""
 
 from __future__ import annotations
 
@@ -6,22 +6,29 @@ import json
 import socket
 import subprocess
 from collections.abc import Callable
+from tempfile import TemporaryFile
 from typing import Any
 
 from db import worker_nodes
 from db.session import Database
 from errors import MissingPart, UserError
-from models.engines.bench_output import ERROR, PROGRESS
 from models.text.reviewer import ReviewerConfig
+from models.weights import store
 from settings import Settings
 from subprocesses import python_command
+from worker.gpu_sharing import gpu_indices
 
 #: Lines of a process that failed without a sentence of its own, which are shown.
 _LAST_LINES = 3
 
 
 def measure(
-    config: ReviewerConfig, *, seconds: float, with_adapter: bool, report: Callable[[str], None]
+    config: ReviewerConfig,
+    settings: Settings,
+    *,
+    seconds: float,
+    with_adapter: bool,
+    report: Callable[[str], None],
 ) -> dict[str, Any]:
     """Run `models.engines.bench`, and pass its progress to `report`; see there for the result.
 
@@ -30,27 +37,29 @@ def measure(
     """
     if config.base is None or config.kind != "local":
         raise UserError(f"Reviewer {config.name} has no local model to measure.")
+    if not gpu_indices():
+        # Random weights of a large base's shape are for GPUs: refused before torch is imported.
+        store.resolve(config.base, settings.home)
     arguments = (json.dumps(config.to_json()), str(seconds), "yes" if with_adapter else "no")
-    with subprocess.Popen(
-        python_command("models.engines.bench", *arguments),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stderr is not None
+    command = python_command("models.engines.bench", *arguments)
+    found: dict[str, Any] = {}
+    with (
+        TemporaryFile("w+") as errors,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
+    ):
         assert process.stdout is not None
-        said, error = [], ""
-        for line in process.stderr:
-            said.append(line.rstrip())
-            if line.startswith(PROGRESS):
-                report(said[-1].removeprefix(PROGRESS))
-            if line.startswith(ERROR):
-                error = said[-1].removeprefix(ERROR)
-        output = process.stdout.read()
-    if process.returncode:
-        last = " ".join(said[-_LAST_LINES:])
-        raise MissingPart(error or f"The measurement ended with code {process.returncode}: {last}")
-    result: dict[str, Any] = json.loads(output.splitlines()[-1])
+        for line in process.stdout:
+            message = _message(line)
+            if "progress" in message:
+                report(message["progress"])
+            found |= message
+        code = process.wait()
+        errors.seek(0)
+        last_lines = " ".join(errors.read().splitlines()[-_LAST_LINES:])
+    if "result" not in found:
+        unexpected = f"The measurement ended with code {code}: {last_lines}"
+        raise MissingPart(found.get("error", unexpected))
+    result: dict[str, Any] = found["result"]
     return result
 
 
@@ -63,3 +72,12 @@ def require_idle(database: Database, settings: Settings) -> None:
                 f"Worker {node.name} is running on this machine: stop it first, or measure beside "
                 "it with --force."
             )
+
+
+def _message(line: str) -> dict[str, Any]:
+    """A line of the program; empty for what a library prints."""
+    try:
+        message = json.loads(line)
+    except ValueError:
+        return {}
+    return message if isinstance(message, dict) else {}

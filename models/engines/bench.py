@@ -1,8 +1,8 @@
 """Program that measures papers an hour of this machine; `referee bench` starts it.
 
 `python -P -m models.engines.bench CONFIG SECONDS ADAPTER` takes a reviewer as JSON, the seconds to
-measure and whether papers have an adapter ("yes" or "no"). It prints one JSON document; progress
-goes to the standard error stream, and so does an expected error.
+measure and whether papers have an adapter ("yes" or "no"). It prints a JSON object a line, with one
+of the keys `progress`, `error` and `result`; libraries may print other lines between them.
 
 All slots start in the middle of their answers, as in the middle of a long run. The rate is that of
 papers that end while the slots are full: each is followed by the next one in its slot. Answers have
@@ -15,13 +15,12 @@ import json
 import logging
 import os
 import platform
-import random
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from threading import Condition
@@ -31,7 +30,6 @@ import torch
 
 from errors import MissingPart, RefereeError
 from models.adapters.random_adapter import write_random_adapter
-from models.engines.bench_output import ERROR, PROGRESS
 from models.engines.capacity import limit_gpu_memory, missing_part_on_out_of_memory
 from models.engines.card_limit import ModelShape, limit_papers_per_hour, measure_rates
 from models.engines.continuous import ContinuousEngine, EngineOptions
@@ -92,9 +90,9 @@ def main() -> None:
                 with_adapter=adapter == "yes",
             )
     except RefereeError as error:
-        print(f"{ERROR}{error}", file=sys.stderr)
+        _print(error=str(error))
         sys.exit(error.exit_code)
-    print(json.dumps(result))
+    _print(result=result)
 
 
 def measure(
@@ -111,7 +109,7 @@ def measure(
         folder, weights = store.resolve(config.base, settings.home), ""
     except MissingPart:
         folder, weights = _random_weights(config, scratch), "random weights of its shape"
-    _report("loading the model")
+    _print(progress="loading the model")
     limit = int(settings.gpu_memory_gib * 2**30) or None
     limit_gpu_memory(limit)
     with missing_part_on_out_of_memory():
@@ -121,18 +119,17 @@ def measure(
         write_random_adapter(adapter, folder, 0, config.base.name)
     _suppress_end_token(loaded)
     workload = _workload(config, loaded.device)
-    _report("starting the engine")
+    _print(progress="starting the engine")
     started = time.monotonic()
     engine = ContinuousEngine(
         loaded, find_adapter=lambda _: adapter, options=_engine_options(config, settings, limit)
     )
     ready = time.monotonic() - started
     try:
-        requests = _requests(config, workload, engine.slots, seconds, loaded)
-        if with_adapter:
-            sha256 = adapter_sha256(adapter)
-            requests = [_with_adapter(request, sha256) for request in requests]
-        _report(f"reading {engine.slots} papers, then measuring for {seconds:.0f} s")
+        paper = _paper(config, workload, adapter_sha256(adapter) if with_adapter else None)
+        n_words = loaded.tokenizer.get_vocab_size()
+        requests = _requests(paper, n_words, engine.slots, seconds)
+        _print(progress=f"reading {engine.slots} papers, then measuring for {seconds:.0f} s")
         measured, last = run(engine, requests, seconds)
     finally:
         engine.close()
@@ -254,41 +251,40 @@ def _random_weights(config: ReviewerConfig, scratch: Path) -> Path:
             f"model {config.base.name} is not on this machine: run `referee model fetch "
             f"{config.base.name}`, or measure the reviewer of another base with --reviewer"
         )
-    _report("writing 15 GiB of random weights, since the model is not on this machine")
+    _print(progress="writing 15 GiB of random weights, since the model is not on this machine")
     tokenizer = byte_tokenizer(config.template or "").to_str().encode()
     return write_random_llama(scratch / "model", tokenizer, shape)
 
 
+def _paper(config: ReviewerConfig, workload: Workload, sha256: str | None) -> GenerationRequest:
+    """What the request of every paper has in common; greedy."""
+    return GenerationRequest(
+        id="",
+        token_ids=(0,),
+        max_prompt_tokens=workload.prompt_tokens,
+        max_new_tokens=workload.answer_tokens,
+        adapter_sha256=sha256,
+        temperature=0.0,
+        arithmetic=config.arithmetic,
+    )
+
+
 def _requests(
-    config: ReviewerConfig, workload: Workload, slots: int, seconds: float, loaded: LoadedModel
+    paper: GenerationRequest, n_words: int, slots: int, seconds: float
 ) -> list[GenerationRequest]:
-    """The papers that fill the slots, whose answers end one after the other, and those behind."""
-    answers = staggered_answers(slots, workload.answer_tokens)
-    waiting = slots + int(seconds * _PAPERS_A_SECOND)
-    n_words = min(_WORDS.stop, loaded.tokenizer.get_vocab_size())
-    words = range(min(_WORDS.start, n_words // 2), n_words)
+    """Requests like `paper`: those that fill the slots, with staggered answers, and many behind."""
+    answers = staggered_answers(slots, paper.max_new_tokens)
+    n_waiting = slots + int(seconds * _PAPERS_A_SECOND)
+    last = min(_WORDS.stop, n_words)
+    words = range(min(_WORDS.start, last // 2), last)
     requests = []
-    for number in range(slots + waiting):
+    for number, n_tokens in enumerate([*answers, *[paper.max_new_tokens] * n_waiting]):
         length, draw = draw_length(number)
+        ids = draw.choices(words, k=min(length, paper.max_prompt_tokens))
         requests.append(
-            GenerationRequest(
-                id=str(number),
-                token_ids=tuple(_words(draw, words, min(length, workload.prompt_tokens))),
-                max_prompt_tokens=workload.prompt_tokens,
-                max_new_tokens=(answers[number] if number < slots else workload.answer_tokens),
-                temperature=0.0,
-                arithmetic=config.arithmetic,
-            )
+            replace(paper, id=str(number), token_ids=tuple(ids), max_new_tokens=n_tokens)
         )
     return requests
-
-
-def _words(draw: random.Random, words: range, length: int) -> list[int]:
-    return draw.choices(words, k=length)
-
-
-def _with_adapter(request: GenerationRequest, sha256: str) -> GenerationRequest:
-    return GenerationRequest(**{**vars(request), "adapter_sha256": sha256})
 
 
 def _limits(
@@ -345,8 +341,8 @@ def _scratch(settings: Settings) -> Path:
     return folder
 
 
-def _report(progress: str) -> None:
-    print(f"{PROGRESS}{progress}", file=sys.stderr, flush=True)
+def _print(**message: object) -> None:
+    print(json.dumps(message), flush=True)
 
 
 if __name__ == "__main__":
