@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import replace
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,25 +17,23 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, GenerationConfig
 
 from errors import EngineLost
-from models.adapters.adapter_bank import AdapterBank
 from models.engines.capacity import limit_gpu_memory
 from models.engines.continuous import ContinuousEngine, EngineOptions
-from models.engines.decoder import CausalModel, Decoder
+from models.engines.decoder import Decoder
 from models.engines.generate import GenerateEngine
-from models.grammar.token_tables import GrammarTables
 from models.hashes import adapter_sha256
 from models.kernels.attention_backends import FLASH_PACKAGES, FlashStep, SdpaStep, TritonStep
-from models.kernels.attention_selection import AttentionName, select_attention
+from models.kernels.attention_selection import AttentionName
 from models.kernels.device_support import Precision
 from models.kernels.fp8 import FP8
 from models.kernels.fp8_product import unavailable
-from models.kernels.paged_attention import ATTENTION, DecodePlan, StepAttention
+from models.kernels.paged_attention import DecodePlan, StepAttention
 from models.kernels.paged_cache import CacheKind, CacheShape, PagedCache
-from models.kernels.prompt_arithmetic import PromptArithmetic
-from models.text.aspects import FOUR, SEVEN
+from models.text.aspects import FOUR
 from models.text.generation import Arithmetic, GenerationRequest
 from models.weights.loading import LoadedModel, load
 from testing.small_models import small_base, small_model_folder, write_tiny_llama
+from testing.teacher_forcing import Reference, make_decoder, read_answers
 from tests.engine_cases import (
     LLAMA31,
     REQUEST,
@@ -104,33 +102,6 @@ def mild_adapter(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return folder, adapter_sha256(folder)
 
 
-@dataclass(frozen=True)
-class Reference:
-    """Token ids of a prompt and of the reference model's answer."""
-
-    prompt: tuple[int, ...]
-    answer: tuple[int, ...]
-
-
-class TeacherForcedDecoder(Decoder):
-    """Records its scores and continues with the tokens of the references instead of its own."""
-
-    references: tuple[Reference, ...] = ()
-
-    def __init__(self, *given: Any, **named: Any) -> None:
-        super().__init__(*given, **named)
-        self.scores: list[Tensor] = []
-
-    def _sample(self, step: Any, scores: Tensor) -> None:
-        position = len(self.scores)
-        self.scores.append(scores.clone())
-        super()._sample(step, scores)
-        size = step.size
-        forced = [reference.answer[position] for reference in self.references]
-        self._token[:size] = torch.tensor(forced, device=self._token.device)
-        self._live[:size] = True
-
-
 def load_as(folder: Path, weights: Any) -> LoadedModel:
     return load(
         folder,
@@ -155,35 +126,11 @@ def load_small(weights: Any, dtype: torch.dtype = torch.bfloat16) -> LoadedModel
 
 
 def decoder_of(
-    loaded: LoadedModel,
-    rows: int,
-    *,
-    graphs: bool,
-    kind: type[Decoder],
-    attention: AttentionName,
-    kv_cache: CacheKind = "bf16",
+    loaded: LoadedModel, rows: int, *, graphs: bool, attention: AttentionName
 ) -> Decoder:
-    """A decoder of `rows` slots with room for the longest reference in each."""
-    shape = CacheShape.of(loaded.model, kv_cache)
-    selected = select_attention(shape, loaded.model.config.num_attention_heads, attention)
-    loaded.model.set_attn_implementation(ATTENTION)
-    end_id = loaded.template.end_of_turn_id(loaded.tokenizer)
-    cache = PagedCache(
-        shape,
-        n_blocks=8 * rows,
-        block_tokens=selected.step.block_tokens or 2048,
-        slots=rows,
-        max_tokens=2048,
-    )
-    return kind(
-        CausalModel(loaded.model),
-        GrammarTables.build(loaded.tokenizer, (SEVEN, FOUR), end_id, GPU),
-        cache,
-        selected,
-        AdapterBank(loaded.model, loaded.base, rows),
-        PromptArithmetic(loaded.model),
-        graphs=graphs,
-    )
+    """A decoder of `rows` slots of 2,048 tokens."""
+    build = partial(Decoder, graphs=graphs)
+    return make_decoder(loaded, build, slots=rows, max_tokens=2048, attention=attention)
 
 
 def prompts() -> list[tuple[int, ...]]:
@@ -252,7 +199,6 @@ def generate_greedily(loaded: LoadedModel, prompts: list[tuple[int, ...]]) -> li
     return [Reference(p, tuple(a)) for p, a in zip(prompts, answers, strict=True)]
 
 
-@torch.inference_mode()
 def teacher_forced_scores(
     loaded: LoadedModel,
     references: list[Reference],
@@ -261,25 +207,15 @@ def teacher_forced_scores(
     attention: AttentionName,
 ) -> Tensor:
     """The decoder's scores [prompt, answer token, vocabulary] on the references' tokens."""
-    decoder = decoder_of(
+    steps = read_answers(
         loaded,
-        len(references),
-        graphs=False,
-        kind=TeacherForcedDecoder,
-        attention=attention,
+        references,
+        lambda scores, _: scores.clone(),
+        adapter=adapter and adapter[0],
         kv_cache=kv_cache,
+        attention=attention,
     )
-    assert isinstance(decoder, TeacherForcedDecoder)
-    decoder.references = tuple(references)
-    if adapter is not None:
-        decoder._bank.attach(*adapter)
-    request = replace(REQUEST, temperature=0.0, guided=False, max_new_tokens=REFERENCE_TOKENS)
-    for slot, reference in enumerate(references):
-        decoder._cache.reserve(slot, len(reference.prompt) + REFERENCE_TOKENS)
-        decoder.prefill(slot, request, reference.prompt, adapter and adapter[1])
-    for _ in range(REFERENCE_TOKENS):
-        decoder.step(len(references))
-    return torch.stack(decoder.scores, dim=1)
+    return torch.stack(steps, dim=1)
 
 
 @pytest.mark.timeout(300)
@@ -338,7 +274,7 @@ def _decoded(
     loaded: LoadedModel, adapters: dict[str, Path], kernel: AttentionName, *, graphs: bool
 ) -> list[list[int]]:
     """Answers of four rows with and without adapters, always in a step of four."""
-    decoder = decoder_of(loaded, 4, graphs=graphs, kind=Decoder, attention=kernel)
+    decoder = decoder_of(loaded, 4, graphs=graphs, attention=kernel)
     for slot, (prompt, adapter) in enumerate(zip(prompts()[2:6], [None, *adapters], strict=True)):
         if adapter is not None:
             decoder._bank.attach(adapters[adapter], adapter)
@@ -358,7 +294,7 @@ def test_reading_an_answer_does_not_wait_for_the_device(
     kernel: AttentionName, folder: Path
 ) -> None:
     decoder, prompt = (
-        decoder_of(load_as(folder, "nf4"), 1, graphs=False, kind=Decoder, attention=kernel),
+        decoder_of(load_as(folder, "nf4"), 1, graphs=False, attention=kernel),
         prompts()[0],
     )
     assert decoder._cache.reserve(0, len(prompt) + 3)
@@ -462,7 +398,7 @@ def test_fp8_prompts_change_no_other_request(folder: Path, adapters: dict[str, P
 def test_admitting_and_removing_a_paper_does_not_synchronise(
     kernel: AttentionName, folder: Path, adapters: dict[str, Path]
 ) -> None:
-    decoder = decoder_of(load_as(folder, "nf4"), 2, graphs=True, kind=Decoder, attention=kernel)
+    decoder = decoder_of(load_as(folder, "nf4"), 2, graphs=True, attention=kernel)
     sha256, path = next(iter(adapters.items()))
     decoder._bank.attach(path, sha256)
     prompt = prompts()[3]
