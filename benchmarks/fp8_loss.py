@@ -7,7 +7,10 @@ text of items: the grammar writes headings and empty markers whatever the model'
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -84,18 +87,28 @@ class Scored:
 
 
 def measure(
-    papers: Sequence[ReviewedPaper], adapter: Path, names: Sequence[str], *, tiny: bool
+    papers: Sequence[ReviewedPaper],
+    adapter: Path,
+    names: Sequence[str],
+    *,
+    processes: int = 1,
+    tiny: bool = False,
 ) -> dict[str, Any]:
-    """Score the reviews in each mode named, and compare; `tiny` as in `make_sample`."""
+    """Score the reviews in each mode named, and compare; `tiny` as in `make_sample`.
+
+    Modes are scored in processes of their own, so many at a time: a step starts more kernels than
+    one process can keep a GPU busy with.
+    """
     tokenizer = load_tokenizer(small_model_folder())
     every = [make_sample(tokenizer, paper, tiny=tiny) for paper in papers]
     # The start of a review, if tiny, may be headings only.
     samples = [sample for sample in every if sample.counted.any()]
-    scored = {}
-    for name in dict.fromkeys((REFERENCE, EXACT, *names)):
-        scored[name] = score(name, samples, adapter)
-        loss, n_tokens = scored[name].counts.sum(0)
-        print(f"{name:20} {loss / n_tokens:.5f}", flush=True)
+    wanted = list(dict.fromkeys((REFERENCE, EXACT, *names)))
+    with ProcessPoolExecutor(
+        processes, mp_context=get_context("spawn"), max_tasks_per_child=1
+    ) as pool:
+        every_mode = pool.map(partial(score, samples=samples, adapter=adapter), wanted)
+        scored = dict(zip(wanted, every_mode, strict=True))
     return {"counted": "item text, without headings and '<'", **comparisons(scored)}
 
 
@@ -122,6 +135,7 @@ def score(name: str, samples: Sequence[Sample], adapter: Path) -> Scored:
         if mode.other_prompts:
             references = with_next_prompts(references)
         kept = _engine_results(fp8_papers.load_small(mode.precision), mode, references, adapter)
+    print(f"{name}: done", flush=True)
     pairs = list(zip(kept, samples, strict=True))
     return Scored(
         [each.losses[sample.counted] for each, sample in pairs],

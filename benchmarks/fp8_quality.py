@@ -16,11 +16,9 @@ from typing import Any
 from benchmarks import fp8_papers
 from benchmarks.fp8_layers import measure_large, measure_small
 from benchmarks.fp8_loss import NAMES, make_sample, measure
-from benchmarks.fp8_reviews import SIDES, pooled_score, write_reviews
+from benchmarks.fp8_reviews import SIDES, write_reviews
 from benchmarks.llama_shape import TINY
 from benchmarks.measured import report
-from commands.database import ready_database
-from db.comparison_records import read_comparison
 from models.weights.random_weights import LLAMA31_8B
 from models.weights.store import load_tokenizer
 from resources import package_folder
@@ -47,7 +45,10 @@ def _pack(options: argparse.Namespace) -> None:
 
 def _loss(options: argparse.Namespace) -> None:
     papers = fp8_papers.read(options.packed, fp8_papers.HELD_OUT)[: options.papers]
-    report(measure(papers, options.adapter, options.only, tiny=options.tiny), options.json)
+    results = measure(
+        papers, options.adapter, options.only, processes=options.processes, tiny=options.tiny
+    )
+    report(results, options.json)
 
 
 def _reviews(options: argparse.Namespace) -> None:
@@ -65,6 +66,11 @@ def _reviews(options: argparse.Namespace) -> None:
 
 
 def _pk(options: argparse.Namespace) -> None:
+    # Neither a database nor scipy is needed on the GPU machine.
+    from benchmarks.fp8_pk import pooled_score
+    from commands.database import ready_database
+    from db.comparison_records import read_comparison
+
     database = ready_database()
     records = [read_comparison(database, number) for number in options.comparisons]
     report(pooled_score(records), options.json)
@@ -102,6 +108,7 @@ def _options() -> argparse.Namespace:
     for each in (loss, reviews, layers, pk):
         each.add_argument("--json", type=Path)
     loss.add_argument("--only", nargs="+", default=NAMES, choices=NAMES)
+    loss.add_argument("--processes", type=int, default=1, help="modes at the same time")
     reviews.add_argument("out", type=Path, help="folder of the reviews")
     reviews.add_argument("--sides", nargs="+", default=SIDES, choices=SIDES)
     reviews.add_argument("--samples", type=int, default=4)

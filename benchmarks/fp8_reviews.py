@@ -1,25 +1,18 @@
-"""Reviews in FP8 and in exact arithmetic, and the match-PK between them.
+"""Reviews by the product's engine in FP8 and in exact arithmetic, some of each paper.
 
-`write_reviews` has the product's engine write some reviews of each paper in both ways. Each sample
-becomes a file that `referee import reviews` reads, since a rival has one review a paper. After
-`referee judge match` on each pair of files, `pooled_score` averages the samples of a paper.
+Each sample becomes a file that `referee import reviews` reads: a rival has one review a paper.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.fp8_papers import ReviewedPaper, load_small, reviewer
-from db.comparison_records import ComparisonRecord
-from db.schema_judging import HEADLINE
-from judge.bootstrap import bootstrap, mean
-from judge.statistics import Estimate
-from judge.win_rates import WORTH
 from models.engines.continuous import ContinuousEngine, EngineOptions
 from models.kernels.paged_cache import CacheKind
 from models.text.generation import Arithmetic, Engine
@@ -116,43 +109,3 @@ def _write_side(
 def _request(config: ReviewerConfig, paper: ReviewedPaper, sample: int) -> Any:
     seed = int(paper.sha256[:_SEED_DIGITS], 16) * 16 + sample
     return config.request(f"{sample}.{paper.sha256}", paper.paper, seed)
-
-
-def pooled_score(records: Sequence[ComparisonRecord]) -> dict[str, Any]:
-    """The PK score of a against b over comparisons of other samples, with its interval.
-
-    A paper's score is the mean over its samples, since they are not independent; the bootstrap
-    draws papers. Only papers that all comparisons have are counted.
-    """
-    outcomes = [_outcomes(record) for record in records]
-    papers = sorted(set.intersection(*(set(each) for each in outcomes)))
-    scores = [mean_worth([each[paper] for each in outcomes]) for paper in papers]
-    counted = [each[paper] for each in outcomes for paper in papers]
-    return {
-        "papers": len(papers),
-        "samples": len(records),
-        **{outcome: counted.count(outcome) for outcome in WORTH},
-        "score": _percent(bootstrap(mean(scores), len(scores))),
-        "scores_of_samples": [
-            round(100 * mean_worth([each[paper] for paper in papers]), 1) for each in outcomes
-        ],
-    }
-
-
-def mean_worth(outcomes: Sequence[str]) -> float:
-    """The mean of 1 for a win, 0.5 for a tie and 0 for a loss."""
-    return sum(WORTH[outcome] for outcome in outcomes) / len(outcomes)
-
-
-def _outcomes(record: ComparisonRecord) -> Mapping[str, str]:
-    """The outcome of each paper, by its hash, at equal counts for whole reviews."""
-    hashes = {paper.id: paper.sha256 for paper in record.papers}
-    return {
-        hashes[verdict.paper_id]: verdict.outcome
-        for verdict in record.verdicts
-        if verdict.method == HEADLINE and verdict.aspect is None
-    }
-
-
-def _percent(estimate: Estimate) -> list[float]:
-    return [round(100 * value, 2) for value in (estimate.value, estimate.low, estimate.high)]

@@ -29,7 +29,7 @@ from benchmarks.fp8_loss import (
     with_next_prompts,
 )
 from benchmarks.fp8_papers import ReviewedPaper, first_tokens, read, write
-from benchmarks.fp8_reviews import mean_worth, pooled_score
+from benchmarks.fp8_pk import mean_worth, pooled_score
 from benchmarks.llama_shape import TINY
 from db.comparison_records import (
     ComparedReviewer,
