@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from db.claims import MAX_PREEMPTIONS, Attempt, Claim, CrashFilter
@@ -213,7 +213,7 @@ class InFlight:
         held = self._held[claim.key]
         if held.why is not None:
             raise CancelledError
-        future = engine.submit(request)
+        future = engine.submit(replace(request, priority=claim.priority))
         with self._changed:
             held.engine, held.request_id = engine, request.id
             # A stop between the check and the submit found no request to cancel.

@@ -127,7 +127,6 @@ class ContinuousEngine:
         self._shape = CacheShape.of(loaded.model, self._options.kv_cache)
         self._queue = RequestQueue(lambda request: admit(loaded, request, self._max_tokens))
         self._running: dict[int, _RunningRequest] = {}
-        self._next: QueuedRequest | None = None
         self._progress_at = time.monotonic()
         self._failure: BaseException | None = None
         ready = Event()
@@ -262,8 +261,8 @@ class ContinuousEngine:
 
     def _wait_for_work(self) -> bool:
         """Sleep until there is something to do; False once the engine is lost."""
-        if not self._running and self._next is None:
-            self._next = self._queue.next_request(wait=True)
+        if not self._running:
+            self._queue.wait()
             self._progress_at = time.monotonic()
         return self.alive
 
@@ -285,26 +284,20 @@ class ContinuousEngine:
 
     def _admit_waiting(self) -> None:
         while len(self._running) < self._capacity.slots:
-            work = self._next or self._queue.next_request(wait=False)
-            # Cleared first: a request that a failure has ended must not be admitted again.
-            self._next = None
+            work = self._queue.next_request(lambda each: self._cache.has_room(each.n_tokens))
             if work is None:
                 return
-            if not self._start_request(work):
-                self._next = work
-                return
+            self._start_request(work)
 
-    def _start_request(self, work: QueuedRequest) -> bool:
-        """Put a request into a slot; False when it has to wait for blocks."""
+    def _start_request(self, work: QueuedRequest) -> None:
+        """Put a request into a slot and read its prompt."""
         if work.stopped.is_set():
             self._queue.end(work, CancelledError())
-            return True
+            return
         slot = next(n for n in range(self._capacity.slots) if n not in self._running)
         # Registered before any work on the device: a failure ends all registered requests.
         self._running[slot] = _RunningRequest(work, time.monotonic())
-        if not self._cache.reserve(slot, work.n_tokens):
-            del self._running[slot]
-            return False
+        self._cache.reserve(slot, work.n_tokens)
         try:
             self._prefill(slot, work)
         except RequestRefused as refusal:
@@ -313,7 +306,6 @@ class ContinuousEngine:
             raise
         except Exception as error:
             self._finish(slot, request_failure(work, error))
-        return True
 
     def _prefill(self, slot: int, work: QueuedRequest) -> None:
         sha256 = work.request.adapter_sha256

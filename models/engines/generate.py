@@ -84,8 +84,10 @@ class GenerateEngine:
     def _run(self, threads: int) -> None:
         if threads:
             torch.set_num_threads(threads)
-        while (work := self._queue.next_request(wait=True)) is not None:
-            self._serve(work)
+        while self.alive:
+            self._queue.wait()
+            if (work := self._queue.next_request()) is not None:
+                self._serve(work)
         self._queue.fail_unfinished()
 
     def _serve(self, work: QueuedRequest) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from bisect import insort
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -65,7 +65,8 @@ class RequestQueue:
         """`admit` gives a request's prompt, or raises RequestRefused."""
         self._admit = admit
         self._changed = Condition()
-        self._waiting: deque[QueuedRequest] = deque()
+        #: By priority, then age.
+        self._waiting: list[QueuedRequest] = []
         #: Waiting or taken, not yet ended.
         self._unfinished: set[QueuedRequest] = set()
         #: When there was last nothing to do.
@@ -94,7 +95,7 @@ class RequestQueue:
             if not self._unfinished:
                 self.busy_since = time.monotonic()
             self._unfinished.add(work)
-            self._waiting.append(work)
+            insort(self._waiting, work, key=lambda each: each.request.priority)
             self._changed.notify()
         return work.future
 
@@ -106,17 +107,26 @@ class RequestQueue:
             work.future.cancel()
             work.stopped.set()
 
-    def next_request(self, *, wait: bool) -> QueuedRequest | None:
-        """The request that has waited longest; None if there is none, or after `shut_down`."""
+    def wait(self) -> None:
+        """Return when a request waits, or after `shut_down`."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._shutdown_reason is not None)
+
+    def next_request(
+        self, fits: Callable[[QueuedRequest], bool] = lambda _: True
+    ) -> QueuedRequest | None:
+        """Take the first waiting request: by priority, then age.
+
+        None if there is none or it does not fit yet, or after `shut_down`. No request overtakes one
+        that does not fit, except by priority.
+        """
         while True:
             with self._changed:
-                if wait:
-                    self._changed.wait_for(
-                        lambda: self._waiting or self._shutdown_reason is not None
-                    )
                 if self._shutdown_reason is not None or not self._waiting:
                     return None
-                work = self._waiting.popleft()
+                if not (self._waiting[0].future.cancelled() or fits(self._waiting[0])):
+                    return None
+                work = self._waiting.pop(0)
             if work.future.set_running_or_notify_cancel():
                 return work
             self._discard(work)

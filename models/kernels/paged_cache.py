@@ -146,16 +146,19 @@ class PagedCache:
         """Number of blocks for a request of that many tokens."""
         return ceil(n_tokens / self.block_tokens)
 
-    def reserve(self, slot: int, n_tokens: int) -> bool:
-        """Reserve blocks for a whole request; False, without reserving any, if too few are free."""
+    def has_room(self, n_tokens: int) -> bool:
+        """Whether the free blocks hold a whole request."""
+        return self.blocks_for(n_tokens) <= len(self._free)
+
+    def reserve(self, slot: int, n_tokens: int) -> None:
+        """Reserve blocks for a whole request. ValueError, and no change, if too few are free."""
         needed = self.blocks_for(n_tokens)
         if needed > len(self._free):
-            return False
+            raise ValueError(f"{n_tokens} tokens take {needed} blocks, {len(self._free)} are free")
         blocks = [self._free.pop() for _ in range(needed)]
         self._blocks[slot] = blocks
         row = blocks + [SCRATCH] * (self.tables.shape[1] - needed)
         self.tables[slot] = upload(torch.tensor(row, dtype=torch.int32), self.tables.device)
-        return True
 
     def release(self, slot: int) -> None:
         """Free a slot's blocks; work that was queued on the device before may still use them.

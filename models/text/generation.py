@@ -63,6 +63,8 @@ class GenerationRequest:
     suppression: Suppression | None = None
     #: `fp8` lets the engine read the prompt in FP8; the answer is always generated as trained.
     arithmetic: Arithmetic = "exact"
+    #: A local engine starts waiting requests with lower numbers first.
+    priority: int = 1
 
     def __post_init__(self) -> None:
         if bool(self.messages) == bool(self.token_ids):

@@ -297,7 +297,7 @@ def test_reading_an_answer_does_not_wait_for_the_device(
         decoder_of(load_as(folder, "nf4"), 1, graphs=False, attention=kernel),
         prompts()[0],
     )
-    assert decoder._cache.reserve(0, len(prompt) + 3)
+    decoder._cache.reserve(0, len(prompt) + 3)
     decoder.prefill(0, replace(REQUEST, max_new_tokens=3, guided=False), prompt, None)
     for _ in range(3):
         ended = decoder.step(1)
@@ -404,7 +404,7 @@ def test_admitting_and_removing_a_paper_does_not_synchronise(
     prompt = prompts()[3]
 
     def admit_and_remove(adapter: str | None) -> None:
-        assert decoder._cache.reserve(0, len(prompt) + 1)
+        decoder._cache.reserve(0, len(prompt) + 1)
         decoder.prefill(0, replace(REQUEST, max_new_tokens=1, guided=False), prompt, adapter)
         decoder.step(1)
         decoder.clear_slot(0)
@@ -459,7 +459,7 @@ def test_an_fp8_cache_is_read_as_it_was_stored(kernel: AttentionName) -> None:
         prompt = torch.randn(2, length, heads, dim, device=GPU, dtype=torch.bfloat16)
         prompt *= torch.tensor([3.0, 0.01], device=GPU)[:, None, None, None]
         for blocks in (paged, whole):
-            assert blocks.reserve(slot, length)
+            blocks.reserve(slot, length)
             blocks.write_prompt(0, slot, blocks.slot_mapping(slot, length), *prompt)
     query = torch.randn(rows, 8 * heads, dim, device=GPU, dtype=torch.bfloat16)
     found, expected = (
@@ -483,7 +483,7 @@ def test_cache_beyond_the_prompt_is_not_read(kernel: AttentionName, kind: CacheK
         cache.keys.fill_(earlier)
         cache.values.fill_(earlier)
         for slot, length in enumerate(lengths):
-            assert cache.reserve(slot, length + 200)
+            cache.reserve(slot, length + 200)
             prompt = torch.randn(2, length, heads, dim, device=GPU, dtype=torch.bfloat16)
             cache.write_prompt(0, slot, cache.slot_mapping(slot, length), *prompt)
         query = torch.randn(4, 4 * heads, dim, device=GPU, dtype=torch.bfloat16)

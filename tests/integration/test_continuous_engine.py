@@ -234,19 +234,35 @@ def test_request_whose_admission_fails_ends_with_the_others(
     assert engine.submit(replace(GREEDY, id="after")).result(DEADLINE).n_output_tokens == 24
 
 
+def test_urgent_request_starts_before_one_that_waits_for_memory(engine: ContinuousEngine) -> None:
+    # Given a cache that holds one request, which runs, and another one that waits for it
+    running = engine.submit(replace(GREEDY, max_new_tokens=400))
+    wait_until(lambda: bool(engine._running), DEADLINE)
+    engine._cache._free.clear()
+    waiting = engine.submit(replace(GREEDY, id="waiting"))
+    # When an urgent one arrives
+    urgent = engine.submit(replace(GREEDY, id="urgent", priority=0))
+    started_before: list[bool] = []
+    urgent.add_done_callback(lambda _: started_before.append(waiting.running()))
+    # Then it is the next one to run
+    assert running.result(DEADLINE).n_output_tokens == 400
+    assert urgent.result(DEADLINE).n_output_tokens == 24
+    assert waiting.result(DEADLINE).n_output_tokens == 24
+    assert started_before == [False]
+
+
 def test_idle_time_does_not_count_as_seconds_without_a_token(
     engine: ContinuousEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert engine.submit(GREEDY).result(DEADLINE)
-    next_request, go_on = engine._queue.next_request, Event()
+    wait, go_on = engine._queue.wait, Event()
 
-    def slow(*, wait: bool) -> Any:
-        work = next_request(wait=wait)
+    def slow() -> None:
+        wait()
         go_on.wait(DEADLINE)
-        return work
 
-    monkeypatch.setattr(engine._queue, "next_request", slow)
-    first = engine.submit(replace(GREEDY, id="first"))  # the take in progress is the old one
+    monkeypatch.setattr(engine._queue, "wait", slow)
+    first = engine.submit(replace(GREEDY, id="first"))  # the wait in progress is the old one
     go_on.set()
     first.result(DEADLINE)
     go_on.clear()

@@ -32,9 +32,24 @@ def stored(cache: PagedCache, slot: int, n_tokens: int) -> tuple[Tensor, Tensor]
 def test_cache_in_the_models_dtype_is_exact() -> None:
     cache = cache_of(torch.float32)
     keys, values = torch.randn(2, 17, HEADS, DIM)
-    assert cache.reserve(1, 20)
+    cache.reserve(1, 20)
     cache.write_prompt(1, 1, cache.slot_mapping(1, 17), keys, values)
     assert all(map(torch.equal, stored(cache, 1, 17), (keys, values)))
+
+
+def test_a_request_is_reserved_whole_or_not_at_all() -> None:
+    cache = cache_of(torch.float32)
+    for slot in (0, 1):
+        cache.reserve(slot, 20)
+    cache.reserve(2, 10)
+    assert (cache.has_room(BLOCK), cache.has_room(BLOCK + 1)) == (True, False)
+    cache.release(2)
+    cache.reserve(2, 20)
+    with pytest.raises(ValueError, match="20 tokens take 3 blocks, 0 are free"):
+        cache.reserve(3, 20)
+    assert not cache.has_room(1)
+    cache.release(0)
+    assert (cache.has_room(20), cache.has_room(25)) == (True, False)
 
 
 @settings(max_examples=40)
@@ -49,7 +64,7 @@ def test_fp8_cache_has_a_relative_error_of_at_most_a_sixteenth_at_any_scale(
     prompts = {slot: torch.randn(2, 17, HEADS, DIM) * scales for slot in (0, 1)}
     step = torch.randn(2, 2, HEADS, DIM) * scales
     for slot, (keys, values) in prompts.items():
-        assert cache.reserve(slot, 20)
+        cache.reserve(slot, 20)
         cache.write_prompt(1, slot, cache.slot_mapping(slot, 17), keys, values)
     ends = torch.stack([cache.slot_mapping(slot, 18)[-1] for slot in (0, 1)])
     cache.write_step(1, ends, step[0], step[1], torch.tensor([0, 1]))
@@ -83,7 +98,7 @@ def test_outlier_channel_does_not_degrade_other_channels_in_fp8() -> None:
     keys, query = torch.randn(64, 1, 128), torch.randn(128)
     keys[..., 5] *= 30
     query[5] = 10
-    assert cache.reserve(0, 64)
+    cache.reserve(0, 64)
     cache.write_prompt(0, 0, cache.slot_mapping(0, 64), keys, keys)
     plain, kv_scales = keys[:, 0] @ query, cache.kv_scales_of(0, 1)
     assert kv_scales is not None
@@ -96,7 +111,7 @@ def test_outlier_channel_does_not_degrade_other_channels_in_fp8() -> None:
 
 def test_values_beyond_the_fp8_range_are_clipped_and_finite() -> None:
     cache = cache_of(FP8)
-    assert cache.reserve(0, 20)
+    cache.reserve(0, 20)
     prompt = torch.ones(2, 4, HEADS, DIM)
     cache.write_prompt(1, 0, cache.slot_mapping(0, 4), *prompt)
     large = prompt[0, :1] * 1e9
