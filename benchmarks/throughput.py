@@ -234,6 +234,9 @@ def our_engine(
     engine.close()
     steady = _steady(run, n_before)
     measured = run.generations[n_before:]
+    if options.settle:
+        before = papers_a_second(run.admitted[:n_before], engine.slots)
+        steady["papers_per_hour_while_settling"] = 3600 * before
     return {
         **steady,
         "seconds_a_paper": {
@@ -324,7 +327,8 @@ def _options() -> argparse.Namespace:
         "--settle",
         type=int,
         default=0,
-        help="papers between the first fill, whose answers are not guided, and the measured ones",
+        help="papers between the first fill, whose answers are not guided, and the measured ones; "
+        "their rate is given too",
     )
     parser.add_argument("--slots", type=int)
     parser.add_argument("--memory-gib", type=float, help="as if the card had only so much")
