@@ -31,7 +31,7 @@ import torch
 from errors import MissingPart, RefereeError
 from models.adapters.random_adapter import write_random_adapter
 from models.engines.capacity import limit_gpu_memory, missing_part_on_out_of_memory
-from models.engines.card_limit import ModelShape, limit_papers_per_hour, measure_rates
+from models.engines.card_limit import CardRates, ModelShape, limit_papers_per_hour, measure_rates
 from models.engines.continuous import ContinuousEngine, EngineOptions
 from models.engines.steady_state import ANSWER_TOKENS, draw_length, staggered_answers
 from models.hashes import adapter_sha256
@@ -109,6 +109,7 @@ def measure(
         folder, weights = store.resolve(config.base, settings.home), ""
     except MissingPart:
         folder, weights = _random_weights(config, scratch), "random weights of its shape"
+    rates = _card_rates()
     _print(progress="loading the model")
     limit = int(settings.gpu_memory_gib * 2**30) or None
     limit_gpu_memory(limit)
@@ -151,7 +152,7 @@ def measure(
         "short_papers": workload.short,
         "slots": engine.slots,
         "seconds_until_ready": round(ready, 1),
-        **_limits(loaded, settings, measured, last, mean_prompt, workload),
+        **_limits(rates, loaded, settings, measured, last, mean_prompt, workload),
     }
 
 
@@ -287,7 +288,18 @@ def _requests(
     return requests
 
 
+def _card_rates() -> CardRates | None:
+    """Measure a GPU while its memory is free: the engine takes all of it."""
+    if not torch.cuda.is_available():
+        return None
+    rates = measure_rates(default_device())
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    return rates
+
+
 def _limits(
+    rates: CardRates | None,
     loaded: LoadedModel,
     settings: Settings,
     measured: Measured,
@@ -296,12 +308,11 @@ def _limits(
     workload: Workload,
 ) -> dict[str, Any]:
     """The limit of a GPU in the arithmetic that was used, and its memory; nothing for a CPU."""
-    if loaded.device.type != "cuda":
+    if rates is None:
         return {"limit_papers_per_hour": None, "of_limit": None, "peak_gib": None}
     peak = torch.cuda.max_memory_reserved() / 2**30
-    torch.cuda.empty_cache()
     limit = limit_papers_per_hour(
-        measure_rates(loaded.device),
+        rates,
         ModelShape.of(loaded.model.config.to_dict()),
         prompt_tokens=prompt_tokens,
         answer_tokens=workload.answer_tokens,
