@@ -266,7 +266,7 @@ def _write_model(scratch: Path, tokenizer: Path | None, shape: Shape) -> None:
 
         write_tiny_llama(folder, "llama31")
         return
-    arguments = (folder, tokenizer_file(tokenizer, scratch), LLAMA31_8B)
+    arguments = (folder, tokenizer_file(tokenizer, scratch).read_bytes(), LLAMA31_8B)
     writer = get_context("spawn").Process(target=write_random_llama, args=arguments)
     writer.start()
     writer.join()
