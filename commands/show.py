@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import click
 
 from commands.database import ready_database
@@ -35,6 +37,11 @@ def show(id: str, raw: bool, as_json: bool) -> None:
         return
     for paper in papers:
         click.echo(f"{paper.title}\n{paper.sha256[:12]}\n")
+        for flag in paper.flags:
+            click.echo(f"{flag.custom_id}: {flag}")
+            if flag.text:
+                click.echo(textwrap.indent(flag.text, "    "))
+        click.echo("\n" if paper.flags else "", nl=False)
         for review in paper.reviews:
             click.echo(review.raw if raw else stored_review_text(review))
         if not paper.reviews:

@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from db.batch_progress import BatchStatus
+    from db.flags import Canary
 
 #: How often `--watch` reads the database, in seconds.
 _WATCH_SECONDS = 2.0
+#: Characters of a canary's words that are quoted.
+_QUOTED_CHARS = 200
 
 
 @click.command(short_help="Show the progress of batches.")
@@ -71,6 +74,15 @@ def _print_statuses(found: list[BatchStatus]) -> None:
     for status in found:
         for kind, n in status.errors.items():
             click.echo(f"{status.name}: {n} failed with {kind}")
+        for canary in status.canaries:
+            click.echo(f"{status.name}: {_canary(canary)}")
+
+
+def _canary(canary: Canary) -> str:
+    return (
+        f"{canary.papers} of {canary.of_papers} papers hide the same words, taken for the venue's "
+        f"canary and not counted as flagged: {canary.text[:_QUOTED_CHARS]!r}"
+    )
 
 
 def _table(statuses: Sequence[BatchStatus]) -> Table:

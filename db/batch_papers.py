@@ -25,10 +25,12 @@ from db.enqueue import (
     select_named_jobs,
     supersede,
 )
+from db.flags import replace_flags
 from db.paper_contents import PaperContent, store_papers
 from db.schema import Job
 from db.schema_data import JobInput
 from db.session import Database
+from papers.paper import Flag
 
 #: Papers that one transaction stores at most: more would hold SQLite's write lock too long.
 MAX_PAPERS = 200
@@ -36,13 +38,15 @@ MAX_PAPERS = 200
 
 @dataclass(frozen=True)
 class NewPaper:
-    """A submitted paper; without content when it could not be read, with the reason."""
+    """A submitted file; without content when it could not be read, with the reason."""
 
     custom_id: str
     source: str
     content: PaperContent | None
     error_kind: str | None = None
     error: str | None = None
+    #: Flags of the file, whose words another file with the same paper need not have.
+    flags: tuple[Flag, ...] = ()
     #: What the model reads in the paper's place, if it is not the paper.
     input: str | None = None
 
@@ -114,6 +118,7 @@ def add_papers(
         readable = classified.superseding + classified.readable
         tasks = _new_jobs(batch, readable, stored, paper_ids, kind)
         queued = enqueue(on, batch, batch_columns, tasks)
+        replace_flags(on, batch.id, _flags(classified, stored))
         _store_inputs(on, batch, chunk)
     return _added(batch, classified, queued)
 
@@ -133,6 +138,23 @@ def add_jobs(database: Database, batch: Batch, jobs: Sequence[NewJob]) -> int:
         known = {(row.custom_id, row.sample) for row in rows}
         new = [job for job in jobs if (job.custom_id, job.sample) not in known]
         return len(enqueue(on, batch, batch_columns, new).originals)
+
+
+def _flags(
+    classified: ClassifiedPapers, stored: Mapping[str, Sequence[StoredJob]]
+) -> dict[str, Sequence[Flag]]:
+    """The flags of the files that jobs now stand for, where there are any to store or replace.
+
+    A known paper gets those of the file that it came with now; a file that was refused, or could
+    not be read while the batch has the paper, changes nothing.
+    """
+    read = [paper for paper in classified.known if paper.content is not None]
+    files = [*classified.superseding, *classified.readable, *classified.unreadable, *read]
+    flags: dict[str, Sequence[Flag]] = {}
+    for paper in files:
+        if paper.flags or paper.custom_id in stored:
+            flags.setdefault(paper.custom_id, paper.flags)
+    return flags
 
 
 def _store_inputs(on: Connection, batch: Batch, chunk: Sequence[NewPaper]) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from sqlalchemy import Connection, RowMapping, Select, func, select, text
+from sqlalchemy import Connection, RowMapping, Select, func, select
 
 from db.batch_records import require_batch
 from db.column_types import now
 from db.duplicates import LIVE
-from db.schema import BatchRow, Job, JobState, PaperRow, ReviewerRow
+from db.flags import Canary, canaries_of, count_flagged
+from db.schema import BatchRow, Job, JobState, ReviewerRow
 from db.session import Database
 
 #: Seconds over which the throughput of a running batch is measured: over its whole life, a batch
@@ -26,7 +27,7 @@ class BatchStatus:
     """A batch at one moment. Times are in epoch seconds; `seconds` is the total generation time.
 
     `counts` has total and each job state. `papers_per_hour` and `eta_s` are None when nothing has
-    succeeded lately, or nothing is left.
+    succeeded lately, or nothing is left. `flagged_papers` have a flag that is not the venue's.
     """
 
     name: str
@@ -41,6 +42,8 @@ class BatchStatus:
     output_tokens: int
     truncated_papers: int
     flagged_papers: int
+    canary_papers: int
+    canaries: tuple[Canary, ...]
     seconds: float
     created_at: float
     finished_at: float | None
@@ -101,6 +104,7 @@ def _status(on: Connection, batch_id: int) -> BatchStatus:
     counts = {name: row[name] for name in ("total", *get_args(JobState))}
     left = sum(counts[state] for state in LIVE)
     pace = _pace(row, left)
+    canaries = canaries_of(on, batch_id)
     same = ("name", "reviewer", "version", "prompt_tokens", "output_tokens", "truncated_papers")
     return BatchStatus(
         **{name: row[name] for name in (*same, "seconds", "created_at", "finished_at")},
@@ -109,7 +113,9 @@ def _status(on: Connection, batch_id: int) -> BatchStatus:
         errors={str(kind): n for kind, n in on.execute(_errors(batch_id))},
         papers_per_hour=None if pace is None else round(pace * 3600, 1),
         eta_s=round(left / pace, 1) if pace and left and not row["paused"] else None,
-        flagged_papers=on.scalar(_flagged(batch_id)) or 0,
+        flagged_papers=count_flagged(on, batch_id, canaries, canary=False),
+        canary_papers=count_flagged(on, batch_id, canaries, canary=True) if canaries else 0,
+        canaries=tuple(canaries.values()),
     )
 
 
@@ -163,12 +169,4 @@ def _errors(batch_id: int) -> Select[str | None, int]:
         .where(Job.batch_id == batch_id, Job.state == "failed")
         .group_by(Job.error_kind)
         .order_by(func.count().desc(), Job.error_kind)
-    )
-
-
-def _flagged(batch_id: int) -> Select[int]:
-    # A literal, because SQLite uses the partial index only for exactly its own condition.
-    flagged = select(PaperRow.id).where(text("n_flags > 0"))
-    return select(func.count(Job.paper_id.distinct())).where(
-        Job.batch_id == batch_id, Job.paper_id.in_(flagged)
     )

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from db.batch_progress import BatchStatus
+from db.flags import FlagView
 from db.reviews import ExportLine, PaperView, ReviewView
 
 
@@ -17,10 +18,18 @@ def status_document(status: BatchStatus) -> dict[str, Any]:
 
 
 def paper_document(paper: PaperView) -> dict[str, Any]:
-    """The paper of `show --json`."""
+    """The paper of `show --json`: `flags` are sentences, `evidence` their words in full."""
     document = asdict(paper)
     del document["reviews"]
+    document["flags"] = [str(flag) for flag in paper.flags]
+    document["evidence"] = [flag_document(flag) for flag in paper.flags if flag.text]
     return document
+
+
+def flag_document(flag: FlagView) -> dict[str, Any]:
+    """A flag of a file, with its words in full and whether they are the venue's canary."""
+    same = ("custom_id", "kind", "detail", "page", "text", "papers", "canary")
+    return {name: getattr(flag, name) for name in same}
 
 
 def review_document(review: ReviewView) -> dict[str, Any]:
@@ -40,6 +49,7 @@ def export_document(line: ExportLine) -> dict[str, Any]:
         "state": line.state,
         "error": error_document(line),
         "paper": {"title": line.paper_title, "sha256": line.paper_sha256},
+        "flags": [flag_document(flag) for flag in line.flags],
         "review": None if line.review is None else review_document(line.review),
     }
 

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 
 from pydantic_core import to_json
 
-from db.documents import error_document, export_document
+from db.documents import error_document, export_document, flag_document
 from db.reviews import ExportLine, ReviewView, export
 from db.session import Database
 from errors import MissingPart
@@ -28,7 +28,7 @@ ReviewFormatter = Callable[[ReviewView], str]
 
 _CSV_COLUMNS = (
     *("batch", "custom_id", "sample", "state", "paper_sha256", "paper_title", "reviewer"),
-    *("version", "review", "aspect", "position", "title", "text"),
+    *("version", "review", "aspect", "position", "title", "text", "flags"),
 )
 
 
@@ -55,6 +55,7 @@ def failure(line: ExportLine) -> str:
     """The line of a job without a review in the error file."""
     about = {"batch": line.batch, "custom_id": line.custom_id, "sample": line.sample}
     about |= {"state": line.state, "source": line.source, "error": error_document(line)}
+    about |= {"flags": [flag_document(flag) for flag in line.flags]}
     return _encode(about) + "\n"
 
 
@@ -159,12 +160,13 @@ def _csv_writer(stream: TextIO) -> Writer:
     def write_line(line: ExportLine) -> None:
         head = [line.batch, line.custom_id, line.sample, line.state]
         head += [line.paper_sha256, line.paper_title]
+        flags = "; ".join(map(str, line.flags)) or None
         if line.review is None:
-            table.writerow(head + [None] * (len(_CSV_COLUMNS) - len(head)))
+            table.writerow([*head, *[None] * (len(_CSV_COLUMNS) - len(head) - 1), flags])
             return
         head += [line.review.reviewer, line.review.version, line.review.id]
         items = [[i.aspect, i.position, i.title, i.text] for i in line.review.items]
-        table.writerows(head + item for item in items or [[None] * 4])
+        table.writerows([*head, *item, flags] for item in items or [[None] * 4])
 
     return write_line
 
@@ -173,6 +175,8 @@ def _markdown_writer(stream: TextIO, as_text: ReviewFormatter) -> Writer:
     def write_line(line: ExportLine) -> None:
         stream.write(f"# {line.custom_id}: {line.paper_title or 'unread'}\n\n")
         about = f"*{line.state}: {line.error}*\n" if line.error else f"*{line.state}*\n"
+        stream.writelines(f"* Flag: {flag}\n" for flag in line.flags)
+        stream.write("\n" if line.flags else "")
         stream.write(about if line.review is None else as_text(line.review))
         stream.write("\n")
 

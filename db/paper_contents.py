@@ -23,7 +23,6 @@ class PaperContent:
     abstract: str
     body: str
     sections: Sequence[Any]
-    flags: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, paper: papers.paper.Paper) -> PaperContent:
@@ -34,7 +33,6 @@ class PaperContent:
             abstract=paper.abstract,
             body=paper.text,
             sections=tuple({"heading": s.heading, "n_chars": len(s.text)} for s in paper.sections),
-            flags=tuple(str(flag) for flag in paper.flags),
         )
 
 
@@ -44,7 +42,6 @@ _COLUMNS = (
     PaperRow.abstract,
     PaperRow.body,
     PaperRow.sections,
-    PaperRow.flags,
 )
 #: Papers that one query reads.
 _CHUNK = 200
@@ -57,7 +54,7 @@ def contents_named(database: Database, custom_id: str) -> list[PaperContent]:
     with database.read() as on:
         query = select(*_COLUMNS).where(PaperRow.id.in_(named) | (PaperRow.sha256 == name))
         rows = on.execute(query.order_by(PaperRow.id)).mappings()
-        return [_content_of(dict(row)) for row in rows]
+        return [PaperContent(**row) for row in rows]
 
 
 def contents_by_id(database: Database, paper_ids: Sequence[int]) -> dict[int, PaperContent]:
@@ -70,12 +67,8 @@ def contents_by_id(database: Database, paper_ids: Sequence[int]) -> dict[int, Pa
             )
             for row in map(dict, on.execute(query).mappings()):
                 paper_id = row.pop("id")
-                found[paper_id] = _content_of(row)
+                found[paper_id] = PaperContent(**row)
     return found
-
-
-def _content_of(row: dict[str, Any]) -> PaperContent:
-    return PaperContent(**{**row, "flags": tuple(row["flags"])})
 
 
 def store_papers(on: Connection, contents: Iterable[PaperContent]) -> dict[str, int]:
@@ -88,7 +81,7 @@ def store_papers(on: Connection, contents: Iterable[PaperContent]) -> dict[str, 
     if known:
         _restore(on, known, by_hash)
     # Sorted, so that two transactions that store the same papers cannot deadlock.
-    missing = [_row(by_hash[sha256]) for sha256 in sorted(by_hash.keys() - known)]
+    missing = [vars(by_hash[sha256]) for sha256 in sorted(by_hash.keys() - known)]
     if not missing:
         return known
     on.execute(insert_or_ignore(on, PaperRow), missing)
@@ -101,7 +94,7 @@ def _restore(on: Connection, known: Mapping[str, int], by_hash: Mapping[str, Pap
     for sha256, paper_id in known.items():
         if paper_id in purged:
             on.execute(
-                update(PaperRow).where(PaperRow.id == paper_id).values(**_row(by_hash[sha256]))
+                update(PaperRow).where(PaperRow.id == paper_id).values(**vars(by_hash[sha256]))
             )
 
 
@@ -114,7 +107,3 @@ def _ids(on: Connection, hashes: Iterable[str]) -> dict[str, int]:
         .with_for_update(read=True, key_share=True)
     )
     return dict(on.execute(query).all())
-
-
-def _row(content: PaperContent) -> dict[str, Any]:
-    return {**vars(content), "flags": list(content.flags), "n_flags": len(content.flags)}

@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, Connection, bindparam, func, insert, null,
 
 from db.batch_control import choose
 from db.duplicates import LIVE
+from db.flags import forget_words
 from db.schema import ItemRow, Job, JobEvent, PaperRow, PurgedPaper, ReviewRow
 from db.schema_data import JobInput
 from db.schema_judging import PointMatch, PointRow, Verdict
@@ -115,6 +116,7 @@ def _purge(
     if not dry_run:
         _empty_papers(on, gone)
         _empty_inputs(on, jobs, gone)
+        forget_words(on, jobs)
         on.execute(update(JobInput).where(JobInput.job_id.in_(jobs)).values(text=""))
         _empty_reviews(on, reviews)
         _empty_events(on, rejected)
@@ -150,7 +152,7 @@ def _rejected(on: Connection, jobs: Sequence[int]) -> list[tuple[int, Any]]:
 def _empty_papers(on: Connection, papers: Sequence[int]) -> None:
     if not papers:
         return
-    empty = {"title": "", "abstract": "", "body": "", "sections": [], "flags": []}
+    empty = {"title": "", "abstract": "", "body": "", "sections": []}
     on.execute(update(PaperRow).where(PaperRow.id.in_(papers)).values(**empty))
     on.execute(insert(PurgedPaper), [{"paper_id": paper_id} for paper_id in papers])
 
@@ -234,7 +236,7 @@ def _scrub(database: Database) -> None:
         driver: Any = connection.driver_connection
         driver.rollback()
         driver.autocommit = True
-        driver.execute("VACUUM paper, job_input, review, item, point, job_event")
+        driver.execute("VACUUM paper, job_input, job_flag, review, item, point, job_event")
         driver.autocommit = False
     finally:
         connection.close()

@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Result, Select, func, null, se
 from db.batch_records import require_batch
 from db.column_types import among, at_most, storable
 from db.completion import NewItem
+from db.flags import FlagView, flags_of
 from db.reviewers import aspects_of
 from db.schema import BatchRow, ItemRow, Job, PaperRow, ReviewerRow, ReviewRow
 from db.schema_data import JobInput
@@ -67,14 +68,17 @@ class JobView:
 
 @dataclass(frozen=True)
 class PaperView:
-    """A paper with the jobs and the reviews that it has. `n_chars` counts the prompt text's."""
+    """A paper with the jobs and the reviews that it has. `n_chars` counts the prompt text's.
+
+    The flags are those of the files that were asked for: of one custom_id, or of all.
+    """
 
     id: int
     sha256: str
     title: str
     abstract: str
     sections: Sequence[Mapping[str, Any]]
-    flags: tuple[str, ...]
+    flags: tuple[FlagView, ...]
     n_chars: int
     jobs: tuple[JobView, ...]
     reviews: tuple[ReviewView, ...]
@@ -100,6 +104,7 @@ class ExportLine:
     paper_sha256: str | None
     text: str | None
     review: ReviewView | None
+    flags: tuple[FlagView, ...] = ()
 
 
 #: What a ReviewView takes from its row.
@@ -144,7 +149,7 @@ def find(database: Database, identifier: str) -> list[PaperView]:
         for which in _meanings(identifier):
             ids = on.scalars(select(PaperRow.id).where(which).order_by(PaperRow.id)).all()
             if ids:
-                return [_paper(on, paper_id) for paper_id in ids]
+                return [_paper(on, paper_id, identifier) for paper_id in ids]
     return []
 
 
@@ -179,17 +184,20 @@ def _meanings(identifier: str) -> Iterator[ColumnElement[bool]]:
         yield (PaperRow.id == number) | PaperRow.id.in_(of_review)
 
 
-def _paper(on: Connection, paper_id: int) -> PaperView:
+def _paper(on: Connection, paper_id: int, identifier: str) -> PaperView:
     columns = (PaperRow.id, PaperRow.sha256, PaperRow.title, PaperRow.abstract, PaperRow.sections)
-    query = select(*columns, PaperRow.flags, func.length(PaperRow.body).label("n_chars"))
+    query = select(*columns, func.length(PaperRow.body).label("n_chars"))
     row = on.execute(query.where(PaperRow.id == paper_id)).mappings().one()
     ids = on.scalars(
         select(ReviewRow.id).where(ReviewRow.paper_id == paper_id).order_by(ReviewRow.id)
     ).all()
     reviews = reviews_of(on, ids)
+    jobs = _jobs(on, paper_id)
+    named = [job.job for job in jobs if job.custom_id == storable(identifier)]
     return PaperView(
-        **{**row, "flags": tuple(row["flags"])},
-        jobs=tuple(_jobs(on, paper_id)),
+        **row,
+        flags=_flags(on, named or [job.job for job in jobs]),
+        jobs=tuple(jobs),
         reviews=tuple(reviews[review_id] for review_id in ids),
     )
 
@@ -207,6 +215,12 @@ def _jobs(on: Connection, paper_id: int) -> list[JobView]:
     return [JobView(**row) for row in on.execute(query).mappings()]
 
 
+def _flags(on: Connection, jobs: Sequence[int]) -> tuple[FlagView, ...]:
+    """The flags of the jobs' files; samples of one file have the same ones."""
+    found = flags_of(on, jobs)
+    return tuple(dict.fromkeys(flag for job in jobs for flag in found.get(job, ())))
+
+
 def _page(
     on: Connection, batch_id: int, after: tuple[str, int] | None, with_text: bool
 ) -> list[ExportLine]:
@@ -215,7 +229,13 @@ def _page(
         query = query.where(tuple_(Job.custom_id, Job.sample) > tuple_(*after))
     rows = _dicts(on.execute(query.limit(at_most(PAGE))))
     reviews = reviews_of(on, {row["review_id"] for row in rows if row["review_id"] is not None})
-    return [ExportLine(review=reviews.get(row.pop("review_id")), **row) for row in rows]
+    flags = flags_of(on, [row["job"] for row in rows if row.pop("n_flags")])
+    return [
+        ExportLine(
+            review=reviews.get(row.pop("review_id")), flags=tuple(flags.get(row["job"], ())), **row
+        )
+        for row in rows
+    ]
 
 
 def _dicts(result: Result[*tuple[Any, ...]]) -> list[dict[str, Any]]:
@@ -228,7 +248,7 @@ def _lines(batch_id: int, with_text: bool) -> Select[*tuple[Any, ...]]:
     return (
         select(
             *(BatchRow.name.label("batch"), Job.custom_id, Job.sample, Job.id.label("job")),
-            *(Job.state, Job.error_kind, Job.error, Job.source, Job.seed),
+            *(Job.state, Job.error_kind, Job.error, Job.source, Job.seed, Job.n_flags),
             *(PaperRow.title.label("paper_title"), PaperRow.sha256.label("paper_sha256")),
             (func.coalesce(JobInput.text, PaperRow.body) if with_text else null()).label("text"),
             ReviewRow.id.label("review_id"),

@@ -24,7 +24,7 @@ from db.column_types import (
 )
 
 #: The last migration, which makes this schema; a test compares it with the migrations.
-REVISION = "0012"
+REVISION = "0013"
 
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled", "expired"]
 BatchState = Literal[
@@ -58,7 +58,6 @@ class PaperRow(Base):
     __table_args__ = (
         UniqueConstraint("sha256"),
         check("sha256", "length(sha256) = 64"),
-        partial_index("ix_paper_flagged", "id", where="n_flags > 0"),
     )
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
@@ -67,9 +66,6 @@ class PaperRow(Base):
     abstract: Mapped[str]
     #: [{"heading", "n_chars"}]
     sections: Mapped[Any] = mapped_column(CleanJson, nullable=False)
-    #: [sentence]
-    flags: Mapped[Any] = mapped_column(CleanJson, nullable=False)
-    n_flags: Mapped[int]
     venue: Mapped[str | None]
     year: Mapped[int | None]
     decision: Mapped[str | None]
@@ -187,6 +183,7 @@ class Job(Base):
         Index("ix_job_progress", "batch_id", "state"),
         Index("ix_job_paper", "paper_id"),
         Index("ix_job_custom_id", "custom_id"),
+        partial_index("ix_job_flagged", "batch_id", where="n_flags > 0"),
     )
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
@@ -199,6 +196,11 @@ class Job(Base):
     custom_id: Mapped[str] = mapped_column(SortedText)
     sample: Mapped[int]
     source: Mapped[str]
+    #: Kinds of the flags of the file that it was read from, repeated from `job_flag`, [kind].
+    flags: Mapped[Any] = mapped_column(
+        CleanJson, default=list, server_default=text("'[]'"), nullable=False
+    )
+    n_flags: Mapped[int] = mapped_column(default=0, server_default=text("0"))
     paper_id: Mapped[int | None] = mapped_column(ForeignKey("paper.id"))
     duplicate_of: Mapped[int | None] = mapped_column(ForeignKey("job.id"))
     queue: Mapped[str]
@@ -230,6 +232,28 @@ class Job(Base):
     n_output_tokens: Mapped[int | None]
     truncated_tokens: Mapped[int | None]
     seconds: Mapped[float | None]
+
+
+class JobFlag(Base):
+    """A flag of the file that a job was read from, with the words that it is about.
+
+    Flags belong to the job and not to its paper: files with the same visible words are one paper.
+    """
+
+    __tablename__ = "job_flag"
+    __table_args__ = (check("position", "position >= 0"),)
+
+    job_id: Mapped[int] = mapped_column(
+        Id, ForeignKey("job.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    kind: Mapped[str]
+    detail: Mapped[str]
+    page: Mapped[int | None]
+    #: What was hidden, or reads like an instruction, in full; empty for other kinds.
+    text: Mapped[str]
+    #: Hash of the letters and digits of `text`: equal for the same words. NULL without a text.
+    words_sha256: Mapped[str | None]
 
 
 class JobEvent(Base):

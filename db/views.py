@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, inspect, text
 
+from db.flags import CANARY_ONE_IN, CANARY_PAPERS, REJECTED
+from papers.paper import HIDDEN_TEXT
+
 #: A row for each job of a review: the job that generated it, and its duplicates.
 _REVIEW_JOB = """
     SELECT review.id AS review_id, job.id AS job_id, job.batch_id, job.custom_id, job.sample
@@ -102,6 +105,35 @@ JOIN reviewer AS r ON r.id = comparison.reference_id
 GROUP BY comparison.id, a.id, b.id, r.id, judged.method, judged.aspect
 """
 
+#: Hidden words that several papers of a batch share, with the batch's number of papers; the rule
+#: is that of db.flags.is_canary. A rejected paper is not stored and has its custom_id only.
+_FLAG_LIST = f"""
+SELECT batch.name AS batch, job.custom_id, job.sample, job.source, job.paper_id,
+       paper.sha256 AS paper_sha256, job.state, job_flag.kind, job_flag.detail, job_flag.page,
+       job_flag.text, coalesce(shared.papers, 0) AS papers, shared.papers IS NOT NULL AS canary
+FROM job_flag
+JOIN job ON job.id = job_flag.job_id
+JOIN batch ON batch.id = job.batch_id
+LEFT JOIN paper ON paper.id = job.paper_id
+LEFT JOIN (
+    SELECT same.batch_id, same.words_sha256, same.papers
+    FROM (
+        SELECT job.batch_id, job_flag.words_sha256,
+               count(DISTINCT {{paper}}) AS papers
+        FROM job_flag JOIN job ON job.id = job_flag.job_id
+        WHERE job_flag.kind = '{HIDDEN_TEXT}' AND job_flag.words_sha256 IS NOT NULL
+        GROUP BY job.batch_id, job_flag.words_sha256
+        HAVING count(DISTINCT {{paper}}) >= {CANARY_PAPERS}
+    ) AS same
+    JOIN (
+        SELECT job.batch_id, count(DISTINCT {{paper}}) AS papers FROM job
+        WHERE job.paper_id IS NOT NULL OR job.error_kind = '{REJECTED}' GROUP BY job.batch_id
+    ) AS whole ON whole.batch_id = same.batch_id
+    WHERE same.papers * {CANARY_ONE_IN} >= whole.papers
+) AS shared ON shared.batch_id = job.batch_id AND shared.words_sha256 = job_flag.words_sha256
+"""
+_PAPER = "coalesce(CAST(job.paper_id AS text), 'rejected ' || job.custom_id)"
+
 _ISO = {
     "sqlite": "strftime('%Y-%m-%dT%H:%M:%SZ', {0}, 'unixepoch')",
     "postgresql": "to_char(to_timestamp({0}) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')",
@@ -122,6 +154,7 @@ def view_definitions(dialect: str) -> dict[str, str]:
         ),
         "aspect_statistics": _ASPECT_STATISTICS.format(each_empty=_EACH_EMPTY[dialect]),
         "pk_summary": _PK_SUMMARY,
+        "flag_list": _FLAG_LIST.format(paper=_PAPER),
     }
 
 

@@ -149,6 +149,7 @@ def new_paper(reading: Reading) -> NewPaper:
         content=None if reading.paper is None else PaperContent.of(reading.paper),
         error_kind=reading.error_kind,
         error=reading.error,
+        flags=() if reading.paper is None else reading.paper.flags,
     )
 
 

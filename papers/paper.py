@@ -9,11 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from dataclasses import dataclass
 from functools import cached_property
 
 MARKS = ("TITLE", "ABSTRACT", "CAPTIONS", "CONTENT")
 _HEADING = "Section Title: "
+
+#: Kind of the flag of text that a reader of the file cannot see.
+HIDDEN_TEXT = "hidden_text"
+#: Characters of a text that a flag's sentence quotes.
+QUOTED_CHARS = 80
 
 
 @dataclass(frozen=True)
@@ -26,11 +32,26 @@ class Section:
 
 @dataclass(frozen=True)
 class Flag:
-    """A warning about the paper for readers of its reviews, e.g. hidden text."""
+    """A warning about the file for readers of its reviews, e.g. hidden text.
+
+    `text` is the evidence in full: the words that were hidden, or that read like an instruction.
+    """
 
     kind: str
     detail: str
     page: int | None = None
+    text: str = ""
+
+    @classmethod
+    def quoting(cls, kind: str, reason: str, text: str, page: int | None = None) -> Flag:
+        """A flag about words of the file: its sentence quotes their beginning."""
+        return cls(kind, f"{reason}: {text[:QUOTED_CHARS]!r}", page, text)
+
+    @property
+    def words_sha256(self) -> str | None:
+        """Hash of the evidence's letters and digits: equal for the same words. None without any."""
+        words = "".join(filter(str.isalnum, unicodedata.normalize("NFKC", self.text).casefold()))
+        return hashlib.sha256(words.encode("utf-8", "replace")).hexdigest() if words else None
 
     def __str__(self) -> str:
         where = f" (page {self.page})" if self.page is not None else ""
@@ -65,7 +86,7 @@ class Paper:
                 "abstract": self.abstract,
                 "sections": [[section.heading, section.text] for section in self.sections],
                 "captions": list(self.captions),
-                "flags": [[flag.kind, flag.detail, flag.page] for flag in self.flags],
+                "flags": [[flag.kind, flag.detail, flag.page, flag.text] for flag in self.flags],
             },
             ensure_ascii=False,
         ).encode()
@@ -80,7 +101,8 @@ class Paper:
             sections=tuple(Section(str(heading), str(text)) for heading, text in value["sections"]),
             captions=tuple(map(str, value["captions"])),
             flags=tuple(
-                Flag(str(kind), str(detail), page) for kind, detail, page in value["flags"]
+                Flag(str(kind), str(detail), page, str(words))
+                for kind, detail, page, words in value["flags"]
             ),
         )
 

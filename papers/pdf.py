@@ -16,7 +16,7 @@ import pypdfium2.raw as pdfium_c
 from errors import PaperUnreadable
 from papers.line_roles import NOTE_MARK, Role, roles, same_heading
 from papers.page_furniture import without_furniture
-from papers.paper import Flag, Paper, Section
+from papers.paper import HIDDEN_TEXT, Flag, Paper, Section
 from papers.paragraphs import WordCounts, paragraph
 from papers.pdf_page import Page, read_page
 from papers.reading_order import Line, reading_order
@@ -36,8 +36,6 @@ MIN_LETTERS = 30
 HEADER_BYTES = 1024
 #: Letters; less hidden text, such as axis ticks under a plot, is not flagged.
 FLAGGED_LETTERS = 8
-#: Characters of hidden text that a flag quotes.
-QUOTED_CHARS = 80
 
 _AFTER_ABSTRACT = re.compile(
     r"(categories and subject|general terms|key ?-?words|index terms|ccs concepts|acm reference"
@@ -134,7 +132,7 @@ def paper_from_pages(pages: Sequence[Page]) -> Paper:
 
 def _flags(pages: Sequence[Page]) -> list[Flag]:
     flags = [
-        Flag("hidden_text", f"{hidden.reason}: {hidden.text[:QUOTED_CHARS]!r}", page.number)
+        Flag.quoting(HIDDEN_TEXT, hidden.reason, hidden.text, page.number)
         for page in pages
         for hidden in page.hidden
         if sum(map(str.isalpha, hidden.text)) >= FLAGGED_LETTERS

@@ -173,3 +173,51 @@ def test_a_migration_keeps_the_rows_and_their_children(database_url: str) -> Non
     with database.read() as on:
         assert on.execute(text("SELECT count(*) FROM batch")).scalar() == 1
     database.close()
+
+
+def test_flags_of_papers_move_to_the_file_that_was_stored_first(empty_url: str) -> None:
+    # Given a flagged paper of two files and two batches, as 0012 stored it
+    migrate.upgrade(empty_url, "0012")
+    database = open_database(empty_url)
+    with database.write() as on:
+        for statement in _AT_0012:
+            on.execute(text(statement))
+    # When the database is upgraded
+    migrate.upgrade(empty_url)
+    # Then the file that was stored first has the flags, in each batch
+    with database.read() as on:
+        jobs = on.execute(text("SELECT custom_id, n_flags FROM job ORDER BY id")).all()
+        flags = on.execute(text("SELECT job_id, kind, detail, page FROM job_flag")).all()
+    assert jobs == [("a", 2), ("b", 0), ("a", 2)]
+    both = [("hidden_text", "tiny: 'a (page 1): b'", 2), ("encoding", "not UTF-8", None)]
+    assert flags == [(job, *flag) for job in (1, 3) for flag in both]
+    # And they come back to the paper on the way down
+    migrate.downgrade(empty_url, "0012")
+    with database.read() as on:
+        found = on.execute(text("SELECT n_flags, flags FROM paper")).one()
+    assert found.n_flags == 2
+    assert "hidden_text: tiny: 'a (page 1): b' (page 2)" in str(found.flags)
+    database.close()
+
+
+_AT_0012 = (
+    "INSERT INTO reviewer (id, name, version, sha256, kind, queue, config, created_at) "
+    "VALUES (1, 'r', 1, 's', 'local', 'q', '{}', 0)",
+    "INSERT INTO paper (id, sha256, title, abstract, sections, flags, n_flags, created_at, body) "
+    f"VALUES (1, '{'a' * 64}', 't', 'a', '[]', "
+    """'["hidden_text: tiny: ''a (page 1)\\: b'' (page 2)", "encoding: not UTF-8"]', 2, 0, 'b')""",
+    *(
+        "INSERT INTO batch (id, name, reviewer_id, state, paused, priority, samples, "
+        "allow_external, options_sha256, created_at) "
+        f"VALUES ({batch}, 'b{batch}', 1, 'completed', false, 1, 1, false, 's', 0)"
+        for batch in (1, 2)
+    ),
+    *(
+        "INSERT INTO job (id, batch_id, custom_id, sample, source, paper_id, duplicate_of, queue, "
+        "reviewer_id, priority, deadline_at, seed, held, state, attempt, given_back, crashes, "
+        "crashes_alone, alone, not_before, cancel_requested, created_at, queued_at) "
+        f"VALUES ({job}, {batch}, '{name}', 0, '{name}.pdf', 1, {original}, 'q', 1, 1, 0, 1, "
+        "false, 'queued', 0, 0, 0, 0, false, 0, false, 0, 0)"
+        for job, batch, name, original in ((1, 1, "a", "NULL"), (2, 1, "b", 1), (3, 2, "a", "NULL"))
+    ),
+)

@@ -15,20 +15,22 @@ from db.reviewers import ReviewerVersion
 from db.reviews import export
 from db.session import Database
 from dispatch.kinds import KINDS
+from papers.paper import HIDDEN_TEXT, Flag
 
 QUEUE = "reviews.tiny"
 
 
-def content(text: str, *flags: str) -> PaperContent:
+def content(text: str) -> PaperContent:
     """A paper whose text, title and hash come from `text`."""
     sha256 = hashlib.sha256(text.encode()).hexdigest()
     sections = [{"heading": "Introduction", "n_chars": len(text)}]
-    return PaperContent(sha256, f"On {text}", f"We study {text}.", text, sections, flags)
+    return PaperContent(sha256, f"On {text}", f"We study {text}.", text, sections)
 
 
-def paper(custom_id: str, text: str | None = None) -> NewPaper:
-    """A readable paper; its text is its id unless given."""
-    return NewPaper(custom_id, f"{custom_id}.pdf", content(text or custom_id))
+def paper(custom_id: str, text: str | None = None, *hidden: str) -> NewPaper:
+    """A readable paper, with words that its file hides; its text is its id unless given."""
+    flags = tuple(Flag.quoting(HIDDEN_TEXT, "tiny", words, 1) for words in hidden)
+    return NewPaper(custom_id, f"{custom_id}.pdf", content(text or custom_id), flags=flags)
 
 
 def unreadable(custom_id: str) -> NewPaper:

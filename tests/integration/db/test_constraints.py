@@ -21,8 +21,6 @@ VALID: dict[str, dict[str, Any]] = {
         "abstract": "a",
         "body": "b",
         "sections": [],
-        "flags": [],
-        "n_flags": 0,
     },
     "purged_paper": {"paper_id": 1},
     "reviewer": {
@@ -52,6 +50,13 @@ VALID: dict[str, dict[str, Any]] = {
         "priority": 1,
         "seed": 1,
         "state": "queued",
+    },
+    "job_flag": {
+        "job_id": 1,
+        "position": 0,
+        "kind": "hidden_text",
+        "detail": "tiny",
+        "text": "words",
     },
     "job_event": {"job_id": 1, "attempt": 0, "kind": "k"},
     "review": {
@@ -165,6 +170,7 @@ BREACHES: dict[str, dict[str, Any]] = {
     "ck_job_duplicate": {"duplicate_of": 1, "state": "running", "worker": "w", "lease_until": 1.0},
     "ck_review_finish": {"finish": "tired"},
     "ck_review_tokens": {"n_prompt_tokens": -1},
+    "ck_job_flag_position": {"position": -1},
     "ck_item_position": {"position": -1},
     "ck_worker_node_state": {"state": "asleep"},
     "ck_worker_node_slots": {"slots": -1},

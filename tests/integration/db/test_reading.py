@@ -9,7 +9,6 @@ from db.reviews import export, find
 from db.session import Database
 from errors import UserError
 from tests.integration.db.content import (
-    NewPaper,
     a_review,
     claim_one,
     content,
@@ -42,11 +41,6 @@ def test_one_id_in_two_batches_finds_both_papers(database: Database) -> None:
     submit(database, "one", paper("a", "x"))
     submit(database, "two", paper("a", "y"))
     assert [found.title for found in find(database, "a")] == ["On x", "On y"]
-
-
-def test_flags_are_shown(database: Database) -> None:
-    submit(database, "b", NewPaper("a", "a.pdf", content("x", "hidden text: ... (page 2)")))
-    assert find(database, "a")[0].flags == ("hidden text: ... (page 2)",)
 
 
 def test_an_export_has_a_line_for_every_submitted_id(

@@ -62,7 +62,7 @@ def test_every_query_of_the_document_runs(url: str, query: str) -> None:
 
 
 def test_every_view_has_a_query_in_the_document() -> None:
-    for view in ("review_flat", "batch_progress", "aspect_statistics", "pk_summary"):
+    for view in ("review_flat", "batch_progress", "aspect_statistics", "pk_summary", "flag_list"):
         assert query_on(f"FROM {view}")
 
 
