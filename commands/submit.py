@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,9 @@ from commands.database import ready_database
 from commands.options import Duration, json_option, reviewer_option
 from commands.output import echo_json, progress
 from errors import UserError
+
+if TYPE_CHECKING:
+    from db.batch_records import OnHiddenText
 
 
 @click.command(short_help="Submit papers to be reviewed.")
@@ -47,6 +50,13 @@ from errors import UserError
 )
 @click.option("--replace", is_flag=True, help="A custom_id with new content supersedes the old.")
 @click.option("--allow-external", is_flag=True, help="Papers may leave this site (API reviewers).")
+@click.option(
+    "--on-hidden-text",
+    type=click.Choice(["strip", "reject", "keep"]),
+    default="strip",
+    show_default=True,
+    help="Read files without the text that they hide, fail them, or show the model all of it.",
+)
 @click.option("--wait", is_flag=True, help="Return when every paper is done.")
 @click.option(
     "--dry-run", is_flag=True, help="Read the papers and show what was found; store nothing."
@@ -72,13 +82,18 @@ def submit(
         raise UserError("Name at least one paper, folder or glob, or a --manifest.")
     source = SubmitInput(paths, manifest, sys.stdin if "-" in paths else None)
     if dry_run:
-        sys.exit(_dry_run(source, options["reviewer_name"], as_json=as_json))
+        sys.exit(
+            _dry_run(source, options["reviewer_name"], options["on_hidden_text"], as_json=as_json)
+        )
     if not batch_name:
         raise UserError("Give the batch a name with --batch NAME.")
     sys.exit(_submit(source, batch_name, options, wait=wait, as_json=as_json))
 
 
-def _dry_run(source: Any, reviewer_name: str | None, *, as_json: bool) -> int:
+def _dry_run(
+    source: Any, reviewer_name: str | None, on_hidden_text: OnHiddenText, *, as_json: bool
+) -> int:
+    from dispatch import hidden_text
     from dispatch.dry_run import document
     from dispatch.submission import read
     from papers.reading import discover
@@ -87,7 +102,7 @@ def _dry_run(source: Any, reviewer_name: str | None, *, as_json: bool) -> int:
     settings = get_settings()
     entries = discover(source.paths, source.manifest, source.stdin)
     with progress("reading") as advance:
-        papers = read(entries, settings, advance)
+        papers = hidden_text.apply(on_hidden_text, lambda: read(entries, settings, advance))
         found = document(papers, reviewer_name or settings.reviewer, settings)
     if as_json:
         echo_json(found)
@@ -116,6 +131,7 @@ def _submit(
                 deadline_seconds=options["deadline"],
                 samples=options["samples"],
                 allow_external=options["allow_external"],
+                on_hidden_text=options["on_hidden_text"],
             ),
             progress=advance,
             replace=options["replace"],

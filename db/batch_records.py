@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
 
 from sqlalchemy import Connection, RowMapping, case, insert, null, select, update
 from sqlalchemy.exc import IntegrityError
@@ -19,6 +19,9 @@ from db.schema import ReviewerRow
 from db.session import Database
 from errors import UserError
 
+#: What becomes of a file with hidden text: it is read without, it fails, or it is read with it.
+OnHiddenText = Literal["strip", "reject", "keep"]
+
 
 @dataclass(frozen=True)
 class BatchOptions:
@@ -29,6 +32,7 @@ class BatchOptions:
     deadline_seconds: float | None = None
     samples: int = 1
     allow_external: bool = False
+    on_hidden_text: OnHiddenText = "strip"
 
     @property
     def sha256(self) -> str:
@@ -70,6 +74,15 @@ def open_batch(
         return open_batch(database, name, reviewer, options)
     assert opened is not None
     return opened
+
+
+def find_batch(database: Database, name: str) -> Batch:
+    """Give the batch as it is. Raises UserError when there is none of that name."""
+    with database.read() as on:
+        require_batch(on, name)
+        found = _find(on, name)
+    assert found is not None
+    return found
 
 
 def reopen_batch(database: Database, name: str) -> Batch:
@@ -138,6 +151,7 @@ def _find(on: Connection, name: str) -> Batch | None:
         select(
             *(Row.id, Row.name, Row.state, Row.created_at),
             *(Row.priority, Row.deadline_seconds, Row.samples, Row.allow_external),
+            Row.on_hidden_text,
             *REVIEWER_COLUMNS,
         )
         .join(ReviewerRow, ReviewerRow.id == Row.reviewer_id)
@@ -149,9 +163,8 @@ def _find(on: Connection, name: str) -> Batch | None:
 
 
 def _batch_of(row: RowMapping) -> Batch:
-    options = BatchOptions(
-        row["priority"], row["deadline_seconds"], row["samples"], row["allow_external"]
-    )
+    names = (field.name for field in fields(BatchOptions))
+    options = BatchOptions(**{name: row[name] for name in names})
     return Batch(row["id"], row["name"], row["state"], version_of(row), options, row["created_at"])
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from db.batch_progress import BatchStatus
 from db.flags import FlagView
-from db.reviews import ExportLine, PaperView, ReviewView
+from db.reviews import ExportLine, PaperView, ReviewView, UnreadView
 
 
 def status_document(status: BatchStatus) -> dict[str, Any]:
@@ -21,9 +22,20 @@ def paper_document(paper: PaperView) -> dict[str, Any]:
     """The paper of `show --json`: `flags` are sentences, `evidence` their words in full."""
     document = asdict(paper)
     del document["reviews"]
-    document["flags"] = [str(flag) for flag in paper.flags]
-    document["evidence"] = [flag_document(flag) for flag in paper.flags if flag.text]
-    return document
+    return document | _flags(paper.flags)
+
+
+def unread_document(unread: UnreadView) -> dict[str, Any]:
+    """`show --json` of a custom_id without a paper."""
+    jobs = [asdict(job) for job in unread.jobs]
+    return {"paper": None, "jobs": jobs, **_flags(unread.flags), "reviews": []}
+
+
+def _flags(flags: Sequence[FlagView]) -> dict[str, Any]:
+    return {
+        "flags": [str(flag) for flag in flags],
+        "evidence": [flag_document(flag) for flag in flags if flag.text],
+    }
 
 
 def flag_document(flag: FlagView) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from db.column_types import among, storable
 from db.enqueue import select_named_jobs
 from db.job_events import Change, record
 from db.schema import Job, JobEvent, JobFlag
+from db.session import Database
 from papers.paper import HIDDEN_TEXT, Flag
 
 #: One paper in so many of a batch must hide the same words for them to be the venue's canary.
@@ -149,6 +150,12 @@ def canaries_of(on: Connection, batch_id: int) -> dict[str | None, Canary]:
     was_read = Job.paper_id.is_not(None) | (Job.error_kind == REJECTED)
     size = on.scalar(select(papers).where(Job.batch_id == batch_id, was_read)) or 0
     return {sha256: Canary(words, n, size) for sha256, words, n in shared if is_canary(n, size)}
+
+
+def canary_words(database: Database, batch_id: int) -> frozenset[str]:
+    """The `words_sha256` of the venue's canaries in a batch."""
+    with database.read() as on:
+        return frozenset(words for words in canaries_of(on, batch_id) if words is not None)
 
 
 def count_flagged(

@@ -153,6 +153,21 @@ def find(database: Database, identifier: str) -> list[PaperView]:
     return []
 
 
+@dataclass(frozen=True)
+class UnreadView:
+    """A custom_id without a paper: its file could not be read, or was rejected."""
+
+    jobs: tuple[JobView, ...]
+    flags: tuple[FlagView, ...]
+
+
+def find_unread(database: Database, custom_id: str) -> UnreadView:
+    """Find the jobs of a custom_id that have no paper, with the flags of their files."""
+    with database.read() as on:
+        jobs = _jobs(on, Job.paper_id.is_(None), Job.custom_id == storable(custom_id))
+        return UnreadView(tuple(jobs), _flags(on, [job.job for job in jobs]))
+
+
 def export(database: Database, batch_name: str, *, with_text: bool = False) -> Iterator[ExportLine]:
     """Give every job of the batch, ordered by custom_id and sample, a page at a time.
 
@@ -192,7 +207,7 @@ def _paper(on: Connection, paper_id: int, identifier: str) -> PaperView:
         select(ReviewRow.id).where(ReviewRow.paper_id == paper_id).order_by(ReviewRow.id)
     ).all()
     reviews = reviews_of(on, ids)
-    jobs = _jobs(on, paper_id)
+    jobs = _jobs(on, Job.paper_id == paper_id)
     named = [job.job for job in jobs if job.custom_id == storable(identifier)]
     return PaperView(
         **row,
@@ -202,14 +217,14 @@ def _paper(on: Connection, paper_id: int, identifier: str) -> PaperView:
     )
 
 
-def _jobs(on: Connection, paper_id: int) -> list[JobView]:
+def _jobs(on: Connection, *which: ColumnElement[bool]) -> list[JobView]:
     query = (
         select(
             *(Job.id.label("job"), BatchRow.name.label("batch"), Job.custom_id, Job.sample),
             *(Job.state, Job.error_kind, Job.error),
         )
         .join(BatchRow, BatchRow.id == Job.batch_id)
-        .where(Job.paper_id == paper_id, Job.about.is_(None))
+        .where(*which, Job.about.is_(None))
         .order_by(Job.id)
     )
     return [JobView(**row) for row in on.execute(query).mappings()]

@@ -136,6 +136,8 @@ class BatchRow(Base):
     deadline_at: Mapped[float | None]
     samples: Mapped[int]
     allow_external: Mapped[bool]
+    #: What becomes of a file that hides text, `db.batch_records.OnHiddenText`.
+    on_hidden_text: Mapped[str] = mapped_column(default="strip", server_default="strip")
     options_sha256: Mapped[str]
     created_at: Mapped[float] = mapped_column(default=now())
     finished_at: Mapped[float | None]

@@ -6,14 +6,16 @@ is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from db.flags import canary_sentence
 from dispatch import roster
+from dispatch.hidden_text import HiddenWords
 from errors import MissingPart
 from models.text.cost import max_cost_usd
 from models.text.reviewer import ReviewerConfig
-from papers.paper import Paper
+from papers.paper import Flag, Paper
 from papers.reading import Reading
 from settings import Settings
 
@@ -22,7 +24,15 @@ def document(papers: Iterable[Reading], reviewer: str, settings: Settings) -> di
     """Describe papers as they would be submitted to a reviewer."""
     config = _config(reviewer, settings)
     describer = Describer(_TokenCounter(config, settings))
-    lines = [describer.line(reading) for reading in papers]
+    lines: list[dict[str, Any]] = []
+    flags: dict[int, Sequence[Flag]] = {}
+    words = HiddenWords()
+    for number, reading in enumerate(papers):
+        lines.append(describer.line(reading))
+        if reading.paper is not None:
+            words.add(reading.paper)
+            flags |= {number: reading.paper.flags} if reading.paper.flags else {}
+    _mark_canaries(lines, flags, words.canaries())
     read = [line["n_chars"] for line in lines if line["error"] is None]
     usd = max_cost_usd(config, sum(read), len(read)) if config else None
     return {"papers": lines, "counts": counts(lines), "usd_at_most": usd}
@@ -39,7 +49,7 @@ class Describer:
     def line(self, reading: Reading) -> dict[str, Any]:
         """Describe one paper; a duplicate names the first paper with the same content."""
         line: dict[str, Any] = {"source": reading.source, "custom_id": reading.custom_id}
-        line |= _unread() if reading.paper is None else _about(reading.paper, self._counter)
+        line |= _unread(reading) if reading.paper is None else _about(reading.paper, self._counter)
         sha256 = line["sha256"]
         original = self._first.setdefault(sha256, reading.custom_id) if sha256 else None
         line["duplicate_of"] = original if original != reading.custom_id else None
@@ -73,9 +83,25 @@ def _about(paper: Paper, counter: _TokenCounter | None) -> dict[str, Any]:
     }
 
 
-def _unread() -> dict[str, Any]:
+def _unread(reading: Reading) -> dict[str, Any]:
     empty = dict.fromkeys(("title", "abstract", "n_tokens", "truncated_tokens", "sha256"))
-    return {**empty, "sections": [], "n_chars": 0, "flags": []}
+    flags = [str(flag) for flag in reading.rejected_flags]
+    return {**empty, "sections": [], "n_chars": 0, "flags": flags}
+
+
+def _mark_canaries(
+    lines: Sequence[dict[str, Any]],
+    flags: Mapping[int, Sequence[Flag]],
+    canaries: Mapping[str | None, tuple[int, int]],
+) -> None:
+    """Say of the flags of these lines which are the venue's canary."""
+    for number, of_line in flags.items():
+        lines[number]["flags"] = [
+            canary_sentence(str(flag), *canaries[flag.words_sha256])
+            if flag.words_sha256 in canaries
+            else str(flag)
+            for flag in of_line
+        ]
 
 
 def _config(reviewer: str, settings: Settings) -> ReviewerConfig | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from db import batch_control, batch_papers, batch_records
 from db.session import Database
 from dispatch.progress import Progress
-from dispatch.submission import doorbell_for, new_paper, read
+from dispatch.submission import doorbell_for, new_paper, read_for
 from papers.reading import Reading, discover
 from settings import Settings
 
@@ -42,7 +42,8 @@ def resubmit(
         wanted &= set(custom_ids)
     entries = discover((str(folder),), None, None)
     chosen = [entry for entry in entries if entry.custom_id in wanted]
-    readings = list(read(chosen, settings, progress))
+    batch = batch_records.find_batch(database, batch_name)
+    readings = list(read_for(batch, database, chosen, settings, progress))
     good = [reading for reading in readings if reading.paper is not None]
     if good:
         _queue(database, settings, batch_name, good)

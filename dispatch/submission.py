@@ -13,12 +13,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
-from db import batch_papers, batch_records
+from db import batch_papers, batch_records, flags
 from db.batch_papers import NewPaper
 from db.batch_records import Batch, BatchOptions
 from db.paper_contents import PaperContent
 from db.session import Database
-from dispatch import broker, roster
+from dispatch import broker, hidden_text, roster
 from dispatch.app import make_app
 from dispatch.doorbell import ring
 from dispatch.dry_run import Describer, counts, without_texts
@@ -85,15 +85,30 @@ def submit_papers(
     version, config = roster.resolve(database, reviewer_name)
     roster.check_may_send(config, settings, options.allow_external)
     if max_usd is not None and config.endpoint is not None:
-        n_papers, n_chars = _size(read(entries, settings, progress))
+        n_papers, n_chars = _size(
+            hidden_text.apply(options.on_hidden_text, lambda: read(entries, settings, progress))
+        )
         check_cost_limit(config, n_chars * options.samples, n_papers * options.samples, max_usd)
     batch = batch_records.open_batch(database, batch_name, version, options)
-    papers = read(entries, settings, progress)
+    papers = read_for(batch, database, entries, settings, progress)
     tally = _store(
         database, batch, papers, settings.submit_chunk, doorbell_for(settings, batch), replace
     )
     batch_records.finish_submit(database, batch)
     return _outcome(batch, tally)
+
+
+def read_for(
+    batch: Batch,
+    database: Database,
+    entries: Sequence[Entry],
+    settings: Settings,
+    progress: Progress,
+) -> Iterator[Reading]:
+    """Read papers as the batch gets them, hidden text stripped, rejected or kept."""
+    known = flags.canary_words(database, batch.id)
+    what = batch.options.on_hidden_text
+    return hidden_text.apply(what, lambda: read(entries, settings, progress), known)
 
 
 def read(entries: Sequence[Entry], settings: Settings, progress: Progress) -> Iterator[Reading]:
@@ -149,7 +164,7 @@ def new_paper(reading: Reading) -> NewPaper:
         content=None if reading.paper is None else PaperContent.of(reading.paper),
         error_kind=reading.error_kind,
         error=reading.error,
-        flags=() if reading.paper is None else reading.paper.flags,
+        flags=reading.rejected_flags if reading.paper is None else reading.paper.flags,
     )
 
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 
 from papers.outline import paper_from_blocks
-from papers.paper import Flag, Paper, Section
-from papers.plain_text import blocks, plain_heading, read_text, remove_between, split_title
+from papers.paper import HIDDEN_TEXT, Flag, Paper, Section
+from papers.plain_text import blocks, plain_heading, read_text, split_between, split_title
 from papers.sections import is_named
 
 #: A paper with fewer marked headings is assumed to have unmarked ones.
@@ -31,9 +31,8 @@ def read_markdown(text: str, flags: Sequence[Flag] = ()) -> Paper:
     """Read Markdown. Raises PaperUnreadable (empty)."""
     if text.lstrip().startswith("[TITLE]"):
         return read_text(text, flags)
-    seen = remove_between(text, *_COMMENT)
-    if seen != text:
-        flags = (*flags, Flag("hidden_text", "comments taken out"))
+    seen, comments = split_between(text, *_COMMENT)
+    flags = (*flags, *(Flag.quoting(HIDDEN_TEXT, "comment", each.strip()) for each in comments))
     lines = _joined_underlines(_plain(seen).split("\n"))
     marked = sum(_heading(line, "") is not None for line in lines)
     found = blocks(lines, _heading if marked >= FEW_HEADINGS else _any_heading)

@@ -66,16 +66,25 @@ def plain_heading(line: str, before: str) -> str | None:
 
 
 def remove_between(text: str, opening: re.Pattern[str], closing: re.Pattern[str]) -> str:
-    """Remove each span from an opening to the next closing; an opening that is not closed stays.
+    """Remove each span from an opening to the next closing; an opening that is not closed stays."""
+    return split_between(text, opening, closing)[0]
+
+
+def split_between(
+    text: str, opening: re.Pattern[str], closing: re.Pattern[str]
+) -> tuple[str, list[str]]:
+    """The text without the spans from an opening to the next closing, and what was between them.
 
     A lazy regular expression takes quadratic time on openings without a closing.
     """
     parts: list[str] = []
+    between: list[str] = []
     start = 0
     while (found := opening.search(text, start)) is not None:
         end = closing.search(text, found.end())
         if end is None:
             break
         parts.append(text[start : found.start()])
+        between.append(text[found.end() : end.start()])
         start = end.end()
-    return " ".join([*parts, text[start:]])
+    return " ".join([*parts, text[start:]]), between

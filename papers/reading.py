@@ -14,7 +14,7 @@ from papers.entry import Entry, Format
 from papers.file_reader import read_file
 from papers.jsonl import parse_line, read_json
 from papers.line_files import LineReader
-from papers.paper import Paper
+from papers.paper import Flag, Paper
 from papers.reading_cache import ReadingCache
 from papers.sandbox import PdfLimits, Sandbox
 from papers.text_safety import safe_paper
@@ -41,6 +41,8 @@ class Reading:
     error_kind: str | None = None
     error: str | None = None
     cached: bool = False
+    #: Flags of a file that was read and then rejected for one of them.
+    rejected_flags: tuple[Flag, ...] = ()
 
 
 def read_all(

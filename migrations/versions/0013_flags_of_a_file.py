@@ -52,6 +52,9 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("job_id", "position", name=op.f("pk_job_flag")),
     )
+    op.add_column(
+        "batch", sa.Column("on_hidden_text", sa.Text(), nullable=False, server_default="strip")
+    )
     # The defaults stay: commands of the version before queue jobs without them.
     op.add_column("job", sa.Column("flags", JSON, nullable=False, server_default=sa.text("'[]'")))
     op.add_column(
@@ -80,6 +83,7 @@ def downgrade() -> None:
     op.drop_index("ix_job_flagged", "job")
     op.drop_column("job", "n_flags")
     op.drop_column("job", "flags")
+    op.drop_column("batch", "on_hidden_text")
     op.drop_table("job_flag")
 
 
