@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from errors import PaperUnreadable
-from papers.paper import Flag, Paper, Section
+from papers.instructions import find_instructions
+from papers.paper import HIDDEN_TEXT, Flag, Paper, Section
 
 #: Invisible and direction-changing characters, and the tag characters that can spell hidden ASCII.
 _INVISIBLE = re.compile(
@@ -31,6 +32,9 @@ _UNUSABLE = re.compile(
 #: Letters that differ from plain ones in looks only: ligatures, mathematical alphabets, widths.
 _COMPATIBLE = re.compile("[ĳĲŉǆ-ǌﬀ-ﬆ\U0001d400-\U0001d7ff！-～]")
 _SPACES = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000\u2028\u2029]")
+
+#: Kind of the flag of text that reads like an instruction to a reviewer.
+INSTRUCTION = "instruction"
 
 _NAMES = (
     "s|unk|pad|eos|bos|start_of_turn|end_of_turn|start_of_image|end_of_utterance|file_sep|filename"
@@ -138,4 +142,23 @@ def safe_paper(
     if not paper.abstract and not any(section.text for section in paper.sections):
         raise PaperUnreadable("The paper contains no text.", kind="empty")
     found = [Flag(kind, detail) for kind, detail in _DETAILS.items() if kind in clean.kinds]
-    return replace(paper, flags=(*flags, *found))
+    # A paper that is made from another one already has some of these flags.
+    everything = (*flags, *found, *_hidden_instructions(flags), *_instructions(paper))
+    return replace(paper, flags=tuple(dict.fromkeys(everything)))
+
+
+def _instructions(paper: Paper) -> Iterator[Flag]:
+    parts = [paper.title, paper.abstract, *paper.captions]
+    for section in paper.sections:
+        parts += (section.heading, section.text)
+    for found in find_instructions("\n\n".join(parts)):
+        yield Flag.quoting(INSTRUCTION, found.reason, found.passage)
+
+
+def _hidden_instructions(flags: Sequence[Flag]) -> Iterator[Flag]:
+    """An instruction in hidden text has its words, so that both are the venue's canary or none."""
+    for flag in flags:
+        if flag.kind == HIDDEN_TEXT:
+            for found in find_instructions(flag.text, hidden=True)[:1]:
+                reason = f"in hidden text, {found.reason}"
+                yield Flag.quoting(INSTRUCTION, reason, flag.text, flag.page)
