@@ -22,6 +22,9 @@ _INVISIBLE = re.compile(
     "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U0001d173-\U0001d17a"
     "\U000e0000-\U000e0fff]"
 )
+#: Runs of them that spell text: tag characters stand for ASCII, variation selectors for bytes. An
+#: emoji has one selector, the flag of a country's part six tags.
+_SPELLED = re.compile("[\U000e0020-\U000e007f]{8,}|[\ufe00-\ufe0f\U000e0100-\U000e01ef]{8,}")
 #: Those of them that typesetting leaves: they are not flagged.
 _HARMLESS = frozenset("\u00ad\ufeff\ufe0e\ufe0f")
 #: Controls, lone surrogates, private use and non-characters: not text.
@@ -80,6 +83,22 @@ def normalise(text: str) -> tuple[str, bool]:
     return unicodedata.normalize("NFC", text), hidden
 
 
+def spelled_out(text: str) -> list[str]:
+    """What runs of invisible characters in the text spell."""
+    if text.isascii():
+        return []
+    spelled = (bytes(map(_byte, map(ord, run))) for run in _SPELLED.findall(text))
+    found = (part.decode("utf-8", "ignore").strip() for part in spelled)
+    return [words for words in found if any(map(str.isalpha, words))]
+
+
+def _byte(code: int) -> int:
+    """The byte that a tag character or a variation selector stands for."""
+    if code < 0xE0000:
+        return code - 0xFE00
+    return code - 0xE0000 if code < 0xE0080 else code - 0xE0100 + 16
+
+
 def neutralise(text: str) -> tuple[str, frozenset[str]]:
     """The text without special tokens and prompt marks, and the kinds that it contained."""
     text, tokens = SPECIAL_TOKEN.subn(_break_up, text)
@@ -102,11 +121,13 @@ class _Cleaner:
 
     def __init__(self) -> None:
         self.kinds: set[str] = set()
+        self.spelled: list[str] = []
 
     def line(self, text: str) -> str:
         return self.text(" ".join(text.split()))
 
     def text(self, text: str) -> str:
+        self.spelled += spelled_out(text)
         text, hidden = normalise(text)
         text = re.sub(r"[ \t]+", " ", text)
         text, kinds = neutralise(re.sub(r" ?\n\s*", "\n", text).strip())
@@ -142,6 +163,8 @@ def safe_paper(
     if not paper.abstract and not any(section.text for section in paper.sections):
         raise PaperUnreadable("The paper contains no text.", kind="empty")
     found = [Flag(kind, detail) for kind, detail in _DETAILS.items() if kind in clean.kinds]
+    spelled = [Flag.quoting(HIDDEN_TEXT, "invisible characters", words) for words in clean.spelled]
+    flags = (*flags, *spelled)
     # A paper that is made from another one already has some of these flags.
     everything = (*flags, *found, *_hidden_instructions(flags), *_instructions(paper))
     return replace(paper, flags=tuple(dict.fromkeys(everything)))
