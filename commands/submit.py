@@ -200,3 +200,6 @@ def _print_outcome(document: dict[str, Any]) -> None:
         f"Batch {document['batch']}: {document['jobs']} jobs queued; {counts['read']} papers read, "
         f"{counts['duplicate']} duplicate, {counts['failed']} failed."
     )
+    flagged = sum(bool(paper["flags"]) for paper in document["papers"])
+    if flagged:
+        click.echo(f"{flagged} papers have flags; `referee show ID` says which.")

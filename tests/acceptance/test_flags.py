@@ -125,7 +125,9 @@ def test_status_and_dry_run_name_the_venues_canary(site: Site, tmp_path: Path) -
     for number, hidden in enumerate(words):
         text = MARKDOWN.replace("A method.", f"Method {number}.") + f"<!-- {hidden} -->\n"
         (folder / f"p{number}.md").write_text(text)
-    submit(site, folder, "b", "--on-hidden-text", "reject", code=1)
+    options = ("--reviewer", "demo-7", "--on-hidden-text", "reject")
+    done = site.run("submit", str(folder), "--batch", "b", *options)
+    assert (done.code, "5 papers have flags" in done.out) == (1, True)
     # Then only the author's is rejected and counted
     status = site.json("status", "b")
     assert (status["flagged_papers"], status["canary_papers"]) == (1, 4)
