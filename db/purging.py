@@ -1,7 +1,8 @@
 """Deletes what papers and reviews say and keeps what happened.
 
-Hashes, events, counts, scores and ids stay; the words go: papers' texts, raw answers, items, the
-points and reasons that judges drew from them, answers that the gate rejected, inputs of mergers.
+Hashes, events, counts, scores, ids and kinds of errors stay; the words go: papers' texts, raw
+answers, items, the points and reasons that judges drew from them, answers that the gate rejected,
+inputs of mergers, and the sentences of errors, in which a server may have quoted a paper.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ from errors import UserError
 
 #: Jobs that one transaction purges: more would hold SQLite's write lock too long.
 CHUNK = 200
+#: What stands in the place of an error's sentence.
+PURGED_ERROR = "The sentence was purged."
+#: Keys of an event's detail that hold sentences.
+_SENTENCES = ("error", "reason")
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,7 @@ def _purge(
         on.execute(update(JobInput).where(JobInput.job_id.in_(jobs)).values(text=""))
         _empty_reviews(on, reviews)
         _empty_events(on, rejected)
+        _empty_errors(on, jobs)
     return Purge(len(gone), len(shared), len(reviews), len(rejected))
 
 
@@ -216,6 +222,27 @@ def _empty_events(on: Connection, events: Sequence[tuple[int, Any]]) -> None:
             },
         }
         for event_id, detail in events
+    ]
+    if rows:
+        change = update(JobEvent).where(JobEvent.id == bindparam("b_id"))
+        on.execute(change.values(detail=bindparam("b_detail")), rows)
+
+
+def _empty_errors(on: Connection, jobs: Sequence[int]) -> None:
+    failed = Job.id.in_(jobs) & Job.error.is_not(None)
+    on.execute(update(Job).where(failed).values(error=PURGED_ERROR))
+    events = select(JobEvent.id, JobEvent.detail).where(
+        JobEvent.job_id.in_(jobs), JobEvent.detail.is_not(None)
+    )
+    rows = [
+        {
+            "b_id": event_id,
+            "b_detail": {
+                key: PURGED_ERROR if key in _SENTENCES else value for key, value in detail.items()
+            },
+        }
+        for event_id, detail in on.execute(events)
+        if any(key in _SENTENCES for key in detail)
     ]
     if rows:
         change = update(JobEvent).where(JobEvent.id == bindparam("b_id"))

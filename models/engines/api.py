@@ -18,8 +18,15 @@ from typing import Any
 import httpx
 
 from errors import EngineLost, RequestRefused, RetryLater, UserError
-from models.engines.chat import ChatCompletion, RetryableError, chat_body, parse_response
+from models.engines.chat import (
+    MAX_SENTENCE,
+    ChatCompletion,
+    RetryableError,
+    chat_body,
+    parse_response,
+)
 from models.text.generation import Generation, GenerationRequest
+from models.text.quotation import without_quotations
 from models.text.reviewer import Endpoint
 
 #: Tries of one request, the first included; then the job goes back to its queue.
@@ -33,6 +40,10 @@ _MAX_RETRY_AFTER_S = 86_400.0
 _UNAVAILABLE_RETRY_S = 60.0
 #: Seconds that connecting may take, whatever the endpoint's own time-out.
 _CONNECT_S = 10.0
+#: Bytes of the longest answer that is read: a hundred times a review of 4,096 tokens.
+_MAX_ANSWER_BYTES = 2 << 20
+#: Bytes of an error that are read; a sentence is at its start.
+_MAX_ERROR_BYTES = 64 << 10
 
 
 def endpoint_allowed(url: str, allow_external: bool, allowed_hosts: Sequence[str]) -> None:
@@ -83,7 +94,11 @@ class ApiEngine:
         self._backoff_s = backoff_s
         self._url = endpoint.url.rstrip("/") + "/chat/completions"
         self._client = httpx.AsyncClient(
-            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
+            headers={
+                **({"Authorization": f"Bearer {api_key}"} if api_key else {}),
+                # A compressed answer has no bound before it is decompressed.
+                "Accept-Encoding": "identity",
+            },
             timeout=httpx.Timeout(endpoint.timeout_s, connect=_CONNECT_S),
             limits=httpx.Limits(max_connections=endpoint.concurrency),
             follow_redirects=False,
@@ -109,7 +124,9 @@ class ApiEngine:
     @property
     def versions(self) -> Mapping[str, str]:
         """Where reviews come from, with what the server last said that it is."""
-        return {"endpoint": self._endpoint.url, "model": self._endpoint.model, **self._server}
+        # Stored with every review, where a password of the URL has no place.
+        url = httpx.URL(self._endpoint.url).copy_with(username="", password="")
+        return {"endpoint": str(url), "model": self._endpoint.model, **self._server}
 
     def submit(self, request: GenerationRequest) -> Future[Generation]:
         """Queue a request; returns at once."""
@@ -198,20 +215,24 @@ class ApiEngine:
             await self._limit_rate()
             try:
                 return await self._post(body)
+            except RequestRefused as refusal:
+                raise RequestRefused(_told(refusal, request), kind=refusal.kind) from None
+            except RetryLater as empty:
+                raise RetryLater(_told(empty, request)) from None
             except RetryableError as failure:
                 wait_s = failure.wait_s or self._backoff(n_attempts)
                 if n_attempts == _MAX_ATTEMPTS or wait_s > _MAX_BACKOFF_S:
-                    raise self._retry_later(failure, wait_s) from failure
+                    raise self._retry_later(failure, wait_s, _told(failure, request)) from None
             await asyncio.sleep(wait_s)
         raise AssertionError("unreachable")
 
-    def _retry_later(self, failure: RetryableError, wait_s: float) -> RetryLater:
+    def _retry_later(self, failure: RetryableError, wait_s: float, sentence: str) -> RetryLater:
         """Say when the queue should try again: at a time that is named, no attempt is used up."""
         named_s = min(wait_s, _MAX_RETRY_AFTER_S) if wait_s > _MAX_BACKOFF_S else 0.0
         if failure.unavailable and self._has_answered:
             # Not so from the start: a wrong address would be tried for ever, without a sentence.
             named_s = max(named_s, _UNAVAILABLE_RETRY_S)
-        return RetryLater(f"{_host(self._url)}: {failure}", wait_s=named_s)
+        return RetryLater(f"{_host(self._url)}: {sentence}", wait_s=named_s)
 
     def _backoff(self, n_attempts: int) -> float:
         """Seconds, doubled each time, with jitter so that many workers do not come back as one."""
@@ -228,15 +249,44 @@ class ApiEngine:
     async def _post(self, body: Mapping[str, Any]) -> ChatCompletion:
         try:
             # httpx limits each read; a server that drips is stopped by the limit on the whole.
-            async with asyncio.timeout(self._endpoint.timeout_s):
-                response = await self._client.post(self._url, json=body)
+            async with (
+                asyncio.timeout(self._endpoint.timeout_s),
+                self._client.stream("POST", self._url, json=body) as response,
+            ):
+                content = await _read_body(response)
         except TimeoutError as error:
             raise RetryableError(f"no answer within {self._endpoint.timeout_s:g} s") from error
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise RetryableError(str(error) or type(error).__name__, unavailable=True) from error
         except httpx.RequestError as error:
             raise RetryableError(str(error) or type(error).__name__) from error
-        return parse_response(response)
+        return parse_response(response, content)
+
+
+async def _read_body(response: httpx.Response) -> bytes:
+    """The body of an answer, or the beginning of an error's.
+
+    Raises RequestRefused for an answer that is too long.
+    """
+    content = bytearray()
+    async for chunk in response.aiter_bytes():
+        content += chunk
+        if not response.is_success and len(content) >= _MAX_ERROR_BYTES:
+            return bytes(content[:_MAX_ERROR_BYTES])
+        if len(content) > _MAX_ANSWER_BYTES:
+            raise RequestRefused(
+                f"the answer is longer than {_MAX_ANSWER_BYTES >> 20} MiB", kind="too_long"
+            )
+    return bytes(content)
+
+
+def _told(error: Exception, request: GenerationRequest) -> str:
+    """A server's sentence, bounded, without what it quotes of the paper.
+
+    Errors are stored and logged, and must not keep a paper's words after it was purged.
+    """
+    prompt = (message.content for message in request.messages if message.role != "system")
+    return without_quotations(str(error), prompt, MAX_SENTENCE)
 
 
 def _check(request: GenerationRequest) -> None:

@@ -314,6 +314,115 @@ def test_content_filter_is_final() -> None:
     assert refusal_kind(error) == "content_filter"
 
 
+def answer(choice: dict[str, Any], **more: Any) -> ServerReply:
+    return ServerReply(body=json.dumps({"choices": [choice], **more}).encode())
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["whole", [{"type": "text", "text": "wh"}, {"type": "output_text", "text": "ole"}]],
+    ids=["string", "parts"],
+)
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"prompt_tokens": 10**30, "completion_tokens": -5},
+        {"prompt_tokens": 2**31, "completion_tokens": None},
+        {"prompt_tokens": "many", "completion_tokens": [7]},
+        {"prompt_tokens": True, "completion_tokens": float("inf")},
+        {"prompt_tokens": float("nan")},
+        None,
+    ],
+)
+def test_wrong_token_count_loses_no_answer(content: Any, usage: Any) -> None:
+    reply = answer({"message": {"content": content}, "finish_reason": "stop"}, usage=usage)
+    with serving(reply) as server, engine_for(server) as engine:
+        generation = engine.submit(REQUEST).result(DEADLINE_S)
+
+    assert generation.text == "whole"
+    assert (generation.n_prompt_tokens, generation.n_output_tokens) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": None, "refusal": "I cannot review this."},
+        {"content": [{"type": "refusal", "refusal": "I cannot review this."}]},
+    ],
+    ids=["field", "part"],
+)
+def test_refusal_is_final_and_keeps_its_reason(message: Any) -> None:
+    with (
+        serving(answer({"message": message, "finish_reason": "stop"})) as server,
+        engine_for(server) as engine,
+    ):
+        error = engine.submit(REQUEST).exception(DEADLINE_S)
+
+    assert refusal_kind(error) == "refusal"
+    assert "I cannot review this." in str(error)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"message": "no such model"}},
+        {"error": "no such model"},
+        {"message": "no such model", "type": "NotFoundError", "code": 400},
+        {"detail": "no such model"},
+        {"detail": [{"loc": ["body", "model"], "msg": "no such model"}]},
+        [{"error": {"message": "no such model"}}],
+    ],
+    ids=["openai", "string", "vllm", "fastapi", "fastapi list", "list"],
+)
+def test_error_of_any_server_gives_its_sentence(body: Any) -> None:
+    reply = ServerReply(400, json.dumps(body).encode())
+    with serving(reply) as server, engine_for(server) as engine:
+        error = engine.submit(REQUEST).exception(DEADLINE_S)
+
+    assert str(error) == "the server refused: 400 no such model"
+
+
+@pytest.mark.parametrize("status", [400, 500])
+def test_error_is_bounded_and_does_not_quote_the_paper(status: int) -> None:
+    paper = "A singular account of wet basalt under lamps. " * 40
+    request = replace(REQUEST, messages=chat(FOUR.system_prompt, f"[TITLE]\n{paper}"))
+    for sentence in (f"cannot read {paper}", "A" * 3_000_000):
+        with (
+            serving(failure(status, sentence)) as server,
+            engine_for(server) as engine,
+        ):
+            error = engine.submit(request).exception(DEADLINE_S)
+
+        assert "basalt" not in str(error)
+        assert len(str(error)) < 350
+
+
+def test_answer_without_end_is_refused_at_a_bound() -> None:
+    reply = completion("A" * 3_000_000)
+    with serving(reply) as server, engine_for(server) as engine:
+        error = engine.submit(REQUEST).exception(DEADLINE_S)
+
+    assert refusal_kind(error) == "too_long"
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("body", [b"[" * 200_000, b"1" * 10_000, b"null", b'{"choices": [7]}'])
+def test_any_json_is_read_without_a_crash(body: bytes) -> None:
+    with serving(ServerReply(body=body)) as server, engine_for(server) as engine:
+        error = engine.submit(REQUEST).exception(DEADLINE_S)
+
+    assert type(error) is RetryLater
+    assert "not a chat completion" in str(error)
+
+
+def test_password_of_a_url_is_not_stored_with_reviews() -> None:
+    with serving(GOOD) as server:
+        url = server.url.replace("http://", "http://me:hushhush@")
+        with engine_for(server, url=url) as engine:
+            assert "hushhush" not in str(engine.versions)
+
+
 @pytest.mark.parametrize("text", ["", " \n", None])
 def test_empty_answer_goes_back_to_the_queue_without_being_paid_twice(text: str | None) -> None:
     with serving(completion(text)) as server, engine_for(server) as engine:

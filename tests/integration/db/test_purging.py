@@ -95,6 +95,20 @@ def test_purge_deletes_texts_and_keeps_hashes_events_and_numbers(database: Datab
     assert purging.purge(database, "b") == purging.Purge()
 
 
+def test_purge_deletes_sentences_of_errors_and_keeps_their_kinds(database: Database) -> None:
+    submit(database, "b", paper("failed", "x"), paper("retried", "y"))
+    failing, retried = claim_one(database), claim_one(database)
+    assert completion.release(database, retried, reason=f"500 {WORDS}", keep_attempt=True)
+    assert completion.fail(database, failing, kind="bad_request", sentence=f"400 {WORDS}")
+    review_all(database)
+
+    purging.purge(database, "b", keep_reviews=True)
+
+    assert WORDS not in said(database)
+    line = next(line for line in export(database, "b") if line.state == "failed")
+    assert (line.error_kind, line.error) == ("bad_request", purging.PURGED_ERROR)
+
+
 def test_deleted_texts_are_removed_from_the_database_file(
     migrated_sqlite: Path, tmp_path: Path
 ) -> None:
