@@ -38,11 +38,17 @@ def import_() -> None:
     help="Aspect set of the texts: 7, 4 or one of your own.",
 )
 def import_reviews(file: Path, reviewer_name: str, file_format: str, aspects: str) -> None:
-    """Import reviews of papers that are in the database already, matched by custom_id."""
+    """Import reviews of papers that are in the database already, matched by custom_id.
+
+    Lines without a review (errors, refusals, empty answers) are left out and named; the exit code
+    is then 1. Every choice of a completion is a review. `ID#1` is the second sample of the paper
+    ID, as in our own exports.
+    """
     from dispatch.review_import import import_file
 
     done = import_file(ready_database(), file, file_format, reviewer_name, aspects)
-    click.echo(f"{done.imported} reviews imported, {done.known} already stored.")
+    cut = f" {done.cut} of them are cut off at a limit of tokens." if done.cut else ""
+    click.echo(f"{done.imported} reviews imported, {done.known} already stored.{cut}")
     for sentence in done.problems:
         click.echo(f"referee: {sentence}", err=True)
     if done.problems:

@@ -36,6 +36,9 @@ class FrozenReview:
     confidence: float | None = None
     is_meta: bool = False
     fields: Mapping[str, Any] | None = None
+    finish: str | None = None
+    n_prompt_tokens: int | None = None
+    n_output_tokens: int | None = None
     gate: Sequence[Mapping[str, Any]] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
 
