@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import json
+import math
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +14,13 @@ from typing import Any
 
 from errors import UserError
 from trainer.data.source_records import Problem
+
+#: Begins a gzip file, whatever its name.
+_GZIP = b"\x1f\x8b"
+#: No venue's scale goes beyond; NaN and infinities are no scores.
+_MAX_SCORE = 1e6
+#: The number with which a score's text begins.
+_NUMBER = re.compile(r"\s*([-+]?\d+(?:\.\d+)?)(?![\w.])")
 
 
 def json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]] | Problem]:
@@ -25,21 +35,28 @@ def json_objects(path: Path) -> Iterator[tuple[str, dict[str, Any]] | Problem]:
     text = read_text(path)
     try:
         document = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         yield from json_lines(path)
         return
     found = document.get("notes", [document]) if isinstance(document, dict) else document
+    if not isinstance(found, list):
+        yield Problem(f"{path.name}: neither a JSON list nor an object.")
+        return
     for number, each in enumerate(found, start=1):
         place = f"{path.name}, object {number}"
         yield (place, each) if isinstance(each, dict) else Problem(f"{place}: not an object.")
 
 
 def read_text(path: Path) -> str:
-    """A file's text, decompressed if its name ends in .gz. UserError when it cannot be read."""
+    """A file's text, decompressed and without its byte order mark.
+
+    UTF-8, or UTF-16 with its mark. UserError when it cannot be read.
+    """
     try:
         raw = path.read_bytes()
-        raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
-        return raw.decode("utf-8", "replace")
+        raw = gzip.decompress(raw) if raw.startswith(_GZIP) else raw
+        utf_16 = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        return raw.decode("utf-16" if utf_16 else "utf-8-sig", "replace")
     except OSError as error:
         raise UserError(f"Cannot read {path}: {error.strerror or error}.") from error
     except (EOFError, zlib.error) as error:
@@ -49,7 +66,7 @@ def read_text(path: Path) -> str:
 def _parsed(place: str, line: str) -> tuple[str, dict[str, Any]] | Problem:
     try:
         document = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return Problem(f"{place}: not JSON.")
     return (place, document) if isinstance(document, dict) else Problem(f"{place}: not an object.")
 
@@ -66,9 +83,7 @@ def text_of(value: object) -> str:
 def score_of(value: object) -> float | None:
     """A score: a number, or the number with which a text such as "8: accept" begins."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    head = text_of(value).split(":")[0].split()
-    try:
-        return float(head[0]) if head else None
-    except ValueError:
-        return None
+        return float(value) if abs(value) < _MAX_SCORE else None
+    found = _NUMBER.match(text_of(value))
+    score = float(found[1]) if found else math.inf
+    return score if abs(score) < _MAX_SCORE else None

@@ -155,7 +155,7 @@ def _read_openreview(
         )
     forms = load_forms(source.forms)
     forums, problems = openreview_dump.read_forums(source.path)
-    yield from problems
+    yield from [*problems, *openreview_dump.left_out(forums, forms)]
     files = openreview_dump.texts(source.texts)
     choices = {forum.id: openreview_dump.choose_file(forum, files, forms) for forum in forums}
     chosen = [choice.version.content for choice in choices.values() if choice is not None]
