@@ -131,7 +131,7 @@ class AdapterBank:
         if sha256 in self._attached:
             return
         file = read_adapter(folder, sha256, self._base, self._model)
-        _check_plain(folder, file)
+        _check_ranks(folder, file)
         self._drop_unused()
         rank = max(tensors["A"].shape[0] for tensors in file.modules().values())
         self._attached[sha256] = _AttachedAdapter(file, ceil(rank / RANK_STEP) * RANK_STEP)
@@ -269,19 +269,10 @@ def merged_weights(linear: nn.Module, added: LowRank) -> Tensor | None:
     return None
 
 
-def _check_plain(folder: Path, file: AdapterFile) -> None:
-    """Refuse features of PEFT that are not supported here."""
-    if file.config.alpha_pattern or file.config.rank_pattern:
-        raise adapter_refused(folder, "its rank or alpha differs from layer to layer")
-    if not file.tensors:
-        raise adapter_refused(folder, "it has no matrices")
+def _check_ranks(folder: Path, file: AdapterFile) -> None:
     for path, tensors in file.modules().items():
-        if "A" not in tensors or "B" not in tensors:
-            raise adapter_refused(folder, f"it lacks a matrix of {path}")
-        if len(tensors["A"]) != tensors["B"].shape[1]:
+        if not len(tensors["A"]) == tensors["B"].shape[1] == file.config.r:
             raise adapter_refused(folder, f"the matrices of {path} differ in rank")
-        if file.config.use_dora and "magnitude" not in tensors:
-            raise adapter_refused(folder, f"it lacks the magnitudes of {path}")
 
 
 def _zero_padded(

@@ -5,6 +5,7 @@ Only safetensors are read.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from errors import RequestRefused
+from models.adapters.peft_options import unsupported_option, unsupported_tensor
 from models.hashes import adapter_sha256
 from models.text.bases import BaseModel
 
 _WEIGHTS = "adapter_model.safetensors"
+_CONFIG = "adapter_config.json"
 _PREFIX = "base_model.model."
 
 
@@ -47,6 +50,7 @@ def read_adapter(folder: Path, sha256: str, base: BaseModel, model: Any) -> Adap
         raise adapter_refused(folder, f"there is no {_WEIGHTS}; pickled adapters are never loaded")
     try:
         found = adapter_sha256(folder)
+        options = json.loads((folder / _CONFIG).read_bytes())
         config = PeftConfig.from_pretrained(str(folder))
         tensors = load_file(folder / _WEIGHTS)
     except (OSError, ValueError, TypeError, SafetensorError) as error:
@@ -58,6 +62,11 @@ def read_adapter(folder: Path, sha256: str, base: BaseModel, model: Any) -> Adap
     if config.base_model_name_or_path not in (base.name, base.hub):
         trained_on = config.base_model_name_or_path
         raise adapter_refused(folder, f"it was trained on {trained_on}, not on {base.name}")
+    # Also here: an adapter may have been registered by a version that did not look.
+    n_layers = model.config.num_hidden_layers
+    problem = unsupported_option(options) or unsupported_tensor(options, tensors, n_layers)
+    if problem:
+        raise adapter_refused(folder, problem)
     config.inference_mode = True
     for name, tensor in tensors.items():
         # PEFT ignores tensors that match no module.

@@ -18,6 +18,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from safetensors import SafetensorError, deserialize
 
 from errors import UserError, first_problem
+from models.adapters.peft_options import unsupported_option, unsupported_tensor
 from models.text.aspects import aspect_sets
 from models.text.templates import TEMPLATES
 
@@ -151,7 +152,7 @@ def _problem_with_numbers(tensors: Mapping[str, Mapping[str, Any]]) -> str | Non
 def _read_config(path: Path) -> Mapping[str, Any]:
     try:
         config = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read: {error}.") from error
     if not isinstance(config, Mapping) or config.get("peft_type") != "LORA":
         raise UserError(f"{path} describes neither a LoRA nor a DoRA adapter.")
@@ -159,20 +160,13 @@ def _read_config(path: Path) -> Mapping[str, Any]:
 
 
 def _problem(config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> str | None:
-    rank = config.get("r")
-    if config.get("alpha_pattern") or config.get("rank_pattern"):
-        return "its rank or alpha differs from layer to layer"
-    if config.get("modules_to_save"):
-        return "it replaces whole modules"
-    parts = {name.rpartition(".lora_")[::2] for name in shapes}
-    modules = {module for module, _ in parts}
-    wanted = {"A.weight", "B.weight"} | ({"magnitude_vector"} if config.get("use_dora") else set())
-    for module in sorted(modules):
-        missing = wanted - {part for of, part in parts if of == module}
-        if not module or missing:
-            return f"it lacks {', '.join(sorted(missing)) or 'LoRA tensors'} of {module or 'all'}"
+    problem = unsupported_option(config) or unsupported_tensor(config, shapes)
+    if problem:
+        return problem
+    rank = config["r"]
     for name, shape in shapes.items():
         side = {"A.weight": 0, "B.weight": -1}.get(name.rpartition(".lora_")[2])
-        if not math.prod(shape) or (side is not None and shape[side] != rank):
+        wrong = len(shape) != (1 if side is None else 2) or not math.prod(shape)
+        if wrong or (side is not None and shape[side] != rank):
             return f"{name} has shape {list(shape)} and its rank is {rank}"
-    return None if modules else "it holds no tensors"
+    return None

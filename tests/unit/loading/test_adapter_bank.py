@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from transformers import AutoModelForCausalLM
 
 from errors import RequestRefused
 from models.adapters import adapter_bank
 from models.adapters.adapter_bank import AdapterBank
+from models.adapters.adapter_package import check_package
 from models.hashes import adapter_sha256
 from models.kernels.nf4_product import LowRank
 from models.weights.loading import LoadedModel
@@ -137,6 +140,63 @@ def test_bank_is_consistent_after_attaching_runs_out_of_memory(
         torch.testing.assert_close(scores(loaded.model, 1), changed[:, :1], rtol=1e-3, atol=1e-3)
 
 
+def written(base_folder: Path, folder: Path, init: bool | str = False, **options: Any) -> Path:
+    """An adapter as PEFT saves it, with random matrices."""
+    torch.manual_seed(3)
+    base = AutoModelForCausalLM.from_pretrained(base_folder, dtype=torch.float32)
+    config = LoraConfig(task_type="CAUSAL_LM", r=6, init_lora_weights=init, **options)
+    adapted = get_peft_model(base, config)
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    adapted.peft_config["default"].base_model_name_or_path = LLAMA31.base.hub
+    adapted.save_pretrained(folder, save_embedding_layers=False)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"target_modules": "all-linear", "lora_alpha": 5},
+        {"target_modules": ["k_proj", "up_proj"], "use_rslora": True, "lora_alpha": 3},
+        {"target_modules": "all-linear", "use_dora": True, "lora_alpha": 4},
+        {"target_modules": ["v_proj"], "use_dora": True, "use_rslora": True, "lora_alpha": 2},
+        {"target_modules": ["q_proj"], "layers_to_transform": [1], "lora_alpha": 9},
+        {"target_modules": r".*\.(gate|down)_proj", "init": "gaussian", "lora_alpha": -7},
+        {"target_modules": ["o_proj"], "init": "orthogonal", "lora_alpha": 0.5},
+    ],
+    ids=["lora", "rslora", "dora", "dora rslora", "one layer", "expression", "orthogonal"],
+)
+@torch.inference_mode()
+def test_accepted_adapter_gives_the_scores_of_peft(
+    options: dict[str, Any], folder: Path, tmp_path: Path
+) -> None:
+    with torch.inference_mode(False):
+        adapter = written(folder, tmp_path / "adapter", **options)
+    check_package(adapter)
+    loaded = load_exact(folder, weights="bf16")
+    plain, sha256 = scores(loaded.model, SHORT), adapter_sha256(adapter)
+    base = load_exact(folder, weights="bf16").model
+    wanted = scores(PeftModel.from_pretrained(base, str(adapter)), SHORT)
+
+    bank = bank_of(loaded, {sha256: adapter})
+
+    with bank.for_prompt(sha256):
+        torch.testing.assert_close(scores(loaded.model, SHORT), wanted, rtol=1e-4, atol=1e-4)
+    assert (wanted - plain).abs().max() > 0.01
+
+
+def test_adapter_that_lacks_the_last_layer_is_refused(folder: Path, tmp_path: Path) -> None:
+    adapter = written(folder, tmp_path / "adapter", target_modules=["q_proj"])
+    tensors = load_file(adapter / "adapter_model.safetensors")
+    last = max(int(name.split(".layers.")[1].split(".")[0]) for name in tensors)
+    kept = {name: tensor for name, tensor in tensors.items() if f".layers.{last}." not in name}
+    save_file(kept, adapter / "adapter_model.safetensors")
+
+    with pytest.raises(RequestRefused, match=rf"it lacks model.layers.{last}.self_attn.q_proj"):
+        bank_of(load_exact(folder), {adapter_sha256(adapter): adapter})
+
+
 def test_an_adapter_whose_matrices_differ_in_rank_is_refused_and_leaves_no_trace(
     folder: Path, adapters: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -145,7 +205,7 @@ def test_an_adapter_whose_matrices_differ_in_rank_is_refused_and_leaves_no_trace
     tensors = load_file(odd / "adapter_model.safetensors")
     name = next(name for name in tensors if "lora_B" in name)
     tensors[name] = torch.cat([tensors[name]] * 2, dim=1)
-    for content, reason in ((tensors, "differ in rank"), ({}, "no matrices")):
+    for content, reason in ((tensors, "differ in rank"), ({}, "holds no tensors")):
         save_file(content, odd / "adapter_model.safetensors")
         sha256 = adapter_sha256(odd)
         with pytest.raises(RequestRefused, match=reason):
