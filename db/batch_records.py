@@ -10,7 +10,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, RowMapping, case, insert, null, select, update
 from sqlalchemy.exc import IntegrityError
 
-from db.column_types import now
+from db.column_types import MAX_NAME_BYTES, is_too_long, now
 from db.duplicates import close_finished
 from db.reviewers import COLUMNS as REVIEWER_COLUMNS
 from db.reviewers import ReviewerVersion, version_of
@@ -57,9 +57,11 @@ def open_batch(
 ) -> Batch:
     """Make the batch, or resume the one of that name, which keeps its reviewer's version.
 
-    Raises UserError when the batch exists with another reviewer or other options, or when it was
-    cancelled.
+    Raises UserError when the batch exists with another reviewer or other options, when it was
+    cancelled, or when its name is too long.
     """
+    if is_too_long(name):
+        raise UserError(f"A batch's name may have at most {MAX_NAME_BYTES} bytes.")
     try:
         with database.write() as on:
             found = _find(on, name)

@@ -100,6 +100,15 @@ def among(
     return column.in_(select(each.c.value))
 
 
+#: Bytes of the longest name or id that has an index: PostgreSQL's index entries end at 2,704.
+MAX_NAME_BYTES = 512
+
+
+def is_too_long(name: str) -> bool:
+    """Whether a name cannot be indexed."""
+    return len(name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES
+
+
 def storable(value: str) -> str:
     """Replace what PostgreSQL cannot store: NUL, and the surrogates of undecodable file names."""
     if value.isascii() and "\x00" not in value:

@@ -23,9 +23,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from db.column_types import now
+from db.column_types import MAX_NAME_BYTES, is_too_long, now
 from db.schema import JUDGE_QUEUE, BatchRow, Job, ReviewerRow, ReviewRow
 from db.session import Database
+from errors import UserError
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,12 @@ def register(
     queue: str,
     config: Mapping[str, Any],
 ) -> ReviewerVersion:
-    """Find the version with this hash under this name, or make the name's next version."""
+    """Find the version with this hash under this name, or make the name's next version.
+
+    UserError for a name that is too long.
+    """
+    if is_too_long(name):
+        raise UserError(f"A reviewer's name may have at most {MAX_NAME_BYTES} bytes.")
     values = {"name": name, "sha256": sha256, "kind": kind, "queue": queue, "config": config}
     try:
         with database.write() as on:

@@ -11,11 +11,12 @@ import glob
 import hashlib
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
 from errors import PaperUnreadable, UserError
-from papers.entry import Entry, Format
+from papers.entry import MAX_CUSTOM_ID_BYTES, Entry, Format
 from papers.jsonl import custom_id, parse_line
 from papers.line_files import scan
 
@@ -35,6 +36,8 @@ COMPANION_STEMS = frozenset(
 )
 #: Files that one message names.
 MAX_NAMED = 5
+#: Characters that are kept of a custom_id that is too long.
+SHOWN_CHARACTERS = 60
 #: Bytes that contain a PDF's header (ISO 32000-1, implementation note 13).
 HEADER_BYTES = 1024
 
@@ -212,7 +215,7 @@ def _unique(entries: Iterable[tuple[Entry, str]]) -> list[Entry]:
     found: dict[str, tuple[Entry, str]] = {}
     files: list[str] = []
     lines: list[str] = []
-    for entry, content in entries:
+    for entry, content in ((_bounded(entry), content) for entry, content in entries):
         first, first_content = found.setdefault(entry.custom_id, (entry, content))
         if first is entry or (content and content == first_content):
             continue
@@ -226,3 +229,16 @@ def _unique(entries: Iterable[tuple[Entry, str]]) -> list[Entry]:
     if lines:
         raise UserError(f"The same custom_id has different content: {_listed_names(lines)}.")
     return [entry for entry, _ in found.values()]
+
+
+def _bounded(entry: Entry) -> Entry:
+    """The entry, or one that cannot be read in place of one whose custom_id is too long."""
+    name = entry.custom_id.encode("utf-8", "surrogatepass")
+    if len(name) <= MAX_CUSTOM_ID_BYTES:
+        return entry
+    return replace(
+        entry,
+        custom_id=f"{entry.custom_id[:SHOWN_CHARACTERS]}...{hashlib.sha256(name).hexdigest()}",
+        problem=f"The custom_id has {len(name)} bytes; the limit is {MAX_CUSTOM_ID_BYTES}.",
+        problem_kind="long_custom_id",
+    )

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+#: Bytes of the longest custom_id. Names are indexed, and PostgreSQL's index entries end at 2,704
+#: bytes, of which a stored name may need three for one.
+MAX_CUSTOM_ID_BYTES = 512
+
 
 class Format(Enum):
     """The file format of a paper."""
@@ -23,7 +27,7 @@ class Entry:
 
     `source` is shown to the user: a path, or a path and a line. `offset` and `length` are the bytes
     of a JSON line in the (decompressed) file. `title` comes from a manifest. `problem` is set if
-    the entry is known to be unreadable.
+    the entry is known to be unreadable, with its error kind.
     """
 
     custom_id: str
@@ -34,3 +38,4 @@ class Entry:
     length: int = 0
     title: str | None = None
     problem: str | None = None
+    problem_kind: str = "damaged"

@@ -122,7 +122,7 @@ class _Reader:
 
     def _paper(self, entry: Entry, started: Paper | Future[Paper] | None) -> Paper:
         if entry.problem:
-            raise PaperUnreadable(entry.problem, kind="damaged")
+            raise PaperUnreadable(entry.problem, kind=entry.problem_kind)
         if isinstance(started, Paper):
             return started
         if started is not None:

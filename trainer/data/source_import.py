@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from db import corpus
+from db.column_types import is_too_long
 from db.completion import NewItem
 from db.corpus import NewOrigin
 from db.imports import FrozenReview, import_reviews
@@ -124,6 +125,13 @@ def _papers(found: Iterable[SourcePaper | Problem], done: ImportedData) -> Itera
         if isinstance(each, Problem):
             done.problems.append(each.sentence)
             continue
+        if is_too_long(each.id):
+            done.problems.append(f"The id {each.id[:60]}... of a paper is too long.")
+            continue
+        long = [note for note in each.notes if is_too_long(note.id)]
+        if long:
+            done.problems.append(f"{len(long)} notes of {each.id} have ids that are too long.")
+            each = replace(each, notes=tuple(note for note in each.notes if note not in long))
         for note in each.notes:
             done.notes[note.kind] = done.notes.get(note.kind, 0) + 1
         why = each.version_choice or "not recorded"
