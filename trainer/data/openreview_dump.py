@@ -157,7 +157,7 @@ def _edit_reply(dump: _Dump, target: str, forum: str, edit: Mapping[str, Any]) -
     if known is not None and not known.get("edited"):
         return  # the note itself is the state after all edits
     before = known or {"tcdate": _created(edit), "invitations": invitations_of(edit)}
-    content = {**(before.get("content") or {}), **(change.get("content") or {})}
+    content = {**_mapping(before.get("content")), **_mapping(change.get("content"))}
     ddate = change.get("ddate", before.get("ddate"))
     dump.replies[target] = {
         **before,
@@ -201,6 +201,10 @@ def _forum_of(edit: Mapping[str, Any]) -> str:
 def _objects(details: object, key: str) -> list[Mapping[str, Any]]:
     found = details.get(key) if isinstance(details, dict) else None
     return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _is_deleted(note: Mapping[str, Any]) -> bool:
@@ -311,7 +315,7 @@ def _unwrapped(value: Any) -> Any:
 def _kind(reply: Mapping[str, Any], forms: Forms) -> NoteKind | None:
     form = forms.of(invitations_of(reply))
     kind = form.kind_of(invitations_of(reply)) if form else None
-    signatures = " ".join(map(str, reply.get("signatures") or ())).lower()
+    signatures = text_of(reply.get("signatures")).lower()
     if kind == "public_comment" and _AUTHORS in signatures:
         return "author_reply"
     return kind

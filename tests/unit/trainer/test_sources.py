@@ -499,3 +499,23 @@ def test_unknown_source_is_refused_with_the_known_layouts(tmp_path: Path) -> Non
     for path in (tmp_path, tmp_path / "x.jsonl"):
         with pytest.raises(UserError, match="has an unknown layout"):
             detect(path)
+
+
+@pytest.mark.parametrize("wrong", [7, -1.5, "text", [], ["x"], {}, {"value": 3}, True, None])
+@pytest.mark.parametrize(
+    "key", ["content", "note", "details", "signatures", "tcdate", "ddate", "id", "replyto"]
+)
+def test_field_of_a_wrong_type_ends_no_import(key: str, wrong: Any, tmp_path: Path) -> None:
+    review = reply("R1", "Submission1/-/Official_Review", {"review": LONG})
+    changed = {"id": "R9", "forum": "F1", key: wrong}
+    edit = {"id": "E", "invitation": "e", "tcdate": 1, "note": changed}
+    file = tmp_path / "n.json"
+    file.write_text(json.dumps([SUBMISSION, review, review | {"id": "R2"} | {key: wrong}, edit]))
+
+    forums, _ = read_forums(file)
+
+    openreview_dump.left_out(forums, FORMS)
+    notes = [
+        note for forum in forums for note in source_paper(forum, read_text("T"), "w", FORMS).notes
+    ]
+    assert LONG in [note.text for note in notes]
