@@ -12,8 +12,25 @@ from dataclasses import dataclass, field
 
 import pypdfium2.raw as pdfium_c
 
-#: Sine of the angle: text at a larger angle is a margin stamp or an axis label, not prose.
+#: x0, top, x1, bottom in points.
+Box = tuple[float, float, float, float]
+
+#: Sine of the angle to the nearest quarter turn: text at a larger angle is a stamp, not prose.
 MAX_SLANT = 0.2
+#: Height of capital letters in units of the font size.
+CAPITAL_HEIGHT = 0.7
+#: A font whose letters are painted larger or smaller by these factors has a matrix of its own.
+PAINTED_RATIO = (0.6, 1.7)
+#: Letters of a font that are measured.
+MEASURED_LETTERS = 40
+#: Codes of the ligatures and dashes in TeX's fonts (encodings OT1 and T1), which bitmap fonts
+#: show without a name.
+_TEX_CODES = {
+    **dict(zip(range(0x0B, 0x10), ("ff", "fi", "fl", "ffi", "ffl"), strict=True)),
+    **dict(zip(range(0x1B, 0x20), ("ff", "fi", "fl", "ffi", "ffl"), strict=True)),
+    0x15: "–",
+    0x16: "—",
+}
 #: Text rendering modes 3 and 7 of ISO 32000-1, 9.3.6: neither fill nor stroke.
 INVISIBLE_MODES = (pdfium_c.FPDF_TEXTRENDERMODE_INVISIBLE, pdfium_c.FPDF_TEXTRENDERMODE_CLIP)
 #: Characters that pdfium inserts between words and lines: space, line feed, carriage return.
@@ -24,14 +41,19 @@ _GENERATED = (32, 10, 13)
 class Style:
     """The style of all characters of one text object.
 
-    `size` is in points as printed, `grey` the lightness of the fill from 0 (black) to 255.
+    `size` is in points as printed, `grey` the lightness of the fill from 0 (black) to 255. `turn`
+    is the direction in quarter turns anticlockwise, None for oblique text. `mapped` is False when
+    the font does not say which characters its glyphs show.
     """
 
     size: float
     bold: bool
-    slanted: bool
+    turn: int | None
     invisible: bool
     grey: float
+    mapped: bool = True
+    #: Is it a Type 3 font without names of characters, such as TeX's bitmap fonts?
+    bitmap: bool = False
 
 
 @dataclass(slots=True)
@@ -64,9 +86,26 @@ class Frame:
     bottom: float
     right: float
     top: float
+    #: Points in a unit of user space.
+    unit: float = 1.0
     #: Cached properties of text objects and fonts, by their addresses.
     styles: dict[bytes, Style] = field(default_factory=dict)
     bold_fonts: dict[bytes, bool] = field(default_factory=dict)
+    painted: dict[bytes, float] = field(default_factory=dict)
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Width and height in points."""
+        return (self.right - self.left) * self.unit, (self.top - self.bottom) * self.unit
+
+    def box(self, left: float, bottom: float, right: float, top: float) -> Box:
+        """A box of user space in points from the top left corner, as (x0, top, x1, bottom)."""
+        return (
+            (left - self.left) * self.unit,
+            (self.top - top) * self.unit,
+            (right - self.left) * self.unit,
+            (self.top - bottom) * self.unit,
+        )
 
 
 def read_glyphs(textpage: object, frame: Frame) -> Iterator[Glyph]:
@@ -89,11 +128,8 @@ def read_glyphs(textpage: object, frame: Frame) -> Iterator[Glyph]:
         if high < low:
             high, low = low, high
         glyph = Glyph(
-            "-" if code == 2 else chr(code),  # pdfium writes a hyphen at a line's end as U+0002
-            box.left - frame.left,
-            frame.top - high,
-            box.right - frame.left,
-            frame.top - low,
+            _char(code, style),
+            *frame.box(box.left, low, box.right, high),
             style,
             object_id,
             # pdfium's spaces are right, except at a change of size ("I NTRODUCTION").
@@ -110,6 +146,14 @@ def read_glyphs(textpage: object, frame: Frame) -> Iterator[Glyph]:
         yield last
 
 
+def _char(code: int, style: Style) -> str:
+    if code == 2:  # pdfium's code for a hyphen at a line's end
+        return "-"
+    if code < 32 and style.bitmap:
+        return _TEX_CODES.get(code, chr(code))
+    return chr(code)
+
+
 def _style(textpage: object, index: int, text_object: object, frame: Frame) -> Style:
     matrix = pdfium_c.FS_MATRIX()
     pdfium_c.FPDFText_GetMatrix(textpage, index, matrix)
@@ -118,13 +162,63 @@ def _style(textpage: object, index: int, text_object: object, frame: Frame) -> S
     bold = frame.bold_fonts.get(font)
     if bold is None:
         bold = frame.bold_fonts[font] = _is_bold(textpage, index)
+    nominal = pdfium_c.FPDFText_GetFontSize(textpage, index) * scale
+    mapped = pdfium_c.FPDFText_HasUnicodeMapError(textpage, index) != 1
+    type3 = _is_type3(text_object)
+    if type3:
+        if font not in frame.painted:
+            frame.painted[font] = _painted_ratio(textpage, index, font)
+        nominal *= frame.painted[font]
     return Style(
-        size=round(pdfium_c.FPDFText_GetFontSize(textpage, index) * scale, 1),
+        size=round(nominal * frame.unit, 1),
         bold=bold,
-        slanted=abs(math.sin(math.atan2(matrix.b, matrix.a))) > MAX_SLANT,
+        turn=_turn(matrix),
+        mapped=mapped,
+        bitmap=type3 and not mapped,
         invisible=pdfium_c.FPDFTextObj_GetTextRenderMode(text_object) in INVISIBLE_MODES,
         grey=_grey(textpage, index),
     )
+
+
+def _is_type3(text_object: object) -> bool:
+    """Type 3 fonts are the only ones without a name (ISO 32000-1, table 112)."""
+    font = pdfium_c.FPDFTextObj_GetFont(text_object)
+    return bool(pdfium_c.FPDFFont_GetBaseFontName(font, None, 0) <= 1)
+
+
+def _turn(matrix: pdfium_c.FS_MATRIX) -> int | None:
+    quarters = math.atan2(matrix.b, matrix.a) / (math.pi / 2)
+    slant = abs(math.sin((quarters - round(quarters)) * math.pi / 2))
+    return round(quarters) % 4 if slant <= MAX_SLANT else None
+
+
+def _painted_ratio(textpage: object, first: int, font: bytes) -> float:
+    """How many times larger than its nominal size the font is painted.
+
+    A Type 3 font has its own FontMatrix, which pdfium's font size leaves out.
+    """
+    heights: list[float] = []
+    edges = [ctypes.c_double() for _ in range(4)]
+    for index in range(first, pdfium_c.FPDFText_CountChars(textpage)):
+        if not chr(pdfium_c.FPDFText_GetUnicode(textpage, index)).isalnum():
+            continue
+        text_object = pdfium_c.FPDFText_GetTextObject(textpage, index)
+        if not text_object or bytes(pdfium_c.FPDFTextObj_GetFont(text_object)) != font:
+            if len(heights) < MEASURED_LETTERS and index < first + 50 * MEASURED_LETTERS:
+                continue
+            break
+        matrix = pdfium_c.FS_MATRIX()
+        pdfium_c.FPDFText_GetMatrix(textpage, index, matrix)
+        size = pdfium_c.FPDFText_GetFontSize(textpage, index) * math.hypot(matrix.c, matrix.d)
+        if size > 0 and abs(matrix.b) < MAX_SLANT * abs(matrix.a):
+            pdfium_c.FPDFText_GetCharBox(textpage, index, *edges)
+            heights.append((edges[3].value - edges[2].value) / size)
+        if len(heights) >= MEASURED_LETTERS:
+            break
+    if not heights:
+        return 1.0
+    ratio = sorted(heights)[len(heights) * 9 // 10] / CAPITAL_HEIGHT
+    return ratio if ratio > 0 and not PAINTED_RATIO[0] < ratio < PAINTED_RATIO[1] else 1.0
 
 
 def _grey(textpage: object, index: int) -> float:

@@ -68,10 +68,13 @@ class Raster:
         return abs(sorted(pixels)[len(pixels) // 2] - grey) < LIGHT_CONTRAST
 
 
-def render(page: pdfium.PdfPage, width: float, height: float) -> Raster:
-    """The page in grey levels; `width` and `height` are its visible size in points."""
+def render(page: pdfium.PdfPage, width: float, height: float, unit: float = 1.0) -> Raster:
+    """The page in grey levels; `width` and `height` are its visible size in points.
+
+    `unit` is the number of points in a unit of the page's user space.
+    """
     scale = min(1.0, RENDER_PX / max(width, height, 1.0))
-    bitmap = page.render(scale=scale, grayscale=True, may_draw_forms=False)
+    bitmap = page.render(scale=scale * unit, grayscale=True, may_draw_forms=False)
     pixels = memoryview(bytes(bitmap.buffer))
     return Raster(pixels, bitmap.width, bitmap.height, bitmap.stride, scale)
 
@@ -85,7 +88,6 @@ def is_scan(glyphs: list[Glyph], image_share: float) -> bool:
 def split_hidden(
     glyphs: list[Glyph], raster: Raster, size: tuple[float, float], scanned: bool
 ) -> tuple[list[Glyph], list[Hidden]]:
-    """The visible characters, and the hidden text by reason."""
     """The visible characters, and the hidden text by reason."""
     shown: list[Glyph] = []
     texts: dict[str, list[str]] = {}

@@ -35,21 +35,6 @@ class TextRun:
         return self.bottom - self.top
 
 
-def upright(glyphs: list[Glyph], width: float) -> list[Glyph]:
-    """Drop rotated text; turn back a page whose text is mostly rotated by 90 degrees."""
-    slanted = [glyph for glyph in glyphs if glyph.style.slanted]
-    if len(slanted) <= 0.8 * len(glyphs) or not slanted:
-        return [glyph for glyph in glyphs if not glyph.style.slanted]
-    clockwise = slanted[-1].top > slanted[0].top
-    for glyph in slanted:
-        x0, x1, top, bottom = glyph.x0, glyph.x1, glyph.top, glyph.bottom
-        if clockwise:
-            glyph.x0, glyph.x1, glyph.top, glyph.bottom = top, bottom, width - x1, width - x0
-        else:
-            glyph.x0, glyph.x1, glyph.top, glyph.bottom = -bottom, -top, x0, x1
-    return slanted
-
-
 def to_runs(glyphs: list[Glyph]) -> Iterator[TextRun]:
     """Join neighbouring characters, in the order of the file."""
     line: list[Glyph] = []
