@@ -13,7 +13,7 @@ from enum import Enum
 from papers.page_furniture import is_notice
 from papers.pdf_page import Page, Rule
 from papers.reading_order import Line
-from papers.sections import ABSTRACT, CAPTION, NUMBERED, is_named
+from papers.sections import ABSTRACT, CAPTION, NUMBERED, SUBSECTION, is_named
 
 #: A heading is shorter than this many characters.
 HEADING_CHARS = 100
@@ -21,8 +21,23 @@ HEADING_CHARS = 100
 TITLE_LINES = 6
 #: In units of the body's size.
 LARGER_RATIO, SMALLER_RATIO = 1.08, 0.95
+#: A bold heading may be a little smaller than the body, which review styles print larger.
+BOLD_RATIO = 0.88
 #: Points; sizes with a smaller difference count as equal.
 SIZE_SLACK = 0.6
+
+
+#: Words; a journal's name that nothing else tells from a title is not longer.
+MASTHEAD_WORDS = 3
+#: The beginning of a journal's, a series' or a publisher's name.
+MASTHEAD = re.compile(
+    r"(?:the )?(?:(?:(?:\w+ ){0,4}(?:journal|transactions|proceedings|annals|bulletin|archives"
+    r"|letters|reports|magazine|communications))\b(?: (?:of|on|in|for|de|der)\b.*| *$)"
+    r"|frontiers in |advances in \w+ *$|international journal |ieee access|plos |acm "
+    r"|contents lists available|sciencedirect|technical report\b|research paper *$"
+    r"|original (?:article|research)|open access)",
+    re.I,
+)
 
 
 class Role(Enum):
@@ -69,18 +84,61 @@ def _mark_title(lines: Sequence[Line], found: list[Role], body: float) -> None:
     upper = [line for line in lines if sum(map(str.isalpha, line.text)) >= 4]
     lowest = max((line.bottom for line in lines), default=0.0)
     upper = [line for line in upper if line.top < 0.6 * lowest]
-    if not upper:
-        return
-    size = max(line.size for line in upper)
-    start = next(i for i, line in enumerate(lines) if line in upper and line.size == size)
+    while upper:
+        size = max(line.size for line in upper)
+        start = next(i for i, line in enumerate(lines) if line in upper and line.size == size)
+        end = _title_end(lines, start, body)
+        below = [line for line in upper if line.top > lines[end - 1].bottom]
+        if not _is_masthead(lines, start, end, _largest_block(below), body):
+            found[start:end] = [Role.TITLE] * (end - start)
+            return
+        upper = below
+
+
+def _title_end(lines: Sequence[Line], start: int, body: float) -> int:
+    size = lines[start].size
     # If all text has one size, only the first line can be identified as the title.
     most = TITLE_LINES if size > body + SIZE_SLACK else 1
-    for index in range(start, min(start + most, len(lines))):
+    for index in range(start + 1, min(start + most, len(lines))):
         line = lines[index]
-        far = index > start and line.top - lines[index - 1].bottom > 1.2 * size
+        far = line.top - lines[index - 1].bottom > 1.2 * size
         if abs(line.size - size) > SIZE_SLACK or far or ABSTRACT.fullmatch(line.text):
-            break
-        found[index] = Role.TITLE
+            return index
+    return min(start + most, len(lines))
+
+
+def _largest_block(lines: Sequence[Line]) -> list[Line]:
+    size = max((line.size for line in lines), default=0.0)
+    return [line for line in lines if line.size == size][:TITLE_LINES]
+
+
+def _is_masthead(
+    lines: Sequence[Line], start: int, end: int, below: Sequence[Line], body: float
+) -> bool:
+    """Is this the name of the journal, larger than the title below it?"""
+    if start > 2 or not below or below[0].size <= body + SIZE_SLACK:
+        return False
+    if not is_title_like(" ".join(line.text for line in below)):
+        return False
+    name = " ".join(line.text for line in lines[start:end])
+    if MASTHEAD.match(name):
+        return True
+    cited = re.compile(rf"{re.escape(name)},?\s*(?:vol|no|issue|\(?(?:19|20)\d\d|\d+\W)", re.I)
+    others = (*lines[:start], *lines[end:])
+    if any(cited.search(line.text) for line in others):
+        return True
+    apart = below[0].top - lines[end - 1].bottom > 1.5 * below[0].size
+    return start == 0 and len(name.split()) <= MASTHEAD_WORDS and apart
+
+
+def is_title_like(text: str) -> bool:
+    """Can this be a title and not a list of authors?"""
+    parts = [part.split() for part in re.split(r",|;|&|·|\band\b", text) if part.strip()]
+    names = len(parts) > 1 and all(
+        len(words) <= 4 and all(word[0].isupper() for word in words) for words in parts
+    )
+    initials = re.search(r"@|\b[A-Z]\. ", text)
+    return len(text.split()) >= 4 and not names and initials is None
 
 
 def _mark_notes(
@@ -194,14 +252,23 @@ def is_heading(line: Line, before: Line | None, after: Line | None, body: float)
     capitals = all(char.isupper() for char in letters)
     if len(text) > HEADING_CHARS or len(letters) < 4 or not _mostly_words(text):
         return False
-    if line.size < SMALLER_RATIO * body and not capitals:
+    alone = not line.wide and not (after and after.bold and same_block(line, after))
+    smallest = (
+        BOLD_RATIO if line.bold and alone and _is_apart(before, line, body) else SMALLER_RATIO
+    )
+    if line.size < smallest * body and not capitals:
         return False
     if ABSTRACT.fullmatch(text):
         return True
     stands_out = line.bold or capitals or line.size >= LARGER_RATIO * body
     if is_named(text) and not line.wide:
         return stands_out or _is_apart(before, line, body)
-    if text.endswith((".", ",", ";")) or "=" in text or not stands_out:
+    if text.endswith((".", ",", ";")) or "=" in text:
+        return False
+    # Elsevier and IEEE set the headings of subsections in italics, which a run does not record.
+    if SUBSECTION.match(text) and not line.wide and line.runs == 1:
+        stands_out |= _is_apart(before, line, body) and _is_apart_below(line, after, body)
+    if not stands_out:
         return False
     if NUMBERED.match(text):
         return line.runs <= 3
@@ -219,6 +286,12 @@ def _mostly_words(text: str) -> bool:
 def _is_apart(before: Line | None, line: Line, body: float) -> bool:
     """Is there more than the usual line spacing above?"""
     return before is None or before.column != line.column or line.top - before.bottom > 0.45 * body
+
+
+def _is_apart_below(line: Line, after: Line | None, body: float) -> bool:
+    return (
+        after is not None and after.column == line.column and after.top - line.bottom > 0.2 * body
+    )
 
 
 def _mark_floats(lines: Sequence[Line], found: list[Role], body: float) -> None:

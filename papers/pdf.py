@@ -14,7 +14,7 @@ import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
 
 from errors import PaperUnreadable
-from papers.line_roles import NOTE_MARK, Role, roles, same_heading
+from papers.line_roles import NOTE_MARK, Role, roles, same_block, same_heading
 from papers.page_furniture import without_furniture
 from papers.paper import HIDDEN_TEXT, Flag, Paper, Section
 from papers.paragraphs import WordCounts, paragraph
@@ -24,9 +24,11 @@ from papers.sections import (
     ABSTRACT,
     CAPTION,
     REFERENCES_AFTER,
+    STRUCTURED,
     SectionKind,
     ends_paper,
     heading_kind,
+    is_named,
 )
 from papers.text_safety import safe_paper
 
@@ -36,10 +38,12 @@ MIN_LETTERS = 30
 HEADER_BYTES = 1024
 #: Letters; less hidden text, such as axis ticks under a plot, is not flagged.
 FLAGGED_LETTERS = 8
+#: Characters of an abstract without a heading, and of each of its lines but the last.
+ABSTRACT_CHARS, ABSTRACT_LINE_CHARS = 150, 40
 
 _AFTER_ABSTRACT = re.compile(
     r"(categories and subject|general terms|key ?-?words|index terms|ccs concepts|acm reference"
-    r"|mathematics subject|jel )",
+    r"|mathematics subject|jel |additional key|pacs |subject (area|class)|keywords)",
     re.I,
 )
 
@@ -64,7 +68,7 @@ class _DraftSection:
 
 
 def read_pdf(path: Path, max_pages: int) -> Paper:
-    """Read a PDF file. Raises PaperUnreadable with kind encrypted, damaged, too_long or no_text."""
+    """Read a PDF file. Raises PaperUnreadable."""
     with _open(path) as document:
         if len(document) == 0:
             raise PaperUnreadable("The PDF has no pages.", kind="no_pages")
@@ -155,20 +159,28 @@ def _before_references(named: list[tuple[Line, Role]]) -> list[tuple[Line, Role]
 def _assign_lines(named: Sequence[tuple[Line, Role]]) -> _Draft:
     draft = _Draft(title=[line for line, role in named if role is Role.TITLE])
     start = _abstract_start(named)
+    stop: int | None = None
+    if start is None and (unheaded := _unheaded_abstract(named)):
+        start, stop = unheaded
     place: list[Line] | None = None if start is not None else _open_section(draft, "").body
     last: Role | None = None
     for index, (line, role) in enumerate(named):
         if index == start:
             place = draft.abstract
-            inline = ABSTRACT.sub("", line.text, count=1)
+            inline = line.text if stop is not None else ABSTRACT.sub("", line.text, count=1)
             if inline.strip():
                 place.append(_with_text(line, inline))
         elif place is None or role in (Role.TITLE, Role.FIGURE):
             _keep_caption(draft, line, role, last)
+        elif index == stop:
+            keywords = _open_section(draft, "Keywords").body
+            place = _open_section(draft, line.text).body if role is Role.HEADING else keywords
+        elif place is draft.abstract and _ends_abstract(line, role):
+            place = _open_section(draft, "Keywords").body
+        elif role is Role.HEADING and place is draft.abstract and _is_label(named, index):
+            place.append(line)
         elif role is Role.HEADING:
             place = _heading(draft, line, named[index - 1][0] if last is role else None)
-        elif role is Role.BODY and place is draft.abstract and _AFTER_ABSTRACT.match(line.text):
-            place = _open_section(draft, "Keywords").body
         elif role is Role.BODY:
             place.append(line)
         elif role is Role.CAPTION:
@@ -188,6 +200,63 @@ def _abstract_start(named: Sequence[tuple[Line, Role]]) -> int | None:
         if role in (Role.HEADING, Role.BODY) and _opens_abstract(line.text):
             return index
     return None
+
+
+def _unheaded_abstract(named: Sequence[tuple[Line, Role]]) -> tuple[int, int] | None:
+    """Start and end of the longest paragraph between the title and the first section."""
+    end = next((i for i, (line, role) in enumerate(named) if _opens_body(line, role)), None)
+    if end is None:
+        return None
+    notes = (i for i, (line, _) in enumerate(named[:end]) if _AFTER_ABSTRACT.match(line.text))
+    end = next(notes, end)
+    titles = [index for index, (_, role) in enumerate(named[:end]) if role is Role.TITLE]
+    blocks: list[tuple[int, int]] = []
+    for index in range(titles[-1] + 1 if titles else 0, end):
+        line, role = named[index]
+        if role is not Role.BODY:
+            continue
+        if blocks and blocks[-1][1] == index and same_block(named[index - 1][0], line):
+            blocks[-1] = (blocks[-1][0], index + 1)
+        else:
+            blocks.append((index, index + 1))
+    longest = max(blocks, key=lambda block: _length(named, block), default=None)
+    return longest if longest and _is_abstract(named, longest) else None
+
+
+def _opens_body(line: Line, role: Role) -> bool:
+    first = _is_introduction(line.text) or is_named(line.text)
+    return role is Role.HEADING and line.page <= 2 and first
+
+
+def _length(named: Sequence[tuple[Line, Role]], block: tuple[int, int]) -> int:
+    return sum(len(line.text) for line, _ in named[slice(*block)])
+
+
+def _is_abstract(named: Sequence[tuple[Line, Role]], block: tuple[int, int]) -> bool:
+    lines = [line for line, _ in named[slice(*block)]]
+    prose = sum(len(line.text) >= ABSTRACT_LINE_CHARS for line in lines[:-1])
+    sentence = lines[-1].text.rstrip().endswith((".", "!", "?"))
+    return _length(named, block) >= ABSTRACT_CHARS and prose == len(lines) - 1 and sentence
+
+
+def _is_label(named: Sequence[tuple[Line, Role]], index: int) -> bool:
+    """Is this heading a label of a structured abstract, since the body begins after it?"""
+    line = named[index][0]
+    if not STRUCTURED.fullmatch(line.text) or line.page > 2:
+        return False
+    later = [line.text for line, role in named[index + 1 :] if role is Role.HEADING]
+    label = line.text.lower().strip(" .:")
+    if label == "introduction" and not any(map(_is_introduction, later)):
+        return False
+    return any(_is_introduction(text) or text.lower().strip(" .:") == label for text in later)
+
+
+def _is_introduction(text: str) -> bool:
+    return re.fullmatch(r"(?:(?:1|I)[.)]?\s+.*|introduction)\W*", text, re.I) is not None
+
+
+def _ends_abstract(line: Line, role: Role) -> bool:
+    return role in (Role.BODY, Role.HEADING) and _AFTER_ABSTRACT.match(line.text) is not None
 
 
 def _opens_abstract(text: str) -> bool:

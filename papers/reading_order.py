@@ -9,7 +9,7 @@ from statistics import median
 
 from papers.page_furniture import PROSE_CHARS
 from papers.pdf_page import Page
-from papers.sections import ABSTRACT
+from papers.sections import ABSTRACT, ARTICLE_INFO
 from papers.text_runs import TextRun
 
 #: Share of the page's width that is searched for the gap between two columns.
@@ -18,6 +18,8 @@ GUTTER_RANGE = (0.22, 0.78)
 GUTTER_PT = 7
 #: Minimum lines of prose on each side of a gutter.
 MIN_COLUMN_LINES = 4
+#: Minimum runs of an abstract and of the article information beside it.
+MIN_BESIDE = 3
 #: Share of the prose that may cross the gutter (title, wide captions) on a two-column page.
 MAX_CROSSING = 0.35
 
@@ -96,6 +98,8 @@ def _page_lines(page: Page, gutter: float | None) -> list[Line]:
         return []
     front, rest = _front_matter(page)
     lines = _lines(page.number, 0, front)
+    info, abstract, rest = _beside_abstract(page, rest)
+    lines += _lines(page.number, 1, info) + _lines(page.number, 2, abstract)
     if gutter is None:
         return lines + _lines(page.number, 0, rest)
     for spanning, band in _bands(rest, gutter):
@@ -124,6 +128,40 @@ def _front_matter(page: Page) -> tuple[list[TextRun], list[TextRun]]:
     top = min(run.top - 0.5 * run.height for run in headings)
     front = [run for run in page.runs if run.bottom < top]
     return front, [run for run in page.runs if run.bottom >= top]
+
+
+def _beside_abstract(
+    page: Page, runs: list[TextRun]
+) -> tuple[list[TextRun], list[TextRun], list[TextRun]]:
+    """Article information, the abstract beside it, and the rest; all is rest without the two."""
+    heading = next((run for run in runs if ABSTRACT.fullmatch(run.text)), None)
+    if page.number > 2 or heading is None:
+        return [], [], runs
+    beside = [run for run in runs if abs(run.top - heading.top) < heading.height]
+    info = next((run for run in beside if ARTICLE_INFO.match(run.text)), None)
+    right = info is not None and info.x0 > heading.x0
+    split = (info if info is not None and right else heading).x0 - 3
+    spanning = [run.top for run in runs if run.x0 < split < run.x1 - 3]
+    block = [run for run in runs if run.bottom <= min(spanning, default=page.height)]
+    sides = [run for run in block if run.x1 <= split + 3], [run for run in block if run.x0 > split]
+    infos, abstract = sides[::-1] if right else sides
+    infos = _infos_beside(infos, abstract)
+    if min(len(infos), len(abstract)) < MIN_BESIDE:
+        return [], [], runs
+    taken = {id(run) for run in [*infos, *abstract]}
+    return infos, abstract, [run for run in runs if id(run) not in taken]
+
+
+def _infos_beside(infos: list[TextRun], abstract: list[TextRun]) -> list[TextRun]:
+    """The information beside the abstract, and what continues it below the abstract's end."""
+    end = max((run.bottom for run in abstract), default=0.0)
+    kept: list[TextRun] = []
+    for run in sorted(infos, key=lambda run: run.top):
+        goes_on = kept and run.top - kept[-1].bottom < run.height and run.size <= kept[-1].size
+        if run.top >= end and not goes_on:
+            break
+        kept.append(run)
+    return kept
 
 
 def _bands(runs: Sequence[TextRun], gutter: float) -> list[tuple[bool, list[TextRun]]]:

@@ -7,6 +7,20 @@ from enum import Enum
 
 #: Opens an abstract, alone on its line or before the text; old styles letter-space it.
 ABSTRACT = re.compile(r"a ?b ?s ?t ?r ?a ?c ?t\b\s*[.:—–-]?", re.I)
+#: A label inside a structured abstract.
+STRUCTURED = re.compile(
+    r"(background|context|introduction|(?:study )?objectives?|aims?|purpose|motivation|hypothesis"
+    r"|materials and methods|methods?|methods and (?:materials|findings|results)|methodology"
+    r"|(?:study )?design|setting|participants|patients|interventions?|measurements"
+    r"|main outcome measures?|results|(?:principal )?findings|limitations|discussion"
+    r"|conclusions?|conclusions?/significance|interpretation|significance|implications"
+    r"|originality|trial registration|funding)\W*",
+    re.I,
+)
+#: The heading of a column with dates and keywords beside an abstract.
+ARTICLE_INFO = re.compile(
+    r"a ?r ?t ?i ?c ?l ?e ?(i ?n ?f ?o(rmation)?|h ?i ?s ?t ?o ?r ?y)\b", re.I
+)
 #: Opens the caption of a float: "Figure 3:", "Fig. 2.", "TABLE IV".
 CAPTION = re.compile(
     r"(fig(?:ure|\.)?|table|tab\.|algorithm|scheme|listing)\s*"
@@ -15,6 +29,8 @@ CAPTION = re.compile(
 )
 #: A numbered heading.
 NUMBERED = re.compile(r"(?:\d{1,2}(?:\.\d{1,2}){0,3}\.?|[IVX]{1,4}\.|[A-Z](?:\.\d{1,2})*\.)\s+\S")
+#: The numbered heading of a subsection.
+SUBSECTION = re.compile(r"(?:\d{1,2}(?:\.\d{1,2}){1,3}\.?|[A-Z]\.)\s+[A-Z]")
 _NAMED = re.compile(
     r"(introduction|background|related works?|preliminaries|methods?|methodology"
     r"|materials and methods"

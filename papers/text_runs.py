@@ -5,21 +5,28 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from papers.glyphs import Glyph
 
 #: In units of the font size: a wider gap in a line separates words, or runs.
 WORD_GAP, RUN_GAP = 0.14, 1.0
+#: In units of the smaller font size: a wider gap may separate a line number from its line.
+NUMBER_GAP = 0.4
 #: pdfium's code for a glyph that the font maps to no character.
 _UNMAPPED = frozenset("\x00\ufffe\uffff")
 #: One of these raised after a word refers to a footnote; after a formula it is an exponent.
 _NOTE_MARKS = frozenset("0123456789*∗†‡§¶")
+_DIGITS = frozenset("0123456789")
 _BEFORE_NOTE = re.compile(r"([^\W\d_]{3}|[^\W\d_][.,;:!?)”\"'’]+)$")
 
 
 @dataclass(slots=True)
 class TextRun:
-    """Neighbouring characters of one line. `size` is the font size of most of its characters."""
+    """Neighbouring characters of one line. `size` is the font size of most of its characters.
+
+    `parts` are the run's number at its start or end, such as a line number, and the rest.
+    """
 
     x0: float
     top: float
@@ -28,6 +35,7 @@ class TextRun:
     size: float
     bold: bool
     text: str
+    parts: tuple[TextRun, ...] = ()
 
     @property
     def height(self) -> float:
@@ -45,11 +53,11 @@ def to_runs(glyphs: list[Glyph]) -> Iterator[TextRun]:
             continue
         glyph.after_space, after_space = glyph.after_space or after_space, False
         if line and not _continues(line[-1], glyph):
-            yield _run(line)
+            yield _with_parts(line)
             line = []
         line.append(glyph)
     if line:
-        yield _run(line)
+        yield _with_parts(line)
 
 
 def _continues(last: Glyph, glyph: Glyph) -> bool:
@@ -57,6 +65,38 @@ def _continues(last: Glyph, glyph: Glyph) -> bool:
     overlap = min(last.bottom, glyph.bottom) - max(last.top, glyph.top)
     smaller = min(last.bottom - last.top, glyph.bottom - glyph.top)
     return overlap > 0.3 * smaller and -0.6 * size < glyph.x0 - last.x1 < RUN_GAP * size
+
+
+def _with_parts(line: list[Glyph]) -> TextRun:
+    run = _run(line)
+    cuts = [0, *sorted({_after_number(line), _before_number(line)} - {0, len(line)}), len(line)]
+    if len(cuts) > 2:
+        run.parts = tuple(_run(line[start:end]) for start, end in pairwise(cuts))
+    return run
+
+
+def _after_number(line: list[Glyph]) -> int:
+    """The end of a number at the start of the line that stands apart from the rest, else 0."""
+    for index, glyph in enumerate(line):
+        if index and _is_far(line[index - 1], glyph):
+            return index
+        if glyph.char not in _DIGITS:
+            return 0
+    return 0
+
+
+def _before_number(line: list[Glyph]) -> int:
+    """The start of a number at the end of the line that stands apart from the rest, else 0."""
+    for index in range(len(line) - 1, 0, -1):
+        if line[index].char not in _DIGITS:
+            return 0
+        if _is_far(line[index - 1], line[index]):
+            return index
+    return 0
+
+
+def _is_far(last: Glyph, glyph: Glyph) -> bool:
+    return glyph.x0 - last.x1 > NUMBER_GAP * min(last.style.size, glyph.style.size)
 
 
 def _run(line: list[Glyph]) -> TextRun:
