@@ -15,6 +15,7 @@ import pypdfium2.raw as pdfium_c
 
 from errors import PaperUnreadable
 from papers.line_roles import NOTE_MARK, Role, roles, same_block, same_heading
+from papers.not_a_paper import count_fields, doubts, legibility, require_pages
 from papers.page_furniture import without_furniture
 from papers.paper import HIDDEN_TEXT, Flag, Paper, Section
 from papers.paragraphs import WordCounts, paragraph
@@ -76,8 +77,12 @@ def read_pdf(path: Path, max_pages: int) -> Paper:
             sentence = f"The PDF has {len(document):,} pages; the limit is {max_pages:,}."
             raise PaperUnreadable(sentence, kind="too_long")
         pages = list(_pages(document))
+        require_pages(document, pages)
+        n_fields = count_fields(document)
     _require_text(pages)
-    return paper_from_pages(pages)
+    flags = legibility(pages)
+    paper = paper_from_pages(pages)
+    return replace(paper, flags=(*paper.flags, *flags, *doubts(paper, n_fields)))
 
 
 def _open(path: Path) -> pdfium.PdfDocument:

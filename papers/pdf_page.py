@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
 
-from papers.glyphs import Box, Frame, read_glyphs
+from papers.glyphs import Box, Frame, Glyph, read_glyphs
 from papers.hidden_text import Hidden, is_scan, render, split_hidden
 from papers.page_geometry import Turn, reading_direction, upright, visible_frame
 from papers.text_runs import TextRun, to_runs
@@ -32,7 +32,10 @@ class Rule:
 
 @dataclass(frozen=True)
 class Page:
-    """The content of one page. `number` counts from 1."""
+    """The content of one page. `number` counts from 1.
+
+    `unmapped` is the text in fonts that do not say which characters their glyphs show.
+    """
 
     number: int
     width: float
@@ -41,6 +44,7 @@ class Page:
     rules: list[Rule]
     hidden: list[Hidden]
     scanned: bool = False
+    unmapped: str = ""
 
 
 def read_page(document: pdfium.PdfDocument, index: int) -> Page:
@@ -64,6 +68,13 @@ def read_page(document: pdfium.PdfDocument, index: int) -> Page:
         rules=list(_rules(paths, turn)),
         hidden=hidden,
         scanned=scanned,
+        unmapped=_unmapped(shown),
+    )
+
+
+def _unmapped(glyphs: Sequence[Glyph]) -> str:
+    return "".join(
+        " " * glyph.after_space + glyph.char for glyph in glyphs if not glyph.style.mapped
     )
 
 
