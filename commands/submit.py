@@ -95,12 +95,12 @@ def _dry_run(
 ) -> int:
     from dispatch import hidden_text
     from dispatch.dry_run import document
-    from dispatch.submission import read
+    from dispatch.submission import limits, read
     from papers.reading import discover
     from settings import get_settings
 
     settings = get_settings()
-    entries = discover(source.paths, source.manifest, source.stdin)
+    entries = discover(source.paths, source.manifest, source.stdin, limits(settings))
     with progress("reading") as advance:
         papers = hidden_text.apply(on_hidden_text, lambda: read(entries, settings, advance))
         found = document(papers, reviewer_name or settings.reviewer, settings)

@@ -9,7 +9,7 @@ from pathlib import Path
 from db import batch_control, batch_papers, batch_records
 from db.session import Database
 from dispatch.progress import Progress
-from dispatch.submission import doorbell_for, new_paper, read_for
+from dispatch.submission import doorbell_for, limits, new_paper, read_for
 from papers.reading import Reading, discover
 from settings import Settings
 
@@ -40,7 +40,7 @@ def resubmit(
     wanted = batch_control.failed_custom_ids(database, batch_name)
     if custom_ids is not None:
         wanted &= set(custom_ids)
-    entries = discover((str(folder),), None, None)
+    entries = discover((str(folder),), limits=limits(settings))
     chosen = [entry for entry in entries if entry.custom_id in wanted]
     batch = batch_records.find_batch(database, batch_name)
     readings = list(read_for(batch, database, chosen, settings, progress))

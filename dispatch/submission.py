@@ -81,7 +81,7 @@ def submit_papers(
 
     With `max_usd` all papers are read first, and none is stored if they may cost more.
     """
-    entries = discover(source.paths, source.manifest, source.stdin)
+    entries = discover(source.paths, source.manifest, source.stdin, limits(settings))
     version, config = roster.resolve(database, reviewer_name)
     roster.check_may_send(config, settings, options.allow_external)
     if max_usd is not None and config.endpoint is not None:
@@ -111,14 +111,18 @@ def read_for(
     return hidden_text.apply(what, lambda: read(entries, settings, progress), known)
 
 
+def limits(settings: Settings) -> PdfLimits:
+    """The limits of one file by the settings."""
+    return PdfLimits(settings.pdf_seconds, settings.pdf_pages, settings.pdf_memory_mib)
+
+
 def read(entries: Sequence[Entry], settings: Settings, progress: Progress) -> Iterator[Reading]:
     """Read papers in order; what was read before comes from the cache."""
-    limits = PdfLimits(settings.pdf_seconds, settings.pdf_pages, settings.pdf_memory_mib)
     with ReadingCache(settings.home / "cache") as cache:
         yield from read_all(
             entries,
             cache=cache,
-            limits=limits,
+            limits=limits(settings),
             processes=os.cpu_count() or 1,
             progress=progress,
         )

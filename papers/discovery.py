@@ -1,6 +1,7 @@
 """Find the papers that a user names by files, folders, patterns, `-` or a manifest.
 
-Papers are not read here; of JSONL files only the lines' names.
+Papers are not read here; of JSONL files only the lines' names, in a confined process. A name that
+must not be read, such as a link out of its folder, becomes an entry with that problem.
 """
 
 from __future__ import annotations
@@ -9,16 +10,21 @@ import atexit
 import csv
 import glob
 import hashlib
+import io
+import os
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
 from errors import PaperUnreadable, UserError
-from papers.entry import MAX_CUSTOM_ID_BYTES, Entry, Format
-from papers.jsonl import custom_id, parse_line
-from papers.line_files import scan
+from papers.encoding import MAX_TEXT_BYTES
+from papers.entry import MAX_CUSTOM_ID_BYTES, Entry, Format, readable_name
+from papers.links import require_file_within
+from papers.sandbox import LineIndex, PdfLimits
 
 SUFFIXES = {
     ".pdf": Format.PDF,
@@ -40,20 +46,30 @@ MAX_NAMED = 5
 SHOWN_CHARACTERS = 60
 #: Bytes that contain a PDF's header (ISO 32000-1, implementation note 13).
 HEADER_BYTES = 1024
+#: Lines of one file; a conference has some 20,000 papers, and each line takes memory here.
+MAX_LINES = 1_000_000
+#: Bytes of a manifest: a million rows.
+MAX_MANIFEST_BYTES = 256 * 2**20
+#: Bytes of standard input, which is stored until the process ends.
+MAX_STDIN_BYTES = 16 * 2**30
 
 
 def discover(
-    paths: Sequence[str], manifest: Path | None = None, stdin: TextIO | None = None
+    paths: Sequence[str],
+    manifest: Path | None = None,
+    stdin: TextIO | None = None,
+    limits: PdfLimits | None = None,
 ) -> list[Entry]:
     """All named papers, each once, in order. Raises UserError, naming the files at fault."""
     missing = [path for path in paths if not _exists(path)]
     if missing:
         raise UserError(f"There is no file or folder {_listed_names(missing)}.")
     entries: list[tuple[Entry, str]] = []
-    for path in _files(paths):
-        entries += _entries(path, None, None)
-    if "-" in paths and stdin is not None:
-        entries += _standard_input(stdin)
+    with LineIndex(limits or PdfLimits()) as index:
+        for path, folder in _files(paths):
+            entries += _entries(path, folder, index)
+        if "-" in paths and stdin is not None:
+            entries += _standard_input(stdin, index)
     if manifest is not None:
         entries += _manifest(manifest)
     found = _unique(entries)
@@ -67,22 +83,31 @@ def _exists(path: str) -> bool:
 
 
 def _listed_names(names: Iterable[object]) -> str:
-    listed = [str(name) for name in names]
+    listed = [readable_name(str(name)) for name in names]
     more = f" and {len(listed) - MAX_NAMED} more" if len(listed) > MAX_NAMED else ""
     return ", ".join(listed[:MAX_NAMED]) + more
 
 
-def _files(paths: Sequence[str]) -> list[Path]:
-    """Each file once, in the order of the arguments and sorted within a folder."""
-    found: dict[Path, Path] = {}
+def _files(paths: Sequence[str]) -> list[tuple[Path, Path]]:
+    """Each file once, with the folder that a link must not leave; sorted within a folder."""
+    found: dict[str, tuple[Path, Path]] = {}
     for name in paths:
         if name == "-":
             continue
-        matches = [name] if Path(name).exists() else sorted(glob.glob(name, recursive=True))
+        exact = Path(name).exists()
+        matches = [name] if exact else sorted(glob.glob(name, recursive=True))
         for path in map(Path, matches):
+            folder = path if path.is_dir() else path.parent if exact else _fixed_part(name)
             for file in _folder(path) if path.is_dir() else [path]:
-                found.setdefault(file.resolve(), file)
+                found.setdefault(os.path.realpath(file), (file, folder))
     return list(found.values())
+
+
+def _fixed_part(pattern: str) -> Path:
+    """The folder above the first part of a pattern that has wildcards."""
+    parts = Path(pattern).parts
+    wild = next(index for index, part in enumerate(parts) if glob.has_magic(part))
+    return Path(*parts[:wild])
 
 
 def _folder(folder: Path) -> list[Path]:
@@ -95,10 +120,35 @@ def _folder(folder: Path) -> list[Path]:
 def _is_paper(path: Path, folder: Path) -> bool:
     hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
     form = _by_suffix(path)
-    if hidden or form is None or not path.is_file() or path.stem.lower() in COMPANION_STEMS:
+    if hidden or form is None or path.is_dir() or path.stem.lower() in COMPANION_STEMS:
         return False
     # A TeX paper is often many files, one of which is the document.
-    return form is not Format.TEX or b"\\documentclass" in path.read_bytes()
+    return form is not Format.TEX or _problem(path, folder) is not None or _is_document(path)
+
+
+def _is_document(path: Path) -> bool:
+    if path.stat().st_size > MAX_TEXT_BYTES:
+        return True  # reading says that it is too large
+    return b"\\documentclass" in _beginning(path, MAX_TEXT_BYTES)
+
+
+def _beginning(path: Path, n_bytes: int) -> bytes:
+    """The first bytes of a regular file; of anything else none. Raises OSError."""
+    with open(path, "rb", opener=_without_waiting) as file:
+        return file.read(n_bytes) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else b""
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
+
+
+def _problem(path: Path, folder: Path) -> PaperUnreadable | None:
+    """Why the path must not be read as a file of the folder."""
+    try:
+        require_file_within(path, folder)
+    except PaperUnreadable as problem:
+        return problem
+    return None
 
 
 def _by_suffix(path: Path) -> Format | None:
@@ -116,67 +166,74 @@ def _stem(path: Path) -> str:
 
 def _format(path: Path) -> Format:
     try:
-        with path.open("rb") as file:
-            if b"%PDF-" in file.read(HEADER_BYTES):
-                return Format.PDF
+        if b"%PDF-" in _beginning(path, HEADER_BYTES):
+            return Format.PDF
     except OSError:
         pass  # reading reports the error
     form = _by_suffix(path)
     if form is None:
-        raise UserError(f"{path} is not a PDF and has none of the suffixes {', '.join(SUFFIXES)}.")
+        raise UserError(
+            f"{readable_name(str(path))} is not a PDF and has none of the suffixes "
+            f"{', '.join(SUFFIXES)}."
+        )
     return form
 
 
-def _entries(path: Path, name: str | None, title: str | None) -> Iterator[tuple[Entry, str]]:
+def _entries(path: Path, folder: Path, index: LineIndex) -> Iterator[tuple[Entry, str]]:
     """A file's entries, each with a hash of a line's content, or an empty string for files."""
-    form = _format(path)
-    if form is not Format.JSON:
-        yield Entry(name or _stem(path), str(path), path, form, title=title), ""
-    elif name is not None:
-        raise UserError(
-            f"A manifest must name files of one paper each, but {path} contains several."
-        )
+    problem = _problem(path, folder)
+    if problem is None and _format(path) is Format.JSON:
+        yield from _lines(path, _stem(path), str(path), index)
     else:
-        yield from _lines(path, _stem(path), str(path))
+        yield _entry(_stem(path), path, problem), ""
 
 
-def _lines(path: Path, stem: str, source: str) -> Iterator[tuple[Entry, str]]:
+def _entry(
+    name: str, path: Path, problem: PaperUnreadable | None, title: str | None = None
+) -> Entry:
+    """The entry of a file with one paper."""
+    name, source = readable_name(name), readable_name(str(path))
+    if problem is None:
+        return Entry(name, source, path, _format(path), title=title)
+    form = _by_suffix(path) or Format.TEXT
+    return Entry(name, source, path, form, problem=str(problem), problem_kind=problem.kind)
+
+
+def _lines(path: Path, stem: str, source: str, index: LineIndex) -> Iterator[tuple[Entry, str]]:
     number = 0
-    try:
-        for number, offset, line in scan(path):
-            where = f"{source}:{number}"
-            name = _line_name(line) or f"{stem}:{number}"
-            entry = Entry(name, where, path, Format.JSON, offset, len(line))
-            yield entry, hashlib.sha256(line.strip()).hexdigest()
-    except (PaperUnreadable, OSError) as error:
-        name = f"{stem}:{number + 1}"
-        yield Entry(name, f"{source}:{number + 1}", path, Format.JSON, problem=str(error)), ""
-        return
+    stem, source = readable_name(stem), readable_name(source)
+    with closing(index.lines(path)) as lines:
+        try:
+            for count, line in enumerate(lines):
+                if count == MAX_LINES:
+                    raise PaperUnreadable(f"The file has more than {MAX_LINES:,} lines.")
+                number = line.number
+                name = readable_name(line.name or f"{stem}:{number}")
+                position = (line.offset, line.length)
+                yield Entry(name, f"{source}:{number}", path, Format.JSON, *position), line.sha256
+        except PaperUnreadable as error:
+            name, where = f"{stem}:{number + 1}", f"{source}:{number + 1}"
+            yield Entry(name, where, path, Format.JSON, problem=str(error)), ""
+            return
     if number == 0:
         raise UserError(f"{source} contains no lines.")
 
 
-def _line_name(line: bytes) -> str | None:
-    try:
-        return custom_id(parse_line(line))
-    except PaperUnreadable:
-        return None
-
-
-def _standard_input(stdin: TextIO) -> Iterator[tuple[Entry, str]]:
+def _standard_input(stdin: TextIO, index: LineIndex) -> Iterator[tuple[Entry, str]]:
     """Standard input, stored in a file until the process ends: it may not fit into memory."""
     with tempfile.NamedTemporaryFile(prefix="referee-stdin-", delete=False) as file:
         path = Path(file.name)
         atexit.register(path.unlink, missing_ok=True)
         raw = getattr(stdin, "buffer", None)
         while chunk := raw.read(2**20) if raw is not None else stdin.read(2**20).encode():
+            if file.tell() > MAX_STDIN_BYTES:
+                raise UserError("Standard input is larger than 16 GiB: submit it in parts.")
             file.write(chunk)
-    with path.open("rb") as start:
-        head = start.read(HEADER_BYTES)
+    head = _beginning(path, HEADER_BYTES)
     if b"%PDF-" in head:
         yield Entry("stdin", "standard input", path, Format.PDF), ""
     elif head.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"{"):
-        yield from _lines(path, "stdin", "standard input")
+        yield from _lines(path, "stdin", "standard input", index)
     else:
         yield Entry("stdin", "standard input", path, Format.TEXT), ""
 
@@ -187,16 +244,28 @@ def _manifest(manifest: Path) -> list[tuple[Entry, str]]:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UserError(f"{manifest} names {_listed_names(twice)} more than once.")
-    missing = [path for _, path, _ in rows if not path.is_file()]
+    missing = [path for _, path, _ in rows if not path.exists()]
     if missing:
         raise UserError(f"{manifest} names files that do not exist: {_listed_names(missing)}.")
-    return [pair for name, path, title in rows for pair in _entries(path, name, title or None)]
+    return [(_named_entry(*row), "") for row in rows]
+
+
+def _named_entry(name: str, path: Path, title: str) -> Entry:
+    entry = _entry(name, path, _problem(path, path.parent), title or None)
+    if entry.format is Format.JSON:
+        raise UserError(
+            f"A manifest must name files of one paper each, but {path} contains several."
+        )
+    return entry
 
 
 def _rows(manifest: Path) -> list[tuple[str, Path, str]]:
     try:
-        with manifest.open(newline="", encoding="utf-8-sig") as file:
-            table = list(csv.DictReader(file))
+        with manifest.open("rb") as file:
+            data = file.read(MAX_MANIFEST_BYTES + 1)
+        if len(data) > MAX_MANIFEST_BYTES:
+            raise UserError(f"The manifest {manifest} is larger than 256 MiB.")
+        table = list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline="")))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"The manifest {manifest} cannot be read: {error}.") from error
     if not table or not {"custom_id", "path"} <= set(table[0]):

@@ -27,7 +27,7 @@ class Entry:
 
     `source` is shown to the user: a path, or a path and a line. `offset` and `length` are the bytes
     of a JSON line in the (decompressed) file. `title` comes from a manifest. `problem` is set if
-    the entry is known to be unreadable, with its error kind.
+    the entry is known to be unreadable, for a reason of `problem_kind`.
     """
 
     custom_id: str
@@ -39,3 +39,15 @@ class Entry:
     title: str | None = None
     problem: str | None = None
     problem_kind: str = "damaged"
+
+
+def readable_name(name: str) -> str:
+    """The name in characters that every file, database and terminal takes.
+
+    Bytes of a file name that are not UTF-8, and surrogates that JSON may escape, become `\\x..` and
+    `\\u....`, so that different names stay different.
+    """
+    try:
+        return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:
+        return name.encode("utf-8", "backslashreplace").decode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
@@ -11,9 +10,6 @@ from dataclasses import dataclass, replace
 from errors import PaperUnreadable
 from papers.discovery import discover
 from papers.entry import Entry, Format
-from papers.file_reader import read_file
-from papers.jsonl import parse_line, read_json
-from papers.line_files import LineReader
 from papers.paper import Flag, Paper
 from papers.reading_cache import ReadingCache
 from papers.sandbox import PdfLimits, Sandbox
@@ -21,10 +17,6 @@ from papers.text_safety import safe_paper
 
 __all__ = ["Entry", "PdfLimits", "Reading", "ReadingCache", "discover", "read_all"]
 
-log = logging.getLogger(__name__)
-
-#: Formats whose readers may hang or crash on a bad file.
-SANDBOXED = frozenset({Format.PDF, Format.TEX})
 #: Formats whose text is in a single file, so that its size and time show changes.
 CACHED = frozenset({Format.PDF, Format.TEXT, Format.MARKDOWN})
 #: Files that are read ahead, for each process.
@@ -73,7 +65,6 @@ class _Reader:
         self._limits = limits
         self._processes = processes
         self._sandbox: Sandbox | None = None
-        self._lines = LineReader()
 
     def readings(self, entries: Sequence[Entry]) -> Iterator[Reading]:
         ahead: deque[tuple[Entry, Paper | Future[Paper] | None]] = deque()
@@ -85,34 +76,28 @@ class _Reader:
             yield self._finish(*ahead.popleft())
 
     def close(self) -> None:
-        self._lines.close()
         if self._sandbox is not None:
             self._sandbox.close()
 
     def _start(self, entry: Entry) -> Paper | Future[Paper] | None:
-        """The paper if it is cached, a future if a child process reads it, else None."""
+        """The paper if it is cached, None if it is known to be unreadable, else a future."""
+        if entry.problem:
+            return None
         if self._cache is not None and entry.format in CACHED:
             paper = self._cache.get(entry.path)
             if paper is not None:
                 return paper
-        if entry.format not in SANDBOXED or entry.problem:
-            return None
         if self._sandbox is None:
             self._sandbox = Sandbox(self._limits, self._processes)
+        if entry.format is Format.JSON:
+            return self._sandbox.submit_line(entry.path, entry.offset, entry.length)
         return self._sandbox.submit(entry.path, entry.format)
 
     def _finish(self, entry: Entry, started: Paper | Future[Paper] | None) -> Reading:
         try:
-            paper = self._paper(entry, started)
+            paper = _result(entry, started)
         except PaperUnreadable as error:
             return Reading(entry.custom_id, entry.source, None, error.kind, str(error))
-        except OSError as error:
-            sentence = f"The file cannot be opened: {error.strerror}."
-            return Reading(entry.custom_id, entry.source, None, "missing", sentence)
-        except Exception as error:  # an error in one text must not end the run
-            log.exception("reading %s", entry.source)
-            sentence = f"The text could not be read ({type(error).__name__})."
-            return Reading(entry.custom_id, entry.source, None, "crashed", sentence)
         cached = isinstance(started, Paper)
         if self._cache is not None and entry.format in CACHED and not cached:
             self._cache.put(entry.path, paper)
@@ -120,13 +105,8 @@ class _Reader:
             paper = replace(paper, title=safe_paper(title=entry.title, abstract="-").title)
         return Reading(entry.custom_id, entry.source, paper, cached=cached)
 
-    def _paper(self, entry: Entry, started: Paper | Future[Paper] | None) -> Paper:
-        if entry.problem:
-            raise PaperUnreadable(entry.problem, kind=entry.problem_kind)
-        if isinstance(started, Paper):
-            return started
-        if started is not None:
-            return started.result()
-        if entry.format is Format.JSON:
-            return read_json(parse_line(self._lines.read(entry.path, entry.offset, entry.length)))
-        return read_file(entry.path, entry.format, self._limits.pages)
+
+def _result(entry: Entry, started: Paper | Future[Paper] | None) -> Paper:
+    if started is None:
+        raise PaperUnreadable(entry.problem, kind=entry.problem_kind)
+    return started if isinstance(started, Paper) else started.result()

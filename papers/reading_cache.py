@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 
+from papers.entry import readable_name
 from papers.paper import Paper
 
 log = logging.getLogger(__name__)
@@ -92,7 +93,7 @@ class ReadingCache:
         """Delete the papers of these files, also from the disk; return how many."""
         if self._connection is None:
             return 0
-        keys = [(str(path.resolve()),) for path in paths]
+        keys = [(_name(path),) for path in paths]
         try:
             self._connection.execute("PRAGMA secure_delete = ON")
             gone = self._connection.executemany("DELETE FROM reading WHERE path = ?", keys)
@@ -139,4 +140,9 @@ class ReadingCache:
 
 def _key(path: Path) -> tuple[str, int, int]:
     status = path.stat()
-    return str(path.resolve()), status.st_size, status.st_mtime_ns
+    return _name(path), status.st_size, status.st_mtime_ns
+
+
+def _name(path: Path) -> str:
+    """As `Entry.source` names it, which is all that a purge knows."""
+    return readable_name(str(path.resolve()))

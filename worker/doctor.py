@@ -20,6 +20,7 @@ from dispatch import broker, roster
 from errors import RefereeError
 from models.text.reviewer import ReviewerConfig
 from models.weights import store
+from papers.confinement import missing_mechanisms
 from settings import Settings
 from subprocesses import python_command
 from worker.gpu_sharing import gpu_indices
@@ -58,6 +59,7 @@ def run_checks(settings: Settings, reviewer_name: str | None = None) -> list[Doc
         _guard("reviewer", lambda: _reviewer(name, config)),
         _guard("model", lambda: _model(config, settings)),
         _guard("gpu", lambda: _gpu(config, settings)),
+        _guard("readers", _readers),
     ]
 
 
@@ -105,6 +107,14 @@ def _home(settings: Settings) -> DoctorCheck:
         f"{settings.home}, {free_gib:.1f} GiB free",
         f"Free some space: at least {MIN_FREE_GIB:.0f} GiB.",
     )
+
+
+def _readers() -> DoctorCheck:
+    """How far this system confines the processes that read submitted files."""
+    missing = "; ".join(missing_mechanisms())
+    confined = "confined by resource limits, Landlock and seccomp"
+    detail = f"confined by resource limits; missing: {missing}" if missing else confined
+    return DoctorCheck("readers", True, detail)
 
 
 def _database_checks(settings: Settings) -> Iterator[DoctorCheck]:

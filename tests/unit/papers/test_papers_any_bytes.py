@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from errors import PaperUnreadable, UserError
-from papers.entry import Entry, Format
+from papers.entry import Format
 from papers.file_reader import read_file
+from papers.jsonl import parse_line, read_json
 from papers.paper import Paper
 from papers.reading import PdfLimits, Reading, discover, read_all
 
@@ -39,16 +40,23 @@ def _check(reading: Reading) -> None:
         assert "\x00" not in reading.paper.text
 
 
-@pytest.mark.parametrize("form", [Format.TEXT, Format.MARKDOWN, Format.JSON])
-@given(data=files)
-@settings(max_examples=150, deadline=None)
-def test_any_bytes_give_a_reading(form: Format, data: bytes) -> None:
+def _read(data: bytes, form: Format) -> Paper:
+    if form is Format.JSON:
+        return read_json(parse_line(data))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "paper"
         path.write_bytes(data)
-        entry = Entry("x", "x", path, form, length=len(data))
-        [reading] = read_all([entry], cache=None, limits=PdfLimits(), processes=1)
-    _check(reading)
+        return read_file(path, form, 1)
+
+
+@pytest.mark.parametrize("form", [Format.TEXT, Format.MARKDOWN, Format.JSON])
+@given(data=files)
+@settings(max_examples=150, deadline=None)
+def test_any_bytes_give_a_paper_or_paper_unreadable(form: Format, data: bytes) -> None:
+    with contextlib.suppress(PaperUnreadable):
+        paper = _read(data, form)
+        assert len(paper.sha256) == 64
+        assert "\x00" not in paper.text
 
 
 def _read_tex(data: bytes) -> Paper:
@@ -65,20 +73,17 @@ def test_any_bytes_as_tex_give_a_paper_or_paper_unreadable(data: bytes) -> None:
         assert len(_read_tex(data).sha256) == 64
 
 
-@given(data=files)
-@settings(max_examples=100, deadline=None)
-def test_any_bytes_named_as_jsonl_give_entries_or_a_sentence(data: bytes) -> None:
+@given(contents=st.lists(files, min_size=5, max_size=20))
+@settings(max_examples=8, deadline=None)
+def test_any_bytes_in_a_folder_give_readings_or_a_sentence(contents: list[bytes]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "set.jsonl"
-        path.write_bytes(data)
-        if not data.strip():
-            with pytest.raises(UserError, match="contains no lines"):
-                discover([str(path)])
-            return
+        for number, data in enumerate(contents):
+            suffix = ("txt", "md", "jsonl", "tex")[number % 4]
+            (Path(folder) / f"{number}.{suffix}").write_bytes(data)
         try:
-            entries = discover([str(path)])
+            entries = discover([folder])
         except UserError:
-            return  # one name for different lines
+            return  # no lines, or one name for different lines
         readings = list(read_all(entries, cache=None, limits=PdfLimits(), processes=1))
     assert [reading.custom_id for reading in readings] == [entry.custom_id for entry in entries]
     for reading in readings:
