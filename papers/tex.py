@@ -14,6 +14,7 @@ from papers.encoding import MAX_TEXT_BYTES, decode
 from papers.outline import paper_from_blocks
 from papers.paper import Flag, Paper, Section
 from papers.plain_text import remove_between
+from papers.tex_inputs import NotPartOfPaper, part_path, read_part
 from papers.tex_macros import argument, expand, plain
 
 #: Maximum depth of nested files: deeper is a loop.
@@ -81,31 +82,21 @@ class _Inputs:
 
     def _content(self, match: re.Match[str], depth: int) -> str:
         name = (match[1] or match[2]).strip()
-        path = _inside(self._folder, name) if self._folder is not None else None
-        if path is None:
-            self.flags.append(Flag("missing_input", f"{name} is not in the paper's folder"))
-            return " "
-        if path in self._seen:
-            return " "
-        self._seen.add(path)
         try:
-            text, flags = decode(path.read_bytes())
+            if self._folder is None:
+                raise NotPartOfPaper("is not in the paper's folder")
+            path = part_path(self._folder, name)
+            if path in self._seen:
+                return " "
+            self._seen.add(path)
+            text, flags = decode(read_part(path))
+        except NotPartOfPaper as refusal:
+            self.flags.append(Flag("missing_input", f"{name} {refusal}"))
+            return " "
         except (PaperUnreadable, OSError):
             return " "  # empty, or a picture
         self.flags.extend(flags)
         return self.into(_uncommented(text), depth - 1)
-
-
-def _inside(folder: Path, name: str) -> Path | None:
-    """The file that an \\input names, if it lies in the folder once links are followed."""
-    for candidate in (name, name + ".tex"):
-        try:
-            path = (folder / candidate).resolve()
-            if path.is_relative_to(folder.resolve()) and path.is_file():
-                return path
-        except (OSError, ValueError):
-            return None
-    return None
 
 
 def _command(name: str, text: str) -> str:
