@@ -8,6 +8,7 @@ from typing import NoReturn
 
 import click
 
+from commands.output import protect_terminal
 from errors import RefereeError
 from subprocesses import isolate_subprocesses
 
@@ -96,6 +97,7 @@ def referee() -> None:
 def main() -> None:
     """Run the command line; every expected error ends as one sentence and an exit code."""
     isolate_subprocesses()
+    protect_terminal()
     try:
         # Without its standalone mode click returns the code of an Exit instead of raising it.
         sys.exit(referee.main(standalone_mode=False))

@@ -131,7 +131,7 @@ def _print_stats(found: Any, *, as_json: bool) -> None:
     if as_json:
         echo_json(found.to_json())
     else:
-        from trainer.data.text_table import print_tables
+        from commands.output import print_tables
 
         print_tables(found.tables())
 
@@ -179,12 +179,12 @@ def build(
 
     Without --source, sources with a non-commercial licence are left out.
     """
+    from commands.output import print_tables
     from dispatch import roster
     from settings import get_settings
     from trainer.data.dataset_build import BuildOptions, build, target_of
     from trainer.data.dataset_card import tables
     from trainer.data.splitting import SplitShares
-    from trainer.data.text_table import print_tables
 
     database = ready_database()
     _, config = roster.resolve(database, reviewer_name)

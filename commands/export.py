@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from commands.database import ready_database
+from commands.output import exact_output
 
 _FORMATS = ["jsonl", "csv", "md", "openai", "openai-input"]
 
@@ -23,8 +24,9 @@ _FORMATS = ["jsonl", "csv", "md", "openai", "openai-input"]
 def export(batch: str, file_format: str, output: Path | None) -> None:
     """Write a batch's reviews to a file: a line a job, ordered by custom_id and sample.
 
-    With -o reviews.csv the papers without a review are listed in reviews.errors.jsonl. openai is
-    the output of OpenAI's Batch API, openai-input the prompts as its input.
+    With -o reviews.csv the papers without a review are listed in reviews.errors.jsonl. In csv an
+    apostrophe stands before a text that a spreadsheet would run as a formula. openai is the output
+    of OpenAI's Batch API, openai-input the prompts as its input.
     """
     from commands.review_text import stored_review_text
     from db import reconcile
@@ -38,7 +40,8 @@ def export(batch: str, file_format: str, output: Path | None) -> None:
         chosen = openai_batch.layout(database, batch, file_format)
     else:
         chosen = layout(file_format, stored_review_text)
-    written = write(database, batch, chosen, output)
+    with exact_output():
+        written = write(database, batch, chosen, output)
     if output is not None:
         click.echo(f"{written.n_jobs} jobs in {output}", err=True)
     if written.errors is not None:

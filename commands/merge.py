@@ -111,8 +111,8 @@ def _print(plan: MergePlan, status: BatchStatus, spent: Cost, *, as_json: bool) 
 def _merge_structured(
     database: Database, inputs: Sequence[MergeInput], names: Sequence[str], *, as_json: bool
 ) -> None:
+    from commands.output import print_tables
     from trainer.data.merge_structured import merge_structured, structured_mergers, tables
-    from trainer.data.text_table import print_tables
 
     mergers = structured_mergers(database, names)
     with progress("merging") as advance:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ import click
 
 from commands.database import ready_database
 from commands.options import json_option
-from commands.output import echo_json
+from commands.output import console, echo_json, table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,6 +22,10 @@ if TYPE_CHECKING:
 _WATCH_SECONDS = 2.0
 #: Characters of a canary's words that are quoted.
 _QUOTED_CHARS = 200
+_COLUMNS = (
+    *("batch", "state", "reviewer", "done", "running", "waiting", "failed", "other"),
+    *("papers/h", "tokens/s", "cut", "flagged", "to go"),
+)
 
 
 @click.command(short_help="Show the progress of batches.")
@@ -57,7 +60,7 @@ def _watch(look: Callable[[], list[BatchStatus]]) -> None:
     from dispatch.waiting import FINISHED
 
     found = look()
-    with Live(_table(found), auto_refresh=False) as live:
+    with Live(_table(found), console=console(), auto_refresh=False) as live:
         while any(status.state not in FINISHED for status in found):
             time.sleep(_WATCH_SECONDS)
             found = look()
@@ -65,12 +68,10 @@ def _watch(look: Callable[[], list[BatchStatus]]) -> None:
 
 
 def _print_statuses(found: list[BatchStatus]) -> None:
-    from rich.console import Console
-
     if not found:
         click.echo("No batch was submitted yet.")
         return
-    Console(width=None if sys.stdout.isatty() else 160).print(_table(found))
+    console().print(_table(found))
     for status in found:
         for kind, n in status.errors.items():
             click.echo(f"{status.name}: {n} failed with {kind}")
@@ -86,14 +87,7 @@ def _canary(canary: Canary) -> str:
 
 
 def _table(statuses: Sequence[BatchStatus]) -> Table:
-    from rich.table import Table
-
-    table = Table("batch", "state", "reviewer", "done", "running", "waiting", "failed", "other")
-    for heading in ("papers/h", "tokens/s", "cut", "flagged", "to go"):
-        table.add_column(heading, justify="right")
-    for status in statuses:
-        table.add_row(*_cells(status))
-    return table
+    return table(_COLUMNS, map(_cells, statuses), right_aligned=range(8, len(_COLUMNS)))
 
 
 def _cells(status: BatchStatus) -> list[str]:

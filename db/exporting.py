@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import gc
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -44,6 +45,21 @@ class ExportResult:
 def has_review(line: ExportLine) -> bool:
     """Whether the job has a review."""
     return line.review is not None
+
+
+#: Beginnings of a cell that a spreadsheet takes for a formula, which may run programs or send data.
+_FORMULA = re.compile(r"[=+\-@\t\r＝＋－＠]")
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
+
+
+def csv_row(row: Iterable[Any]) -> list[Any]:
+    """The row with an apostrophe before each text that a spreadsheet would run as a formula."""
+    return [
+        f"'{cell}"
+        if isinstance(cell, str) and _FORMULA.match(cell) and not _NUMBER.fullmatch(cell)
+        else cell
+        for cell in row
+    ]
 
 
 def _encode(document: dict[str, Any]) -> str:
@@ -162,11 +178,12 @@ def _csv_writer(stream: TextIO) -> Writer:
         head += [line.paper_sha256, line.paper_title]
         flags = "; ".join(map(str, line.flags)) or None
         if line.review is None:
-            table.writerow([*head, *[None] * (len(_CSV_COLUMNS) - len(head) - 1), flags])
+            empty = [None] * (len(_CSV_COLUMNS) - len(head) - 1)
+            table.writerow(csv_row([*head, *empty, flags]))
             return
         head += [line.review.reviewer, line.review.version, line.review.id]
         items = [[i.aspect, i.position, i.title, i.text] for i in line.review.items]
-        table.writerows([*head, *item, flags] for item in items or [[None] * 4])
+        table.writerows(csv_row([*head, *item, flags]) for item in items or [[None] * 4])
 
     return write_line
 

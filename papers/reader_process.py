@@ -37,9 +37,8 @@ from papers.reader_protocol import (
     MAX_REQUEST_BYTES,
     READY,
     Task,
-    receive_message,
-    send_message,
 )
+from subprocesses import receive_message, send_message
 
 #: Seconds after the time limit at which a process without a parent ends itself.
 ORPHAN_SECONDS = 5.0

@@ -25,8 +25,8 @@ from typing import Generic, Self, TypeVar
 from errors import PaperUnreadable
 from papers.entry import Format
 from papers.paper import Paper
-from papers.reader_protocol import READY, IndexedLine, Task, receive_message, send_message
-from subprocesses import python_command
+from papers.reader_protocol import MAX_ANSWER_BYTES, READY, IndexedLine, Task
+from subprocesses import python_command, receive_message, send_message
 
 log = logging.getLogger(__name__)
 
@@ -170,7 +170,7 @@ class _ReaderProcess:
         return ours
 
     def _receive(self, reply: socket.socket) -> bytes:
-        return receive_message(reply, seconds=self._limits.seconds)
+        return receive_message(reply, seconds=self._limits.seconds, max_bytes=MAX_ANSWER_BYTES)
 
     def _end(self) -> None:
         """Wait until the process that answered is gone."""
