@@ -55,7 +55,7 @@ def end_with_parent(parent: int) -> None:
     """Have the kernel kill this process when its parent, of that process id, ends."""
     if sys.platform != "linux":
         return
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it ended before the call
         os._exit(1)
 
@@ -80,15 +80,20 @@ def missing_mechanisms() -> tuple[str, ...]:
     except ConfinementUnavailable as error:
         missing.append(f"Landlock: {error}")
     try:
-        _Filter().close()
+        _seccomp_program()
     except ConfinementUnavailable as error:
         missing.append(f"seccomp: {error}")
     return tuple(missing)
 
 
+@lru_cache(maxsize=1)
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
 def _no_new_privileges() -> None:
     """Both mechanisms ask for this of a process that is not root."""
-    ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    _libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
 # --- Landlock, by the kernel's documentation (userspace-api/landlock) ---
@@ -142,8 +147,7 @@ def _allow_reading(ruleset: int, path: Path) -> None:
 
 
 def _call(number: int, *arguments: object) -> int:
-    libc = ctypes.CDLL(None, use_errno=True)
-    result: int = libc.syscall(number, *arguments)
+    result: int = _libc().syscall(number, *arguments)
     if result < 0:
         code = ctypes.get_errno()
         raise ConfinementUnavailable(code, os.strerror(code))
@@ -165,6 +169,8 @@ _ALLOW = 0x7FFF0000
 _REFUSE = 0x00050000 | errno.EPERM
 _MASKED_EQUAL = 7
 _NO_SUCH_CALL = -1
+_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
+_INSTRUCTION_BYTES = 8
 
 #: System calls of a reader: memory, its clock, open descriptors, the names and states of files.
 _ALLOWED_CALLS = (
@@ -225,24 +231,41 @@ class _Filter:
             self._context, ctypes.c_uint32(_ALLOW), number, len(comparisons), array
         )
 
-    def load(self) -> None:
-        """Apply the filter to this process, for good."""
-        code = self._library.seccomp_load(self._context)
-        if code < 0:
-            raise ConfinementUnavailable(-code, os.strerror(-code))
+    def program(self) -> bytes:
+        """The filter in the kernel's form."""
+        with os.fdopen(os.memfd_create("seccomp"), "r+b") as file:
+            if self._library.seccomp_export_bpf(self._context, file.fileno()) < 0:
+                raise ConfinementUnavailable("the filter cannot be exported")
+            file.seek(0)
+            return file.read()
 
     def close(self) -> None:
         """Free the filter's memory."""
         self._library.seccomp_release(self._context)
 
 
-def _seccomp() -> None:
+class _Program(ctypes.Structure):
+    _fields_ = (("n_instructions", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
+
+
+@lru_cache(maxsize=1)
+def _seccomp_program() -> bytes:
+    """The filter of every reader, made once for all of them."""
     allowed = _Filter()
     try:
         for call in _ALLOWED_CALLS:
             allowed.allow(call)
         for call, (position, bits) in _ALLOWED_WITHOUT.items():
             allowed.allow(call, _Comparison(position, _MASKED_EQUAL, bits, 0))
-        allowed.load()
+        return allowed.program()
     finally:
         allowed.close()
+
+
+def _seccomp() -> None:
+    program = _seccomp_program()
+    _no_new_privileges()
+    loaded = _Program(len(program) // _INSTRUCTION_BYTES, program)
+    if _libc().prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(loaded)) < 0:
+        code = ctypes.get_errno()
+        raise ConfinementUnavailable(code, os.strerror(code))

@@ -26,7 +26,13 @@ from pathlib import Path
 from typing import Any
 
 from errors import PaperUnreadable
-from papers.confinement import confine, end_with_parent, limit_resources, python_folders
+from papers.confinement import (
+    confine,
+    end_with_parent,
+    limit_resources,
+    missing_mechanisms,
+    python_folders,
+)
 from papers.encoding import MAX_TEXT_BYTES
 from papers.entry import Format
 from papers.file_reader import import_library, opened_by, read_file
@@ -69,7 +75,8 @@ def main() -> None:
     options = json.loads(sys.argv[2])
     config = Config(**options)
     read = _reader(config)
-    python_folders()  # once, and not in every child
+    missing_mechanisms()  # prepared once, and not in every child
+    python_folders()
     gc.freeze()
     send_message(control, READY)
     while True:
