@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from sqlalchemy import Connection, RowMapping, case, insert, null, select, update
 from sqlalchemy.exc import IntegrityError
 
+from db import open_submits
 from db.column_types import MAX_NAME_BYTES, is_too_long, now
 from db.duplicates import close_finished
 from db.reviewers import COLUMNS as REVIEWER_COLUMNS
@@ -42,7 +43,10 @@ class BatchOptions:
 
 @dataclass(frozen=True)
 class Batch:
-    """Submitted papers for one reviewer version. `created_at` is in epoch seconds."""
+    """Submitted papers for one reviewer version. `created_at` is in epoch seconds.
+
+    `submit_id` is that of the submit which opened it.
+    """
 
     id: int
     name: str
@@ -50,6 +54,7 @@ class Batch:
     reviewer: ReviewerVersion
     options: BatchOptions
     created_at: float
+    submit_id: int | None = None
 
 
 def open_batch(
@@ -71,11 +76,11 @@ def open_batch(
                 _refuse_other(found, reviewer, options)
                 on.execute(update(Row).where(Row.id == found.id).values(state="validating"))
             opened = _find(on, name)
+            assert opened is not None
+            return replace(opened, submit_id=open_submits.begin(on, opened.id))
     except IntegrityError:
         # Somebody else made it between our look and our insert.
         return open_batch(database, name, reviewer, options)
-    assert opened is not None
-    return opened
 
 
 def find_batch(database: Database, name: str) -> Batch:
@@ -107,17 +112,14 @@ def reopen_batch(database: Database, name: str) -> Batch:
                 deadline_at=case((passed, null()), else_=Row.deadline_at),
             )
         )
-    return found
+        return replace(found, submit_id=open_submits.begin(on, found.id))
 
 
 def finish_submit(database: Database, batch: Batch) -> None:
-    """Say that no more papers follow: the batch ends as soon as its jobs have."""
+    """Say that no more papers follow from this submit; after the last, the batch ends with its
+    jobs."""
     with database.write() as on:
-        on.execute(
-            update(Row)
-            .where(Row.id == batch.id, Row.state == "validating")
-            .values(state="in_progress")
-        )
+        open_submits.end(on, batch.submit_id, batch.id)
     close_finished(database, batch.name)
 
 

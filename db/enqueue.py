@@ -21,6 +21,7 @@ from sqlalchemy import (
     update,
 )
 
+from db import open_submits
 from db.batch_records import Batch
 from db.column_types import NEVER, at_most, now
 from db.duplicates import promote_duplicate, resolve_duplicates
@@ -52,12 +53,16 @@ class EnqueuedJobs(NamedTuple):
 
 
 def lock_batch(on: Connection, batch: Batch) -> dict[str, Any]:
-    """Lock the batch and give the columns that its jobs repeat. Raises UserError if it is over."""
-    state, paused, deadline_at = on.execute(
-        select(BatchRow.state, BatchRow.paused, BatchRow.deadline_at)
-        .where(BatchRow.id == batch.id)
-        .with_for_update(key_share=True)
-    ).one()
+    """Lock the batch and give the columns that its jobs repeat. Raises UserError if it is over.
+
+    The submit that opened it stays under way.
+    """
+    columns = select(BatchRow.state, BatchRow.paused, BatchRow.deadline_at)
+    locked = columns.where(BatchRow.id == batch.id).with_for_update(key_share=True)
+    state, paused, deadline_at = on.execute(locked).one()
+    if batch.submit_id is not None and not open_submits.renew(on, batch.submit_id):
+        open_submits.begin_again(on, batch.submit_id, batch.id)
+        state = on.scalars(select(BatchRow.state).where(BatchRow.id == batch.id)).one()
     if state not in ("validating", "in_progress"):
         raise UserError(f"Batch {batch.name!r} is {state} and takes no more papers.")
     return {

@@ -15,6 +15,7 @@ from db.column_types import at_most, now
 from db.crash_rule import CAUSE_SENTENCE, CRASH, crash_values, ended_by_crash, is_crash_cause
 from db.duplicates import LIVE, OPEN, close_finished, resolve_duplicates
 from db.job_events import Change, record
+from db.open_submits import close_abandoned
 from db.schema import BatchRow, Job, ReviewerRow
 from db.session import Database
 
@@ -41,6 +42,7 @@ def reconcile(
         touched = _expire_leases(on, max_attempts) if may_take_over() else []
         touched += _expire_deadlines(on)
         resolve_duplicates(on, Job.duplicate_of.in_(touched), follow=("failed", "expired"))
+    close_abandoned(database)
     close_finished(database)
     with database.read() as on:
         return _due(on, grace_seconds)
@@ -89,7 +91,11 @@ def _requeue_lost(
 
 
 def expire_deadlines(database: Database) -> None:
-    """Expire what is past its deadline, as `reconcile` does, for when no worker runs."""
+    """Expire what is past its deadline, as `reconcile` does, for when no worker runs.
+
+    Batches that only dead submits hold open go on.
+    """
+    close_abandoned(database)
     with database.read() as on:
         if on.scalar(_OVERDUE.limit(at_most(1))) is None:
             return

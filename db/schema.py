@@ -24,7 +24,7 @@ from db.column_types import (
 )
 
 #: The last migration, which makes this schema; a test compares it with the migrations.
-REVISION = "0013"
+REVISION = "0014"
 
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled", "expired"]
 BatchState = Literal[
@@ -141,6 +141,19 @@ class BatchRow(Base):
     options_sha256: Mapped[str]
     created_at: Mapped[float] = mapped_column(default=now())
     finished_at: Mapped[float | None]
+
+
+class OpenSubmit(Base):
+    """A submit that is under way; its batch is `validating` until the last of them has ended."""
+
+    __tablename__ = "open_submit"
+    __table_args__ = (Index("ix_open_submit_batch_id", "batch_id"),)
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    batch_id: Mapped[int] = mapped_column(Id, ForeignKey("batch.id"))
+    lease_until: Mapped[float]
+    #: Whether another submit of the batch has ended since.
+    outlived: Mapped[bool] = mapped_column(default=False)
 
 
 class Job(Base):

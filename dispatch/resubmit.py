@@ -9,7 +9,7 @@ from pathlib import Path
 from db import batch_control, batch_papers, batch_records
 from db.session import Database
 from dispatch.progress import Progress
-from dispatch.submission import doorbell_for, limits, new_paper, read_for
+from dispatch.submission import doorbell_for, limits, new_paper, read_for, under_way
 from papers.reading import Reading, discover
 from settings import Settings
 
@@ -58,10 +58,11 @@ def _queue(
     database: Database, settings: Settings, batch_name: str, readings: Sequence[Reading]
 ) -> None:
     batch = batch_records.reopen_batch(database, batch_name)
-    for start in range(0, len(readings), settings.submit_chunk):
-        chunk = readings[start : start + settings.submit_chunk]
-        batch_papers.add_papers(database, batch, [new_paper(r) for r in chunk], replace=True)
-        # A file with unchanged content is not queued by add_papers.
-        batch_control.retry(database, batch_name, [reading.custom_id for reading in chunk])
-    batch_records.finish_submit(database, batch)
+    with under_way(database, batch):
+        for start in range(0, len(readings), settings.submit_chunk):
+            chunk = readings[start : start + settings.submit_chunk]
+            batch_papers.add_papers(database, batch, [new_paper(r) for r in chunk], replace=True)
+            # A file with unchanged content is not queued by add_papers.
+            batch_control.retry(database, batch_name, [reading.custom_id for reading in chunk])
+        batch_records.finish_submit(database, batch)
     doorbell_for(settings, batch)(len(readings))

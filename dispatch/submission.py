@@ -7,13 +7,15 @@ was read is in the reading cache, and no paper gets a second job.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
-from db import batch_papers, batch_records, flags
+from db import batch_papers, batch_records, flags, open_submits
 from db.batch_papers import NewPaper
 from db.batch_records import Batch, BatchOptions
 from db.paper_contents import PaperContent
@@ -23,6 +25,7 @@ from dispatch.app import make_app
 from dispatch.doorbell import ring
 from dispatch.dry_run import Describer, counts, without_texts
 from dispatch.progress import Progress
+from errors import MissingPart
 from models.text.cost import check_cost_limit
 from papers.reading import Entry, Reading, discover, read_all
 from papers.reading_cache import ReadingCache
@@ -90,11 +93,12 @@ def submit_papers(
         )
         check_cost_limit(config, n_chars * options.samples, n_papers * options.samples, max_usd)
     batch = batch_records.open_batch(database, batch_name, version, options)
-    papers = read_for(batch, database, entries, settings, progress)
-    tally = _store(
-        database, batch, papers, settings.submit_chunk, doorbell_for(settings, batch), replace
-    )
-    batch_records.finish_submit(database, batch)
+    with under_way(database, batch):
+        papers = read_for(batch, database, entries, settings, progress)
+        tally = _store(
+            database, batch, papers, settings.submit_chunk, doorbell_for(settings, batch), replace
+        )
+        batch_records.finish_submit(database, batch)
     return _outcome(batch, tally)
 
 
@@ -109,6 +113,30 @@ def read_for(
     known = flags.canary_words(database, batch.id)
     what = batch.options.on_hidden_text
     return hidden_text.apply(what, lambda: read(entries, settings, progress), known)
+
+
+@contextmanager
+def under_way(database: Database, batch: Batch) -> Iterator[None]:
+    """Keep other submits from ending the batch while papers are read, and no longer.
+
+    A thread renews the lease: reading one paper may take longer than it.
+    """
+    ended = threading.Event()
+    thread = threading.Thread(target=_renew, args=(database, batch, ended), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        with suppress(MissingPart):
+            open_submits.leave(database, batch.submit_id)
+
+
+def _renew(database: Database, batch: Batch, ended: threading.Event) -> None:
+    while not ended.wait(open_submits.LEASE_SECONDS / 3):
+        with suppress(MissingPart):  # the next chunk or the next round finds the database again
+            open_submits.keep(database, batch.submit_id)
 
 
 def limits(settings: Settings) -> PdfLimits:

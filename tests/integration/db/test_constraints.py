@@ -39,6 +39,7 @@ VALID: dict[str, dict[str, Any]] = {
         "allow_external": False,
         "options_sha256": "s",
     },
+    "open_submit": {"batch_id": 1, "lease_until": 0.0},
     "job": {
         "batch_id": 1,
         "custom_id": "c",

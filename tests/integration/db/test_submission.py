@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
-from db import batch_control, batch_papers, batch_progress, batch_records, completion, reviewers
+from db import (
+    batch_control,
+    batch_papers,
+    batch_progress,
+    batch_records,
+    completion,
+    open_submits,
+    reconcile,
+    reviewers,
+)
 from db.batch_papers import NewPaper
 from db.batch_records import BatchOptions
 from db.reviews import find
@@ -213,3 +224,112 @@ def test_two_batches_share_a_papers_text(database: Database) -> None:
     first, second = claim_one(database), claim_one(database)
     assert first.paper_id == second.paper_id
     assert review_all(database) == 0
+
+
+def _open(database: Database, name: str = "b") -> batch_records.Batch:
+    return batch_records.open_batch(database, name, a_reviewer(database), BatchOptions())
+
+
+def _state(database: Database, name: str = "b") -> str:
+    return batch_progress.status(database, name).state
+
+
+def test_a_submit_does_not_end_the_batch_under_another(database: Database) -> None:
+    # Given a long submit under way, whose first papers are done
+    long = _open(database)
+    batch_papers.add_papers(database, long, [paper("a")])
+    review_all(database)
+    # When a short one comes and goes
+    short = _open(database)
+    batch_papers.add_papers(database, short, [paper("b")])
+    batch_records.finish_submit(database, short)
+    review_all(database)
+    reconcile.reconcile(database, max_attempts=3)
+    # Then the batch waits for the long one, which stores the rest
+    assert _state(database) == "validating"
+    assert batch_papers.add_papers(database, long, [paper("c")]).new == 1
+    batch_records.finish_submit(database, long)
+    assert _state(database) == "in_progress"
+    review_all(database)
+    assert _state(database) == "completed"
+
+
+def test_of_many_submits_at_once_the_last_ends_the_batch(database: Database) -> None:
+    reviewer = a_reviewer(database)
+
+    def one(number: int) -> str:
+        batch = batch_records.open_batch(database, "b", reviewer, BatchOptions())
+        added = batch_papers.add_papers(database, batch, [paper(f"{number}"), unreadable("x")])
+        assert added.new == 1
+        batch_records.finish_submit(database, batch)
+        return batch.name
+
+    with ThreadPoolExecutor(4) as pool:
+        submits = [pool.submit(one, number) for number in range(20)]
+        while not all(submit.done() for submit in submits):
+            review_all(database)
+        assert [submit.result() for submit in submits] == ["b"] * 20
+    review_all(database)
+    assert _state(database) == "completed"
+    assert batch_progress.status(database, "b").counts["succeeded"] == 20
+
+
+def test_a_batch_whose_only_submit_was_killed_stays_open(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_submits, "LEASE_SECONDS", -1.0)
+    killed = _open(database)
+    batch_papers.add_papers(database, killed, [paper("a")])
+    review_all(database)
+    reconcile.reconcile(database, max_attempts=3)
+    assert _state(database) == "validating"
+    # A rerun ends it at once.
+    batch_records.finish_submit(database, _open(database))
+    assert _state(database) == "completed"
+
+
+@pytest.mark.parametrize("by", ["reconcile", "status"])
+def test_a_submit_killed_beside_another_is_waited_for_as_long_as_its_lease(
+    database: Database, by: str
+) -> None:
+    # Given two submits, one of which was killed a moment ago
+    killed, other = _open(database), _open(database)
+    batch_papers.add_papers(database, other, [paper("a")])
+    batch_records.finish_submit(database, other)
+    review_all(database)
+    assert _state(database) == "validating"
+    # When its lease is over
+    with database.write() as on:
+        on.execute(text("UPDATE open_submit SET lease_until = 0"))
+    if by == "reconcile":
+        reconcile.reconcile(database, max_attempts=3)
+    else:
+        reconcile.expire_deadlines(database)
+    # Then the batch ends
+    assert _state(database) == "completed"
+    # And a submit that was frozen and not killed goes on all the same
+    assert batch_papers.add_papers(database, killed, [paper("b")]).new == 1
+    assert _state(database) == "validating"
+    batch_records.finish_submit(database, killed)
+    review_all(database)
+    assert _state(database) == "completed"
+
+
+def test_a_submit_that_fails_leaves_and_a_cancelled_batch_takes_no_more(database: Database) -> None:
+    first, second = _open(database), _open(database)
+    open_submits.leave(database, first.submit_id)
+    open_submits.leave(database, first.submit_id)
+    batch_control.cancel(database, "b")
+    with pytest.raises(UserError, match="takes no more papers"):
+        batch_papers.add_papers(database, second, [paper("a")])
+    batch_records.finish_submit(database, second)
+    assert _state(database) == "cancelled"
+
+
+def test_a_submit_without_papers_to_add_ends_too(database: Database) -> None:
+    batch_records.finish_submit(database, _open(database))
+    assert _state(database) == "completed"
+    again = batch_records.reopen_batch(database, "b")
+    assert _state(database) == "validating"
+    batch_records.finish_submit(database, again)
+    assert _state(database) == "completed"
