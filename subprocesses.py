@@ -9,6 +9,7 @@ takes, because the sender may have been taken over by what it works on.
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import struct
 import sys
@@ -25,6 +26,13 @@ def python_command(module: str, *arguments: str) -> list[str]:
 def isolate_subprocesses() -> None:
     """Do the same for Python processes that libraries start, such as multiprocessing and torch."""
     os.environ["PYTHONSAFEPATH"] = "1"
+
+
+def lower_limit(limit: int, value: int) -> None:
+    """Set a limit of this process, unless a lower one holds."""
+    hard = resource.getrlimit(limit)[1]
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(limit, (value, value))
 
 
 def send_message(to: socket.socket, data: bytes) -> None:

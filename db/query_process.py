@@ -23,7 +23,7 @@ from typing import Any
 from db.readonly import QUERY_SECONDS, QueryResult, pages
 from db.session import DatabaseUnavailable
 from errors import RefereeError, UserError
-from subprocesses import python_command, receive_message, send_message
+from subprocesses import lower_limit, python_command, receive_message, send_message
 
 #: Seconds for the process to start.
 START_SECONDS = 60.0
@@ -123,7 +123,7 @@ def _limit_resources() -> None:
         (resource.RLIMIT_CPU, cpu_seconds),
         (resource.RLIMIT_CORE, 0),
     ):
-        resource.setrlimit(limit, (value, value))
+        lower_limit(limit, value)
 
 
 def _send_pages(caller: socket.socket, url: str, sql: str) -> None:

@@ -23,6 +23,8 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
+from subprocesses import lower_limit
+
 #: Files that a reader has open at once: its paper, the parts of a TeX project, Python's modules.
 MAX_OPEN_FILES = 64
 #: Folders beside Python's own from which a reader may load: shared libraries and fonts, which the
@@ -48,7 +50,7 @@ def limit_resources(*, cpu_seconds: float, memory_mib: int) -> None:
         (resource.RLIMIT_NOFILE, MAX_OPEN_FILES),
         (resource.RLIMIT_NPROC, 0),
     ):
-        resource.setrlimit(limit, (value, value))
+        lower_limit(limit, value)
 
 
 def end_with_parent(parent: int) -> None:
@@ -158,7 +160,8 @@ def _call(number: int, *arguments: object) -> int:
 def python_folders() -> tuple[Path, ...]:
     """Where modules and shared libraries of this Python lie."""
     names = ("stdlib", "platstdlib", "purelib", "platlib")
-    found: Iterable[str] = (*map(sysconfig.get_path, names), *_SYSTEM_FOLDERS)
+    libraries = f"{sys.base_prefix}/lib"
+    found: Iterable[str] = (*map(sysconfig.get_path, names), libraries, *_SYSTEM_FOLDERS)
     return (*map(Path, dict.fromkeys(found)), Path(__file__).parent)
 
 
