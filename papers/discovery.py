@@ -25,6 +25,7 @@ from papers.encoding import MAX_TEXT_BYTES
 from papers.entry import MAX_CUSTOM_ID_BYTES, Entry, Format, readable_name
 from papers.links import require_file_within
 from papers.sandbox import LineIndex, PdfLimits
+from papers.tex_project import papers_among
 
 SUFFIXES = {
     ".pdf": Format.PDF,
@@ -111,25 +112,24 @@ def _fixed_part(pattern: str) -> Path:
 
 
 def _folder(folder: Path) -> list[Path]:
-    found = [path for path in sorted(folder.rglob("*")) if _is_paper(path, folder)]
+    named = [path for path in sorted(folder.rglob("*")) if _may_be_paper(path, folder)]
+    readable = [path for path in named if _problem(path, folder) is None and not _is_long(path)]
+    papers = set(papers_among(readable, _beginning)) | (set(named) - set(readable))
+    found = [path for path in named if path in papers]
     if not found:
         raise UserError(f"The folder {folder} contains no papers ({', '.join(SUFFIXES)}).")
     return found
 
 
-def _is_paper(path: Path, folder: Path) -> bool:
+def _may_be_paper(path: Path, folder: Path) -> bool:
     hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-    form = _by_suffix(path)
-    if hidden or form is None or path.is_dir() or path.stem.lower() in COMPANION_STEMS:
-        return False
-    # A TeX paper is often many files, one of which is the document.
-    return form is not Format.TEX or _problem(path, folder) is not None or _is_document(path)
+    known = _by_suffix(path) is not None and path.stem.lower() not in COMPANION_STEMS
+    return known and not hidden and not path.is_dir()
 
 
-def _is_document(path: Path) -> bool:
-    if path.stat().st_size > MAX_TEXT_BYTES:
-        return True  # reading says that it is too large
-    return b"\\documentclass" in _beginning(path, MAX_TEXT_BYTES)
+def _is_long(path: Path) -> bool:
+    """Is it a TeX file above the limit? Reading says so; it is not searched."""
+    return _by_suffix(path) is Format.TEX and path.stat().st_size > MAX_TEXT_BYTES
 
 
 def _beginning(path: Path, n_bytes: int) -> bytes:
