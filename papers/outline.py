@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from papers.likeness import likeness_flags
 from papers.paper import Flag, Paper, Section
 from papers.sections import (
     ABSTRACT,
@@ -43,6 +44,7 @@ def paper_from_blocks(
         elif heading_kind(block.heading) is SectionKind.BODY:
             sections.append(_without_captions(block, found))
     kept = [section for section in sections if section.heading or section.text.strip()]
+    flags = (*flags, *likeness_flags(title, abstract, kept))
     return safe_paper(title=title, abstract=abstract, sections=kept, captions=found, flags=flags)
 
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+from papers.encoding import with_newlines
 from papers.outline import paper_from_blocks
 from papers.paper import Flag, Paper, Section, parse_prompt_text
+from papers.printed_text import without_binary, without_page_furniture, without_placeholders
 from papers.sections import ABSTRACT, NUMBERED, is_named
 
 #: Characters; a longer first line is not a title but the text itself.
 TITLE_CHARS = 300
 #: Characters; a longer line is not a heading.
 HEADING_CHARS = 90
+#: Before the first heading this begins an author's name, after it a section.
+_INITIAL = re.compile(r"[A-Z]\. ")
 
 
 def read_text(text: str, flags: Sequence[Flag] = ()) -> Paper:
@@ -26,14 +30,16 @@ def read_text(text: str, flags: Sequence[Flag] = ()) -> Paper:
             captions=laid_out.captions,
             flags=flags,
         )
+    text = without_page_furniture(without_placeholders(without_binary(with_newlines(text))))
     title, rest = split_title(text)
     return paper_from_blocks(title, blocks(rest.split("\n"), plain_heading), flags=flags)
 
 
 def split_title(text: str) -> tuple[str, str]:
-    """The first non-empty line and the rest; no title if that line is too long."""
+    """The first non-empty line and the rest; no title if that line is long or a heading."""
     first, _, rest = text.lstrip().partition("\n")
-    if len(first) > TITLE_CHARS or not rest.strip():
+    is_heading = ABSTRACT.fullmatch(first.strip()) or is_named(first.strip())
+    if len(first) > TITLE_CHARS or not rest.strip() or is_heading:
         return "", text
     return first.strip(), rest
 
@@ -44,6 +50,8 @@ def blocks(lines: Sequence[str], heading_of: Callable[[str, str], str | None]) -
     before = ""
     for line in lines:
         heading = heading_of(line, before)
+        if heading is not None and len(found) == 1 and _INITIAL.match(line):
+            heading = None
         if heading is None:
             found[-1][1].append(line)
         else:

@@ -36,7 +36,7 @@ from papers.confinement import (
 from papers.encoding import MAX_TEXT_BYTES
 from papers.entry import Format
 from papers.file_reader import import_library, opened_by, read_file
-from papers.jsonl import custom_id, parse_line, read_json
+from papers.jsonl import custom_id, parse_line, read_line
 from papers.line_files import LineReader, scan
 from papers.paper import Paper
 from papers.reader_protocol import (
@@ -176,7 +176,7 @@ def _serve_lines(path: Path, reply: socket.socket, config: Config) -> None:
 
 
 def _read_line(lines: LineReader, path: Path, offset: int, length: int) -> Paper:
-    return read_json(parse_line(lines.read(path, offset, length)))
+    return read_line(lines.read(path, offset, length))
 
 
 def _serve_index(path: Path, reply: socket.socket, config: Config) -> None:
