@@ -1,139 +1,97 @@
-"""Read a `Paper` from TeX source: macros are unwrapped as text, never executed.
+"""Read a `Paper` from TeX source.
 
-Reads `\\input` files from the paper's own folder only. Mathematics is not changed.
+`papers.tex_interpreter` follows the source; the files that it inserts are read from the paper's
+own folder only. Text that the printed page does not show is left out and flagged.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from errors import PaperUnreadable
-from papers.encoding import MAX_TEXT_BYTES, decode
+from papers.encoding import MAX_TEXT_BYTES, decode_tex
 from papers.outline import paper_from_blocks
 from papers.paper import Flag, Paper, Section
-from papers.plain_text import remove_between
 from papers.tex_inputs import NotPartOfPaper, part_path, read_part
-from papers.tex_macros import argument, expand, plain
+from papers.tex_interpreter import Document, Interpreter
+from papers.tex_project import MAX_LOOKED_BYTES, why_no_paper
 
-#: Maximum depth of nested files: deeper is a loop.
-MAX_DEPTH = 6
+#: Files that one paper inserts.
+MAX_INPUTS = 500
 
-_COMMENT = re.compile(r"(?<!\\)((?:\\\\)*)%[^\n]*\n?[ \t]*")
-_COMMENT_BLOCK = (
-    re.compile(r"\\begin\{comment\}|\\iffalse\b"),
-    re.compile(r"\\end\{comment\}|\\fi\b"),
-)
-_INPUT = re.compile(
-    r"\\(?:input|include|subfile)\s*\{([^{}\n]{1,200})\}|\\input\s+([^\s{}\\]{1,200})"
-)
-_SECTION = re.compile(r"\\(?:chapter|(?:sub){0,2}section|paragraph)\*?\s*(?=[\[{])")
-_CAPTION = re.compile(r"\\caption\*?\s*(?=[\[{])")
-_FIGURE = (
-    re.compile(r"\\begin\{(?:wrap|sideways|teaser)?figure\*?\}"),
-    re.compile(r"\\end\{(?:wrap|sideways|teaser)?figure\*?\}"),
-)
-_END = re.compile(
-    r"\\(?:bibliography|printbibliography|appendix|end\s*\{document\}|begin\s*\{thebibliography\})"
-    r"(?![a-zA-Z]*style)"
-)
+_BODY = re.compile(r"\\begin\s*\{document\}(.*?)(?:\\end\s*\{document\}|\Z)", re.S)
 
 
 def read_tex(data: bytes, folder: Path | None = None) -> Paper:
     """Read TeX source; without a folder no other file is opened. Raises PaperUnreadable."""
-    text, flags = decode(data)
+    text, flags = decode_tex(data)
+    other = why_no_paper(data[:MAX_LOOKED_BYTES])
+    if other is not None:
+        sentence = f"The TeX file is no paper: its document class is {other}."
+        raise PaperUnreadable(sentence, kind="not_a_paper")
     inputs = _Inputs(folder)
-    source = inputs.into(_uncommented(text))
-    preamble, _, body = source.partition("\\begin{document}")
-    if not body:
-        preamble, body = "", source
-    ending = _END.search(body)
-    body = expand(body[: ending.start()] if ending else body, preamble)
-    title = _command("title", expand(preamble, preamble)) or _command("title", body)
-    abstract, body = _take_abstract(body)
-    captions, body = _split_captions(body)
-    found = _blocks(remove_between(body, *_FIGURE))
+    interpreter = Interpreter(text, inputs.content)
+    document = interpreter.run()
     return paper_from_blocks(
-        plain(title),
-        found,
-        abstract=plain(abstract),
-        captions=captions,
-        flags=[*flags, *inputs.flags],
+        paragraphs(document.title) or paragraphs(document.other_title),
+        _sections(document),
+        abstract=paragraphs(document.abstract),
+        captions=[paragraphs(caption) for caption in document.captions],
+        flags=[*flags, *inputs.flags, *interpreter.unseen.flags()],
     )
 
 
-def _uncommented(text: str) -> str:
-    return _COMMENT.sub(r"\1", remove_between(text.replace("\r\n", "\n"), *_COMMENT_BLOCK))
+def _sections(document: Document) -> list[Section]:
+    found = [Section(paragraphs(heading), paragraphs(body)) for heading, body in document.sections]
+    # Before the abstract stand authors and addresses.
+    front = "" if document.abstract else paragraphs(document.front)
+    after = paragraphs(document.after_abstract)
+    return [Section("", "\n".join(filter(None, (front, after)))), *found]
+
+
+def paragraphs(pieces: list[str]) -> str:
+    """One line a paragraph, table row or displayed formula."""
+    found = re.split(r"\n\s*\n", "".join(pieces))
+    return "\n".join(filter(None, (" ".join(block.split()) for block in found)))
 
 
 class _Inputs:
-    """Inserts the files that a paper names, each once."""
+    """Reads the files that a paper names, each once."""
 
     def __init__(self, folder: Path | None) -> None:
         self.flags: list[Flag] = []
         self._folder = folder
         self._seen: set[Path] = set()
+        self._bytes = 0
 
-    def into(self, text: str, depth: int = MAX_DEPTH) -> str:
-        if depth == 0:
-            return text
-        return _INPUT.sub(lambda match: self._content(match, depth), text)[:MAX_TEXT_BYTES]
-
-    def _content(self, match: re.Match[str], depth: int) -> str:
-        name = (match[1] or match[2]).strip()
+    def content(self, folder: str, name: str) -> tuple[str, str] | None:
+        """The text of an inserted file, and the folder of an imported one."""
         try:
-            if self._folder is None:
-                raise NotPartOfPaper("is not in the paper's folder")
-            path = part_path(self._folder, name)
-            if path in self._seen:
-                return " "
+            path = self._path(folder, name)
+            if path in self._seen or len(self._seen) >= MAX_INPUTS:
+                return None
             self._seen.add(path)
-            text, flags = decode(read_part(path))
+            data = read_part(path)
+            self._bytes += len(data)
+            if self._bytes > MAX_TEXT_BYTES:
+                raise NotPartOfPaper("makes the paper longer than 20 MiB")
+            text, flags = decode_tex(data)
         except NotPartOfPaper as refusal:
-            self.flags.append(Flag("missing_input", f"{name} {refusal}"))
-            return " "
+            self.flags.append(Flag("missing_input", f"{folder}{name} {refusal}"))
+            return None
         except (PaperUnreadable, OSError):
-            return " "  # empty, or a picture
+            return None  # empty, or a picture
         self.flags.extend(flags)
-        return self.into(_uncommented(text), depth - 1)
+        body = _BODY.search(text)
+        return (body[1] if body else text), folder
 
-
-def _command(name: str, text: str) -> str:
-    found = re.search(rf"\\{name}\s*(?=[\[{{])", text)
-    return argument(text, found.end())[0] if found else ""
-
-
-def _take_abstract(body: str) -> tuple[str, str]:
-    _, opening, rest = body.partition("\\begin{abstract}")
-    abstract, closing, rest = rest.partition("\\end{abstract}")
-    if opening and closing:
-        return abstract, rest
-    command = re.search(r"\\abstract\s*(?=\{)", body)
-    if command:
-        text, end = argument(body, command.end())
-        return text, body[end:]
-    return "", body
-
-
-def _split_captions(body: str) -> tuple[list[str], str]:
-    captions: list[str] = []
-    parts: list[str] = []
-    start = 0
-    for found in _CAPTION.finditer(body):
-        if found.start() >= start:
-            parts.append(body[start : found.start()])
-            caption, start = argument(body, found.end())
-            captions.append(plain(caption))
-    return captions, "".join([*parts, body[start:]])
-
-
-def _blocks(body: str) -> Sequence[Section]:
-    found: list[Section] = []
-    heading, start = "", 0
-    for mark in _SECTION.finditer(body):
-        if mark.start() < start:
-            continue
-        found.append(Section(plain(heading), plain(body[start : mark.start()])))
-        heading, start = argument(body, mark.end())
-    return [*found, Section(plain(heading), plain(body[start:]))]
+    def _path(self, folder: str, name: str) -> Path:
+        if self._folder is None:
+            raise NotPartOfPaper("is not in the paper's folder")
+        if folder:
+            try:
+                return part_path(self._folder, str(PurePosixPath(folder, name)))
+            except NotPartOfPaper:
+                pass  # a name from the paper's own folder
+        return part_path(self._folder, name)

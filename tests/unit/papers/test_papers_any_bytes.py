@@ -24,6 +24,11 @@ PIECES = [
     b"\\section{", b"\\begin{abstract}", b"\\end{abstract}", b"\\begin{document}", b"\\input{x}",
     b"\\newcommand{\\a}{\\a\\a}", b"\\a", b"\\caption{", b"\\title{", b"\\begin{figure}", b"\\(",
     b'{"id": 1, "text": "', b'"}', b'{"sections": [{"text": "', b'"}]}', b"\xff\xfe", b"\x00",
+    b"\\iffalse ", b"\\fi", b"\\else", b"\\textcolor{white}{", b"\\phantom{", b"\\footnote{",
+    b"\\makebox[0pt]{", b"\\'", b"\\c", b"\\begin{tabular}{l}", b"\\end{x}", b"&", b"\\verb|",
+    b"\\def\\b#1{#1#1}", b"\\b{", b"\\sbox0{", b"\\usebox0", b"<div hidden>", b"</div>", b"<!--", b"`",  # noqa: E501
+    b"```\n", b"---\n", b"a: b\n", b"[^a]: x", b"[a]: #", b"<style>.x{", b"&#8203;", b"\x1f\x8b\x08",  # noqa: E501
+    b"\xfe\xff", b"\r", b"\xe2\x80\xa8", b"\x0c", b"12\n",
     b"<|eot_id|>", "ﬁ\u200b".encode(), b"\xc3", b"word ", b"<!--", b"-->", b"![", b"](", b"**",
 ]  # fmt: skip
 files = st.lists(st.sampled_from(PIECES) | st.binary(max_size=8), max_size=40).map(b"".join)
@@ -101,6 +106,11 @@ def test_any_bytes_in_a_folder_give_readings_or_a_sentence(contents: list[bytes]
         b"\\cite[" * 20_000,
         b"%" * 200_000,
         b"\\begin{tabular}" * 20_000,
+        b"\\iffalse " * 10_000,
+        b"\\newcommand{\\a}{" * 4_000,
+        b"\\section{" * 10_000,
+        b"\\footnote{" * 10_000,
+        b"\\def\\a#1{#1#1#1}\\a{\\a{\\a{\\a{x}}}}" * 300,
     ],
     ids=lambda data: data[:12].decode(),
 )
@@ -117,6 +127,10 @@ def test_pathological_tex_is_read_in_seconds(data: bytes) -> None:
         b"<!--" * 50_000,
         b"[TITLE]\nx\n" + b"[ABSTRACT]\nx\n[CAPTIONS]\n" * 20_000,
         b"![" * 100_000,
+        b"[" * 2_000_000,
+        b"<div " * 50_000,
+        b"```x\n" * 50_000,
+        b"[^a]: x\n" * 20_000,
         b"<|" * 100_000 + b"[How to " * 10_000,
         b"#\n" * 100_000 + b"x",
         b"Some text.\n" + b"Figure 1: x\n" * 50_000,
