@@ -129,6 +129,7 @@ def test_pathological_tex_is_read_in_seconds(data: bytes) -> None:
         b"![" * 100_000,
         b"[" * 2_000_000,
         b"<div " * 50_000,
+        b"[\\" * 200_000,
         b"```x\n" * 50_000,
         b"[^a]: x\n" * 20_000,
         b"<|" * 100_000 + b"[How to " * 10_000,
