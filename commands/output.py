@@ -65,12 +65,13 @@ class TerminalStream(TextIOBase):
     def fileno(self) -> int:
         return self.exact.fileno()
 
+    # TextIOBase has these two already, so __getattr__ is not asked for them.
     @property
-    def encoding(self) -> str:  # type: ignore[override]
+    def encoding(self) -> str:  # type: ignore[override]  # typeshed: a writable attribute
         return self.exact.encoding
 
     @property
-    def errors(self) -> str | None:  # type: ignore[override]
+    def errors(self) -> str | None:  # type: ignore[override]  # as above
         return self.exact.errors
 
 

@@ -12,10 +12,13 @@ import io
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, TYPE_CHECKING, cast
 
 from errors import PaperUnreadable
 from papers.encoding import GZIP_MARK, HEAD_BYTES, MAX_TEXT_BYTES, unicode_encoding
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 #: Bytes of one line after which a file is given up: no set of papers holds such a line.
 MAX_SKIPPED_BYTES = 2**30
@@ -80,11 +83,12 @@ class _Converted(io.RawIOBase):
             self._consume(min(len(self._ready), offset - self._position))
         return self._position
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+    def readinto(self, buffer: WriteableBuffer) -> int:
         if not self._fill():
             return 0
-        data = self._consume(min(len(self._ready), len(buffer)))
-        buffer[: len(data)] = data
+        view = memoryview(buffer)
+        data = self._consume(min(len(self._ready), len(view)))
+        view[: len(data)] = data
         return len(data)
 
     def close(self) -> None:

@@ -21,7 +21,8 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,8 @@ def _reader(config: Config) -> Read:
     if module == "__main__":
         found: Read = runpy.run_path(script, run_name="__mp_main__")[name]
         return found
-    return reduce(getattr, name.split("."), importlib.import_module(module))  # type: ignore[return-value]
+    named: Read = attrgetter(name)(importlib.import_module(module))
+    return named
 
 
 def _in_child(

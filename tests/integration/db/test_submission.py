@@ -239,7 +239,7 @@ def test_a_submit_does_not_end_the_batch_under_another(database: Database) -> No
     long = _open(database)
     batch_papers.add_papers(database, long, [paper("a")])
     review_all(database)
-    # When a short one comes and goes
+    # When a short one starts and ends
     short = _open(database)
     batch_papers.add_papers(database, short, [paper("b")])
     batch_records.finish_submit(database, short)

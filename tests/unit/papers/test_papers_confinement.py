@@ -18,6 +18,7 @@ from errors import PaperUnreadable
 from papers.confinement import missing_mechanisms
 from papers.entry import Entry, Format
 from papers.paper import Paper
+from papers.reader_process import Read
 from papers.reading import PdfLimits, discover, read_all
 from papers.sandbox import Sandbox
 
@@ -65,8 +66,8 @@ def _outcome(attempt: Callable[[], object]) -> object:
 def sandbox() -> Iterator[Callable[..., Sandbox]]:
     made: list[Sandbox] = []
 
-    def make(*arguments: object) -> Sandbox:
-        made.append(Sandbox(*arguments))  # type: ignore[arg-type]
+    def make(limits: PdfLimits, processes: int, read: Read) -> Sandbox:
+        made.append(Sandbox(limits, processes, read))
         return made[-1]
 
     yield make
@@ -111,10 +112,14 @@ def test_a_reader_that_was_taken_over_is_confined(
     assert (tmp_path / "home" / "referee.db").exists()
 
 
+#: Names of the files that this process has read.
+LEFT_BEHIND: list[str] = []
+
+
 def remember(path: Path, form: Format, max_pages: int) -> Paper:
     """A reader that leaves something behind for the next file."""
-    left = getattr(sys, "left_behind", [])
-    sys.left_behind = [*left, path.name]  # type: ignore[attr-defined]
+    left = list(LEFT_BEHIND)
+    LEFT_BEHIND.append(path.name)
     return Paper(f"{os.getpid()} {left}", "", ())
 
 
